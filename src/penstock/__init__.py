@@ -1,0 +1,1 @@
+"""Penstock: the Kafka producer for Python."""

@@ -1,0 +1,1 @@
+"""Reserved for SASL: one sans-IO step function per mechanism. Not built yet."""

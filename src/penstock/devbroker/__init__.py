@@ -1,0 +1,1 @@
+"""An embedded Kafka broker for development, tests and demos."""

@@ -1,0 +1,1 @@
+"""Kafka's wire protocol for control requests: primitives, versions, generated messages."""

@@ -1,0 +1,1 @@
+"""Test doubles and a pytest plugin for applications that produce with Penstock."""
