@@ -1,0 +1,294 @@
+"""The boundary between the control plane (Python) and the data plane (Rust), in one table.
+
+The control thread calls ``engine.exchange(commands, timeout_ms) -> events`` and nothing else crosses while records flow.
+Commands and events are plain immutable tuples with names; the native side reads and builds them by the field names below,
+so a field is renamed here and in ``rust/python/src/boundary.rs`` together (``tests/unit/test_boundary.py`` holds them together).
+
+Rules that the types carry (``DESIGN.md``, "The boundary"):
+
+* A connection id is chosen by the control plane and never used twice: it *is* the incarnation, so that a late answer can
+  never bless a newer socket.
+* A lane (one partition's queue) belongs to the data plane until it is handed over whole, with nothing in flight, and comes
+  back whole. Between the two the data plane touches nothing of it but deadlines.
+* A topic arrives as one atomic snapshot with a version that only grows.
+
+Times are milliseconds on the engine's monotonic clock, sizes are bytes, ``-1`` stands for "none" where Kafka uses it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+Fate: TypeAlias = Literal["unsent", "partly written", "rejected", "unknown"]
+"""What is known of a batch over all its attempts; the worst counts and only success improves it.
+
+``unsent``: no byte left. ``partly written``: a part of the frame left, so no broker can have read it. ``rejected``: a broker
+answered that it did not append. ``unknown``: the answer is lost, or says that the append may have happened.
+Only ``unknown`` means *possibly persisted*, and a batch of unknown fate is never renumbered.
+"""
+
+Action: TypeAlias = Literal["retry", "fail", "complete", "split"]
+
+
+# ------------------------------------------------------------------------------------------------ control plane → data plane
+
+
+class Connect(NamedTuple):
+    """Open a TCP connection to one resolved address; answered by `ConnectionOpened` or `ConnectionClosed`."""
+
+    connection_id: int
+    broker_id: int  # -1 for a bootstrap address whose node is not known yet
+    ip: str
+    port: int
+    setup_timeout_ms: int
+
+
+class SendFrame(NamedTuple):
+    """Send one opaque control request (without its 4-byte length); answered by `FrameReceived` or `ConnectionClosed`.
+
+    The data plane checks that answers come in order with the right correlation id, and closes the connection when the
+    answer takes longer than ``timeout_ms``.
+    """
+
+    connection_id: int
+    correlation_id: int
+    frame: bytes
+    timeout_ms: int
+
+
+class Ready(NamedTuple):
+    """The handshake is done: this connection now carries the Produce requests of its broker, in this API version.
+
+    Ignored when the connection is gone. A ready connection of the same broker that is still open is closed first.
+    """
+
+    connection_id: int
+    produce_version: int
+
+
+class Close(NamedTuple):
+    """Close a connection; what is in flight on it gets fate *unknown* (or *partly written*). Answered by `ConnectionClosed`."""
+
+    connection_id: int
+    reason: str
+
+
+class PartitionLeader(NamedTuple):
+    """One partition in a `SetTopic` snapshot; the position in the tuple is the partition's number."""
+
+    leader: int  # -1: none known
+    leader_epoch: int  # -1: unknown
+    local: bool  # its leader is in client.rack (for partitioner.rack.aware)
+
+
+class SetTopic(NamedTuple):
+    """Replace what is known of one topic, atomically. Lanes of new partitions appear; an epoch increase cancels backoff."""
+
+    name: str
+    topic_id: bytes  # 16 bytes, zeros when the broker has no topic ids
+    version: int  # of this topic's snapshots; an older one is ignored
+    partitions: tuple[PartitionLeader, ...]
+
+
+class FailTopic(NamedTuple):
+    """The last metadata answer about a topic was an error.
+
+    ``final``: waiting `send` calls raise at once (illegal name, not authorized). Otherwise they go on waiting up to
+    max.block.ms and mention the error if it comes to that. Lanes that exist keep their records.
+    """
+
+    name: str
+    code: int
+    message: str
+    final: bool
+
+
+class ForgetTopic(NamedTuple):
+    """Drop an idle topic (metadata.max.idle.ms). Ignored while one of its lanes holds records."""
+
+    name: str
+
+
+class SetStatus(NamedTuple):
+    """Why metadata cannot be had at present, for people (each address with its last error); ``""`` when all is well."""
+
+    message: str
+
+
+class SetIdentity(NamedTuple):
+    """The producer id and epoch that each lane adopts, sequences from 0, as soon as it is quiescent."""
+
+    producer_id: int
+    epoch: int
+
+
+class BatchDecision(NamedTuple):
+    """What becomes of one batch of a handed-over lane."""
+
+    batch_id: int
+    action: Action
+    error_code: int = 0  # fail: the Kafka code; 0 with kind != "broker"
+    kind: str = "broker"  # fail: "broker" | "timeout" | "aborted" | "internal"
+    message: str = ""  # fail: the last cause, for people
+    offset: int = -1  # complete: base offset, -1 if it cannot be known (DUPLICATE_SEQUENCE_NUMBER)
+
+
+class Renumber(NamedTuple):
+    """New numbering for the batches that remain, contiguous from ``first_sequence``; refused if one has unknown fate."""
+
+    producer_id: int
+    epoch: int
+    first_sequence: int
+
+
+class ResumeLane(NamedTuple):
+    """Give a lane back whole: one decision for every batch that was handed over, in the same order.
+
+    ``split`` children take the batch's place with contiguous sequences. ``delay_ms`` is the backoff before the lane flows.
+    """
+
+    topic: str
+    partition: int
+    decisions: tuple[BatchDecision, ...]
+    renumber: Renumber | None
+    delay_ms: int
+
+
+class FailProducer(NamedTuple):
+    """Fatal: every record that is buffered fails with this error and later sends raise it."""
+
+    code: int
+    message: str
+
+
+Command: TypeAlias = (
+    Connect
+    | SendFrame
+    | Ready
+    | Close
+    | SetTopic
+    | FailTopic
+    | ForgetTopic
+    | SetStatus
+    | SetIdentity
+    | ResumeLane
+    | FailProducer
+)
+
+
+# ------------------------------------------------------------------------------------------------ data plane → control plane
+
+
+class ConnectionOpened(NamedTuple):
+    """TCP is up; the handshake (ApiVersions, later SASL) is the control plane's."""
+
+    connection_id: int
+    broker_id: int
+
+
+class ConnectionClosed(NamedTuple):
+    """A connection ended. ``stage``: "connecting" (never opened), "handshake" (before `Ready`) or "ready"."""
+
+    connection_id: int
+    broker_id: int
+    stage: Literal["connecting", "handshake", "ready"]
+    reason: str  # for people, e.g. "connection refused", "no answer to Produce within 30000 ms"
+    expected: bool  # we closed it ourselves: idle (connections.max.idle.ms) or on command
+    requested: bool  # records are waiting for this broker: connect again (after backoff)
+
+
+class FrameReceived(NamedTuple):
+    """The answer to a `SendFrame`, whole, without its 4-byte length."""
+
+    connection_id: int
+    correlation_id: int
+    frame: bytes
+
+
+class ConnectionWanted(NamedTuple):
+    """Records are ready for a broker that has no connection. Said once until a `Connect` for it ends or succeeds."""
+
+    broker_id: int
+
+
+class TopicWanted(NamedTuple):
+    """A `send` or `partitions_for` waits for this topic, or for a partition number beyond those known (``partition``)."""
+
+    name: str
+    partition: int  # -1: any
+
+
+class LeaderWanted(NamedTuple):
+    """Records are ready for partitions without a leader: refresh metadata. Said once per topic snapshot."""
+
+    topics: tuple[str, ...]
+
+
+class BatchReport(NamedTuple):
+    """One batch of a handed-over lane."""
+
+    batch_id: int
+    base_sequence: int  # -1: not numbered
+    record_count: int
+    size: int  # bytes, header included
+    attempts: int
+    fate: Fate
+    error_code: int  # of the last attempt; 13 (NETWORK_EXCEPTION) for a lost connection; 0: not attempted, or no answer yet known
+    error_message: str  # the broker's, or why the connection was lost
+    age_ms: int  # since its first record was buffered
+    remaining_ms: int  # until delivery.timeout.ms; <= 0 when expired
+    expired: bool  # its futures have been failed already; the batch stays for its sequence numbers' sake
+    base_offset: int  # from the answer; -1 if none
+    current_leader: int  # KIP-951 hint from the answer; -1 if none
+    current_leader_epoch: int
+
+
+class LaneReport(NamedTuple):
+    """A lane handed over: nothing of it is in flight. Batches in sequence order, oldest first."""
+
+    topic: str
+    topic_id: bytes
+    partition: int
+    leader: int  # that was used
+    leader_epoch: int
+    producer_id: int  # -1: not idempotent, or none adopted yet
+    epoch: int
+    last_acked_sequence: int  # of the last record acknowledged under this identity; -1: none
+    last_acked_offset: int  # -1: none
+    log_start_offset: int  # from the last answer; -1: unknown
+    failures: int  # hand-overs in a row without a success between: the exponent for backoff
+    batches: tuple[BatchReport, ...]
+
+
+class NodeEndpoint(NamedTuple):
+    """Where a broker listens, as a Produce answer said it (KIP-951)."""
+
+    broker_id: int
+    host: str
+    port: int
+    rack: str | None
+
+
+class LanesHandedOver(NamedTuple):
+    """The lanes that settled in one pass of the I/O thread, and the endpoints that the answers carried."""
+
+    lanes: tuple[LaneReport, ...]
+    endpoints: tuple[NodeEndpoint, ...]
+
+
+class EngineFailed(NamedTuple):
+    """The I/O thread died (a bug). Every future has been failed; the control plane stops."""
+
+    message: str
+
+
+Event: TypeAlias = (
+    ConnectionOpened
+    | ConnectionClosed
+    | FrameReceived
+    | ConnectionWanted
+    | TopicWanted
+    | LeaderWanted
+    | LanesHandedOver
+    | EngineFailed
+)
