@@ -1,0 +1,86 @@
+"""What all generated messages share: their class attributes and the way in and out of bytes."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from penstock.protocol.primitives import Buffer, ProtocolError, Reader, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One Kafka API: its key, and the versions that the definitions hold.
+
+    `flexible_from` is the first version with compact types and tagged fields, or 32767 where there is none.
+    """
+
+    key: int
+    name: str
+    module: str
+    min_version: int
+    max_version: int
+    flexible_from: int
+    # A preview: brokers offer the last version only with `unstable.api.versions.enable`.
+    latest_version_unstable: bool = False
+
+
+class Message:
+    """A request, a response or a header; an immutable value that knows every version of its encoding."""
+
+    __slots__ = ()
+
+    API_KEY: ClassVar[int]
+    """The API's number, -1 for headers."""
+    MIN_VERSION: ClassVar[int]
+    MAX_VERSION: ClassVar[int]
+    FLEXIBLE_FROM: ClassVar[int]
+    """The first version with compact types and tagged fields, or 32767 where there is none."""
+
+    def write(self, writer: Writer, version: int) -> None:
+        """Append the message to `writer`, as in `version`."""
+        raise NotImplementedError
+
+    @classmethod
+    def read(cls, reader: Reader, version: int) -> Self:
+        """Take a message of `version` off the front of `reader`; fields that `version` lacks have their defaults."""
+        raise NotImplementedError
+
+    def encode(self, version: int) -> bytes:
+        """The message in `version`.
+
+        Raises `ProtocolError` if the version does not exist, if a value does not fit its type, or if a field that the
+        version lacks, and that Kafka does not declare ignorable, is set to something other than its default.
+        """
+        self.check_version(version)
+        writer = Writer()
+        self.write(writer, version)
+        return writer.getvalue()
+
+    @classmethod
+    def decode(cls, buffer: Buffer, version: int) -> Self:
+        """The message that `buffer` holds, all of it, in `version`; raises `ProtocolError` if it does not.
+
+        Record batches stay views of `buffer` (which therefore must not change); everything else is copied.
+        """
+        cls.check_version(version)
+        reader = Reader(buffer)
+        message = cls.read(reader, version)
+        reader.end(cls.__name__)
+        return message
+
+    @classmethod
+    def check_version(cls, version: int) -> None:
+        """Raise `ProtocolError` if there is no such version."""
+        if not cls.MIN_VERSION <= version <= cls.MAX_VERSION:
+            raise ProtocolError(f"{cls.__name__} has no version {version}, only {cls.MIN_VERSION} to {cls.MAX_VERSION}")
+
+
+class Request(Message):
+    """A message from a client to a broker."""
+
+    __slots__ = ()
+
+
+class Response(Message):
+    """A broker's answer; always in the version of its request."""
+
+    __slots__ = ()
