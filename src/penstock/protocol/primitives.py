@@ -152,6 +152,9 @@ class Reader:
     def _varint(self, max_bytes: int, max_value: int) -> int:
         view = self._view
         start = self._position
+        if start < self._end and view[start] < 0x80:  # most are small
+            self._position = start + 1
+            return view[start]
         value = 0
         for index in range(min(max_bytes, self._end - start)):
             byte = view[start + index]
