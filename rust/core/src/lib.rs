@@ -1,1 +1,6 @@
 //! Penstock's data plane.
+
+pub mod batch;
+pub mod crc;
+pub mod murmur2;
+pub mod varint;
