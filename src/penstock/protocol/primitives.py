@@ -20,6 +20,10 @@ ZERO_UUID: Final = uuid.UUID(int=0)
 # Java refuses longer strings in both the plain and the compact form (the plain one has a signed 16-bit length).
 MAX_STRING_BYTES: Final = 0x7FFF
 
+# Java's limits since 4.4 too. What is decoded is far larger than its bytes, so that these are not enough as a bound.
+MAX_ARRAY_LENGTH: Final = 1_000_000
+MAX_TAGGED_FIELDS: Final = 10_000
+
 _MAX_INT32: Final = 0x7FFF_FFFF
 _INT64_MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -235,7 +239,7 @@ class Reader:
         if length < 0:
             self._check_null(length)
             return None
-        if length * element_size > self._end - self._position:
+        if length > MAX_ARRAY_LENGTH or length * element_size > self._end - self._position:
             raise ProtocolError(
                 f"an array of {length} elements is announced, {self._end - self._position} bytes are left"
             )
@@ -260,7 +264,7 @@ class Reader:
     def _tagged_field_count(self) -> int:
         count = self.unsigned_varint()
         # Each takes at least its tag and its size.
-        if count * 2 > self._end - self._position:
+        if count > MAX_TAGGED_FIELDS or count * 2 > self._end - self._position:
             raise ProtocolError(f"{count} tagged fields are announced, {self._end - self._position} bytes are left")
         return count
 
