@@ -15,17 +15,9 @@ const LIMIT: usize = 16_384;
 
 fn main() {
     let value = [b'v'; 100];
-    let header = [Header {
-        key: b"source",
-        value: Some(b"docs"),
-    }];
+    let header = [Header { key: b"source", value: Some(b"docs") }];
     measure("100-byte value", None, &value, &[]);
-    measure(
-        "100-byte value, 16-byte key",
-        Some(&[b'k'; 16]),
-        &value,
-        &[],
-    );
+    measure("100-byte value, 16-byte key", Some(&[b'k'; 16]), &value, &[]);
     measure("100-byte value, one header", None, &value, &header);
     measure("10-byte value", None, &value[..10], &[]);
     measure("1,000-byte value", None, &[b'v'; 1_000], &[]);
@@ -39,10 +31,7 @@ fn measure(what: &str, key: Option<&[u8]>, value: &[u8], headers: &[Header<'_>])
     for _ in 0..ROUNDS {
         let mut records = 0;
         let start = Instant::now();
-        let builders: Vec<_> = buffers
-            .drain(..)
-            .map(|buffer| fill(buffer, key, value, headers))
-            .collect();
+        let builders: Vec<_> = buffers.drain(..).map(|buffer| fill(buffer, key, value, headers)).collect();
         let append = start.elapsed().as_nanos() as f64;
         for builder in &builders {
             records += builder.count();
@@ -60,14 +49,7 @@ fn measure(what: &str, key: Option<&[u8]>, value: &[u8], headers: &[Header<'_>])
 fn fill(buffer: Vec<u8>, key: Option<&[u8]>, value: &[u8], headers: &[Header<'_>]) -> BatchBuilder {
     let mut builder = BatchBuilder::new(buffer, LIMIT);
     let mut timestamp = 1_700_000_000_000;
-    while builder
-        .try_append(
-            black_box(timestamp),
-            black_box(key),
-            black_box(Some(value)),
-            black_box(headers),
-        )
-        .is_some()
+    while builder.try_append(black_box(timestamp), black_box(key), black_box(Some(value)), black_box(headers)).is_some()
     {
         timestamp += 1;
     }
@@ -75,23 +57,15 @@ fn fill(buffer: Vec<u8>, key: Option<&[u8]>, value: &[u8], headers: &[Header<'_>
 }
 
 fn buffer_of(batch: SealedBatch) -> Vec<u8> {
-    std::sync::Arc::try_unwrap(batch.into_body())
-        .expect("held once")
-        .into_buffer()
+    std::sync::Arc::try_unwrap(batch.into_body()).expect("held once").into_buffer()
 }
 
 fn measure_checksums() {
     let body = vec![7; LIMIT];
     let batch = fill(Vec::new(), None, &[0; 100], &[]).seal();
-    time("header for one attempt", || {
-        u32::from(batch.header(black_box(1), 0, 0, 0)[17])
-    });
-    time("combine, ours", || {
-        crc32c_combine(black_box(1), 2, LIMIT - 5)
-    });
-    time("combine, the crate's", || {
-        ::crc32c::crc32c_combine(black_box(1), 2, LIMIT - 5)
-    });
+    time("header for one attempt", || u32::from(batch.header(black_box(1), 0, 0, 0)[17]));
+    time("combine, ours", || crc32c_combine(black_box(1), 2, LIMIT - 5));
+    time("combine, the crate's", || ::crc32c::crc32c_combine(black_box(1), 2, LIMIT - 5));
     time("checksum of 16 KiB", || crc32c(black_box(&body)));
 }
 

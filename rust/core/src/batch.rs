@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use crate::crc::{crc32c, crc32c_combine};
 use crate::varint::{
-    put_varint, put_varlong, read_u64, unzigzag32, unzigzag64, varint_len, varlong_len, write_u64,
-    zigzag32, zigzag64,
+    put_varint, put_varlong, read_u64, unzigzag32, unzigzag64, varint_len, varlong_len, write_u64, zigzag32, zigzag64,
 };
 
 /// Bytes in front of the records: base offset to record count.
@@ -43,40 +42,25 @@ pub fn record_len(
     value: Option<&[u8]>,
     headers: &[Header<'_>],
 ) -> usize {
-    let len = len_after_prefix(
-        offset_delta,
-        timestamp_delta,
-        payload_len(key, value, headers),
-    );
+    let len = len_after_prefix(offset_delta, timestamp_delta, payload_len(key, value, headers));
     varint_len(len as i32) + len
 }
 
 /// Size in bytes that one record takes at most, wherever in a batch it lands: what can be said before a batch is
 /// chosen. Java's `DefaultRecord.recordSizeUpperBound`.
-pub fn record_len_upper_bound(
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    headers: &[Header<'_>],
-) -> usize {
+pub fn record_len_upper_bound(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
     MAX_RECORD_OVERHEAD + payload_len(key, value, headers)
 }
 
 /// What follows the deltas: key, value and headers, the same bytes in whatever batch the record ends up.
 #[inline]
 fn payload_len(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
-    let headers_len = if headers.is_empty() {
-        1
-    } else {
-        headers_len(headers)
-    };
+    let headers_len = if headers.is_empty() { 1 } else { headers_len(headers) };
     nullable_len(key) + nullable_len(value) + headers_len
 }
 
 fn headers_len(headers: &[Header<'_>]) -> usize {
-    headers
-        .iter()
-        .map(|header| nullable_len(Some(header.key)) + nullable_len(header.value))
-        .sum::<usize>()
+    headers.iter().map(|header| nullable_len(Some(header.key)) + nullable_len(header.value)).sum::<usize>()
         + varint_len(headers.len() as i32)
 }
 
@@ -107,13 +91,7 @@ impl BatchBuilder {
     /// header's 61 included.
     pub fn new(mut buffer: Vec<u8>, limit: usize) -> Self {
         buffer.clear();
-        Self {
-            body: buffer,
-            count: 0,
-            base_timestamp: -1,
-            max_timestamp: -1,
-            limit,
-        }
+        Self { body: buffer, count: 0, base_timestamp: -1, max_timestamp: -1, limit }
     }
 
     /// Whether a record of at most `upper_bound` bytes fits. An empty batch takes any record: one that is larger than
@@ -126,19 +104,9 @@ impl BatchBuilder {
     /// Adds a record and returns its index in the batch. The caller has seen to room, and to no length near
     /// `i32::MAX` (`max.request.size` is far below it).
     #[inline]
-    pub fn append(
-        &mut self,
-        timestamp: i64,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &[Header<'_>],
-    ) -> u32 {
+    pub fn append(&mut self, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> u32 {
         let timestamp_delta = self.timestamp_delta(timestamp);
-        let len = len_after_prefix(
-            self.count as i32,
-            timestamp_delta,
-            payload_len(key, value, headers),
-        );
+        let len = len_after_prefix(self.count as i32, timestamp_delta, payload_len(key, value, headers));
         self.write(timestamp, timestamp_delta, len, key, value, headers)
     }
 
@@ -153,11 +121,7 @@ impl BatchBuilder {
         headers: &[Header<'_>],
     ) -> Option<u32> {
         let timestamp_delta = self.timestamp_delta(timestamp);
-        let len = len_after_prefix(
-            self.count as i32,
-            timestamp_delta,
-            payload_len(key, value, headers),
-        );
+        let len = len_after_prefix(self.count as i32, timestamp_delta, payload_len(key, value, headers));
         self.has_room(varint_len(len as i32) + len)
             .then(|| self.write(timestamp, timestamp_delta, len, key, value, headers))
     }
@@ -187,10 +151,7 @@ impl BatchBuilder {
     pub fn seal(self) -> SealedBatch {
         let crc = crc32c(&self.body);
         SealedBatch {
-            body: Arc::new(Body {
-                bytes: self.body,
-                crc,
-            }),
+            body: Arc::new(Body { bytes: self.body, crc }),
             count: self.count,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
@@ -199,11 +160,7 @@ impl BatchBuilder {
 
     #[inline]
     fn timestamp_delta(&self, timestamp: i64) -> i64 {
-        if self.count == 0 {
-            0
-        } else {
-            timestamp.wrapping_sub(self.base_timestamp)
-        }
+        if self.count == 0 { 0 } else { timestamp.wrapping_sub(self.base_timestamp) }
     }
 
     /// Writes a record whose length after the prefix is `len`. The small integers up front are assembled on the stack
@@ -265,8 +222,7 @@ impl BatchBuilder {
             put_varint(&mut self.body, header.key.len() as i32);
             self.body.extend_from_slice(header.key);
             put_varint(&mut self.body, header.value.map_or(-1, |v| v.len() as i32));
-            self.body
-                .extend_from_slice(header.value.unwrap_or_default());
+            self.body.extend_from_slice(header.value.unwrap_or_default());
         }
     }
 
@@ -379,10 +335,7 @@ impl SealedBatch {
     ) -> [u8; BATCH_HEADER_LEN] {
         let count = self.count as i32;
         let mut out = [0; BATCH_HEADER_LEN];
-        let mut field = Field {
-            out: &mut out,
-            at: 0,
-        };
+        let mut field = Field { out: &mut out, at: 0 };
         field.put(0i64.to_be_bytes()); // base offset: the broker assigns it
         field.put((self.size() as i32 - 12).to_be_bytes()); // length of all that follows
         field.put((-1i32).to_be_bytes()); // partition leader epoch
@@ -396,11 +349,7 @@ impl SealedBatch {
         field.put(producer_epoch.to_be_bytes());
         field.put(base_sequence.to_be_bytes());
         field.put(count.to_be_bytes());
-        let crc = crc32c_combine(
-            crc32c(&out[CRC_START..]),
-            self.body.crc,
-            self.body.bytes.len(),
-        );
+        let crc = crc32c_combine(crc32c(&out[CRC_START..]), self.body.crc, self.body.bytes.len());
         out[CRC_START - 4..CRC_START].copy_from_slice(&crc.to_be_bytes());
         out
     }
@@ -416,8 +365,7 @@ impl SealedBatch {
         let mut child = self.child(limit);
         let mut rest = self.body.bytes.as_slice();
         for index in 0..self.count {
-            let (timestamp_delta, payload, after) =
-                next_record(rest).expect("the body was written by BatchBuilder");
+            let (timestamp_delta, payload, after) = next_record(rest).expect("the body was written by BatchBuilder");
             let timestamp = self.base_timestamp.wrapping_add(timestamp_delta);
             if child.try_append_moved(timestamp, payload).is_none() {
                 let full = std::mem::replace(&mut child, self.child(limit));
@@ -434,9 +382,7 @@ impl SealedBatch {
     }
 
     fn child(&self, limit: usize) -> BatchBuilder {
-        let capacity = limit
-            .saturating_sub(BATCH_HEADER_LEN)
-            .min(self.body.bytes.len());
+        let capacity = limit.saturating_sub(BATCH_HEADER_LEN).min(self.body.bytes.len());
         BatchBuilder::new(Vec::with_capacity(capacity), limit)
     }
 }
@@ -485,10 +431,7 @@ mod tests {
     fn a_record_is_laid_out_as_the_format_says() {
         let mut builder = BatchBuilder::new(Vec::new(), 16_384);
         builder.append(1_000, Some(b"k"), Some(b"vv"), NO_HEADERS);
-        let header = Header {
-            key: b"h",
-            value: None,
-        };
+        let header = Header { key: b"h", value: None };
         builder.append(999, None, None, &[header]);
         let sealed = builder.seal();
         #[rustfmt::skip]
@@ -498,20 +441,14 @@ mod tests {
             18, 0, 1, 2, 1, 1, 2, 2, b'h', 1,
         ];
         assert_eq!(sealed.body().bytes(), expected);
-        assert_eq!(
-            (sealed.base_timestamp(), sealed.max_timestamp()),
-            (1_000, 1_000)
-        );
+        assert_eq!((sealed.base_timestamp(), sealed.max_timestamp()), (1_000, 1_000));
     }
 
     #[test]
     fn an_empty_batch_takes_any_record_and_is_then_full() {
         let mut builder = BatchBuilder::new(Vec::new(), 100);
         assert!(builder.has_room(1_000_000) && !builder.is_full());
-        assert_eq!(
-            builder.try_append(0, None, Some(&[0; 500]), NO_HEADERS),
-            Some(0)
-        );
+        assert_eq!(builder.try_append(0, None, Some(&[0; 500]), NO_HEADERS), Some(0));
         assert!(!builder.has_room(0) && builder.is_full());
         assert_eq!(builder.try_append(0, None, None, NO_HEADERS), None);
     }
@@ -521,10 +458,7 @@ mod tests {
         let buffer = Vec::with_capacity(1_000 - BATCH_HEADER_LEN);
         let capacity = buffer.capacity();
         let mut builder = BatchBuilder::new(buffer, 1_000);
-        while builder
-            .try_append(0, None, Some(b"v"), NO_HEADERS)
-            .is_some()
-        {}
+        while builder.try_append(0, None, Some(b"v"), NO_HEADERS).is_some() {}
         assert!(builder.size() > 990);
         assert_eq!(builder.seal().body.bytes.capacity(), capacity);
     }
@@ -561,9 +495,7 @@ mod tests {
         let held = Arc::clone(sealed.body());
         let body = Arc::try_unwrap(sealed.into_body()).expect_err("a socket still holds it");
         drop(held);
-        let buffer = Arc::try_unwrap(body)
-            .expect("nobody holds it")
-            .into_buffer();
+        let buffer = Arc::try_unwrap(body).expect("nobody holds it").into_buffer();
         assert!(buffer.is_empty() && buffer.capacity() > 0);
     }
 }

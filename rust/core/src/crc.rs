@@ -80,9 +80,7 @@ mod tests {
 
     #[test]
     fn combined_equals_computed_for_every_split_and_many_lengths() {
-        let data: Vec<u8> = (0..70_000u32)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect();
+        let data: Vec<u8> = (0..70_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for len in [1, 2, 15, 16, 17, 255, 256, 4_097, 16_384, 65_537, 70_000] {
             let data = &data[..len];
             for at in [0, 1, len / 3, len / 2, len - 1, len] {

@@ -3,4 +3,5 @@
 pub mod batch;
 pub mod crc;
 pub mod murmur2;
+pub mod produce;
 pub mod varint;

@@ -149,10 +149,7 @@ mod tests {
         assert_eq!(varint(i32::MIN), [0xff, 0xff, 0xff, 0xff, 0x0f]);
         let mut buf = Vec::new();
         put_varlong(&mut buf, i64::MIN);
-        assert_eq!(
-            buf,
-            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]
-        );
+        assert_eq!(buf, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
     }
 
     #[test]
@@ -171,10 +168,7 @@ mod tests {
                 put_uvarint(&mut buf, narrow);
                 assert_eq!(buf.len(), uvarint_len(narrow));
                 assert_eq!(varint_len(unzigzag32(narrow)), uvarint_len(narrow));
-                assert_eq!(
-                    read_u64(&buf, 32),
-                    Some((u64::from(narrow), uvarint_len(narrow)))
-                );
+                assert_eq!(read_u64(&buf, 32), Some((u64::from(narrow), uvarint_len(narrow))));
             }
         }
     }
@@ -184,11 +178,7 @@ mod tests {
         assert_eq!(read_u64(&[], 32), None);
         assert_eq!(read_u64(&[0x80, 0x80], 32), None);
         assert_eq!(read_u64(&[0xff, 0xff, 0xff, 0xff, 0x1f], 32), None);
-        assert_eq!(
-            read_u64(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00], 32),
-            None,
-            "six bytes"
-        );
+        assert_eq!(read_u64(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00], 32), None, "six bytes");
         assert_eq!(read_u64(&[0xff; 11], 64), None);
     }
 }

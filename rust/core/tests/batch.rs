@@ -1,11 +1,11 @@
 //! Batches against a decoder written from the format alone: what goes in comes out, whole, renumbered and split.
 
-use penstock_core::batch::{
-    BATCH_HEADER_LEN, BatchBuilder, Header, SealedBatch, record_len, record_len_upper_bound,
-};
+mod common;
+
+use common::check;
+use penstock_core::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, SealedBatch, record_len, record_len_upper_bound};
 use penstock_core::crc::crc32c;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 type Bytes = Option<Vec<u8>>;
 
@@ -19,24 +19,13 @@ struct Record {
 
 impl Record {
     fn headers(&self) -> Vec<Header<'_>> {
-        self.headers
-            .iter()
-            .map(|(key, value)| Header {
-                key,
-                value: value.as_deref(),
-            })
-            .collect()
+        self.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect()
     }
 }
 
 fn append_all(builder: &mut BatchBuilder, records: &[Record]) {
     for (i, record) in records.iter().enumerate() {
-        let index = builder.append(
-            record.timestamp,
-            record.key.as_deref(),
-            record.value.as_deref(),
-            &record.headers(),
-        );
+        let index = builder.append(record.timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers());
         assert_eq!(index as usize, i);
     }
 }
@@ -48,11 +37,7 @@ fn decode(header: &[u8; BATCH_HEADER_LEN], body: &[u8]) -> Vec<Record> {
     assert_eq!(r.i32() as usize, 61 - 12 + body.len(), "batch length");
     assert_eq!(r.i32(), -1, "partition leader epoch");
     assert_eq!(r.take(1), [2], "magic");
-    assert_eq!(
-        r.i32() as u32,
-        crc32c(&[&header[21..], body].concat()),
-        "checksum"
-    );
+    assert_eq!(r.i32() as u32, crc32c(&[&header[21..], body].concat()), "checksum");
     r.take(2);
     let last_offset_delta = r.i32();
     let base_timestamp = r.i64();
@@ -62,14 +47,9 @@ fn decode(header: &[u8; BATCH_HEADER_LEN], body: &[u8]) -> Vec<Record> {
     assert_eq!(last_offset_delta, count - 1);
 
     let mut r = Reader(body);
-    let records: Vec<_> = (0..count)
-        .map(|i| record(&mut r, base_timestamp, i))
-        .collect();
+    let records: Vec<_> = (0..count).map(|i| record(&mut r, base_timestamp, i)).collect();
     assert!(r.0.is_empty(), "bytes after the last record");
-    assert_eq!(
-        records.iter().map(|r| r.timestamp).max(),
-        Some(max_timestamp)
-    );
+    assert_eq!(records.iter().map(|r| r.timestamp).max(), Some(max_timestamp));
     records
 }
 
@@ -81,16 +61,9 @@ fn record(r: &mut Reader<'_>, base_timestamp: i64, index: i32) -> Record {
     assert_eq!(r.varlong(), i64::from(index), "offset delta");
     let key = r.bytes();
     let value = r.bytes();
-    let headers = (0..r.varlong())
-        .map(|_| (r.bytes().expect("header keys are never null"), r.bytes()))
-        .collect();
+    let headers = (0..r.varlong()).map(|_| (r.bytes().expect("header keys are never null"), r.bytes())).collect();
     assert!(r.0.is_empty(), "bytes after the record");
-    Record {
-        timestamp,
-        key,
-        value,
-        headers,
-    }
+    Record { timestamp, key, value, headers }
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -123,9 +96,7 @@ impl<'a> Reader<'a> {
     }
 
     fn bytes(&mut self) -> Bytes {
-        usize::try_from(self.varlong())
-            .ok()
-            .map(|n| self.take(n).to_vec())
+        usize::try_from(self.varlong()).ok().map(|n| self.take(n).to_vec())
     }
 }
 
@@ -135,32 +106,9 @@ fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
 
 fn records() -> impl Strategy<Value = Vec<Record>> {
     let headers = prop::collection::vec((bytes(8), prop::option::of(bytes(8))), 0..4);
-    let record = (
-        0..1i64 << 45,
-        prop::option::of(bytes(80)),
-        prop::option::of(bytes(200)),
-        headers,
-    )
-        .prop_map(|(timestamp, key, value, headers)| Record {
-            timestamp,
-            key,
-            value,
-            headers,
-        });
+    let record = (0..1i64 << 45, prop::option::of(bytes(80)), prop::option::of(bytes(200)), headers)
+        .prop_map(|(timestamp, key, value, headers)| Record { timestamp, key, value, headers });
     prop::collection::vec(record, 1..150)
-}
-
-/// The same cases on every run: a failure in CI is a failure here.
-fn check<S: Strategy>(strategy: &S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
-    let config = Config {
-        cases: 64,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    TestRunner::new_with_rng(config, rng)
-        .run(strategy, test)
-        .unwrap();
 }
 
 fn sealed(records: &[Record]) -> SealedBatch {
@@ -190,11 +138,7 @@ fn lengths_are_exact_and_bounded() {
     check(&records(), |records| {
         let mut builder = BatchBuilder::new(Vec::new(), usize::MAX);
         for (i, record) in records.iter().enumerate() {
-            let (key, value, headers) = (
-                record.key.as_deref(),
-                record.value.as_deref(),
-                record.headers(),
-            );
+            let (key, value, headers) = (record.key.as_deref(), record.value.as_deref(), record.headers());
             let delta = record.timestamp - records[0].timestamp;
             let len = record_len(i as i32, delta, key, value, &headers);
             let before = builder.size();
@@ -213,10 +157,7 @@ fn children_of_a_split_hold_the_same_records_in_order_within_the_limit() {
         for (first, child) in sealed(&records).split(limit) {
             prop_assert_eq!(first as usize, decoded.len());
             prop_assert!(child.size() <= limit || child.count() == 1);
-            decoded.extend(decode(
-                &child.header(1, 0, first as i32, 0),
-                child.body().bytes(),
-            ));
+            decoded.extend(decode(&child.header(1, 0, first as i32, 0), child.body().bytes()));
         }
         prop_assert_eq!(decoded, records);
         Ok(())
@@ -228,16 +169,8 @@ fn try_append_fills_a_batch_to_the_byte_and_then_refuses() {
     check(&(records(), 80..4_000usize), |(records, limit)| {
         let mut builder = BatchBuilder::new(Vec::new(), limit);
         for record in &records {
-            let (key, value, headers) = (
-                record.key.as_deref(),
-                record.value.as_deref(),
-                record.headers(),
-            );
-            let delta = if builder.count() == 0 {
-                0
-            } else {
-                record.timestamp - builder.base_timestamp()
-            };
+            let (key, value, headers) = (record.key.as_deref(), record.value.as_deref(), record.headers());
+            let delta = if builder.count() == 0 { 0 } else { record.timestamp - builder.base_timestamp() };
             let len = record_len(builder.count() as i32, delta, key, value, &headers);
             let fits = builder.count() == 0 || builder.size() + len <= limit;
             let index = builder.count();
