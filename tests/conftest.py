@@ -1,0 +1,76 @@
+"""Fixtures for all tests: a real Kafka, topics in it, and Java as a judge.
+
+No judge is skipped: where Java or Maven is missing, the tests that need them fail and name what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+# The Kafka harness is a tool first (`make kafka`, bench/), not a package that gets installed.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools" / "kafka"))
+
+import kafka_artifacts
+from kafka_cluster import KafkaCluster
+
+from support.fixtures import TopicFactory
+from support.java import JavaJudge, compiled
+
+_NEEDS_BROKER = {"kafka"}
+_NEEDS_JARS = {"kafka", "java"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the real Kafka, however indirectly, before `-m` is applied."""
+    for item in items:
+        if _NEEDS_BROKER & _fixtures(item):
+            item.add_marker(pytest.mark.kafka)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Download and compile before the first test: that may take minutes, which no test's time limit allows for."""
+    if session.config.option.collectonly or not any(_NEEDS_JARS & _fixtures(item) for item in session.items):
+        return
+    # What goes wrong here goes wrong again in the fixtures, and there it is a failed test with its reason.
+    with contextlib.suppress(Exception):
+        kafka_artifacts.libs()
+        compiled()
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    return set(getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaCluster]:
+    """A real Apache Kafka of one node, shared by the session; topics are not created by using them."""
+    with KafkaCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kafka_topic(kafka: KafkaCluster, request: pytest.FixtureRequest) -> TopicFactory:
+    """A factory of topics that no other test sees, named after the test: `kafka_topic(partitions=3)`."""
+    label = re.sub(r"[^a-zA-Z0-9_-]+", "-", request.node.name)[:80]
+
+    def create(partitions: int = 1, *, replication_factor: int = 1, config: Mapping[str, str] | None = None) -> str:
+        name = f"{label}-{uuid.uuid4().hex[:8]}"
+        kafka.create_topic(name, partitions, replication_factor, config)
+        return name
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def java() -> Iterator[JavaJudge]:
+    """Kafka's Java code as a judge; its JVM starts with the first question."""
+    with JavaJudge() as judge:
+        yield judge

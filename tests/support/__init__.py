@@ -1,0 +1,1 @@
+"""What tests share: foreign clients that read what was produced, and Java as a judge."""
