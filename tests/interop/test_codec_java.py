@@ -90,13 +90,12 @@ def test_java_reads_our_bytes_as_the_same_values_and_writes_them_again(
 
 @every_message_version
 def test_defaults_are_java_s(judge: Judge, of: MessageVersion) -> None:
-    status, written, text = judge.ask_for_default(of)
+    status, written, _ = judge.ask_for_default(of)
     if status == WRITTEN:
         assert of.type().encode(of.version) == written
     else:
         with pytest.raises(ProtocolError):
             of.type().encode(of.version)
-            pytest.fail(text)
 
 
 @every_message_version
@@ -107,14 +106,13 @@ def test_values_that_another_version_cannot_carry_are_refused_exactly_where_java
 ) -> None:
     encoded = data.draw(values(of)).encode(of.version)
     other = data.draw(st.integers(of.type.MIN_VERSION, of.type.MAX_VERSION))
-    status, written, text = judge.ask(of, encoded, write=other)
+    status, written, _ = judge.ask(of, encoded, write=other)
     message = of.type.decode(encoded, of.version)
     if status == WRITTEN:
         assert message.encode(other) == written
     else:
         with pytest.raises(ProtocolError):
             message.encode(other)
-            pytest.fail(f"Java refuses it: {text}")
 
 
 def _as_java_describes(message: Any, fields: list[Field], version: int) -> dict[str, Any]:

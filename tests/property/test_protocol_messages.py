@@ -11,7 +11,7 @@ from penstock.protocol.primitives import ProtocolError
 
 sys.path.append(str(Path(__file__).parents[1] / "unit" / "protocol"))
 
-from protocol_catalogue import MESSAGE_VERSIONS, MessageVersion, values  # noqa: E402
+from protocol_catalogue import MESSAGE_VERSIONS, MessageVersion, values
 
 every_message_version = pytest.mark.parametrize("of", MESSAGE_VERSIONS, ids=str)
 deterministic = settings(

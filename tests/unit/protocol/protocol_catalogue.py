@@ -103,7 +103,8 @@ def _field(module: ModuleType, field: Field, version: int, override: Override) -
     if "fields" in field:
         strategy = _struct(module, field["type"], field["fields"], version, override)
     else:
-        strategy = override(field) or _PRIMITIVES[field["type"]]
+        overriding = override(field)
+        strategy = _PRIMITIVES[field["type"]] if overriding is None else overriding
     if field["array"]:
         strategy = st.lists(strategy, max_size=3).map(tuple)
     return st.none() | strategy if is_in(field["nullable"], version) else strategy
