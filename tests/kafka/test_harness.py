@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import confluent_kafka
 import kafka_artifacts
@@ -92,7 +93,7 @@ def test_java_produces_and_reports_where_each_record_went(
     kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge
 ) -> None:
     topic = kafka_topic(partitions=2)
-    records = [
+    records: list[dict[str, Any]] = [
         {
             "topic": topic,
             "partition": 1,
@@ -128,7 +129,7 @@ def test_java_hashes_keys(java: JavaJudge) -> None:
 
 
 def test_java_serializes_and_says_what_it_refuses(java: JavaJudge) -> None:
-    items = [
+    items: list[tuple[dict[str, Any], bytes | None]] = [
         ({"serializer": "String", "value": "ä"}, "ä".encode()),
         ({"serializer": "String", "value": "ä", "encoding": "UTF-16BE"}, "ä".encode("utf-16-be")),
         ({"serializer": "ByteArray", "value": "00ff"}, b"\x00\xff"),

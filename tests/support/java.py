@@ -273,7 +273,10 @@ class JavaJudge:
         partitions: Sequence[int] | None = None,
         config: Mapping[str, Json] | None = None,
     ) -> list[Record]:
-        """`judges.read_all` with Java's consumer; `config` for what a test is about (isolation.level, …)."""
+        """`judges.read_all` with Java's consumer; `config` for what a test is about (isolation.level, …).
+
+        The answer passes through the judge's heap as one: for 10⁵ records, not for 10⁷.
+        """
         answer = self.call(
             "consume",
             timeout=timeout + CALL_TIMEOUT_S,
@@ -292,7 +295,7 @@ class JavaJudge:
     # --- the process
 
     def _start(self) -> None:
-        command = [kafka_artifacts.java(), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        command = [kafka_artifacts.java(), "-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
         command += ["-cp", f"{compiled()}{os.pathsep}{kafka_artifacts.classpath()}", "penstock.judge.Judge"]
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (as long-lived as the process)

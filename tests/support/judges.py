@@ -23,6 +23,7 @@ with warnings.catch_warnings():
 
 CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
 DEFAULT_TIMEOUT_S = 30.0
+# Also how long a broker may hold back an empty answer: the question where the end is waits behind it.
 _POLL_S = 0.1
 
 
@@ -66,7 +67,12 @@ def read_with_kafka_python(
     bootstrap: str, topic: str, expected: int | None = None, timeout: float = DEFAULT_TIMEOUT_S
 ) -> list[Record]:
     """`read_all` through kafka-python."""
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), group_id=None, enable_auto_commit=False)
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap.split(","),
+        group_id=None,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=int(_POLL_S * 1000),
+    )
     try:
         numbers = consumer.partitions_for_topic(topic)
         if not numbers:
@@ -99,6 +105,7 @@ def read_with_confluent(
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "check.crcs": True,
+            "fetch.wait.max.ms": int(_POLL_S * 1000),
         }
     )
     try:
@@ -110,9 +117,9 @@ def read_with_confluent(
         ended: set[int] = set()
 
         def poll() -> list[Record]:
-            records = []
+            records: list[Record] = []
             for message in consumer.consume(10_000, _POLL_S):
-                error, partition = message.error(), message.partition()
+                error, partition = message.error(), _known(message.partition())
                 if error is None:
                     ended.discard(partition)
                     records.append(_from_confluent(message))
@@ -170,14 +177,19 @@ def _from_kafka_python(record: Any) -> Record:
 def _from_confluent(message: confluent_kafka.Message) -> Record:
     kind, timestamp = message.timestamp()
     return Record(
-        partition=message.partition(),
-        offset=message.offset(),
+        partition=_known(message.partition()),
+        offset=_known(message.offset()),
         timestamp=timestamp,
         timestamp_type=LOG_APPEND_TIME if kind == confluent_kafka.TIMESTAMP_LOG_APPEND_TIME else CREATE_TIME,
         key=_bytes(message.key()),
         value=_bytes(message.value()),
-        headers=tuple((name, _bytes(value)) for name, value in message.headers() or []),
+        headers=tuple((name, _bytes(value)) for name, value in list[Any](message.headers() or [])),
     )
+
+
+def _known(number: int | None) -> int:
+    assert number is not None
+    return number
 
 
 def _bytes(value: Any) -> bytes | None:

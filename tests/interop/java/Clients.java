@@ -106,6 +106,8 @@ final class Clients {
 
     private static Map<String, Object> consumerMap(JsonNode arguments) throws Exception {
         Map<String, Object> config = new HashMap<>();
+        // How long the broker may hold back an empty answer, and with it the question where the end is.
+        config.put(ConsumerConfig.FETCH_MAX_WAIT_MS_CONFIG, (int) POLL.toMillis());
         config.put(ConsumerConfig.KEY_DESERIALIZER_CLASS_CONFIG, ByteArrayDeserializer.class.getName());
         config.put(ConsumerConfig.VALUE_DESERIALIZER_CLASS_CONFIG, ByteArrayDeserializer.class.getName());
         for (Map.Entry<String, JsonNode> entry : arguments.path("config").properties()) {

@@ -1,13 +1,15 @@
 package penstock.judge;
 
+import com.fasterxml.jackson.core.JsonGenerator;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.BufferedOutputStream;
 import java.io.BufferedReader;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.InputStreamReader;
-import java.io.PrintStream;
+import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.Map;
 import java.util.TreeMap;
@@ -20,7 +22,7 @@ import java.util.TreeMap;
  * that item's answer. The end of stdin ends the process, so that a judge never outlives the tests.
  */
 public final class Judge {
-    static final ObjectMapper JSON = new ObjectMapper();
+    static final ObjectMapper JSON = new ObjectMapper().disable(JsonGenerator.Feature.AUTO_CLOSE_TARGET);
 
     /** A command: arguments to result. Whatever it throws becomes the answer. */
     interface Command {
@@ -47,11 +49,13 @@ public final class Judge {
     }
 
     public static void main(String[] arguments) throws Exception {
-        PrintStream answers = new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8);
+        OutputStream answers = new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 1 << 16);
         System.setOut(System.err); // a library that prints must not end up between the answers
         BufferedReader questions = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = questions.readLine(); line != null; line = questions.readLine()) {
-            answers.print(JSON.writeValueAsString(judge(line)) + "\n");
+            // Straight into the pipe: as a String beside its tree, a large answer would need the memory twice.
+            JSON.writeValue(answers, judge(line));
+            answers.write('\n');
             answers.flush();
         }
         System.exit(0); // client threads that a failed command left behind must not hold us
