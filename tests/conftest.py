@@ -23,21 +23,18 @@ from kafka_cluster import KafkaCluster
 from support.fixtures import TopicFactory
 from support.java import JavaJudge, compiled
 
-_NEEDS_BROKER = {"kafka"}
-_NEEDS_JARS = {"kafka", "java"}
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses the real Kafka, however indirectly, before `-m` is applied."""
     for item in items:
-        if _NEEDS_BROKER & _fixtures(item):
+        if "kafka" in _fixtures(item):
             item.add_marker(pytest.mark.kafka)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Download and compile before the first test: that may take minutes, which no test's time limit allows for."""
-    if session.config.option.collectonly or not any(_NEEDS_JARS & _fixtures(item) for item in session.items):
+    if session.config.option.collectonly or not any(map(_needs_jars, session.items)):
         return
     # What goes wrong here goes wrong again in the fixtures, and there it is a failed test with its reason.
     with contextlib.suppress(Exception):
@@ -47,6 +44,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def _fixtures(item: pytest.Item) -> set[str]:
     return set(getattr(item, "fixturenames", ()))
+
+
+def _needs_jars(item: pytest.Item) -> bool:
+    return "java" in _fixtures(item) or item.get_closest_marker("kafka") is not None
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,7 @@ def test_java_produces_and_reports_where_each_record_went(
 def test_java_hashes_keys(java: JavaJudge) -> None:
     keys = [b"", b"a", b"\xff\xfe\xfd\xfc\xfb", b"21"]
     hashes = java.murmur2(keys)
-    assert hashes[3] == -973932308  # the value in Kafka's documentation of its clients' tests
+    assert hashes[3] == -973932308  # what Kafka's own tests expect
     assert java.to_positive(hashes) == [value & 0x7FFFFFFF for value in hashes]
     assert java.partition_for_key(keys, 7) == [(value & 0x7FFFFFFF) % 7 for value in hashes]
 
@@ -252,6 +252,7 @@ def test_java_reencodes_messages(java: JavaJudge) -> None:
     assert versions["Produce"]["lowest"] == 3
 
 
+@pytest.mark.kafka
 def test_a_node_crashes_hangs_and_returns_with_its_data() -> None:
     with KafkaCluster(config={"num.io.threads": 2}) as cluster:
         cluster.create_topic("kept")
@@ -275,11 +276,13 @@ def test_a_node_crashes_hangs_and_returns_with_its_data() -> None:
     assert not folder.exists()
 
 
+@pytest.mark.kafka
 def test_a_node_that_cannot_start_shows_its_log() -> None:
     with pytest.raises(KafkaStartError, match="compression"):
         KafkaCluster(config={"compression.type": "no such codec"}).start()
 
 
+@pytest.mark.kafka
 def test_no_broker_outlives_a_killed_test_run() -> None:
     script = (
         "from kafka_cluster import KafkaCluster\n"
