@@ -118,13 +118,22 @@ def fetch_jar(folder: Path) -> Path:
 def read_message(jar: zipfile.ZipFile, name: str) -> Message:
     """The definition called `name`, for example ProduceRequest."""
     text = jar.read(f"common/message/{name}.json").decode()
+    return parse_message(text)
+
+
+def parse_message(text: str) -> Message:
+    """The message that a definition describes: JSON with whole-line comments."""
     return _message(json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE)))
 
 
 def _message(definition: dict[str, Any]) -> Message:
     valid = Versions.parse(definition["validVersions"])
     flexible = Versions.parse(definition["flexibleVersions"])
-    common = {struct["name"]: struct for struct in definition.get("commonStructs", ())}
+    # A common struct can be used in several places: its versions are its own, not a place's.
+    common = {
+        struct["name"]: struct | {"versions": Versions.parse(struct["versions"]) & valid}
+        for struct in definition.get("commonStructs", ())
+    }
     return Message(
         kind=definition["type"],
         api_key=definition.get("apiKey", -1),
@@ -150,11 +159,11 @@ def _field(definition: dict[str, Any], around: Versions, flexible: Versions, com
     versions &= around
     struct = None
     if kind in common:
-        # A common struct can be used in several places: its versions are its own, not the place's.
-        usable = Versions.parse(common[kind]["versions"]) & around
-        struct = _struct(kind, common[kind]["fields"], usable, flexible, common)
+        struct = _struct(kind, common[kind]["fields"], common[kind]["versions"], flexible, common)
     elif "fields" in definition:
         struct = _struct(kind, definition["fields"], versions, flexible, common)
+    if struct and not tagged.empty and "nullableVersions" in definition and definition["type"] == kind:
+        raise ValueError(f"{definition['name']} is a tagged struct that may be null: not supported")
     default = definition.get("default")
     return Field(
         name=definition["name"],

@@ -211,8 +211,10 @@ class StructSource:
                     yield f"        raise {self._error('null_field', field)}"
                 yield f"    {self._write_null(field, writer)}"
             yield "else:"
-            if field.struct and not field.is_array:
-                yield f"    {writer}.presence(True)"
+            if field.struct and not field.is_array and nullable != "never":
+                if nullable is not None:
+                    yield f"    if {nullable}:"
+                yield f"    {'' if nullable is None else '    '}{writer}.presence(True)"
             yield from (f"    {line}" for line in self._write_value(field, value, writer))
 
     def _write_null(self, field: Field, writer: str) -> str:
