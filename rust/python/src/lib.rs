@@ -1,8 +1,56 @@
-//! `penstock._native`: PyO3 bindings over `penstock-core`.
+//! `penstock._native`: thin PyO3 bindings over `penstock-core`. Shapes are converted here; nothing is decided.
+//!
+//! The stub is `src/penstock/_native.pyi`, held against this module by `mypy.stubtest`.
+
+mod boundary;
+mod callbacks;
+mod engine;
+mod future;
+mod python;
+mod record;
+mod sender;
+
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
+
+/// CRC-32C (Castagnoli) of `data`, continuing from `value`. RFC 3720, appendix B.4.
+#[pyfunction]
+#[pyo3(signature = (data, value = 0))]
+fn crc32c(py: Python<'_>, data: &Bound<'_, PyAny>, value: u32) -> PyResult<u32> {
+    if let Ok(bytes) = data.cast::<pyo3::types::PyBytes>() {
+        return Ok(penstock_core::crc::crc32c_append(value, bytes.as_bytes()));
+    }
+    let buffer = PyBuffer::<u8>::get(data)?;
+    Ok(penstock_core::crc::crc32c_append(value, &buffer.to_vec(py)?))
+}
+
+/// Java's `Utils.murmur2`, as a signed 32-bit number.
+#[pyfunction]
+fn murmur2(data: &[u8]) -> i32 {
+    penstock_core::murmur2::murmur2(data)
+}
+
+/// The partition that a serialized key goes to (Java: `BuiltInPartitioner.partitionForKey`).
+#[pyfunction]
+fn partition_for_key(key: &[u8], partitions: u32) -> PyResult<u32> {
+    if partitions == 0 {
+        return Err(pyo3::exceptions::PyValueError::new_err("partitions must be at least 1"));
+    }
+    Ok(penstock_core::murmur2::partition_for_key(key, partitions))
+}
 
 /// The native half of Penstock.
 #[pymodule]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add("__version__", env!("CARGO_PKG_VERSION"))
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_class::<record::ProducerRecord>()?;
+    m.add_class::<record::RecordMetadata>()?;
+    m.add_class::<future::DeliveryFuture>()?;
+    m.add_class::<engine::Engine>()?;
+    m.add_class::<sender::Sender>()?;
+    m.add_function(wrap_pyfunction!(crc32c, m)?)?;
+    m.add_function(wrap_pyfunction!(murmur2, m)?)?;
+    m.add_function(wrap_pyfunction!(partition_for_key, m)?)?;
+    m.add_function(wrap_pyfunction!(engine::after_fork_in_child, m)?)?;
+    Ok(())
 }

@@ -1,0 +1,544 @@
+//! What application threads and the I/O thread share: topics, lanes, memory, and the append that `send` ends in.
+//!
+//! `append` takes one lane's lock for the time it takes to encode a record, asks for memory once per batch, and wakes the
+//! I/O thread only when that thread sleeps past something it should do (Java's `RecordAccumulator`).
+//!
+//! Locks, in the order in which they may be nested: topics, lane, (pool | completion | inbox | events | stats).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, record_len_upper_bound};
+use crate::boundary::{Command, Event, EventQueue};
+use crate::completion::{CallbackQueue, Completion, Token};
+use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness, SendRules};
+use crate::memory::{BufferPool, Waiter};
+use crate::stats::Stats;
+use crate::topic::{PartitionRules, Topic};
+
+/// Settings of the data plane. Times are µs here, sizes bytes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// client.id
+    pub client_id: String,
+    /// -1 (all), 0 or 1
+    pub acks: i16,
+    /// enable.idempotence, max in flight per lane, linger.ms, delivery.timeout.ms
+    pub rules: SendRules,
+    /// partitioner.*
+    pub partitioning: PartitionRules,
+    /// batch.size
+    pub batch_size: usize,
+    /// buffer.memory
+    pub buffer_memory: usize,
+    /// max.request.size
+    pub max_request_size: usize,
+    /// max.in.flight.requests.per.connection
+    pub max_in_flight_requests: usize,
+    /// request.timeout.ms
+    pub request_timeout_us: u64,
+    /// connections.max.idle.ms; 0 or less (as `None`): never
+    pub max_idle_us: Option<u64>,
+    /// send.buffer.bytes; `None`: the system's
+    pub send_buffer: Option<usize>,
+    /// receive.buffer.bytes; `None`: the system's
+    pub receive_buffer: Option<usize>,
+    /// Where all random choices come from.
+    pub seed: u64,
+}
+
+/// A record, serialized.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// ms since the epoch.
+    pub timestamp: i64,
+    /// `None` is null.
+    pub key: Option<&'a [u8]>,
+    /// `None` is null.
+    pub value: Option<&'a [u8]>,
+    /// In order.
+    pub headers: &'a [Header<'a>],
+}
+
+/// What [`Shared::append`] brought.
+#[derive(Debug)]
+pub enum Appended {
+    /// Buffered: the record is `index` in the batch behind `completion`.
+    Done {
+        /// Resolved with the batch.
+        completion: Arc<Completion>,
+        /// Position in the batch.
+        index: u32,
+    },
+    /// That many bytes of buffer.memory are needed first: queue up, and call again with the grant.
+    NeedsMemory(usize),
+    /// The producer is closed.
+    Closed,
+}
+
+/// What is known of a topic by name.
+#[derive(Clone, Debug, Default)]
+pub struct TopicEntry {
+    /// The newest snapshot.
+    pub topic: Option<Arc<Topic>>,
+    /// The last error in place of a snapshot: (code, message, final).
+    pub error: Option<(i16, String, bool)>,
+}
+
+#[derive(Debug, Default)]
+struct Topics {
+    by_name: HashMap<Arc<str>, TopicEntry>,
+    status: String,
+}
+
+/// News for the I/O thread.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// Lanes that can send.
+    pub ready: Vec<Arc<Lane>>,
+    /// Lanes that can send from a time on.
+    pub timers: Vec<(u64, Arc<Lane>)>,
+    /// From the control plane.
+    pub commands: Vec<Command>,
+    /// Look at every lane (flush, memory shortage, close).
+    pub sweep: bool,
+}
+
+/// Batches whose records failed unnoticed so far.
+#[derive(Debug, Default)]
+struct Unnoticed {
+    /// (completion, records in it), the oldest first.
+    failed: Vec<(Arc<Completion>, u32)>,
+}
+
+/// How many failed batches are remembered for `DeliveryError`; beyond that the oldest are let go (they were logged).
+const REMEMBERED_FAILURES: usize = 4096;
+
+type Waker = Box<dyn Fn() + Send + Sync>;
+
+/// See the module.
+pub struct Shared {
+    /// Settings.
+    pub config: Config,
+    /// buffer.memory
+    pub pool: BufferPool,
+    /// For the callback thread.
+    pub callbacks: CallbackQueue,
+    /// For the control thread.
+    pub events: EventQueue,
+    /// For `metrics()`.
+    pub stats: Mutex<Stats>,
+    topics: Mutex<Topics>,
+    topics_changed: Condvar,
+    /// Grows with every change of the topic table, so that callers may keep a snapshot until it does.
+    pub topics_version: AtomicU64,
+    inbox: Mutex<Inbox>,
+    /// Until when the I/O thread sleeps; 0 while it works.
+    sleeping_until: AtomicU64,
+    waker: OnceLock<Waker>,
+    /// Flushes under way: nothing lingers.
+    flushing: AtomicUsize,
+    /// Somebody waits for memory: nothing lingers.
+    pressure: AtomicBool,
+    /// No more sends.
+    pub closed: AtomicBool,
+    /// The I/O thread is to end.
+    pub stop: AtomicBool,
+    fatal: OnceLock<(i16, String)>,
+    next_batch: AtomicU64,
+    unnoticed: Mutex<Unnoticed>,
+    epoch: Instant,
+    /// A clock stepped by hand, in tests and the simulation; `u64::MAX`: real time.
+    manual_us: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Everything empty.
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            pool: BufferPool::new(config.buffer_memory, config.batch_size.max(BATCH_HEADER_LEN)),
+            config,
+            callbacks: CallbackQueue::default(),
+            events: EventQueue::default(),
+            stats: Mutex::default(),
+            topics: Mutex::default(),
+            topics_changed: Condvar::new(),
+            topics_version: AtomicU64::new(1),
+            inbox: Mutex::default(),
+            sleeping_until: AtomicU64::new(0),
+            waker: OnceLock::new(),
+            flushing: AtomicUsize::new(0),
+            pressure: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            fatal: OnceLock::new(),
+            next_batch: AtomicU64::new(1),
+            unnoticed: Mutex::default(),
+            epoch: Instant::now(),
+            manual_us: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// Monotonic time in µs since the producer was made.
+    pub fn now_us(&self) -> u64 {
+        match self.manual_us.load(Ordering::Relaxed) {
+            u64::MAX => self.epoch.elapsed().as_micros() as u64,
+            manual => manual,
+        }
+    }
+
+    /// Step the clock by hand from now on.
+    pub fn set_now_us(&self, now_us: u64) {
+        self.manual_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// How to end the I/O thread's sleep. Once.
+    pub fn set_waker(&self, waker: Waker) {
+        assert!(self.waker.set(waker).is_ok(), "one I/O thread per producer");
+    }
+
+    /// A number that no other batch of this producer has.
+    pub fn next_batch_id(&self) -> u64 {
+        self.next_batch.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Nothing may linger now.
+    pub fn in_a_hurry(&self) -> bool {
+        self.flushing.load(Ordering::Acquire) > 0
+            || self.pressure.load(Ordering::Acquire)
+            || self.closed.load(Ordering::Acquire)
+    }
+
+    // ------------------------------------------------------------------------------------------------- I/O thread
+
+    /// End the I/O thread's sleep if it sleeps beyond `at_us`.
+    pub fn wake_io(&self, at_us: u64) {
+        // Pairs with the fence in `prepare_sleep`: either we see that it sleeps, or it sees what we left in the inbox.
+        fence(Ordering::SeqCst);
+        let until = self.sleeping_until.load(Ordering::Relaxed);
+        if until > at_us
+            && self.sleeping_until.compare_exchange(until, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            && let Some(waker) = self.waker.get()
+        {
+            waker();
+        }
+    }
+
+    /// The I/O thread is about to sleep until `until_us`. False: there is news, do not sleep.
+    pub fn prepare_sleep(&self, until_us: u64) -> bool {
+        self.sleeping_until.store(until_us.max(1), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let inbox = self.inbox.lock();
+        let quiet = inbox.ready.is_empty()
+            && inbox.commands.is_empty()
+            && !inbox.sweep
+            && inbox.timers.iter().all(|(at, _)| *at >= until_us)
+            && !self.stop.load(Ordering::Acquire);
+        drop(inbox);
+        if !quiet {
+            self.sleeping_until.store(0, Ordering::Relaxed);
+        }
+        quiet
+    }
+
+    /// The I/O thread is awake.
+    pub fn awake(&self) {
+        self.sleeping_until.store(0, Ordering::Relaxed);
+    }
+
+    /// All the news.
+    pub fn take_inbox(&self) -> Inbox {
+        std::mem::take(&mut self.inbox.lock())
+    }
+
+    /// Commands for the I/O thread.
+    pub fn command(&self, commands: impl IntoIterator<Item = Command>) {
+        let mut inbox = self.inbox.lock();
+        inbox.commands.extend(commands);
+        let some = !inbox.commands.is_empty();
+        drop(inbox);
+        if some {
+            self.wake_io(0);
+        }
+    }
+
+    /// Have the I/O thread look at every lane.
+    pub fn sweep(&self) {
+        self.inbox.lock().sweep = true;
+        self.wake_io(0);
+    }
+
+    /// End the I/O thread.
+    pub fn request_stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake_io(0);
+    }
+
+    /// Tell the I/O thread what a lane can do, unless it knows. The caller holds the lane's lock.
+    fn announce(&self, lane: &Arc<Lane>, inner: &mut LaneInner, now_us: u64) {
+        if inner.queued {
+            return;
+        }
+        match inner.readiness(&self.config.rules, now_us, self.in_a_hurry()) {
+            Readiness::Ready => {
+                inner.queued = true;
+                self.inbox.lock().ready.push(Arc::clone(lane));
+                self.wake_io(0);
+            }
+            Readiness::At(at_us) if !inner.armed => {
+                inner.armed = true;
+                self.inbox.lock().timers.push((at_us, Arc::clone(lane)));
+                self.wake_io(at_us);
+            }
+            Readiness::At(_) | Readiness::Blocked => {}
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- topics
+
+    /// What is known of a topic.
+    pub fn topic(&self, name: &str) -> TopicEntry {
+        self.topics.lock().by_name.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Every known topic.
+    pub fn all_topics(&self) -> Vec<Arc<Topic>> {
+        self.topics.lock().by_name.values().filter_map(|entry| entry.topic.clone()).collect()
+    }
+
+    /// Say that somebody waits for a topic (or a partition of it).
+    pub fn want_topic(&self, name: &str, partition: i32) {
+        self.events.push(Event::TopicWanted { name: name.to_owned(), partition });
+    }
+
+    /// Wait until the topic table changes from `seen_version`, at most until `deadline`.
+    pub fn wait_for_topics(&self, seen_version: u64, deadline: Instant) {
+        let mut topics = self.topics.lock();
+        while self.topics_version.load(Ordering::Acquire) == seen_version {
+            if self.topics_changed.wait_until(&mut topics, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// Change the entry of one topic; `None` removes it.
+    pub fn update_topic(&self, name: &str, change: impl FnOnce(TopicEntry) -> Option<TopicEntry>) {
+        let mut topics = self.topics.lock();
+        let (key, entry) = topics.by_name.remove_entry(name).unwrap_or_else(|| (name.into(), TopicEntry::default()));
+        if let Some(entry) = change(entry) {
+            topics.by_name.insert(key, entry);
+        }
+        self.topics_version.fetch_add(1, Ordering::Release);
+        drop(topics);
+        self.topics_changed.notify_all();
+    }
+
+    /// Why metadata cannot be had, for people; empty when all is well.
+    pub fn status(&self) -> String {
+        self.topics.lock().status.clone()
+    }
+
+    /// Set what [`Shared::status`] says.
+    pub fn set_status(&self, status: String) {
+        self.topics.lock().status = status;
+    }
+
+    /// ms since the last append, by topic.
+    pub fn topic_ages(&self) -> Vec<(Arc<str>, u64)> {
+        let now_us = self.now_us();
+        self.all_topics()
+            .iter()
+            .map(|topic| {
+                let last = topic.state.last_append_us.load(Ordering::Relaxed);
+                (Arc::clone(&topic.name), now_us.saturating_sub(last) / 1000)
+            })
+            .collect()
+    }
+
+    // ------------------------------------------------------------------------------------------------- append
+
+    /// buffer.memory that a record needs if it opens a batch.
+    pub fn batch_memory(&self, upper_bound: usize) -> usize {
+        self.config.batch_size.max(upper_bound + BATCH_HEADER_LEN)
+    }
+
+    /// Buffer a record for `partition` of `topic`, or for the one that the built-in partitioner chooses.
+    ///
+    /// `grant`: bytes that were waited for; taken (set to 0) if they were needed, else still the caller's.
+    pub fn append(
+        &self,
+        topic: &Topic,
+        partition: Option<u32>,
+        record: &Record<'_>,
+        token: Option<Token>,
+        grant: &mut usize,
+    ) -> Appended {
+        let now_us = self.now_us();
+        let rules = &self.config.partitioning;
+        let (partition, sticky) = match partition {
+            Some(partition) => (partition, false),
+            None => topic.choose(record.key, rules, now_us),
+        };
+        let lane = &topic.lanes[partition as usize];
+        let mut inner = lane.inner.lock();
+        if inner.state == LaneState::Closed {
+            return Appended::Closed;
+        }
+        let headers = record.headers;
+        let mut index = inner
+            .queue
+            .back_mut()
+            .filter(|batch| batch.attempts == 0)
+            .and_then(Batch::builder)
+            .and_then(|builder| builder.try_append(record.timestamp, record.key, record.value, headers));
+        let opened = index.is_none();
+        if opened {
+            let charge = self.batch_memory(record_len_upper_bound(record.key, record.value, headers));
+            if *grant >= charge {
+                let rest = std::mem::take(grant) - charge;
+                if rest > 0 {
+                    self.pool.give(rest);
+                }
+            } else if !self.pool.try_take(charge) {
+                return Appended::NeedsMemory(charge);
+            }
+            let mut builder = BatchBuilder::new(self.pool.buffer(charge), charge);
+            index = builder.try_append(record.timestamp, record.key, record.value, headers);
+            let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
+            inner.queue.push_back(Batch::open(self.next_batch_id(), builder, completion, now_us, charge));
+            lane.publish_load(&inner);
+        }
+        let index = index.expect("an empty batch takes any record");
+        let batch = inner.queue.back_mut().expect("it was there, or was just opened");
+        let bytes = record_len_upper_bound(record.key, record.value, headers);
+        let full = batch.builder().is_some_and(|builder| builder.is_full());
+        batch.largest = batch.largest.max(bytes);
+        let completion = Arc::clone(&batch.completion);
+        if let Some(token) = token {
+            let added = completion.add_callback(index, token);
+            debug_assert!(added.is_ok(), "an open batch is unresolved");
+        }
+        // Within a batch that lingers nothing changes for the I/O thread.
+        if opened || full {
+            self.announce(lane, &mut inner, now_us);
+        }
+        drop(inner);
+        if opened {
+            topic.state.last_append_us.store(now_us, Ordering::Relaxed);
+        }
+        if sticky {
+            topic.appended(partition, bytes, full, rules, now_us);
+        }
+        Appended::Done { completion, index }
+    }
+
+    /// Queue up for memory; nothing lingers while somebody does.
+    pub fn queue_for_memory(&self, bytes: usize) -> Arc<Waiter> {
+        let waiter = self.pool.queue(bytes);
+        if !self.pressure.swap(true, Ordering::AcqRel) {
+            self.sweep();
+        }
+        waiter
+    }
+
+    /// Give memory back, and let batches linger again when nobody waits.
+    pub fn release(&self, bytes: usize) {
+        self.pool.give(bytes);
+        self.relax();
+    }
+
+    /// See whether the shortage of memory is over.
+    pub fn relax(&self) {
+        if self.pressure.load(Ordering::Acquire) && self.pool.waiting() == 0 {
+            self.pressure.store(false, Ordering::Release);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- flush, close
+
+    /// Everything that is unresolved now, on its way: wait for it, then call [`Shared::end_flush`].
+    pub fn begin_flush(&self) -> Vec<Arc<Completion>> {
+        self.flushing.fetch_add(1, Ordering::AcqRel);
+        let mut pending = Vec::new();
+        for topic in self.all_topics() {
+            for lane in &topic.lanes {
+                let inner = lane.inner.lock();
+                pending.extend(inner.unresolved().map(|batch| Arc::clone(&batch.completion)));
+            }
+        }
+        self.sweep();
+        pending
+    }
+
+    /// A flush is over.
+    pub fn end_flush(&self) {
+        self.flushing.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Records that are buffered or in flight.
+    pub fn unresolved_records(&self) -> u64 {
+        let mut records = 0;
+        for topic in self.all_topics() {
+            for lane in &topic.lanes {
+                records += lane.inner.lock().unresolved().map(|batch| u64::from(batch.count())).sum::<u64>();
+            }
+        }
+        records
+    }
+
+    /// No more sends.
+    pub fn refuse_sends(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.topics_version.fetch_add(1, Ordering::Release);
+        self.topics_changed.notify_all();
+    }
+
+    /// The fatal error, if there was one: (code, message).
+    pub fn fatal(&self) -> Option<&(i16, String)> {
+        self.fatal.get()
+    }
+
+    /// Set the fatal error; the first one counts.
+    pub fn set_fatal(&self, code: i16, message: String) {
+        let _first_counts = self.fatal.set((code, message));
+        self.topics_version.fetch_add(1, Ordering::Release);
+        self.topics_changed.notify_all();
+    }
+
+    /// Remember a failed batch until somebody looks.
+    pub fn note_failure(&self, completion: &Arc<Completion>, records: u32) {
+        if completion.unobserved(records).0 == 0 {
+            return;
+        }
+        let mut unnoticed = self.unnoticed.lock();
+        if unnoticed.failed.len() >= REMEMBERED_FAILURES {
+            unnoticed.failed.retain(|(completion, records)| completion.unobserved(*records).0 > 0);
+            if unnoticed.failed.len() >= REMEMBERED_FAILURES {
+                unnoticed.failed.remove(0);
+            }
+        }
+        unnoticed.failed.push((Arc::clone(completion), records));
+    }
+
+    /// Failed batches that hold records nobody asked about: (completion, how many, the first one). They are forgotten.
+    pub fn take_unnoticed(&self) -> Vec<(Arc<Completion>, u32, u32)> {
+        let failed = std::mem::take(&mut self.unnoticed.lock().failed);
+        failed
+            .into_iter()
+            .filter_map(|(completion, records)| match completion.unobserved(records) {
+                (count, Some(first)) if count > 0 => Some((completion, count, first)),
+                _ => None,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,406 @@
+//! What a future waits for: one completion per batch, resolved exactly once, and the queue of callbacks that follow.
+//!
+//! A record's future is (completion, index). A thousand futures of one batch are resolved by one store and one wake-up,
+//! which is why a future per record costs so little.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// A callback of the user's, opaque here: the binding keeps the object under this key and gets each key back exactly once.
+pub type Token = usize;
+
+/// Which way a record failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// A broker answered with an error code.
+    Broker,
+    /// delivery.timeout.ms ran out.
+    Timeout,
+    /// `close` did not wait for it.
+    Closed,
+    /// It was given up on purpose.
+    Aborted,
+    /// A bug in Penstock.
+    Internal,
+}
+
+impl FailureKind {
+    /// The word used on the boundary.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Aborted => "aborted",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The reverse of [`FailureKind::as_str`]; anything unknown is internal.
+    pub fn from_word(word: &str) -> Self {
+        match word {
+            "broker" => Self::Broker,
+            "timeout" => Self::Timeout,
+            "closed" => Self::Closed,
+            "aborted" => Self::Aborted,
+            _ => Self::Internal,
+        }
+    }
+}
+
+/// Why the records of a batch failed, with everything an error message needs.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Which way.
+    pub kind: FailureKind,
+    /// Kafka's error code of the last attempt, 0 for none.
+    pub code: i16,
+    /// Where it died: "linger" (never sent), "in flight" or "retry".
+    pub stage: &'static str,
+    /// The broker of the last attempt, -1 for none.
+    pub broker: i32,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// Whether the log may hold it all the same.
+    pub possibly_persisted: bool,
+    /// The last cause, for people.
+    pub message: String,
+    /// Since its first record was buffered.
+    pub elapsed_ms: u64,
+    /// KIP-467: the records that were at fault (index in the batch, message).
+    pub record_errors: Vec<(u32, Option<String>)>,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is in the log. `base_offset` is -1 when it cannot be known; `log_append_time_ms` is -1 under `CreateTime`.
+    Delivered {
+        /// Offset of the first record.
+        base_offset: i64,
+        /// The broker's timestamp for all records, or -1.
+        log_append_time_ms: i64,
+    },
+    /// It failed, all of it.
+    Failed(Box<Failure>),
+    /// KIP-126: its records live on in children; each entry is (index of its first record, child).
+    Split(Vec<(u32, Arc<Completion>)>),
+}
+
+/// Shared by the futures of one batch and the batch itself.
+#[derive(Debug)]
+pub struct Completion {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: i32,
+    outcome: OnceLock<Outcome>,
+    side: Mutex<Side>,
+    resolved: Condvar,
+}
+
+/// What is needed only by those who wait or look, so that the hot path never touches it.
+#[derive(Debug, Default)]
+struct Side {
+    callbacks: Vec<(u32, Token)>,
+    /// One bit per record whose future somebody asked, or that had a callback.
+    observed: Vec<u64>,
+}
+
+impl Side {
+    fn mark(&mut self, index: u32) {
+        let word = index as usize / 64;
+        if self.observed.len() <= word {
+            self.observed.resize(word + 1, 0);
+        }
+        self.observed[word] |= 1 << (index % 64);
+    }
+
+    fn is_marked(&self, index: u32) -> bool {
+        self.observed.get(index as usize / 64).is_some_and(|bits| bits & (1 << (index % 64)) != 0)
+    }
+}
+
+impl Completion {
+    /// A pending completion.
+    pub fn new(topic: Arc<str>, partition: i32) -> Arc<Self> {
+        Arc::new(Self { topic, partition, outcome: OnceLock::new(), side: Mutex::default(), resolved: Condvar::new() })
+    }
+
+    /// The outcome of this batch, if it is known; a split shows as such (see [`Completion::leaf`]).
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.get()
+    }
+
+    /// Follow splits down to the completion that holds record `index` now, and its index there.
+    pub fn leaf(self: &Arc<Self>, mut index: u32) -> (Arc<Self>, u32) {
+        let mut at = Arc::clone(self);
+        loop {
+            let Some(Outcome::Split(children)) = at.outcome.get() else { return (at, index) };
+            let child = children.partition_point(|(first, _)| *first <= index) - 1;
+            index -= children[child].0;
+            let next = Arc::clone(&children[child].1);
+            at = next;
+        }
+    }
+
+    /// Resolve it. Only the first call counts; it returns the callbacks to run, in the order in which they were added.
+    pub fn resolve(&self, outcome: Outcome) -> Option<Vec<(u32, Token)>> {
+        let mut side = self.side.lock();
+        // Under the lock, so that a waiter between its look and its wait, or an `add_callback`, cannot miss it.
+        if self.outcome.set(outcome).is_err() {
+            return None;
+        }
+        let callbacks = std::mem::take(&mut side.callbacks);
+        drop(side);
+        self.resolved.notify_all();
+        Some(callbacks)
+    }
+
+    /// Resolve it as split: callbacks and marks move to the children. False if it was resolved before.
+    pub fn resolve_split(&self, children: Vec<(u32, Arc<Self>)>) -> bool {
+        let mut side = self.side.lock();
+        if self.outcome.get().is_some() {
+            return false;
+        }
+        for (index, token) in std::mem::take(&mut side.callbacks) {
+            let child = children.partition_point(|(first, _)| *first <= index) - 1;
+            let mut child_side = children[child].1.side.lock();
+            child_side.callbacks.push((index - children[child].0, token));
+        }
+        for word in 0..side.observed.len() {
+            for bit in 0..64 {
+                let index = (word * 64 + bit) as u32;
+                if side.is_marked(index) {
+                    let child = children.partition_point(|(first, _)| *first <= index) - 1;
+                    children[child].1.side.lock().mark(index - children[child].0);
+                }
+            }
+        }
+        let set = self.outcome.set(Outcome::Split(children));
+        debug_assert!(set.is_ok(), "checked under the lock");
+        drop(side);
+        self.resolved.notify_all();
+        true
+    }
+
+    /// Have `token` come back when the batch is resolved; gives it back at once when it already is.
+    pub fn add_callback(self: &Arc<Self>, index: u32, token: Token) -> Result<(), Token> {
+        let (leaf, index) = self.leaf(index);
+        let mut side = leaf.side.lock();
+        if leaf.outcome.get().is_some() {
+            drop(side);
+            // A split may have come between; its children take the token then.
+            return if matches!(leaf.outcome(), Some(Outcome::Split(_))) {
+                leaf.add_callback(index, token)
+            } else {
+                Err(token)
+            };
+        }
+        side.callbacks.push((index, token));
+        side.mark(index);
+        Ok(())
+    }
+
+    /// Somebody asked for this record's result: a failure of it is no longer unnoticed.
+    pub fn observe(self: &Arc<Self>, index: u32) {
+        let (leaf, index) = self.leaf(index);
+        if matches!(leaf.outcome(), Some(Outcome::Delivered { .. })) {
+            return;
+        }
+        leaf.side.lock().mark(index);
+    }
+
+    /// How many of `count` failed records nobody has asked about, and the index of the first of them.
+    pub fn unobserved(&self, count: u32) -> (u32, Option<u32>) {
+        let side = self.side.lock();
+        let seen: u32 = side.observed.iter().map(|word| word.count_ones()).sum();
+        if seen >= count {
+            return (0, None);
+        }
+        (count - seen, (0..count).find(|&index| !side.is_marked(index)))
+    }
+
+    /// Wait until record `index` is resolved, at most until `deadline`. True when it is.
+    pub fn wait(self: &Arc<Self>, index: u32, deadline: Option<Instant>) -> bool {
+        let (mut leaf, mut at) = self.leaf(index);
+        loop {
+            {
+                let mut side = leaf.side.lock();
+                while leaf.outcome.get().is_none() {
+                    match deadline {
+                        None => leaf.resolved.wait(&mut side),
+                        Some(deadline) => {
+                            if leaf.resolved.wait_until(&mut side, deadline).timed_out() && leaf.outcome.get().is_none()
+                            {
+                                return false;
+                            }
+                        }
+                    }
+                }
+            }
+            if !matches!(leaf.outcome.get(), Some(Outcome::Split(_))) {
+                return true;
+            }
+            (leaf, at) = leaf.leaf(at);
+        }
+    }
+
+    /// Wait until every record is resolved, split children included.
+    pub fn wait_all(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        if !self.wait_self(deadline) {
+            return false;
+        }
+        match self.outcome.get() {
+            Some(Outcome::Split(children)) => children.iter().all(|(_, child)| child.wait_all(deadline)),
+            _ => true,
+        }
+    }
+
+    fn wait_self(&self, deadline: Option<Instant>) -> bool {
+        let mut side = self.side.lock();
+        while self.outcome.get().is_none() {
+            match deadline {
+                None => self.resolved.wait(&mut side),
+                Some(deadline) => {
+                    if self.resolved.wait_until(&mut side, deadline).timed_out() && self.outcome.get().is_none() {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Callbacks of one resolved batch, to be run on the callback thread.
+#[derive(Debug)]
+pub struct Burst {
+    /// The resolved completion.
+    pub completion: Arc<Completion>,
+    /// Record index and callback, in order.
+    pub callbacks: Vec<(u32, Token)>,
+}
+
+/// The way from the I/O thread to the callback thread: unbounded in form, bounded by buffer.memory in fact.
+#[derive(Debug, Default)]
+pub struct CallbackQueue {
+    state: Mutex<CallbackState>,
+    arrived: Condvar,
+    progressed: Condvar,
+    /// Bursts pushed so far; read without the lock by `flush`.
+    pushed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct CallbackState {
+    bursts: VecDeque<Burst>,
+    finished: u64,
+    closed: bool,
+}
+
+impl CallbackQueue {
+    /// Append a burst.
+    pub fn push(&self, burst: Burst) {
+        let mut state = self.state.lock();
+        state.bursts.push_back(burst);
+        self.pushed.fetch_add(1, Ordering::Release);
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// All that has arrived, waiting up to `timeout` for a first burst. None when the queue is closed and empty.
+    pub fn take(&self, timeout: Duration) -> Option<VecDeque<Burst>> {
+        let mut state = self.state.lock();
+        if state.bursts.is_empty() && !state.closed {
+            self.arrived.wait_for(&mut state, timeout);
+        }
+        if state.bursts.is_empty() && state.closed {
+            return None;
+        }
+        Some(std::mem::take(&mut state.bursts))
+    }
+
+    /// `count` bursts have run.
+    pub fn finish(&self, count: u64) {
+        self.state.lock().finished += count;
+        self.progressed.notify_all();
+    }
+
+    /// Wait until all bursts pushed before this call have run.
+    pub fn wait_until_run(&self, deadline: Option<Instant>) -> bool {
+        let goal = self.pushed.load(Ordering::Acquire);
+        let mut state = self.state.lock();
+        while state.finished < goal {
+            match deadline {
+                None => self.progressed.wait(&mut state),
+                Some(deadline) => {
+                    if self.progressed.wait_until(&mut state, deadline).timed_out() && state.finished < goal {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// No more bursts will come: the callback thread ends when it has run what is left.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.arrived.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivered(base_offset: i64) -> Outcome {
+        Outcome::Delivered { base_offset, log_append_time_ms: -1 }
+    }
+
+    #[test]
+    fn only_the_first_outcome_counts() {
+        let completion = Completion::new("t".into(), 0);
+        assert!(completion.add_callback(3, 7).is_ok());
+        assert_eq!(completion.resolve(delivered(5)), Some(vec![(3, 7)]));
+        assert_eq!(completion.resolve(delivered(6)), None);
+        assert!(matches!(completion.outcome(), Some(Outcome::Delivered { base_offset: 5, .. })));
+        assert_eq!(completion.add_callback(1, 9), Err(9));
+    }
+
+    #[test]
+    fn a_split_takes_callbacks_marks_and_waiters_to_the_children() {
+        let parent = Completion::new("t".into(), 0);
+        parent.add_callback(1, 11).unwrap();
+        parent.add_callback(4, 14).unwrap();
+        parent.observe(2);
+        let (left, right) = (Completion::new("t".into(), 0), Completion::new("t".into(), 0));
+        assert!(parent.resolve_split(vec![(0, Arc::clone(&left)), (3, Arc::clone(&right))]));
+        assert!(!parent.wait(4, Some(Instant::now())));
+        assert_eq!(right.resolve(delivered(9)), Some(vec![(1, 14)]));
+        assert!(parent.wait(4, None));
+        assert!(!parent.wait_all(Some(Instant::now())));
+        assert_eq!(left.unobserved(3), (1, Some(0)));
+        assert_eq!(left.resolve(delivered(6)), Some(vec![(1, 11)]));
+        assert!(parent.wait_all(None));
+        assert_eq!(parent.add_callback(0, 1), Err(1));
+    }
+
+    #[test]
+    fn the_queue_of_callbacks_says_when_what_was_pushed_has_run() {
+        let queue = CallbackQueue::default();
+        let completion = Completion::new("t".into(), 0);
+        queue.push(Burst { completion, callbacks: vec![(0, 1)] });
+        assert!(!queue.wait_until_run(Some(Instant::now())));
+        assert_eq!(queue.take(Duration::ZERO).unwrap().len(), 1);
+        queue.finish(1);
+        assert!(queue.wait_until_run(None));
+        queue.close();
+        assert!(queue.take(Duration::ZERO).is_none());
+    }
+}

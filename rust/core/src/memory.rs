@@ -1,0 +1,214 @@
+//! buffer.memory: one bounded pool, one FIFO of waiters for every facade, and the recycling of batch buffers.
+//!
+//! Memory that comes free is handed to the waiter at the head, so a late caller cannot overtake; a waiter that gives up
+//! passes on what it was granted meanwhile (the race that loses memory in naive pools).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+/// The pool. Sizes are bytes.
+#[derive(Debug)]
+pub struct BufferPool {
+    total: usize,
+    buffer_size: usize,
+    state: Mutex<PoolState>,
+    /// Calls that had to wait, and those of them that ran out of time (for metrics).
+    pub exhausted: AtomicU64,
+}
+
+#[derive(Debug)]
+struct PoolState {
+    available: usize,
+    waiters: VecDeque<Arc<Waiter>>,
+    free: Vec<Vec<u8>>,
+}
+
+/// A place in the FIFO.
+#[derive(Debug)]
+pub struct Waiter {
+    needed: usize,
+    state: Mutex<WaitState>,
+    granted: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WaitState {
+    Waiting,
+    Granted,
+    Cancelled,
+}
+
+impl BufferPool {
+    /// A pool of `total` bytes whose recycled buffers hold `buffer_size` bytes.
+    pub fn new(total: usize, buffer_size: usize) -> Self {
+        let state = PoolState { available: total, waiters: VecDeque::new(), free: Vec::new() };
+        Self { total, buffer_size, state: Mutex::new(state), exhausted: AtomicU64::new(0) }
+    }
+
+    /// buffer.memory
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Bytes that nobody holds.
+    pub fn available(&self) -> usize {
+        self.state.lock().available
+    }
+
+    /// How many callers wait.
+    pub fn waiting(&self) -> usize {
+        self.state.lock().waiters.len()
+    }
+
+    /// Take `bytes` now, unless somebody waits already or too little is left.
+    pub fn try_take(&self, bytes: usize) -> bool {
+        let mut state = self.state.lock();
+        if state.available < bytes || !state.waiters.is_empty() {
+            return false;
+        }
+        state.available -= bytes;
+        true
+    }
+
+    /// Queue up for `bytes` (at most [`BufferPool::total`]).
+    pub fn queue(&self, bytes: usize) -> Arc<Waiter> {
+        debug_assert!(bytes <= self.total);
+        let waiter = Arc::new(Waiter { needed: bytes, state: Mutex::new(WaitState::Waiting), granted: Condvar::new() });
+        let mut state = self.state.lock();
+        state.waiters.push_back(Arc::clone(&waiter));
+        Self::grant(&mut state);
+        waiter
+    }
+
+    /// Wait for a grant until `deadline`. True: the bytes are the caller's.
+    pub fn wait(&self, waiter: &Waiter, deadline: Instant) -> bool {
+        let mut state = waiter.state.lock();
+        while *state == WaitState::Waiting {
+            if waiter.granted.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        *state == WaitState::Granted
+    }
+
+    /// Leave the queue; what was granted meanwhile goes to the next.
+    pub fn cancel(&self, waiter: &Arc<Waiter>) {
+        let mut state = self.state.lock();
+        let mut mine = waiter.state.lock();
+        match *mine {
+            WaitState::Granted => state.available += waiter.needed,
+            WaitState::Waiting => state.waiters.retain(|other| !Arc::ptr_eq(other, waiter)),
+            WaitState::Cancelled => return,
+        }
+        *mine = WaitState::Cancelled;
+        drop(mine);
+        Self::grant(&mut state);
+    }
+
+    /// Give `bytes` back.
+    pub fn give(&self, bytes: usize) {
+        let mut state = self.state.lock();
+        state.available += bytes;
+        debug_assert!(state.available <= self.total);
+        Self::grant(&mut state);
+    }
+
+    fn grant(state: &mut PoolState) {
+        while let Some(waiter) = state.waiters.front() {
+            if waiter.needed > state.available {
+                return;
+            }
+            let Some(waiter) = state.waiters.pop_front() else { return };
+            let mut theirs = waiter.state.lock();
+            if *theirs == WaitState::Waiting {
+                state.available -= waiter.needed;
+                *theirs = WaitState::Granted;
+                waiter.granted.notify_one();
+            }
+        }
+    }
+
+    /// An empty buffer for a batch of `capacity` bytes, recycled if there is one.
+    pub fn buffer(&self, capacity: usize) -> Vec<u8> {
+        if capacity <= self.buffer_size
+            && let Some(buffer) = self.state.lock().free.pop()
+        {
+            return buffer;
+        }
+        Vec::with_capacity(capacity)
+    }
+
+    /// Keep a buffer for reuse. Only its sole owner can call this: a body that a socket still holds is in an `Arc`.
+    pub fn recycle(&self, mut buffer: Vec<u8>) {
+        // A buffer that grew past batch.size (one oversized record) goes back to the allocator.
+        if buffer.capacity() < self.buffer_size || buffer.capacity() > self.buffer_size * 2 {
+            return;
+        }
+        buffer.clear();
+        let mut state = self.state.lock();
+        if (state.free.len() + 1) * self.buffer_size <= self.total {
+            state.free.push(buffer);
+        }
+    }
+
+    /// One more caller ran out of max.block.ms.
+    pub fn count_exhausted(&self) {
+        self.exhausted.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn memory_is_granted_in_the_order_of_asking() {
+        let pool = BufferPool::new(100, 10);
+        assert!(pool.try_take(100));
+        let (first, second) = (pool.queue(60), pool.queue(10));
+        pool.give(50);
+        assert!(!pool.wait(&first, soon()));
+        assert!(!pool.wait(&second, soon()), "a small late caller does not overtake a large early one");
+        assert!(!pool.try_take(1));
+        pool.give(20);
+        assert!(pool.wait(&first, soon()));
+        assert!(pool.wait(&second, soon()));
+        assert_eq!(pool.available(), 0);
+    }
+
+    #[test]
+    fn a_waiter_that_gives_up_passes_its_grant_on() {
+        let pool = BufferPool::new(100, 10);
+        assert!(pool.try_take(100));
+        let (first, second) = (pool.queue(60), pool.queue(50));
+        pool.give(60);
+        pool.cancel(&first);
+        assert!(pool.wait(&second, soon()));
+        pool.cancel(&second);
+        pool.cancel(&second);
+        assert_eq!(pool.available(), 60);
+        assert_eq!(pool.waiting(), 0);
+    }
+
+    #[test]
+    fn buffers_are_recycled_only_at_their_size() {
+        let pool = BufferPool::new(100, 10);
+        pool.recycle(Vec::with_capacity(500));
+        pool.recycle(Vec::with_capacity(3));
+        assert_eq!(pool.state.lock().free.len(), 0);
+        let mut buffer = Vec::with_capacity(10);
+        buffer.push(1);
+        let address = buffer.as_ptr();
+        pool.recycle(buffer);
+        let again = pool.buffer(10);
+        assert!(again.is_empty() && again.as_ptr() == address);
+    }
+}

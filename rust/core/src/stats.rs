@@ -1,0 +1,123 @@
+//! Numbers for `metrics()`: counted where things happen, turned into Java's names and windows in `metrics.py`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How many, how much in all, and the largest since it was last looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Meter {
+    /// Values seen.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// The largest since [`Meter::take`].
+    pub max: f64,
+}
+
+impl Meter {
+    /// Note one value.
+    pub fn record(&mut self, value: f64) {
+        self.count += 1;
+        self.sum += value;
+        self.max = self.max.max(value);
+    }
+
+    /// Look, and begin a new maximum.
+    pub fn take(&mut self) -> Self {
+        let seen = *self;
+        self.max = 0.0;
+        seen
+    }
+}
+
+/// Of one broker.
+#[derive(Clone, Debug, Default)]
+pub struct NodeStats {
+    /// Bytes read.
+    pub incoming_bytes: u64,
+    /// Bytes written.
+    pub outgoing_bytes: u64,
+    /// Request sizes, bytes.
+    pub requests: Meter,
+    /// Answers.
+    pub responses: u64,
+    /// Request to answer, ms.
+    pub latency: Meter,
+}
+
+/// Of one topic.
+#[derive(Clone, Debug, Default)]
+pub struct TopicStats {
+    /// Records sent for the first time.
+    pub records: u64,
+    /// Bytes of their batches.
+    pub bytes: u64,
+    /// Records failed.
+    pub errors: u64,
+    /// Records sent again.
+    pub retries: u64,
+}
+
+/// Of one producer. Written by the I/O thread, read by `metrics()`.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Bytes of batches sent.
+    pub batch_size: Meter,
+    /// Records per Produce request.
+    pub records_per_request: Meter,
+    /// From the first record's arrival to sending, ms, per batch.
+    pub queue_time: Meter,
+    /// Largest record per batch, bytes.
+    pub record_size: Meter,
+    /// produce throttle times, ms.
+    pub throttle: Meter,
+    /// KIP-126 splits.
+    pub splits: u64,
+    /// TCP connections opened.
+    pub connections_created: u64,
+    /// Connections closed.
+    pub connections_closed: u64,
+    /// Connections open.
+    pub connections: u64,
+    /// Requests without an answer yet.
+    pub in_flight: u64,
+    /// Times the I/O thread looked at its sockets.
+    pub selects: u64,
+    /// Time in it that was spent waiting, ns.
+    pub io_wait_ns: u64,
+    /// Time spent working, ns.
+    pub io_ns: u64,
+    /// By broker id; bootstrap and control connections under their own (negative: bootstrap).
+    pub nodes: HashMap<i32, NodeStats>,
+    /// By topic.
+    pub topics: HashMap<Arc<str>, TopicStats>,
+}
+
+impl Stats {
+    /// Of that topic.
+    pub fn topic(&mut self, name: &Arc<str>) -> &mut TopicStats {
+        if !self.topics.contains_key(name) {
+            self.topics.insert(Arc::clone(name), TopicStats::default());
+        }
+        self.topics.get_mut(name).expect("inserted above")
+    }
+
+    /// Look, and begin new maxima.
+    pub fn take(&mut self) -> Self {
+        let seen = self.clone();
+        for meter in [
+            &mut self.batch_size,
+            &mut self.records_per_request,
+            &mut self.queue_time,
+            &mut self.record_size,
+            &mut self.throttle,
+        ] {
+            meter.take();
+        }
+        for node in self.nodes.values_mut() {
+            node.requests.take();
+            node.latency.take();
+        }
+        seen
+    }
+}

@@ -1,0 +1,255 @@
+//! Topics as the send path sees them: an immutable snapshot, its lanes, and the choice of a partition for a record.
+//!
+//! Keyed records go by murmur2. Records without a key stick to one partition until batch.size bytes went there, then
+//! move to another, chosen at random or, adaptively, against the length of the lanes' queues (KIP-480, KIP-794; Java's
+//! `BuiltInPartitioner`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::lane::Lane;
+use crate::murmur2::partition_for_key;
+
+/// Whether a broker takes what is ready for it; for partitioner.availability.timeout.ms.
+#[derive(Debug, Default)]
+pub struct BrokerHealth {
+    /// Since when something has been ready without being taken; 0: nothing is.
+    pub stuck_since_us: AtomicU64,
+}
+
+/// The leader of one partition.
+#[derive(Clone, Debug)]
+pub struct Leader {
+    /// -1: none known.
+    pub id: i32,
+    /// In client.rack.
+    pub local: bool,
+    /// Of that broker.
+    pub health: Arc<BrokerHealth>,
+}
+
+/// What outlives a topic's snapshots.
+#[derive(Debug)]
+pub struct TopicState {
+    sticky: Mutex<Sticky>,
+    /// For metadata.max.idle.ms.
+    pub last_append_us: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Sticky {
+    partition: Option<u32>,
+    appended: usize,
+    random: fastrand::Rng,
+}
+
+impl TopicState {
+    /// Fresh state whose choices come from `seed`.
+    pub fn new(seed: u64, now_us: u64) -> Arc<Self> {
+        let sticky = Sticky { partition: None, appended: 0, random: fastrand::Rng::with_seed(seed) };
+        Arc::new(Self { sticky: Mutex::new(sticky), last_append_us: AtomicU64::new(now_us) })
+    }
+}
+
+/// One topic, as one metadata answer showed it.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Zeros if the broker has no topic ids.
+    pub id: [u8; 16],
+    /// Of this snapshot.
+    pub version: u64,
+    /// By partition number.
+    pub lanes: Vec<Arc<Lane>>,
+    /// By partition number.
+    pub leaders: Vec<Leader>,
+    /// Shared with earlier and later snapshots.
+    pub state: Arc<TopicState>,
+}
+
+/// Settings of the built-in partitioner.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionRules {
+    /// partitioner.ignore.keys
+    pub ignore_keys: bool,
+    /// partitioner.adaptive.partitioning.enable
+    pub adaptive: bool,
+    /// partitioner.availability.timeout.ms, 0: off
+    pub availability_timeout_us: u64,
+    /// partitioner.rack.aware
+    pub rack_aware: bool,
+    /// Bytes until the sticky partition changes: batch.size, at least 1.
+    pub sticky_bytes: usize,
+}
+
+impl Topic {
+    /// How many partitions are known.
+    pub fn partitions(&self) -> u32 {
+        self.lanes.len() as u32
+    }
+
+    /// The partition for a record, and whether it is the sticky one (then tell [`Topic::appended`]).
+    pub fn choose(&self, key: Option<&[u8]>, rules: &PartitionRules, now_us: u64) -> (u32, bool) {
+        if let Some(key) = key
+            && !rules.ignore_keys
+        {
+            return (partition_for_key(key, self.partitions()), false);
+        }
+        let mut sticky = self.state.sticky.lock();
+        let partition = match sticky.partition {
+            Some(partition) if partition < self.partitions() => partition,
+            _ => self.next_sticky(&mut sticky, rules, now_us),
+        };
+        (partition, true)
+    }
+
+    /// `bytes` went to the sticky `partition`; `batch_closed`: its open batch takes no more.
+    ///
+    /// A switch amid a batch would leave it half full, so up to twice batch.size may go before one is forced.
+    pub fn appended(&self, partition: u32, bytes: usize, batch_closed: bool, rules: &PartitionRules, now_us: u64) {
+        let mut sticky = self.state.sticky.lock();
+        if sticky.partition != Some(partition) {
+            return;
+        }
+        sticky.appended += bytes;
+        let due = sticky.appended >= rules.sticky_bytes;
+        if (due && batch_closed) || sticky.appended >= rules.sticky_bytes.saturating_mul(2) {
+            self.next_sticky(&mut sticky, rules, now_us);
+        }
+    }
+
+    fn next_sticky(&self, sticky: &mut Sticky, rules: &PartitionRules, now_us: u64) -> u32 {
+        let partition = self.draw(&mut sticky.random, rules, now_us);
+        sticky.partition = Some(partition);
+        sticky.appended = 0;
+        partition
+    }
+
+    fn draw(&self, random: &mut fastrand::Rng, rules: &PartitionRules, now_us: u64) -> u32 {
+        let healthy = |leader: &Leader| {
+            let stuck = leader.health.stuck_since_us.load(Ordering::Relaxed);
+            rules.availability_timeout_us == 0
+                || stuck == 0
+                || now_us.saturating_sub(stuck) <= rules.availability_timeout_us
+        };
+        let candidates = |wanted: &dyn Fn(&Leader) -> bool| -> Vec<u32> {
+            (0..self.partitions()).filter(|&p| wanted(&self.leaders[p as usize])).collect()
+        };
+        let mut choice = Vec::new();
+        if rules.rack_aware {
+            choice = candidates(&|leader| leader.id >= 0 && leader.local && healthy(leader));
+        }
+        if choice.is_empty() {
+            choice = candidates(&|leader| leader.id >= 0 && healthy(leader));
+        }
+        if choice.is_empty() {
+            choice = candidates(&|leader| leader.id >= 0);
+        }
+        if choice.is_empty() {
+            choice = (0..self.partitions()).collect();
+        }
+        if !rules.adaptive {
+            return choice[random.usize(..choice.len())];
+        }
+        // The longer the queue, the smaller the share: weight = longest + 1 - own (KIP-794).
+        let loads: Vec<u64> =
+            choice.iter().map(|&p| u64::from(self.lanes[p as usize].load.load(Ordering::Relaxed))).collect();
+        let longest = loads.iter().copied().max().unwrap_or(0);
+        let total: u64 = loads.iter().map(|load| longest + 1 - load).sum();
+        let mut point = random.u64(..total.max(1));
+        for (position, load) in loads.iter().enumerate() {
+            let weight = longest + 1 - load;
+            if point < weight {
+                return choice[position];
+            }
+            point -= weight;
+        }
+        choice[choice.len() - 1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: PartitionRules = PartitionRules {
+        ignore_keys: false,
+        adaptive: true,
+        availability_timeout_us: 0,
+        rack_aware: false,
+        sticky_bytes: 100,
+    };
+
+    fn topic(leaders: &[(i32, bool)]) -> Topic {
+        let name: Arc<str> = "t".into();
+        Topic {
+            lanes: (0..leaders.len()).map(|p| Lane::new(p as u32, Arc::clone(&name), p as i32)).collect(),
+            leaders: leaders
+                .iter()
+                .map(|&(id, local)| Leader { id, local, health: Arc::new(BrokerHealth::default()) })
+                .collect(),
+            name,
+            id: [0; 16],
+            version: 1,
+            state: TopicState::new(7, 0),
+        }
+    }
+
+    fn shares(topic: &Topic, rules: &PartitionRules, draws: usize) -> Vec<usize> {
+        let mut counts = vec![0; topic.lanes.len()];
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..draws {
+            counts[topic.draw(&mut random, rules, 1_000_000) as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn a_partition_sticks_until_its_bytes_are_spent_and_its_batch_is_closed() {
+        let topic = topic(&[(1, false); 50]);
+        let (first, sticky) = topic.choose(None, &RULES, 0);
+        assert!(sticky);
+        topic.appended(first, 150, false, &RULES, 0);
+        assert_eq!(topic.choose(None, &RULES, 0).0, first, "its batch is still open");
+        topic.appended(first, 1, true, &RULES, 0);
+        let (second, _) = topic.choose(None, &RULES, 0);
+        assert_ne!(first, second);
+        topic.appended(second, 200, false, &RULES, 0);
+        assert_ne!(topic.choose(None, &RULES, 0).0, second, "twice the bytes force a switch");
+    }
+
+    #[test]
+    fn keys_decide_unless_they_are_ignored() {
+        let topic = topic(&[(1, false); 6]);
+        assert_eq!(topic.choose(Some(b"foobar"), &RULES, 0), (partition_for_key(b"foobar", 6), false));
+        let ignoring = PartitionRules { ignore_keys: true, ..RULES };
+        assert!(topic.choose(Some(b"foobar"), &ignoring, 0).1);
+    }
+
+    #[test]
+    fn long_queues_get_a_small_share() {
+        let topic = topic(&[(1, false), (1, false), (1, false)]);
+        topic.lanes[0].load.store(3, Ordering::Relaxed);
+        topic.lanes[1].load.store(1, Ordering::Relaxed);
+        let counts = shares(&topic, &RULES, 8_000);
+        // weights 1, 3, 4
+        assert!((counts[0] as i64 - 1_000).abs() < 200, "{counts:?}");
+        assert!((counts[2] as i64 - 4_000).abs() < 300, "{counts:?}");
+        let even = shares(&topic, &PartitionRules { adaptive: false, ..RULES }, 9_000);
+        assert!(even.iter().all(|&count| (count as i64 - 3_000).abs() < 300), "{even:?}");
+    }
+
+    #[test]
+    fn leaderless_and_stuck_and_distant_partitions_are_avoided_while_others_exist() {
+        let topic = topic(&[(-1, false), (1, false), (2, true)]);
+        assert_eq!(shares(&topic, &RULES, 100)[0], 0);
+        let near = PartitionRules { rack_aware: true, ..RULES };
+        assert_eq!(shares(&topic, &near, 100), [0, 0, 100]);
+        topic.leaders[2].health.stuck_since_us.store(1, Ordering::Relaxed);
+        let patient = PartitionRules { availability_timeout_us: 500_000, ..near };
+        assert_eq!(shares(&topic, &patient, 100), [0, 100, 0]);
+    }
+}

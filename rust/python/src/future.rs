@@ -1,0 +1,205 @@
+//! `DeliveryFuture`: a record's place in a batch, and the wait for that batch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::{PyTimeoutError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use penstock_core::completion::{Completion, Outcome};
+
+use crate::callbacks::{Callback, Callbacks};
+use crate::python;
+use crate::record::RecordMetadata;
+
+/// How long a wait lasts before signals (Ctrl-C) are looked at again.
+pub const SLICE: Duration = Duration::from_millis(100);
+
+/// What a record's metadata needs beside the batch's outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// ms since the epoch
+    pub timestamp: i64,
+    /// bytes, -1 for None
+    pub key: i32,
+    /// bytes, -1 for None
+    pub value: i32,
+}
+
+impl Sizes {
+    /// The metadata of record `index` of a delivered batch.
+    pub fn metadata(
+        &self,
+        completion: &Completion,
+        base_offset: i64,
+        log_append_ms: i64,
+        index: u32,
+    ) -> RecordMetadata {
+        RecordMetadata {
+            topic: completion.topic.to_string(),
+            partition: completion.partition,
+            offset: if base_offset < 0 { -1 } else { base_offset + i64::from(index) },
+            timestamp: if log_append_ms >= 0 { log_append_ms } else { self.timestamp },
+            serialized_key_size: self.key,
+            serialized_value_size: self.value,
+        }
+    }
+}
+
+/// A `timeout=` in seconds as a point in time; None: never.
+pub fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    let Some(seconds) = timeout else { return Ok(None) };
+    if seconds.is_nan() {
+        return Err(pyo3::exceptions::PyValueError::new_err("timeout is NaN"));
+    }
+    // Beyond a century there is no difference between a timeout and none.
+    if seconds > 3.0e9 {
+        return Ok(None);
+    }
+    Ok(Some(Instant::now() + Duration::from_secs_f64(seconds.max(0.0))))
+}
+
+/// Wait in slices without the GIL until `wait(slice end)` says true, a signal raises, or the deadline passes (false).
+pub fn wait_in_slices(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    wait: impl Fn(Instant) -> bool + Sync,
+) -> PyResult<bool> {
+    loop {
+        let now = Instant::now();
+        let until = deadline.map_or(now + SLICE, |deadline| deadline.min(now + SLICE));
+        if py.detach(|| wait(until)) {
+            return Ok(true);
+        }
+        py.check_signals()?;
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(false);
+        }
+    }
+}
+
+/// The result of one `send`, resolved no later than delivery.timeout.ms after it (plus a tick).
+///
+/// Timeouts are seconds. `result` and `exception` raise the builtin `TimeoutError` while the record is still on its way;
+/// a record that ran out of time raises `KafkaTimeoutError`. It cannot be cancelled: what was sent cannot be unsent.
+#[pyclass(frozen, module = "penstock", weakref)]
+pub struct DeliveryFuture {
+    completion: Arc<Completion>,
+    index: u32,
+    sizes: Sizes,
+    callbacks: Arc<Callbacks>,
+    error: PyOnceLock<Py<PyAny>>,
+}
+
+impl DeliveryFuture {
+    pub fn new(completion: Arc<Completion>, index: u32, sizes: Sizes, callbacks: Arc<Callbacks>) -> Self {
+        Self { completion, index, sizes, callbacks, error: PyOnceLock::new() }
+    }
+
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let (leaf, _) = self.completion.leaf(self.index);
+        if leaf.outcome().is_some() {
+            return Ok(());
+        }
+        let until = deadline(timeout)?;
+        let (completion, index) = (&self.completion, self.index);
+        if wait_in_slices(py, until, |slice| completion.wait(index, Some(slice)))? {
+            return Ok(());
+        }
+        Err(PyTimeoutError::new_err(format!(
+            "the record for {}-{} is still on its way after {} s; delivery.timeout.ms bounds how long that can last",
+            self.completion.topic,
+            self.completion.partition,
+            timeout.unwrap_or_default(),
+        )))
+    }
+
+    fn resolved(&self, py: Python<'_>) -> PyResult<Result<RecordMetadata, Py<PyAny>>> {
+        let (leaf, index) = self.completion.leaf(self.index);
+        match leaf.outcome() {
+            Some(Outcome::Delivered { base_offset, log_append_time_ms }) => {
+                Ok(Ok(self.sizes.metadata(&leaf, *base_offset, *log_append_time_ms, index)))
+            }
+            Some(Outcome::Failed(failure)) => {
+                let error = self
+                    .error
+                    .get_or_try_init(py, || python::delivery_error(py, &leaf, failure, index).map(Bound::unbind))?;
+                Ok(Err(error.clone_ref(py)))
+            }
+            Some(Outcome::Split(_)) | None => {
+                Err(pyo3::exceptions::PyRuntimeError::new_err("the future is not resolved (a bug in Penstock)"))
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl DeliveryFuture {
+    /// Wait up to `timeout` seconds (None: without limit) and return the `RecordMetadata`, or raise why it failed.
+    #[pyo3(signature = (timeout = None))]
+    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<RecordMetadata> {
+        self.completion.observe(self.index);
+        self.wait(py, timeout)?;
+        self.resolved(py)?.map_err(|error| PyErr::from_value(error.into_bound(py)))
+    }
+
+    /// Wait up to `timeout` seconds (None: without limit) and return the error, or None if the record was delivered.
+    #[pyo3(signature = (timeout = None))]
+    fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        self.completion.observe(self.index);
+        self.wait(py, timeout)?;
+        Ok(self.resolved(py)?.err())
+    }
+
+    /// Whether the record is delivered or has failed.
+    fn done(&self) -> bool {
+        self.completion.leaf(self.index).0.outcome().is_some()
+    }
+
+    /// Whether the record is still on its way.
+    fn running(&self) -> bool {
+        !self.done()
+    }
+
+    /// False: a record that was sent cannot be unsent.
+    #[expect(clippy::unused_self, reason = "the signature is concurrent.futures'")]
+    fn cancel(&self) -> bool {
+        false
+    }
+
+    /// False, always.
+    #[expect(clippy::unused_self, reason = "the signature is concurrent.futures'")]
+    fn cancelled(&self) -> bool {
+        false
+    }
+
+    /// Have `fn(future)` called on the callback thread once the record is resolved; at once, here, if it is already.
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {
+        if !r#fn.is_callable() {
+            return Err(PyTypeError::new_err(format!("not callable: {}", r#fn.get_type())));
+        }
+        let this = slf.get();
+        this.completion.observe(this.index);
+        let callback = Callback::Done { function: r#fn.clone().unbind(), future: slf.clone().unbind() };
+        let token = this.callbacks.insert(callback);
+        if let Err(token) = this.completion.add_callback(this.index, token) {
+            this.callbacks.remove(token);
+            r#fn.call1((slf,))?;
+        }
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        let (leaf, index) = self.completion.leaf(self.index);
+        let place = format!("{}-{}", leaf.topic, leaf.partition);
+        match leaf.outcome() {
+            Some(Outcome::Delivered { base_offset, .. }) if *base_offset >= 0 => {
+                format!("<DeliveryFuture {place} at offset {}>", base_offset + i64::from(index))
+            }
+            Some(Outcome::Delivered { .. }) => format!("<DeliveryFuture {place} delivered>"),
+            Some(Outcome::Failed(_)) => format!("<DeliveryFuture {place} failed>"),
+            _ => format!("<DeliveryFuture {place} on its way>"),
+        }
+    }
+}

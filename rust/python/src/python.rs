@@ -1,0 +1,71 @@
+//! The few Python objects that native code calls: error classes and the logger's helpers, looked up once.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+
+use penstock_core::completion::{Completion, Failure};
+
+static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+fn errors(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    Ok(ERRORS.get_or_try_init(py, || py.import("penstock.errors").map(Bound::unbind))?.bind(py))
+}
+
+/// An instance of `penstock.errors.<class>` with a message and keyword context, ready to be raised.
+pub fn error(py: Python<'_>, class: &str, message: &str, context: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
+    let made = errors(py).and_then(|module| {
+        let class = module.getattr(class)?.cast_into::<PyType>()?;
+        let kwargs = PyDict::new(py);
+        for (name, value) in context {
+            kwargs.set_item(name, value)?;
+        }
+        class.call((message,), Some(&kwargs))
+    });
+    match made {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(error) => error,
+    }
+}
+
+/// The error for a Kafka code, ready to be raised.
+pub fn error_for_code(py: Python<'_>, code: i16, message: &str, topic: Option<&str>) -> PyErr {
+    let made = errors(py).and_then(|module| {
+        let kwargs = PyDict::new(py);
+        if let Some(topic) = topic {
+            kwargs.set_item("topic", topic)?;
+        }
+        module.getattr("error_for_code")?.call((code, message), Some(&kwargs))
+    });
+    match made {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(error) => error,
+    }
+}
+
+/// The error object of one failed record (`penstock.errors.delivery_error`).
+pub fn delivery_error<'py>(
+    py: Python<'py>,
+    completion: &Completion,
+    failure: &Failure,
+    index: u32,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mine = failure.record_errors.iter().find(|(at, _)| *at == index);
+    let record_error = match mine {
+        Some((_, why)) => Some(why.clone().unwrap_or_default()),
+        None => None,
+    };
+    let kwargs = PyDict::new(py);
+    kwargs.set_item("code", failure.code)?;
+    kwargs.set_item("kind", failure.kind.as_str())?;
+    kwargs.set_item("stage", failure.stage)?;
+    kwargs.set_item("topic", &*completion.topic)?;
+    kwargs.set_item("partition", completion.partition)?;
+    kwargs.set_item("broker", failure.broker)?;
+    kwargs.set_item("attempts", failure.attempts)?;
+    kwargs.set_item("possibly_persisted", failure.possibly_persisted)?;
+    kwargs.set_item("message", if failure.message.is_empty() { None } else { Some(&failure.message) })?;
+    kwargs.set_item("elapsed_ms", failure.elapsed_ms)?;
+    kwargs.set_item("record_error", record_error)?;
+    errors(py)?.getattr("delivery_error")?.call((), Some(&kwargs))
+}

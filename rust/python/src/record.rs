@@ -1,0 +1,292 @@
+//! `ProducerRecord` and `RecordMetadata`: frozen values.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyMapping, PyString, PyTuple, PyType};
+
+use crate::python;
+
+/// Kafka's limit for the name of a topic (Java: `Topic.MAX_NAME_LENGTH`).
+const MAX_TOPIC_LENGTH: usize = 249;
+
+/// Check a topic's name as brokers do (Java: `Topic.validate`).
+pub fn check_topic(py: Python<'_>, topic: &str) -> PyResult<()> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let why = if topic.is_empty() {
+        "it is empty".to_owned()
+    } else if topic == "." || topic == ".." {
+        "\".\" and \"..\" are not allowed".to_owned()
+    } else if topic.len() > MAX_TOPIC_LENGTH {
+        format!("it has {} characters, more than {MAX_TOPIC_LENGTH}", topic.chars().count())
+    } else if let Some(bad) = topic.chars().find(|&c| !legal(c)) {
+        format!("it contains {bad:?}; allowed are ASCII letters, digits, '.', '_' and '-'")
+    } else {
+        return Ok(());
+    };
+    let shown: String = topic.chars().take(60).collect();
+    Err(python::error(py, "InvalidTopicError", &format!("illegal topic name {shown:?}: {why}"), &[]))
+}
+
+/// `partition=`: a non-negative 32-bit number or None.
+pub fn extract_partition(partition: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i32>> {
+    let Some(partition) = partition.filter(|partition| !partition.is_none()) else { return Ok(None) };
+    if partition.is_instance_of::<PyBool>() || !partition.is_instance_of::<PyInt>() {
+        return Err(PyTypeError::new_err(format!("partition must be an int or None, not {}", partition.get_type())));
+    }
+    match partition.extract::<i32>() {
+        Ok(number) if number >= 0 => Ok(Some(number)),
+        _ => Err(PyValueError::new_err(format!("partition must lie between 0 and 2147483647, not {partition}"))),
+    }
+}
+
+/// `timestamp=`: ms since the epoch, an aware datetime, or None.
+pub fn extract_timestamp(timestamp: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
+    let Some(timestamp) = timestamp.filter(|timestamp| !timestamp.is_none()) else { return Ok(None) };
+    let py = timestamp.py();
+    let ms = if timestamp.is_instance_of::<PyInt>() && !timestamp.is_instance_of::<PyBool>() {
+        timestamp.extract::<i64>().map_err(|_| PyValueError::new_err("timestamp does not fit into 64 bits"))?
+    } else if timestamp.hasattr(intern!(py, "utcoffset"))? && timestamp.hasattr(intern!(py, "timestamp"))? {
+        if timestamp.call_method0(intern!(py, "utcoffset"))?.is_none() {
+            let why = "timestamp is a naive datetime; give it a time zone (datetime.now(timezone.utc)) or pass ms";
+            return Err(PyValueError::new_err(why));
+        }
+        let seconds: f64 = timestamp.call_method0(intern!(py, "timestamp"))?.extract()?;
+        // Whole seconds and microseconds apart: a float of today's seconds still holds microseconds exactly enough.
+        (seconds * 1000.0).round() as i64
+    } else {
+        let kind = timestamp.get_type();
+        let why = format!("timestamp must be an int (ms since the epoch), an aware datetime or None, not {kind}");
+        return Err(PyTypeError::new_err(why));
+    };
+    if ms < 0 {
+        return Err(PyValueError::new_err(format!("timestamp must not be negative (ms since the epoch), not {ms}")));
+    }
+    Ok(Some(ms))
+}
+
+/// `headers=`: pairs or a mapping, as a tuple of (str, bytes or None).
+pub fn extract_headers<'py>(py: Python<'py>, headers: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyTuple>> {
+    let Some(headers) = headers.filter(|headers| !headers.is_none()) else { return Ok(PyTuple::empty(py)) };
+    if let Ok(tuple) = headers.cast::<PyTuple>()
+        && tuple.is_empty()
+    {
+        return Ok(tuple.clone());
+    }
+    let wrong = |what: String| PyTypeError::new_err(format!("headers must be pairs of (str, bytes or None): {what}"));
+    let items = match headers.cast::<PyMapping>() {
+        Ok(mapping) => mapping.items()?.into_any(),
+        Err(_) if headers.is_instance_of::<PyString>() || headers.is_instance_of::<PyBytes>() => {
+            return Err(wrong(format!("not {}", headers.get_type())));
+        }
+        Err(_) => headers.clone(),
+    };
+    let mut pairs = Vec::new();
+    for (position, pair) in items.try_iter().map_err(|_| wrong(format!("not {}", headers.get_type())))?.enumerate() {
+        let pair = pair?;
+        let parts: Vec<Bound<'py, PyAny>> = match pair.extract() {
+            Ok(parts) => parts,
+            Err(_) => return Err(wrong(format!("number {position} is {}", pair.get_type()))),
+        };
+        let [key, value] = &parts[..] else {
+            return Err(wrong(format!("number {position} has {} parts", parts.len())));
+        };
+        if !key.is_instance_of::<PyString>() {
+            return Err(wrong(format!("the key of number {position} is {}", key.get_type())));
+        }
+        if !value.is_none() && !value.is_instance_of::<PyBytes>() {
+            return Err(wrong(format!("the value of {key:?} is {}", value.get_type())));
+        }
+        pairs.push(PyTuple::new(py, [key, value])?);
+    }
+    PyTuple::new(py, pairs)
+}
+
+/// A record to be sent: topic, value, key, and optionally partition, timestamp and headers.
+///
+/// Frozen, equal by content, hashable if its contents are. `timestamp` is ms since the epoch or an aware `datetime`
+/// (None: the time of `send`); `headers` a sequence of (str, bytes or None) pairs or a mapping; a `value` of None is a
+/// tombstone. Raises `InvalidTopicError`, `ValueError` (negative partition or timestamp) or `TypeError`.
+/// Java: `org.apache.kafka.clients.producer.ProducerRecord`.
+#[pyclass(frozen, generic, module = "penstock", weakref)]
+pub struct ProducerRecord {
+    #[pyo3(get)]
+    pub topic: Py<PyString>,
+    #[pyo3(get)]
+    pub value: Py<PyAny>,
+    #[pyo3(get)]
+    pub key: Py<PyAny>,
+    #[pyo3(get)]
+    pub partition: Option<i32>,
+    #[pyo3(get)]
+    pub timestamp: Option<i64>,
+    #[pyo3(get)]
+    pub headers: Py<PyTuple>,
+}
+
+impl ProducerRecord {
+    fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        (&self.topic, &self.value, &self.key, self.partition, self.timestamp, &self.headers).into_pyobject(py)
+    }
+}
+
+#[pymethods]
+impl ProducerRecord {
+    #[new]
+    #[pyo3(signature = (topic, value = None, *, key = None, partition = None, timestamp = None, headers = None))]
+    pub fn new(
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        value: Option<Py<PyAny>>,
+        key: Option<Py<PyAny>>,
+        partition: Option<&Bound<'_, PyAny>>,
+        timestamp: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let Ok(topic) = topic.cast::<PyString>() else {
+            return Err(PyTypeError::new_err(format!("topic must be a str, not {}", topic.get_type())));
+        };
+        check_topic(py, &topic.to_string_lossy())?;
+        Ok(Self {
+            topic: topic.clone().unbind(),
+            value: value.unwrap_or_else(|| py.None()),
+            key: key.unwrap_or_else(|| py.None()),
+            partition: extract_partition(partition)?,
+            timestamp: extract_timestamp(timestamp)?,
+            headers: extract_headers(py, headers)?.unbind(),
+        })
+    }
+
+    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented()) };
+        let equal = self.fields(py)?.eq(other.get().fields(py)?)?;
+        Ok(PyBool::new(py, equal).to_owned().into_any().unbind())
+    }
+
+    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
+        self.fields(py)?.hash()
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let mut text = format!("ProducerRecord({}", self.topic.bind(py).repr()?);
+        if !self.value.is_none(py) {
+            text += &format!(", {}", self.value.bind(py).repr()?);
+        }
+        if !self.key.is_none(py) {
+            text += &format!(", key={}", self.key.bind(py).repr()?);
+        }
+        if let Some(partition) = self.partition {
+            text += &format!(", partition={partition}");
+        }
+        if let Some(timestamp) = self.timestamp {
+            text += &format!(", timestamp={timestamp}");
+        }
+        if !self.headers.bind(py).is_empty() {
+            text += &format!(", headers={}", self.headers.bind(py).repr()?);
+        }
+        Ok(text + ")")
+    }
+
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+        let kwargs = PyDict::new(py);
+        kwargs.set_item("key", &self.key)?;
+        kwargs.set_item("partition", self.partition)?;
+        kwargs.set_item("timestamp", self.timestamp)?;
+        kwargs.set_item("headers", &self.headers)?;
+        Ok(((&self.topic, &self.value).into_pyobject(py)?, kwargs))
+    }
+
+    /// A copy with some fields replaced, for interceptors; same names as the constructor's.
+    #[pyo3(signature = (**changes))]
+    fn replace<'py>(
+        slf: &Bound<'py, Self>,
+        py: Python<'py>,
+        changes: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let this = slf.get();
+        let kwargs = PyDict::new(py);
+        kwargs.set_item("topic", &this.topic)?;
+        kwargs.set_item("value", &this.value)?;
+        kwargs.set_item("key", &this.key)?;
+        kwargs.set_item("partition", this.partition)?;
+        kwargs.set_item("timestamp", this.timestamp)?;
+        kwargs.set_item("headers", &this.headers)?;
+        if let Some(changes) = changes {
+            kwargs.update(changes.as_mapping())?;
+        }
+        slf.get_type().call((), Some(&kwargs))
+    }
+}
+
+/// Where a record ended up: topic, partition, offset (-1 if unknown), timestamp (ms since the epoch: the record's, or the
+/// broker's under LogAppendTime), and the sizes in bytes of the serialized key and value (-1 for None).
+///
+/// Java: `org.apache.kafka.clients.producer.RecordMetadata`.
+#[pyclass(frozen, eq, hash, get_all, module = "penstock")]
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RecordMetadata {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub serialized_key_size: i32,
+    pub serialized_value_size: i32,
+}
+
+#[pymethods]
+impl RecordMetadata {
+    #[new]
+    #[pyo3(signature = (topic, partition, offset, timestamp, serialized_key_size, serialized_value_size))]
+    fn new(
+        topic: String,
+        partition: i32,
+        offset: i64,
+        timestamp: i64,
+        serialized_key_size: i32,
+        serialized_value_size: i32,
+    ) -> Self {
+        Self { topic, partition, offset, timestamp, serialized_key_size, serialized_value_size }
+    }
+
+    #[classattr]
+    fn __match_args__() -> (&'static str, &'static str, &'static str) {
+        ("topic", "partition", "offset")
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "RecordMetadata(topic='{}', partition={}, offset={}, timestamp={}, serialized_key_size={}, \
+             serialized_value_size={})",
+            self.topic,
+            self.partition,
+            self.offset,
+            self.timestamp,
+            self.serialized_key_size,
+            self.serialized_value_size
+        )
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (String, i32, i64, i64, i32, i32)) {
+        let this = slf.get();
+        let fields = (
+            this.topic.clone(),
+            this.partition,
+            this.offset,
+            this.timestamp,
+            this.serialized_key_size,
+            this.serialized_value_size,
+        );
+        (slf.get_type(), fields)
+    }
+}
+
+/// A seed for random choices that differs between producers and processes.
+pub fn random_seed() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    std::time::SystemTime::now().hash(&mut hasher);
+    std::process::id().hash(&mut hasher);
+    std::thread::current().id().hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,542 @@
+//! `Sender`: the base class of the facades, with the native `send`.
+//!
+//! The common record (bytes or str, no interceptor, no custom partitioner, a known topic, room in the buffer) goes from
+//! the call to the batch without running a line of Python.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+
+use penstock_core::accumulator::{Appended, Record, TopicEntry};
+use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
+use penstock_core::topic::Topic;
+
+use crate::callbacks::Callback;
+use crate::engine::{Core, Engine};
+use crate::future::{DeliveryFuture, SLICE, Sizes};
+use crate::python;
+use crate::record::{ProducerRecord, check_topic, extract_headers, extract_partition, extract_timestamp};
+
+/// How a key or value becomes bytes.
+struct Serialize {
+    fast: Fast,
+    /// `serialize(topic, headers, data) -> bytes | None`, for all that the fast way does not take.
+    function: Py<PyAny>,
+}
+
+/// What needs no call into Python.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fast {
+    Bytes,
+    Utf8,
+    No,
+}
+
+/// Bytes that live as long as the Python object behind them.
+enum Payload<'py> {
+    None,
+    Bytes(Bound<'py, PyBytes>),
+    Str(Bound<'py, PyString>),
+}
+
+impl Payload<'_> {
+    fn as_slice(&self) -> PyResult<Option<&[u8]>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Bytes(bytes) => Some(bytes.as_bytes()),
+            Self::Str(text) => Some(text.to_str()?.as_bytes()),
+        })
+    }
+
+    /// As a Python object, for a partitioner.
+    fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match self.as_slice()? {
+            None => py.None().into_bound(py),
+            Some(bytes) => PyBytes::new(py, bytes).into_any(),
+        })
+    }
+}
+
+impl Serialize {
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        topic: &Bound<'py, PyString>,
+        headers: &Bound<'py, PyTuple>,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<Payload<'py>> {
+        if data.is_none() {
+            return Ok(Payload::None);
+        }
+        match self.fast {
+            Fast::Bytes => {
+                if let Ok(bytes) = data.cast::<PyBytes>() {
+                    return Ok(Payload::Bytes(bytes.clone()));
+                }
+            }
+            Fast::Utf8 => {
+                if let Ok(text) = data.cast::<PyString>()
+                    && text.to_str().is_ok()
+                {
+                    return Ok(Payload::Str(text.clone()));
+                }
+            }
+            Fast::No => {}
+        }
+        let made = self.function.bind(py).call1((topic, headers, data))?;
+        if made.is_none() {
+            return Ok(Payload::None);
+        }
+        match made.cast_into::<PyBytes>() {
+            Ok(bytes) => Ok(Payload::Bytes(bytes)),
+            // bytearray, memoryview: a copy, which their owner may change as he likes afterwards.
+            Err(other) => Ok(Payload::Bytes(PyBytes::new(
+                py,
+                &pyo3::buffer::PyBuffer::<u8>::get(&other.into_inner())?.to_vec(py)?,
+            ))),
+        }
+    }
+}
+
+struct State {
+    core: Arc<Core>,
+    key: Serialize,
+    value: Serialize,
+    /// `choose(topic, key, key_bytes, value, value_bytes) -> int`
+    partitioner: Option<Py<PyAny>>,
+    /// An object with `on_send(record)`, `wrap(record, callback)` and `on_send_error(record, error)`.
+    interceptors: Option<Py<PyAny>>,
+    /// Called with a topic's name once a second has been waited for it.
+    warn_waiting: Py<PyAny>,
+    max_block: Duration,
+    /// The last topic sent to, with the version of the table it was found in.
+    cached: Mutex<Option<(u64, Arc<Topic>)>>,
+}
+
+/// One call of `send`, after its arguments were sorted out.
+struct Call<'py> {
+    topic: Bound<'py, PyString>,
+    value: Bound<'py, PyAny>,
+    key: Bound<'py, PyAny>,
+    partition: Option<i32>,
+    timestamp: Option<i64>,
+    headers: Bound<'py, PyTuple>,
+    callback: Option<Bound<'py, PyAny>>,
+}
+
+/// The native half of the facades. Not to be constructed by itself.
+#[pyclass(frozen, subclass, generic, weakref, module = "penstock._native")]
+pub struct Sender {
+    state: OnceLock<State>,
+}
+
+#[pymethods]
+impl Sender {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        // Arguments are the subclass' business; it calls `_attach` when it has made sense of them.
+        Self { state: OnceLock::new() }
+    }
+
+    /// Connect the facade with its engine.
+    #[pyo3(signature = (
+        engine, *, key_serializer, value_serializer, key_fast, value_fast, partitioner, interceptors, warn_waiting,
+        max_block_ms,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword-only, called in one place")]
+    fn _attach(
+        &self,
+        engine: &Bound<'_, Engine>,
+        key_serializer: Py<PyAny>,
+        value_serializer: Py<PyAny>,
+        key_fast: Option<&str>,
+        value_fast: Option<&str>,
+        partitioner: Option<Py<PyAny>>,
+        interceptors: Option<Py<PyAny>>,
+        warn_waiting: Py<PyAny>,
+        max_block_ms: u64,
+    ) -> PyResult<()> {
+        let fast = |word: Option<&str>| match word {
+            Some("bytes") => Fast::Bytes,
+            Some("utf8") => Fast::Utf8,
+            _ => Fast::No,
+        };
+        let state = State {
+            core: Arc::clone(&engine.get().core),
+            key: Serialize { fast: fast(key_fast), function: key_serializer },
+            value: Serialize { fast: fast(value_fast), function: value_serializer },
+            partitioner,
+            interceptors,
+            warn_waiting,
+            max_block: Duration::from_millis(max_block_ms),
+            cached: Mutex::new(None),
+        };
+        self.state.set(state).map_err(|_| PyRuntimeError::new_err("attached before"))
+    }
+
+    /// Send a record, given whole or in short form, and return its `DeliveryFuture` at once.
+    ///
+    /// Blocks only while the topic is not known yet or buffer.memory is used up, up to max.block.ms. Raises whatever keeps
+    /// the record out of the buffer: `SerializationError`, `InvalidTopicError`, `RecordTooLargeError`,
+    /// `KafkaTimeoutError` (its subclass `BufferExhaustedError` for memory), `ProducerClosedError`,
+    /// `ProducerForkedError`, `TypeError`, `ValueError`. All that happens later is in the future, and goes to
+    /// `callback(metadata, error)`, which runs exactly once, on the callback thread, if `send` returned.
+    /// Java: `KafkaProducer.send`.
+    #[pyo3(signature = (
+        topic, value = None, *, key = None, partition = None, timestamp = None, headers = None, callback = None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "the short form's keywords")]
+    fn send(
+        slf: &Bound<'_, Self>,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        key: Option<&Bound<'_, PyAny>>,
+        partition: Option<&Bound<'_, PyAny>>,
+        timestamp: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+        callback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<DeliveryFuture> {
+        let Some(state) = slf.get().state.get() else {
+            return Err(PyRuntimeError::new_err("the producer was not initialised (is super().__init__() missing?)"));
+        };
+        let none = || py.None().into_bound(py);
+        let callback = callback.filter(|callback| !callback.is_none());
+        if let Some(callback) = callback
+            && !callback.is_callable()
+        {
+            return Err(PyTypeError::new_err(format!("callback is not callable: {}", callback.get_type())));
+        }
+        let call = if let Ok(text) = topic.cast::<PyString>() {
+            Call {
+                topic: text.clone(),
+                value: value.cloned().unwrap_or_else(none),
+                key: key.cloned().unwrap_or_else(none),
+                partition: extract_partition(partition)?,
+                timestamp: extract_timestamp(timestamp)?,
+                headers: extract_headers(py, headers)?,
+                callback: callback.cloned(),
+            }
+        } else if let Ok(record) = topic.cast::<ProducerRecord>() {
+            if [value, key, partition, timestamp, headers].iter().any(Option::is_some) {
+                return Err(PyTypeError::new_err("send(record) takes no other argument than callback"));
+            }
+            state.call_of(py, record.get(), callback)
+        } else {
+            let kind = topic.get_type();
+            return Err(PyTypeError::new_err(format!("send takes a ProducerRecord or a topic name (str), not {kind}")));
+        };
+        state.core.check_fork(py)?;
+        state.check_open(py)?;
+        match &state.interceptors {
+            None => state.send(py, &call),
+            Some(interceptors) => state.send_intercepted(py, interceptors.bind(py), &call),
+        }
+    }
+
+    /// Wait up to max.block.ms until a topic is known.
+    fn _await_topic(&self, py: Python<'_>, topic: &Bound<'_, PyString>) -> PyResult<()> {
+        let state = self.state.get().ok_or_else(|| PyRuntimeError::new_err("not initialised"))?;
+        state.core.check_fork(py)?;
+        state.check_open(py)?;
+        state.topic(py, topic, None, Instant::now() + state.max_block)?;
+        Ok(())
+    }
+}
+
+impl State {
+    fn call_of<'py>(
+        &self,
+        py: Python<'py>,
+        record: &ProducerRecord,
+        callback: Option<&Bound<'py, PyAny>>,
+    ) -> Call<'py> {
+        Call {
+            topic: record.topic.bind(py).clone(),
+            value: record.value.bind(py).clone(),
+            key: record.key.bind(py).clone(),
+            partition: record.partition,
+            timestamp: record.timestamp,
+            headers: record.headers.bind(py).clone(),
+            callback: callback.cloned(),
+        }
+    }
+
+    fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        let shared = &self.core.shared;
+        if let Some((code, message)) = shared.fatal() {
+            return Err(python::error_for_code(py, *code, message, None));
+        }
+        if shared.closed.load(Ordering::Acquire) {
+            return Err(python::error(py, "ProducerClosedError", "the producer is closed", &[]));
+        }
+        Ok(())
+    }
+
+    /// Interceptors see the record first, and its end last.
+    fn send_intercepted<'py>(
+        &self,
+        py: Python<'py>,
+        interceptors: &Bound<'py, PyAny>,
+        call: &Call<'py>,
+    ) -> PyResult<DeliveryFuture> {
+        let record = ProducerRecord {
+            topic: call.topic.clone().unbind(),
+            value: call.value.clone().unbind(),
+            key: call.key.clone().unbind(),
+            partition: call.partition,
+            timestamp: call.timestamp,
+            headers: call.headers.clone().unbind(),
+        };
+        let record = interceptors.call_method1("on_send", (record,))?;
+        let record = record.cast::<ProducerRecord>()?;
+        let callback = interceptors.call_method1("wrap", (record, call.callback.as_ref()))?;
+        let call = self.call_of(py, record.get(), Some(&callback));
+        self.send(py, &call).inspect_err(|error| {
+            // The hook isolates its own failures; the caller's error is the one that matters here.
+            let _ = interceptors.call_method1("on_send_error", (record, error.value(py)));
+        })
+    }
+
+    fn send(&self, py: Python<'_>, call: &Call<'_>) -> PyResult<DeliveryFuture> {
+        let deadline = Instant::now() + self.max_block;
+        let topic = self.topic(py, &call.topic, call.partition, deadline)?;
+        let key = self.key.run(py, &call.topic, &call.headers, &call.key)?;
+        let value = self.value.run(py, &call.topic, &call.headers, &call.value)?;
+        let partition = match (call.partition, &self.partitioner) {
+            (Some(partition), _) => Some(partition as u32),
+            (None, None) => None,
+            (None, Some(partitioner)) => Some(self.ask_partitioner(py, partitioner, call, &topic, &key, &value)?),
+        };
+        let pairs: Vec<(Bound<'_, PyString>, Option<Bound<'_, PyBytes>>)> =
+            if call.headers.is_empty() { Vec::new() } else { call.headers.extract()? };
+        let mut headers = Vec::with_capacity(pairs.len());
+        for (name, content) in &pairs {
+            headers
+                .push(Header { key: name.to_str()?.as_bytes(), value: content.as_ref().map(|bytes| bytes.as_bytes()) });
+        }
+        let timestamp = call.timestamp.unwrap_or_else(now_ms);
+        let record = Record { timestamp, key: key.as_slice()?, value: value.as_slice()?, headers: &headers };
+        self.check_size(py, call, &record)?;
+        let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i32);
+        let sizes = Sizes { timestamp, key: length(record.key), value: length(record.value) };
+        self.append(py, call, &topic, partition, &record, sizes, deadline)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call's worth")]
+    fn append(
+        &self,
+        py: Python<'_>,
+        call: &Call<'_>,
+        topic: &Topic,
+        partition: Option<u32>,
+        record: &Record<'_>,
+        sizes: Sizes,
+        deadline: Instant,
+    ) -> PyResult<DeliveryFuture> {
+        let shared = &self.core.shared;
+        let callbacks = &self.core.callbacks;
+        let token = call
+            .callback
+            .as_ref()
+            .map(|function| callbacks.insert(Callback::Send { function: function.clone().unbind(), sizes }));
+        let mut grant = 0;
+        let appended = loop {
+            match shared.append(topic, partition, record, token, &mut grant) {
+                Appended::Done { completion, index } => {
+                    break Ok(DeliveryFuture::new(completion, index, sizes, Arc::clone(callbacks)));
+                }
+                Appended::Closed => {
+                    break Err(self.check_open(py).err().unwrap_or_else(|| {
+                        python::error(py, "ProducerClosedError", "the producer was closed meanwhile", &[])
+                    }));
+                }
+                Appended::NeedsMemory(bytes) => match self.wait_for_memory(py, bytes, deadline) {
+                    Ok(()) => grant += bytes,
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        if grant > 0 {
+            shared.release(grant);
+        }
+        if appended.is_err()
+            && let Some(token) = token
+        {
+            callbacks.remove(token);
+        }
+        appended
+    }
+
+    fn wait_for_memory(&self, py: Python<'_>, bytes: usize, deadline: Instant) -> PyResult<()> {
+        let shared = &self.core.shared;
+        let waiter = shared.queue_for_memory(bytes);
+        loop {
+            let until = deadline.min(Instant::now() + SLICE);
+            if py.detach(|| shared.pool.wait(&waiter, until)) {
+                return Ok(());
+            }
+            let over = Instant::now() >= deadline;
+            let interrupted = py.check_signals().and_then(|()| self.check_open(py)).err();
+            if over || interrupted.is_some() {
+                shared.pool.cancel(&waiter);
+                shared.relax();
+            }
+            if let Some(error) = interrupted {
+                return Err(error);
+            }
+            if over {
+                shared.pool.count_exhausted();
+                let status = shared.status();
+                let because = if status.is_empty() { String::new() } else { format!(" ({status})") };
+                return Err(python::error(
+                    py,
+                    "BufferExhaustedError",
+                    &format!(
+                        "no buffer space for {bytes} bytes within max.block.ms = {} ms: {} of buffer.memory = {} bytes \
+                         are in use by records that are not acknowledged yet{because}",
+                        self.max_block.as_millis(),
+                        shared.pool.total() - shared.pool.available(),
+                        shared.pool.total(),
+                    ),
+                    &[],
+                ));
+            }
+        }
+    }
+
+    fn ask_partitioner<'py>(
+        &self,
+        py: Python<'py>,
+        partitioner: &Py<PyAny>,
+        call: &Call<'py>,
+        topic: &Topic,
+        key: &Payload<'_>,
+        value: &Payload<'_>,
+    ) -> PyResult<u32> {
+        let arguments = (&call.topic, &call.key, key.object(py)?, &call.value, value.object(py)?);
+        let chosen = partitioner.bind(py).call1(arguments)?;
+        let number: i64 = chosen.extract().map_err(|_| {
+            PyTypeError::new_err(format!("the partitioner returned {chosen:?}, not the number of a partition"))
+        })?;
+        u32::try_from(number).ok().filter(|&number| number < topic.partitions()).ok_or_else(|| {
+            pyo3::exceptions::PyValueError::new_err(format!(
+                "the partitioner chose partition {number} of {}, which has {} partitions",
+                topic.name,
+                topic.partitions()
+            ))
+        })
+    }
+
+    fn check_size(&self, py: Python<'_>, call: &Call<'_>, record: &Record<'_>) -> PyResult<()> {
+        let config = &self.core.shared.config;
+        let size = record_len_upper_bound(record.key, record.value, record.headers) + BATCH_HEADER_LEN;
+        let (limit, setting, advice) = if size > config.max_request_size {
+            (config.max_request_size, "max.request.size", " (and message.max.bytes of the broker or topic)")
+        } else if self.core.shared.batch_memory(size - BATCH_HEADER_LEN) > config.buffer_memory {
+            (config.buffer_memory, "buffer.memory", "")
+        } else {
+            return Ok(());
+        };
+        let topic = call.topic.clone().into_any();
+        Err(python::error(
+            py,
+            "RecordTooLargeError",
+            &format!(
+                "a record of {size} bytes (serialized, with its batch header) is larger than {setting} = {limit}; send \
+                 less, or raise {setting}{advice}"
+            ),
+            &[("topic", topic)],
+        ))
+    }
+
+    /// The topic's snapshot, waited for if need be, with a partition of that number if one is asked for.
+    fn topic(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyString>,
+        partition: Option<i32>,
+        deadline: Instant,
+    ) -> PyResult<Arc<Topic>> {
+        let shared = &self.core.shared;
+        let text = name.to_str()?;
+        let version = shared.topics_version.load(Ordering::Acquire);
+        if let Some((seen, topic)) = &*self.cached.lock()
+            && *seen == version
+            && *topic.name == *text
+            && partition.is_none_or(|partition| (partition as u32) < topic.partitions())
+        {
+            return Ok(Arc::clone(topic));
+        }
+        check_topic(py, text)?;
+        let started = Instant::now();
+        let mut asked: Option<Instant> = None;
+        let mut warned = false;
+        loop {
+            self.check_open(py)?;
+            let version = shared.topics_version.load(Ordering::Acquire);
+            let entry = shared.topic(text);
+            match &entry {
+                TopicEntry { error: Some((code, message, true)), .. } => {
+                    return Err(python::error_for_code(py, *code, message, Some(text)));
+                }
+                TopicEntry { topic: Some(topic), error: None }
+                    if topic.partitions() > 0
+                        && partition.is_none_or(|partition| (partition as u32) < topic.partitions()) =>
+                {
+                    *self.cached.lock() = Some((version, Arc::clone(topic)));
+                    return Ok(Arc::clone(topic));
+                }
+                _ => {}
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(self.absent(py, text, partition, &entry));
+            }
+            if asked.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
+                asked = Some(now);
+                shared.want_topic(text, partition.unwrap_or(-1));
+            }
+            if !warned && now.duration_since(started) >= Duration::from_secs(1) {
+                warned = true;
+                self.warn_waiting.bind(py).call1((text, partition, shared.status()))?;
+            }
+            let until = deadline.min(now + SLICE);
+            py.detach(|| shared.wait_for_topics(version, until));
+            py.check_signals()?;
+        }
+    }
+
+    fn absent(&self, py: Python<'_>, name: &str, partition: Option<i32>, entry: &TopicEntry) -> PyErr {
+        let waited = self.max_block.as_millis();
+        let mut message = match (&entry.topic, partition) {
+            (Some(topic), Some(partition)) => format!(
+                "partition {partition} of topic {name} does not exist: it has {} partitions (0 to {}); waited {waited} ms",
+                topic.partitions(),
+                i64::from(topic.partitions()) - 1,
+            ),
+            _ => format!("topic {name} is not in the cluster's metadata after max.block.ms = {waited} ms"),
+        };
+        if let Some((code, why, _)) = &entry.error {
+            message += &format!("; the last metadata answer: {why} (error {code})");
+        }
+        let status = self.core.shared.status();
+        if !status.is_empty() {
+            message += &format!("; {status}");
+        }
+        let context =
+            [("topic", PyString::new(py, name).into_any()), ("stage", PyString::new(py, "metadata").into_any())];
+        python::error(py, "KafkaTimeoutError", &message, &context)
+    }
+}
+
+/// ms since the epoch.
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
