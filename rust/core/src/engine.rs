@@ -362,7 +362,10 @@ impl<T: Transport> Engine<T> {
                 }
             }
         }
-        inner.resume(remaining, renumber, now_us + delay_us)?;
+        if let Err((refused, why)) = inner.resume(remaining, renumber, now_us + delay_us) {
+            inner.settled = refused;
+            return Err(why);
+        }
         lane.publish_load(&inner);
         drop(inner);
         self.reconsider(&lane, now_us);

@@ -512,18 +512,17 @@ impl LaneInner {
         true
     }
 
-    /// Take the batches back with new numbers; refused (with the reason) if that would break a rule.
+    /// Take the batches back with new numbers; refused, batches and all, if that would break a rule.
     pub fn resume(
         &mut self,
-        remaining: VecDeque<Batch>,
+        mut remaining: VecDeque<Batch>,
         renumber: Option<(Identity, i32)>,
         until_us: u64,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), (VecDeque<Batch>, &'static str)> {
         debug_assert!(self.settled.is_empty() && self.in_flight.is_empty());
-        let mut remaining = remaining;
         if let Some((identity, first_sequence)) = renumber {
             if remaining.iter().any(|batch| batch.fate == Fate::Unknown) {
-                return Err("a batch of unknown fate cannot be renumbered");
+                return Err((remaining, "a batch of unknown fate cannot be renumbered"));
             }
             let same = self.identity == Some(identity);
             let (acked, confirmed) = (self.last_acked_sequence, self.confirmed);

@@ -1,0 +1,616 @@
+//! The engine stepped by hand: manual clock, sockets in memory, and a broker that answers what the test tells it to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use penstock_core::accumulator::{Appended, Config, Record, Shared};
+use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader, Stage};
+use penstock_core::completion::{Completion, FailureKind, Outcome};
+use penstock_core::connection::Transport;
+use penstock_core::engine::Engine;
+use penstock_core::lane::{Fate, Identity, SendRules};
+use penstock_core::topic::PartitionRules;
+
+const MS: u64 = 1000;
+const ME: Identity = Identity { producer_id: 42, epoch: 0 };
+
+/// Sockets in memory.
+#[derive(Default)]
+struct Memory {
+    sockets: BTreeMap<u64, Socket>,
+}
+
+struct Socket {
+    outgoing: Vec<u8>,
+    incoming: VecDeque<u8>,
+    room: usize,
+}
+
+impl Transport for Memory {
+    fn connect(&mut self, connection: u64, _: SocketAddr) -> io::Result<()> {
+        let socket = Socket { outgoing: Vec::new(), incoming: VecDeque::new(), room: usize::MAX };
+        self.sockets.insert(connection, socket);
+        Ok(())
+    }
+    fn connected(&mut self, _: u64) -> io::Result<bool> {
+        Ok(true)
+    }
+    fn write(&mut self, connection: u64, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
+        let mut count = 0;
+        for slice in bytes {
+            let take = slice.len().min(socket.room);
+            socket.outgoing.extend_from_slice(&slice[..take]);
+            socket.room -= take;
+            count += take;
+        }
+        if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    }
+    fn read(&mut self, connection: u64, into: &mut [u8]) -> io::Result<usize> {
+        let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
+        let count = into.len().min(socket.incoming.len());
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        for slot in &mut into[..count] {
+            *slot = socket.incoming.pop_front().unwrap();
+        }
+        Ok(count)
+    }
+    fn close(&mut self, connection: u64) {
+        self.sockets.remove(&connection);
+    }
+}
+
+/// One batch as the broker sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    correlation: i32,
+    topic: String,
+    partition: i32,
+    producer_id: i64,
+    epoch: i16,
+    sequence: i32,
+    records: i32,
+    bytes: Vec<u8>,
+}
+
+struct Rig {
+    shared: Arc<Shared>,
+    engine: Engine<Memory>,
+    now_us: u64,
+}
+
+fn config() -> Config {
+    Config {
+        client_id: "test".into(),
+        acks: -1,
+        rules: SendRules { idempotent: true, max_in_flight: 5, linger_us: 5 * MS, delivery_timeout_us: 120_000 * MS },
+        partitioning: PartitionRules {
+            ignore_keys: false,
+            adaptive: true,
+            availability_timeout_us: 0,
+            rack_aware: false,
+            sticky_bytes: 1_000,
+        },
+        batch_size: 1_000,
+        buffer_memory: 100_000,
+        max_request_size: 1 << 20,
+        max_in_flight_requests: 5,
+        request_timeout_us: 30_000 * MS,
+        max_idle_us: Some(540_000 * MS),
+        send_buffer: None,
+        receive_buffer: None,
+        seed: 1,
+    }
+}
+
+impl Rig {
+    fn new(config: Config) -> Self {
+        let shared = Shared::new(config);
+        shared.set_now_us(1);
+        let engine = Engine::new(Arc::clone(&shared), Memory::default());
+        Self { shared, engine, now_us: 1 }
+    }
+
+    /// A rig with topic "t" led by broker 1, which is connected as connection 1.
+    fn ready(config: Config, partitions: usize) -> Self {
+        let mut rig = Self::new(config);
+        rig.command(Command::SetIdentity(ME));
+        rig.leaders(1, &vec![(1, 0); partitions]);
+        rig.connect(1, 1);
+        rig
+    }
+
+    fn leaders(&mut self, version: u64, leaders: &[(i32, i32)]) {
+        let partitions = leaders
+            .iter()
+            .map(|&(leader, leader_epoch)| PartitionLeader { leader, leader_epoch, local: false })
+            .collect();
+        self.command(Command::SetTopic { name: "t".into(), topic_id: [7; 16], version, partitions });
+    }
+
+    fn connect(&mut self, connection: u64, broker: i32) {
+        let address = "127.0.0.1:9092".parse().unwrap();
+        self.command(Command::Connect { connection, broker, address, setup_timeout_us: 1_000 * MS });
+        self.engine.on_socket(connection, false, true);
+        self.command(Command::Ready { connection, produce_version: 3 });
+        self.events();
+    }
+
+    fn command(&mut self, command: Command) {
+        self.shared.command([command]);
+        self.engine.turn();
+    }
+
+    fn pass(&mut self, us: u64) {
+        self.now_us += us;
+        self.shared.set_now_us(self.now_us);
+        self.engine.turn();
+    }
+
+    fn send(&self, partition: u32, value: &[u8]) -> (Arc<Completion>, u32) {
+        let topic = self.shared.topic("t").topic.unwrap();
+        let record = Record { timestamp: 1, key: None, value: Some(value), headers: &[] };
+        match self.shared.append(&topic, Some(partition), &record, None, &mut 0) {
+            Appended::Done { completion, index } => (completion, index),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn events(&self) -> Vec<Event> {
+        self.shared.events.take(Some(std::time::Duration::ZERO)).into()
+    }
+
+    fn handed_over(&self) -> Vec<LaneReport> {
+        self.events()
+            .into_iter()
+            .flat_map(|event| match event {
+                Event::LanesHandedOver { lanes, .. } => lanes,
+                _ => Vec::new(),
+            })
+            .collect()
+    }
+
+    /// What has arrived at the broker's end since the last look.
+    fn seen(&mut self, connection: u64) -> Vec<Seen> {
+        let Some(socket) = self.engine.transport().sockets.get_mut(&connection) else { return Vec::new() };
+        let mut stream = &std::mem::take(&mut socket.outgoing)[..];
+        let mut batches = Vec::new();
+        while !stream.is_empty() {
+            let len = u32::from_be_bytes(stream[..4].try_into().unwrap()) as usize;
+            parse_produce(&stream[4..4 + len], &mut batches);
+            stream = &stream[4 + len..];
+        }
+        batches
+    }
+
+    /// Answer one batch per request with an error code and an offset.
+    fn answer(&mut self, connection: u64, seen: &[Seen], code: i16, base_offset: i64) {
+        let mut frame = Vec::new();
+        frame.extend_from_slice(&seen[0].correlation.to_be_bytes());
+        frame.extend_from_slice(&(seen.len() as i32).to_be_bytes());
+        for batch in seen {
+            frame.extend_from_slice(&(batch.topic.len() as i16).to_be_bytes());
+            frame.extend_from_slice(batch.topic.as_bytes());
+            frame.extend_from_slice(&1i32.to_be_bytes());
+            frame.extend_from_slice(&batch.partition.to_be_bytes());
+            frame.extend_from_slice(&code.to_be_bytes());
+            frame.extend_from_slice(&base_offset.to_be_bytes());
+            frame.extend_from_slice(&(-1i64).to_be_bytes());
+        }
+        frame.extend_from_slice(&0i32.to_be_bytes());
+        self.deliver(connection, &frame);
+    }
+
+    fn deliver(&mut self, connection: u64, frame: &[u8]) {
+        let socket = self.engine.transport().sockets.get_mut(&connection).unwrap();
+        socket.incoming.extend((frame.len() as u32).to_be_bytes());
+        socket.incoming.extend(frame);
+        self.engine.on_socket(connection, true, false);
+        self.engine.turn();
+    }
+
+    fn resume(&mut self, report: &LaneReport, decide: impl Fn(usize) -> Decision, renumber: Option<(Identity, i32)>) {
+        let decisions = report.batches.iter().enumerate().map(|(at, batch)| (batch.batch_id, decide(at))).collect();
+        self.command(Command::ResumeLane {
+            topic: "t".into(),
+            partition: report.partition,
+            decisions,
+            renumber,
+            delay_us: 0,
+        });
+    }
+}
+
+fn parse_produce(frame: &[u8], into: &mut Vec<Seen>) {
+    let int = |at: usize| i32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+    let short = |at: usize| i16::from_be_bytes(frame[at..at + 2].try_into().unwrap());
+    assert_eq!((short(0), short(2)), (0, 3));
+    let correlation = int(4);
+    let mut at = 8 + 2 + short(8) as usize + 2 + 2 + 4;
+    let topics = int(at);
+    at += 4;
+    for _ in 0..topics {
+        let len = short(at) as usize;
+        let topic = String::from_utf8(frame[at + 2..at + 2 + len].to_vec()).unwrap();
+        at += 2 + len;
+        let partitions = int(at);
+        at += 4;
+        for _ in 0..partitions {
+            let (partition, size) = (int(at), int(at + 4) as usize);
+            let batch = &frame[at + 8..at + 8 + size];
+            at += 8 + size;
+            into.push(Seen {
+                correlation,
+                topic: topic.clone(),
+                partition,
+                producer_id: i64::from_be_bytes(batch[43..51].try_into().unwrap()),
+                epoch: i16::from_be_bytes(batch[51..53].try_into().unwrap()),
+                sequence: i32::from_be_bytes(batch[53..57].try_into().unwrap()),
+                records: i32::from_be_bytes(batch[57..61].try_into().unwrap()),
+                bytes: batch.to_vec(),
+            });
+        }
+    }
+    assert_eq!(at, frame.len());
+}
+
+fn offset(completion: &Completion) -> Option<i64> {
+    match completion.outcome() {
+        Some(Outcome::Delivered { base_offset, .. }) => Some(*base_offset),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_record_lingers_leaves_and_is_acknowledged() {
+    let mut rig = Rig::ready(config(), 1);
+    let (completion, index) = rig.send(0, b"hello");
+    rig.pass(4 * MS);
+    assert!(rig.seen(1).is_empty(), "it lingers");
+    rig.pass(2 * MS);
+    let seen = rig.seen(1);
+    assert_eq!((seen.len(), seen[0].producer_id, seen[0].sequence), (1, 42, 0));
+    assert!(completion.outcome().is_none());
+    rig.answer(1, &seen, 0, 17);
+    assert_eq!((offset(&completion), index), (Some(17), 0));
+    assert_eq!(rig.shared.pool.available(), 100_000, "its memory is back");
+}
+
+#[test]
+fn one_request_carries_one_batch_of_each_partition() {
+    let mut rig = Rig::ready(config(), 3);
+    for partition in 0..3 {
+        rig.send(partition, &[1; 900]);
+        rig.send(partition, &[1; 900]);
+    }
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    let places: Vec<_> = seen.iter().map(|batch| (batch.correlation, batch.partition)).collect();
+    assert_eq!(places, [(1, 0), (1, 1), (1, 2)], "the second batches wait for a first success");
+    rig.answer(1, &seen, 0, 0);
+    assert_eq!(rig.seen(1).len(), 3);
+}
+
+#[test]
+fn five_requests_are_in_flight_at_most_and_sequences_follow_each_other() {
+    let mut rig = Rig::ready(config(), 1);
+    for _ in 0..10 {
+        rig.send(0, &[1; 900]);
+    }
+    rig.pass(6 * MS);
+    let first = rig.seen(1);
+    assert_eq!(first.len(), 1);
+    rig.answer(1, &first, 0, 0);
+    let next = rig.seen(1);
+    assert_eq!(next.iter().map(|batch| batch.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    rig.answer(1, &next[..1], 0, 1);
+    assert_eq!(rig.seen(1).iter().map(|batch| batch.sequence).collect::<Vec<_>>(), [6]);
+}
+
+#[test]
+fn without_an_identity_nothing_leaves() {
+    let mut rig = Rig::new(config());
+    rig.leaders(1, &[(1, 0)]);
+    rig.connect(1, 1);
+    rig.send(0, b"x");
+    rig.pass(10 * MS);
+    assert!(rig.seen(1).is_empty());
+    rig.command(Command::SetIdentity(ME));
+    rig.pass(MS);
+    assert_eq!(rig.seen(1).len(), 1);
+}
+
+#[test]
+fn a_lost_connection_hands_the_lane_over_and_the_retry_is_byte_identical() {
+    let mut rig = Rig::ready(config(), 1);
+    let (completion, _) = rig.send(0, b"hello");
+    rig.pass(6 * MS);
+    let before = rig.seen(1);
+    rig.command(Command::Close { connection: 1, reason: "cut".into() });
+    let report = rig.handed_over().remove(0);
+    let batch = &report.batches[0];
+    assert_eq!((batch.fate, batch.error_code, batch.attempts, batch.base_sequence), (Fate::Unknown, 13, 1, 0));
+    assert_eq!(batch.error_message, "cut");
+    rig.connect(2, 1);
+    assert!(rig.seen(2).is_empty(), "the control plane has not decided yet");
+    rig.resume(&report, |_| Decision::Retry, None);
+    rig.pass(MS);
+    let after = rig.seen(2);
+    assert_eq!(after[0].bytes, before[0].bytes);
+    rig.answer(2, &after, 0, 3);
+    assert_eq!(offset(&completion), Some(3));
+}
+
+#[test]
+fn a_lane_settles_only_when_every_answer_is_in() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let first = rig.seen(1);
+    rig.answer(1, &first, 0, 0);
+    for _ in 0..3 {
+        rig.send(0, &[1; 900]);
+    }
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    assert_eq!(seen.len(), 3);
+    rig.answer(1, &seen[..1], 6, -1);
+    rig.answer(1, &seen[1..2], 45, -1);
+    assert!(rig.handed_over().is_empty());
+    rig.send(0, &[1; 900]);
+    rig.answer(1, &seen[2..], 45, -1);
+    let report = rig.handed_over().remove(0);
+    assert_eq!(report.batches.iter().map(|batch| batch.error_code).collect::<Vec<_>>(), [6, 45, 45]);
+    assert_eq!((report.last_acked_sequence, report.last_acked_offset), (0, 0));
+    assert!(rig.seen(1).is_empty());
+    // Fail the first and renumber its successors, in one step.
+    let fail = |at| match at {
+        0 => Decision::Fail { kind: FailureKind::Broker, code: 6, message: "moved".into() },
+        _ => Decision::Retry,
+    };
+    rig.resume(&report, fail, Some((ME, 1)));
+    rig.pass(6 * MS);
+    let again = rig.seen(1);
+    assert_eq!(again.iter().map(|batch| batch.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(again[0].bytes[61..], seen[1].bytes[61..], "the body stays as it was");
+}
+
+#[test]
+fn nothing_goes_to_a_new_leader_before_the_old_ones_answer() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, b"old");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.connect(2, 2);
+    rig.leaders(2, &[(2, 1)]);
+    rig.send(0, &[2; 990]);
+    rig.pass(6 * MS);
+    assert!(rig.seen(2).is_empty());
+    rig.answer(1, &seen, 0, 0);
+    rig.pass(MS);
+    assert_eq!(rig.seen(2).len(), 1);
+}
+
+#[test]
+fn a_newer_leader_epoch_ends_backoff() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.answer(1, &seen, 6, -1);
+    let report = rig.handed_over().remove(0);
+    rig.connect(2, 2);
+    let decisions = vec![(report.batches[0].batch_id, Decision::Retry)];
+    let (topic, delay_us) = ("t".to_owned(), 1_000 * MS);
+    rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_us });
+    rig.pass(10 * MS);
+    assert!(rig.seen(2).is_empty());
+    rig.leaders(2, &[(2, 1)]);
+    rig.pass(MS);
+    assert_eq!(rig.seen(2).len(), 1);
+}
+
+#[test]
+fn unsent_records_expire_without_the_control_plane() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.command(Command::Close { connection: 1, reason: "cut".into() });
+    let (completion, _) = rig.send(0, b"x");
+    rig.pass(119_000 * MS);
+    assert!(completion.outcome().is_none());
+    rig.pass(1_100 * MS);
+    let Some(Outcome::Failed(failure)) = completion.outcome() else { panic!("not failed") };
+    assert_eq!((failure.kind, failure.stage, failure.possibly_persisted), (FailureKind::Timeout, "linger", false));
+    assert_eq!(rig.shared.pool.available(), 100_000);
+    assert!(rig.handed_over().is_empty(), "nothing was numbered: nothing to decide");
+}
+
+#[test]
+fn a_record_that_expires_in_flight_is_possibly_persisted_and_settles_its_lane() {
+    let mut config = config();
+    config.rules.delivery_timeout_us = 1_000 * MS;
+    let mut rig = Rig::ready(config, 1);
+    let (completion, _) = rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    assert_eq!(seen.len(), 1);
+    rig.pass(1_100 * MS);
+    let Some(Outcome::Failed(failure)) = completion.outcome() else { panic!("not failed") };
+    assert_eq!((failure.stage, failure.possibly_persisted, failure.attempts), ("in flight", true, 1));
+    assert!(rig.shared.pool.available() < 100_000, "the socket may still hold it");
+    assert!(rig.handed_over().is_empty(), "its answer is still out");
+    rig.answer(1, &seen, 0, 5);
+    assert!(rig.handed_over().is_empty(), "a late success leaves nothing to decide");
+    assert_eq!(rig.shared.pool.available(), 100_000);
+    rig.send(0, b"y");
+    rig.pass(6 * MS);
+    assert_eq!(rig.seen(1)[0].sequence, 1, "the lane flows on with the next sequence");
+}
+
+#[test]
+fn an_unanswered_request_closes_its_connection_in_time() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    rig.pass(29_000 * MS);
+    assert!(rig.events().is_empty());
+    rig.pass(1_100 * MS);
+    let events = rig.events();
+    let closed = events.iter().find_map(|event| match event {
+        Event::ConnectionClosed { reason, stage, .. } => Some((reason.clone(), *stage)),
+        _ => None,
+    });
+    let (reason, stage) = closed.unwrap();
+    assert!(reason.contains("request.timeout.ms"), "{reason}");
+    assert_eq!(stage, Stage::Ready);
+    assert!(events.iter().any(|event| matches!(event, Event::LanesHandedOver { .. })));
+}
+
+#[test]
+fn nonsense_closes_that_connection_only() {
+    for frame in [&[0, 0, 0, 99][..], &[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]] {
+        let mut rig = Rig::ready(config(), 2);
+        rig.leaders(2, &[(1, 0), (2, 0)]);
+        rig.connect(2, 2);
+        rig.send(0, b"a");
+        let (other, _) = rig.send(1, b"b");
+        rig.pass(6 * MS);
+        rig.seen(1);
+        let seen = rig.seen(2);
+        rig.deliver(1, frame);
+        let report = rig.handed_over().remove(0);
+        assert_eq!((report.partition, report.batches[0].fate), (0, Fate::Unknown));
+        rig.answer(2, &seen, 0, 9);
+        assert_eq!(offset(&other), Some(9));
+    }
+}
+
+#[test]
+fn an_answer_that_invents_or_omits_a_partition_is_nonsense_but_its_true_parts_count() {
+    let mut rig = Rig::ready(config(), 2);
+    let (told, _) = rig.send(0, b"a");
+    let (omitted, _) = rig.send(1, b"b");
+    rig.pass(6 * MS);
+    let mut seen = rig.seen(1);
+    seen[1].partition = 7;
+    rig.answer(1, &seen, 0, 4);
+    assert_eq!(offset(&told), Some(4));
+    assert!(omitted.outcome().is_none());
+    let report = rig.handed_over().remove(0);
+    assert_eq!((report.partition, report.batches[0].fate), (1, Fate::Unknown));
+    assert!(rig.engine.transport().sockets.is_empty());
+}
+
+#[test]
+fn a_frame_that_left_in_part_was_not_read_by_any_broker() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.engine.transport().sockets.get_mut(&1).unwrap().room = 50;
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    rig.command(Command::Close { connection: 1, reason: "cut".into() });
+    assert_eq!(rig.handed_over()[0].batches[0].fate, Fate::PartlyWritten);
+}
+
+#[test]
+fn a_flush_ends_lingering_and_memory_shortage_does_too() {
+    let mut config = config();
+    config.rules.linger_us = 60_000 * MS;
+    let mut rig = Rig::ready(config, 1);
+    rig.send(0, b"x");
+    rig.pass(MS);
+    assert!(rig.seen(1).is_empty());
+    let pending = rig.shared.begin_flush();
+    rig.pass(MS);
+    let seen = rig.seen(1);
+    assert_eq!((pending.len(), seen.len()), (1, 1));
+    rig.answer(1, &seen, 0, 0);
+    assert!(pending[0].outcome().is_some());
+    rig.shared.end_flush();
+    rig.send(0, b"y");
+    rig.pass(MS);
+    assert!(rig.seen(1).is_empty());
+    let waiter = rig.shared.queue_for_memory(100_000);
+    rig.pass(MS);
+    let seen = rig.seen(1);
+    rig.answer(1, &seen, 0, 1);
+    assert!(rig.shared.pool.wait(&waiter, std::time::Instant::now()));
+}
+
+#[test]
+fn a_wrong_decision_fails_every_record_loudly() {
+    let mut rig = Rig::ready(config(), 1);
+    let (completion, _) = rig.send(0, b"x");
+    rig.pass(6 * MS);
+    rig.command(Command::Close { connection: 1, reason: "cut".into() });
+    let report = rig.handed_over().remove(0);
+    let other = Identity { producer_id: 42, epoch: 1 };
+    rig.resume(&report, |_| Decision::Retry, Some((other, 0)));
+    assert!(rig.events().iter().any(|event| matches!(event, Event::EngineFailed { .. })));
+    assert!(rig.shared.fatal().is_some());
+    assert!(matches!(completion.outcome(), Some(Outcome::Failed(_))));
+}
+
+#[test]
+fn a_split_batch_goes_out_as_children_in_order() {
+    let mut rig = Rig::ready(config(), 1);
+    let sent: Vec<_> = (0..40).map(|n| rig.send(0, &[n; 12])).collect();
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    assert_eq!((seen.len(), seen[0].records), (1, 40));
+    rig.answer(1, &seen, 10, -1);
+    let report = rig.handed_over().remove(0);
+    rig.resume(&report, |_| Decision::Split, None);
+    rig.pass(MS);
+    let mut base = 0;
+    let mut arrived: VecDeque<Seen> = rig.seen(1).into();
+    while let Some(first) = arrived.pop_front() {
+        assert_eq!(first.sequence, base);
+        rig.answer(1, std::slice::from_ref(&first), 0, i64::from(base));
+        base += first.records;
+        arrived.extend(rig.seen(1));
+    }
+    assert_eq!(base, 40);
+    for (position, (completion, index)) in sent.iter().enumerate() {
+        let (leaf, index) = completion.leaf(*index);
+        assert_eq!(offset(&leaf).map(|base| base + i64::from(index)), Some(position as i64));
+    }
+    assert_eq!(rig.shared.pool.available(), 100_000);
+}
+
+#[test]
+fn a_leaderless_partition_asks_once_per_snapshot_and_flows_when_a_leader_appears() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.leaders(2, &[(-1, 1)]);
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    rig.pass(6 * MS);
+    let wanted = |events: &[Event]| events.iter().filter(|event| matches!(event, Event::LeaderWanted { .. })).count();
+    assert_eq!(wanted(&rig.events()), 1);
+    rig.leaders(3, &[(-1, 1)]);
+    rig.pass(6 * MS);
+    assert_eq!(wanted(&rig.events()), 1);
+    rig.leaders(4, &[(1, 2)]);
+    rig.pass(MS);
+    assert_eq!(rig.seen(1).len(), 1);
+}
+
+#[test]
+fn closing_fails_what_is_left_and_says_what_may_be_persisted() {
+    let mut rig = Rig::ready(config(), 1);
+    let (flying, _) = rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let (waiting, _) = rig.send(0, b"y");
+    rig.engine.shut_down();
+    let failed = |completion: &Completion| match completion.outcome() {
+        Some(Outcome::Failed(failure)) => (failure.kind, failure.possibly_persisted),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(failed(&flying), (FailureKind::Closed, true));
+    assert_eq!(failed(&waiting), (FailureKind::Closed, false));
+    let topic = rig.shared.topic("t").topic.unwrap();
+    let record = Record { timestamp: 1, key: None, value: None, headers: &[] };
+    assert!(matches!(rig.shared.append(&topic, Some(0), &record, None, &mut 0), Appended::Closed));
+}
