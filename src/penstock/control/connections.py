@@ -1,0 +1,334 @@
+"""Connections to brokers as the control plane sees them: addresses, attempts, backoff and the handshake.
+
+A `Peer` is one node for one purpose. Control requests use a connection of their own, so that they never queue behind
+acks=all Produce requests (a broker serves a connection serially); each broker has one data connection at most.
+
+| state of a peer | event | next state | what follows |
+|---|---|---|---|
+| idle | it is wanted | resolving, or connecting if its host is an IP address | `Resolve` |
+| resolving | addresses | connecting | `Connect` to the next address |
+| resolving | no address | idle | backoff |
+| connecting | opened | handshake | ApiVersions |
+| connecting | closed | connecting | the next address at once; after the last: idle, backoff |
+| handshake | ApiVersions answer | open | `Ready`, or control requests |
+| handshake | UNSUPPORTED_VERSION | handshake | ApiVersions in the version that the broker has (KIP-511) |
+| any | we close it for cause | closing | `Close`; answers that still come are ignored |
+| any | closed | idle | backoff, unless it was closed for idleness |
+
+Backoff: reconnect.backoff.ms * 2^failures up to .max.ms, ±20 % (KIP-144); the time allowed for TCP set-up grows in the
+same way (KIP-601). A success ends both.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from penstock.control.boundary import (
+    Close,
+    Command,
+    Connect,
+    ConnectionClosed,
+    ConnectionOpened,
+    FrameReceived,
+    SendFrame,
+)
+from penstock.control.settings import Backoff, ControlSettings
+from penstock.protocol import versions
+from penstock.protocol.message import Api, Request
+from penstock.protocol.messages import index
+from penstock.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+from penstock.protocol.primitives import ProtocolError
+
+Purpose: TypeAlias = Literal["control", "data"]
+PeerState: TypeAlias = Literal["idle", "resolving", "connecting", "handshake", "open", "closing"]
+
+SOFTWARE_NAME: Final = "penstock"
+_UNSUPPORTED_VERSION: Final = 35
+_REBOOTSTRAP_REQUIRED: Final = 129
+# As Java's ClientUtils: an optional protocol in front is tolerated, an IPv6 address may stand in brackets.
+_ADDRESS: Final = re.compile(r"(?:[0-9a-zA-Z\-%._]*://)?\[?([0-9a-zA-Z\-%._:]+?)\]?:([0-9]+)")
+
+
+class Endpoint(NamedTuple):
+    """Host (name or IP address) and port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As people write it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """``host:port`` as in bootstrap.servers; raises `ValueError` if it is not."""
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise ValueError(f"{text!r} is not host:port")
+    return Endpoint(match[1], int(match[2]))
+
+
+# ------------------------------------------------------------------------------- done by the runtime, not by the engine
+
+
+class Resolve(NamedTuple):
+    """Look a host up, on a thread that may block; answered by `Resolved`."""
+
+    host: str
+    port: int
+
+
+class Resolved(NamedTuple):
+    """What a host resolved to: IP addresses in the resolver's order, or why there are none."""
+
+    host: str
+    port: int
+    addresses: tuple[str, ...]
+    error: str
+
+
+# ---------------------------------------------------------------------------------------------------------------- peers
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """One node for one purpose; see the table above."""
+
+    purpose: Purpose
+    broker_id: int  # -1: a bootstrap address
+    endpoint: Endpoint
+    wanted: bool = False
+    state: PeerState = "idle"
+    connection_id: int = 0  # of the present attempt
+    addresses: list[str] = field(default_factory=list)  # still to be tried before the host is resolved again
+    address: str = ""  # of the present or last attempt
+    failures: int = 0  # in a row
+    setup_failures: int = 0  # of these: TCP never came up
+    not_before_ms: float = 0.0
+    failed_at_ms: float = -1.0
+    errors: dict[str, str] = field(default_factory=dict)  # address → last error, until it works again
+    handshake_version: int = index.API_VERSIONS.max_version
+    correlation_id: int = 0  # of the handshake request that is out
+    versions: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # API key → what the broker offers
+    closing: str = ""  # why we have closed it, if for cause
+
+    def label(self) -> str:
+        """For people: the name, and the address behind it."""
+        name = str(self.endpoint)
+        if not self.address or self.address == self.endpoint.host:
+            return name
+        return f"{name} ({Endpoint(self.address, self.endpoint.port)})"
+
+    def negotiate(self, api: Api) -> int:
+        """The version of `api` to use with this broker; raises `NoCommonVersionError`."""
+        low, high = self.versions.get(api.key, (0, -1))
+        version = versions.negotiate(api, low, high)
+        # A broker offers an unstable version only to those who develop it.
+        return version - 1 if api.latest_version_unstable and version == api.max_version else version
+
+
+class Closed(NamedTuple):
+    """A connection is gone: whose, and the failure if it was one."""
+
+    peer: Peer
+    error: str  # "" if we wanted it
+
+
+class Handshake(NamedTuple):
+    """What an answer to ApiVersions came to."""
+
+    peer: Peer
+    outcome: Literal["open", "again", "failed", "rebootstrap"]
+
+
+class Connections:
+    """All peers; the only place where connection ids and correlation ids are given out."""
+
+    def __init__(self, settings: ControlSettings, random: Random, software_version: str) -> None:
+        """No peer yet."""
+        self._settings = settings
+        self._random = random
+        self._software_version = software_version
+        self._needed: dict[Purpose, tuple[Api, ...]] = {
+            "control": (index.METADATA, index.INIT_PRODUCER_ID) if settings.enable_idempotence else (index.METADATA,),
+            "data": (index.PRODUCE,),
+        }
+        self._reconnect = Backoff(settings.reconnect_backoff_ms, settings.reconnect_backoff_max_ms)
+        self._setup = Backoff(
+            settings.socket_connection_setup_timeout_ms, settings.socket_connection_setup_timeout_max_ms
+        )
+        self._peers: dict[tuple[Purpose, int, Endpoint], Peer] = {}
+        self._by_connection: dict[int, Peer] = {}
+        self._last_connection_id = 0
+        self._last_correlation_id = 0
+
+    def peer(self, purpose: Purpose, broker_id: int, endpoint: Endpoint) -> Peer:
+        """The peer for a node, made when it is first asked for."""
+        key = (purpose, broker_id, endpoint)
+        found = self._peers.get(key)
+        if found is None:
+            found = self._peers[key] = Peer(purpose, broker_id, endpoint)
+        return found
+
+    def peers(self) -> Iterable[Peer]:
+        """All of them."""
+        return self._peers.values()
+
+    def of(self, connection_id: int) -> Peer | None:
+        """Whose connection this is, if it is still the present one."""
+        return self._by_connection.get(connection_id)
+
+    def forget(self, keep: set[tuple[int, Endpoint]]) -> None:
+        """Drop idle peers of brokers that are no longer in the metadata (`keep`), bootstrap addresses excepted."""
+        for key, peer in list(self._peers.items()):
+            if peer.broker_id >= 0 and (peer.broker_id, peer.endpoint) not in keep and peer.state == "idle":
+                del self._peers[key]
+
+    # --------------------------------------------------------------------------------------------------------- attempts
+
+    def drive(self, now_ms: float) -> list[Command | Resolve]:
+        """Begin what is wanted and may begin now."""
+        ready = [peer for peer in self._peers.values() if peer.wanted and peer.state == "idle"]
+        return [self._begin(peer) for peer in ready if now_ms >= peer.not_before_ms]
+
+    def next_wakeup_ms(self) -> float | None:
+        """When the next backoff ends that somebody waits for."""
+        times = [peer.not_before_ms for peer in self._peers.values() if peer.wanted and peer.state == "idle"]
+        return min(times, default=None)
+
+    def _begin(self, peer: Peer) -> Command | Resolve:
+        if not peer.addresses:
+            if not _is_ip_address(peer.endpoint.host):
+                peer.state = "resolving"
+                return Resolve(*peer.endpoint)
+            peer.addresses = [peer.endpoint.host]
+        return self._connect(peer)
+
+    def _connect(self, peer: Peer) -> Connect:
+        peer.address = peer.addresses.pop(0)
+        self._last_connection_id += 1
+        peer.connection_id = self._last_connection_id
+        peer.state, peer.closing = "connecting", ""
+        self._by_connection[peer.connection_id] = peer
+        timeout_ms = round(self._setup.delay_ms(peer.setup_failures, self._random))
+        return Connect(peer.connection_id, peer.broker_id, peer.address, peer.endpoint.port, max(1, timeout_ms))
+
+    def resolved(self, event: Resolved, now_ms: float) -> list[Command]:
+        """A host was looked up: connect whoever waits for it."""
+        commands: list[Command] = []
+        for peer in self._peers.values():
+            if peer.state != "resolving" or peer.endpoint != (event.host, event.port):
+                continue
+            if not event.addresses:
+                peer.state, peer.address = "idle", ""
+                self._failed(peer, event.error or "the name has no address", now_ms)
+                continue
+            addresses = list(dict.fromkeys(event.addresses))
+            if len(addresses) > 1 and addresses[0] == peer.address:
+                addresses.append(addresses.pop(0))  # the one that just failed comes last, not first (as Java)
+            peer.addresses = addresses
+            commands.append(self._connect(peer))
+        return commands
+
+    def closed(self, event: ConnectionClosed, now_ms: float) -> tuple[Closed | None, list[Command]]:
+        """A connection ended; None for one that was given up before."""
+        peer = self._by_connection.pop(event.connection_id, None)
+        if peer is None:
+            return None, []
+        connecting = peer.state == "connecting"
+        peer.state = "idle"
+        error = peer.closing or ("" if event.expected else event.reason or "connection lost")
+        if connecting:
+            peer.setup_failures += 1
+        if peer.purpose == "data":
+            peer.wanted = event.requested
+        if not error:
+            return Closed(peer, ""), []
+        if connecting and peer.addresses and peer.wanted:
+            # client.dns.lookup=use_all_dns_ips (KIP-302): the host is down only when none of its addresses answers.
+            peer.errors[peer.label()] = error
+            return Closed(peer, error), [self._connect(peer)]
+        self._failed(peer, error, now_ms)
+        return Closed(peer, error), []
+
+    def _failed(self, peer: Peer, error: str, now_ms: float) -> None:
+        peer.errors[peer.label()] = error
+        peer.failed_at_ms = now_ms
+        peer.not_before_ms = now_ms + self._reconnect.delay_ms(peer.failures, self._random)
+        peer.failures += 1
+
+    def close(self, peer: Peer, reason: str) -> Close:
+        """Close a connection for cause: it counts as a failure."""
+        peer.state, peer.closing = "closing", reason
+        return Close(peer.connection_id, reason)
+
+    # -------------------------------------------------------------------------------------------------------- handshake
+
+    def opened(self, event: ConnectionOpened, cluster_id: str | None) -> list[Command]:
+        """TCP is up: begin the handshake. `cluster_id` as metadata knows it, None if the broker shall not check."""
+        peer = self._by_connection.get(event.connection_id)
+        if peer is None or peer.state != "connecting":
+            return []
+        peer.state = "handshake"
+        peer.handshake_version = index.API_VERSIONS.max_version
+        return [self._ask_versions(peer, cluster_id)]
+
+    def _ask_versions(self, peer: Peer, cluster_id: str | None) -> SendFrame:
+        check = cluster_id is not None and peer.broker_id >= 0
+        request = ApiVersionsRequest(
+            client_software_name=SOFTWARE_NAME,
+            client_software_version=self._software_version,
+            cluster_id=cluster_id if check else None,
+            node_id=peer.broker_id if check else -1,
+        )
+        frame = self.request(peer, request, peer.handshake_version)
+        peer.correlation_id = frame.correlation_id
+        return frame
+
+    def request(self, peer: Peer, message: Request, version: int) -> SendFrame:
+        """Any control request on a peer's present connection."""
+        self._last_correlation_id = (self._last_correlation_id + 1) & 0x7FFF_FFFF
+        frame = versions.encode_request(message, version, self._last_correlation_id, self._settings.client_id)
+        return SendFrame(peer.connection_id, self._last_correlation_id, frame, self._settings.request_timeout_ms)
+
+    def handshake(self, peer: Peer, event: FrameReceived, cluster_id: str | None) -> tuple[Handshake, list[Command]]:
+        """The answer to ApiVersions."""
+        if event.correlation_id != peer.correlation_id:
+            return Handshake(peer, "failed"), [self.close(peer, "an answer to a request that was not sent")]
+        try:
+            _, answer = versions.decode_response(ApiVersionsResponse, peer.handshake_version, event.frame)
+        except ProtocolError as error:
+            return Handshake(peer, "failed"), [self.close(peer, f"malformed answer to ApiVersions: {error}")]
+        if answer.error_code == _UNSUPPORTED_VERSION and peer.handshake_version > 0:
+            offered = {key.api_key: key.max_version for key in answer.api_keys}
+            highest = offered.get(index.API_VERSIONS.key, 0)
+            peer.handshake_version = max(0, min(highest, peer.handshake_version - 1))
+            return Handshake(peer, "again"), [self._ask_versions(peer, cluster_id)]
+        if answer.error_code == _REBOOTSTRAP_REQUIRED:
+            reason = "the node says that it is not the one looked for (another cluster or node id)"
+            return Handshake(peer, "rebootstrap"), [self.close(peer, reason)]
+        if answer.error_code != 0:
+            return Handshake(peer, "failed"), [self.close(peer, f"ApiVersions: error {answer.error_code}")]
+        peer.versions = {key.api_key: (key.min_version, key.max_version) for key in answer.api_keys}
+        try:
+            for api in self._needed[peer.purpose]:
+                peer.negotiate(api)
+        except versions.NoCommonVersionError as error:
+            return Handshake(peer, "failed"), [self.close(peer, str(error))]
+        peer.state = "open"
+        peer.failures = peer.setup_failures = 0
+        peer.errors.clear()
+        return Handshake(peer, "open"), []
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,248 @@
+"""What becomes of a lane that was handed over: pure decisions, one for each of its batches.
+
+Nothing of the lane is in flight here, and its whole history is in the report; `decide` is a function of that. What each
+error code means is in `error_table`. The rules about numbers (Java: `TransactionManager.handleFailedBatch` and
+`canRetry`, KIP-360; stricter than Java in that a batch of unknown fate never gets other numbers):
+
+| the batches | numbers of those that remain |
+|---|---|
+| none failed, no gap was reported | as they are |
+| one failed that is certainly not in the log | close ranks: same epoch, from the failed one's sequence (`SAME`) |
+| the same, and one behind it has unknown fate | new epoch; the unknown one fails as possibly persisted (`NEW`) |
+| the same, and one before it has unknown fate | as they are: it goes first, the broker will report the gap behind it |
+| one failed that may be in the log, others of unknown fate remain | as they are: their answers will tell of a gap |
+| the same, and no fate is unknown or nothing remains | new epoch (`NEW`) |
+| the first that remains got an error that asks for a new epoch | new epoch; unknown ones fail (`NEW`) |
+
+A late append of a batch that we gave up cannot follow its successors: they travel under a higher epoch, which fences
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final, NamedTuple
+
+from penstock.control.boundary import BatchDecision, BatchReport, LaneReport, Renumber, ResumeLane
+from penstock.control.error_table import Outcome, error_name, is_stale_metadata, row
+from penstock.control.settings import Backoff
+
+_SEQUENCE_MASK: Final = 0x7FFF_FFFF
+_UNKNOWN_PRODUCER_ID: Final = 59
+
+
+class Identity(NamedTuple):
+    """A producer id with its epoch."""
+
+    producer_id: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that decide."""
+
+    idempotent: bool
+    retries: int  # attempts beyond the first
+    backoff: Backoff  # retry.backoff.ms and .max.ms
+
+
+class Verdict(NamedTuple):
+    """What follows from a report."""
+
+    resume: ResumeLane | None  # None: a new producer id must be obtained first, then decide again
+    identity: Identity | None = None  # the lane needed a new epoch: every lane's target from now on
+    refresh_metadata: bool = False
+    fatal: tuple[int, str] | None = None  # code and message
+
+
+class _Choice(NamedTuple):
+    """A decision for one batch before its numbers are considered."""
+
+    decision: BatchDecision
+    renew: bool = False  # it cannot go on under its present numbers
+
+    @property
+    def remains(self) -> bool:
+        return self.decision.action in ("retry", "split")
+
+
+def decide(
+    report: LaneReport,
+    policy: Policy,
+    target: Identity | None,
+    next_identity: Identity | None,
+    known_leader_epoch: int,
+    random: Random,
+) -> Verdict:
+    """Decide about every batch of a lane.
+
+    ``target`` is the identity that lanes are to adopt, ``next_identity`` the one to use if this lane needs a newer one
+    than that (None: no epoch is left). ``known_leader_epoch`` is of the newest leader known, hints included, or -1.
+    """
+    numbered = policy.idempotent and report.producer_id >= 0
+    choices = _choose_all(report, policy, numbered)
+    renumber: Renumber | None = None
+    fresh: Identity | None = None
+    if numbered:
+        kind, first_sequence = _numbering(report, choices)
+        if kind == "new":
+            lane = Identity(report.producer_id, report.epoch)
+            fresh = target if target not in (None, lane) else next_identity
+            if fresh is None:
+                return Verdict(None, refresh_metadata=_wants_refresh(report), fatal=_fatal(report, numbered))
+            choices = [
+                _give_up_if_unknown(choice, batch) for choice, batch in zip(choices, report.batches, strict=True)
+            ]
+            renumber = Renumber(*fresh, 0)
+        elif kind == "same":
+            renumber = Renumber(report.producer_id, report.epoch, first_sequence)
+    decisions = tuple(choice.decision for choice in choices)
+    delay_ms = _delay_ms(report, decisions, policy, known_leader_epoch, random)
+    return Verdict(
+        ResumeLane(report.topic, report.partition, decisions, renumber, delay_ms),
+        identity=fresh if fresh != target else None,
+        refresh_metadata=_wants_refresh(report),
+        fatal=_fatal(report, numbered),
+    )
+
+
+def advance_sequence(sequence: int, count: int) -> int:
+    """The sequence ``count`` records later: modulo 2³¹ (Java: `DefaultRecordBatch.incrementSequence`)."""
+    return (sequence + count) & _SEQUENCE_MASK
+
+
+# ---------------------------------------------------------------------------------------------------------- each batch
+
+
+def _choose_all(report: LaneReport, policy: Policy, numbered: bool) -> list[_Choice]:
+    choices: list[_Choice] = []
+    behind_retry = behind_failure = False
+    for batch in report.batches:
+        choice = _choose(batch, report, policy, numbered, behind_retry, behind_failure)
+        behind_retry = behind_retry or choice.remains
+        behind_failure = behind_failure or choice.decision.action == "fail"
+        choices.append(choice)
+    return choices
+
+
+def _choose(
+    batch: BatchReport, report: LaneReport, policy: Policy, numbered: bool, behind_retry: bool, behind_failure: bool
+) -> _Choice:
+    outcome = row(batch.error_code).outcome
+    if outcome is Outcome.DUPLICATE or (outcome is Outcome.DONE and batch.base_offset >= 0):
+        offset = batch.base_offset if outcome is Outcome.DONE else -1
+        return _Choice(BatchDecision(batch.batch_id, "complete", offset=offset))
+    if batch.expired:
+        # Its records have been told already, with what was known then. Sending it again could make that a lie.
+        return _fail(batch, "its time ran out", kind="timeout")
+    if outcome is Outcome.DONE:
+        return _retry(batch)
+    if outcome is Outcome.SPLIT and batch.record_count > 1 and batch.fate != "unknown":
+        return _Choice(BatchDecision(batch.batch_id, "split"))  # Java: does not count against `retries`
+    if outcome in (Outcome.FAIL, Outcome.FATAL, Outcome.SPLIT):
+        return _fail(batch)
+    if batch.attempts > policy.retries:
+        return _fail(batch, f"gave up after {batch.attempts} attempts (retries={policy.retries})")
+    if outcome in (Outcome.RETRY, Outcome.REFRESH):
+        return _retry(batch)
+    return _choose_numbers(batch, report, outcome, numbered, behind_retry, behind_failure)
+
+
+def _choose_numbers(
+    batch: BatchReport, report: LaneReport, outcome: Outcome, numbered: bool, behind_retry: bool, behind_failure: bool
+) -> _Choice:
+    """The broker has something against the batch's numbers."""
+    if not numbered:
+        return _fail(batch)
+    if behind_retry:
+        # It merely followed one that did not get through. That one goes first again and will settle the matter.
+        return _retry(batch)
+    if batch.error_code == _UNKNOWN_PRODUCER_ID and report.log_start_offset < 0:
+        return _retry(batch)  # the partition was moving while it was answered; ask until it is known (Java: the same)
+    if batch.fate == "unknown":
+        return _fail(batch, "an earlier attempt may have been appended, so that it cannot be sent under new numbers")
+    # Behind a failed batch the gap is of our own making, and `_numbering` closes it.
+    return _retry(batch, renew=not (outcome is Outcome.GAP and behind_failure))
+
+
+def _retry(batch: BatchReport, renew: bool = False) -> _Choice:
+    return _Choice(BatchDecision(batch.batch_id, "retry"), renew)
+
+
+def _fail(batch: BatchReport, why: str = "", kind: str = "broker") -> _Choice:
+    cause = error_name(batch.error_code) if batch.error_code else ""
+    parts = [": ".join(part for part in (cause, batch.error_message) if part), why]
+    message = "; ".join(part for part in parts if part)
+    return _Choice(BatchDecision(batch.batch_id, "fail", batch.error_code, kind, message))
+
+
+def _give_up_if_unknown(choice: _Choice, batch: BatchReport) -> _Choice:
+    if not choice.remains or batch.fate != "unknown":
+        return choice
+    return _fail(batch, "an earlier batch of its partition failed, and it cannot follow under new numbers")
+
+
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+
+def _numbering(report: LaneReport, choices: list[_Choice]) -> tuple[str, int]:
+    """Which of the rules in the table applies: ("as is" | "same" | "new", first sequence for "same")."""
+    expected = advance_sequence(report.last_acked_sequence, 1) if report.last_acked_sequence >= 0 else 0
+    first_remaining = first_failed = -1
+    doubtful = unknown_before = unknown_behind = False
+    for batch, choice in zip(report.batches, choices, strict=True):
+        if choice.renew:
+            return "new", 0
+        if batch.base_sequence < 0:
+            continue
+        if choice.remains:
+            if first_failed < 0 and first_remaining < 0:
+                first_remaining = batch.base_sequence
+            if batch.fate == "unknown":
+                unknown_before, unknown_behind = unknown_before or first_failed < 0, unknown_behind or first_failed >= 0
+        elif choice.decision.action == "fail":
+            if first_failed < 0:
+                first_failed = batch.base_sequence
+            doubtful = doubtful or batch.fate == "unknown"
+        else:
+            # In the log: whatever the broker accepted has no gap before it, so that what failed earlier left none.
+            expected = advance_sequence(batch.base_sequence, batch.record_count)
+            first_failed, doubtful, unknown_behind = -1, False, False
+    if first_failed < 0 or (doubtful and (unknown_before or unknown_behind)) or (not doubtful and unknown_before):
+        return "as is", 0
+    first_sequence = first_remaining if first_remaining >= 0 else first_failed
+    # The last check is for a broker that lost our state and took a later batch first: never use a sequence twice.
+    if doubtful or unknown_behind or first_sequence != expected:
+        return "new", 0
+    return "same", first_sequence
+
+
+# --------------------------------------------------------------------------------------------------------- around them
+
+
+def _wants_refresh(report: LaneReport) -> bool:
+    return report.leader < 0 or any(is_stale_metadata(batch.error_code) for batch in report.batches)
+
+
+def _fatal(report: LaneReport, numbered: bool) -> tuple[int, str] | None:
+    if not numbered:
+        return None
+    for batch in report.batches:
+        if row(batch.error_code).outcome is Outcome.FATAL:
+            where = f"{report.topic}-{report.partition}"
+            said = f": {batch.error_message}" if batch.error_message else ""
+            return batch.error_code, f"{error_name(batch.error_code)} from the leader of {where}{said}"
+    return None
+
+
+def _delay_ms(
+    report: LaneReport, decisions: tuple[BatchDecision, ...], policy: Policy, known_leader_epoch: int, random: Random
+) -> int:
+    if all(decision.action != "retry" for decision in decisions):
+        return 0  # Java: the children of a split and the batches behind a failed one need not wait
+    hinted = max((batch.current_leader_epoch for batch in report.batches if batch.current_leader >= 0), default=-1)
+    if max(hinted, known_leader_epoch) > report.leader_epoch >= 0:
+        return 0  # KIP-951: there is a new leader to go to
+    return round(policy.backoff.delay_ms(report.failures, random))

@@ -1,0 +1,237 @@
+"""The control thread: the only file of the control plane with threads, clocks and name look-ups in it.
+
+`Runtime` moves events and commands between the engine and the `Controller`, and does what the controller may not do
+itself: looking up names, publishing the view of the cluster, logging. Look-ups block and log handlers are the user's
+code, so that each has a helper thread of its own, started when it is first needed; the control thread waits for the
+engine only, with the GIL released.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from penstock.control import boundary
+from penstock.control.connections import Endpoint, Resolve, Resolved, parse_endpoint
+from penstock.control.controller import AskTopicAges, Command, Controller, Event, Log, Publish, TopicAges
+from penstock.control.metadata import ClusterView
+from penstock.control.settings import ControlSettings
+
+_logger: Final = logging.getLogger("penstock.control")
+
+LOG_EVERY_MS: Final = 10_000.0
+"""The same trouble is logged this often at most, then with the number of times that it was not."""
+
+_MAX_LOG_SUBJECTS: Final = 1_000
+_CANONICAL: Final = "resolve_canonical_bootstrap_servers_only"
+
+
+class Engine(Protocol):
+    """The native engine, as far as the control plane uses it. Everything may be called from any thread."""
+
+    def exchange(self, commands: Sequence[boundary.Command], timeout_ms: int | None) -> Sequence[boundary.Event]:
+        """Carry out commands, then wait for events: until there is one, `wake` is called, or the time is over."""
+        ...
+
+    def now_ms(self) -> float:
+        """The engine's monotonic clock."""
+        ...
+
+    def wake(self) -> None:
+        """End the present or next wait in `exchange`."""
+        ...
+
+    def fail(self, message: str) -> None:
+        """Fail every record and refuse new ones: the control plane is gone."""
+        ...
+
+    def topic_ages(self) -> Mapping[str, int]:
+        """ms since the last append, by topic."""
+        ...
+
+
+def look_up(host: str, port: int) -> tuple[str, ...]:
+    """The IP addresses of a host, in the order of the system's resolver; raises `OSError`."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def bootstrap_endpoints(settings: ControlSettings) -> list[Endpoint]:
+    """The bootstrap addresses, checked before any thread starts.
+
+    With bootstrap.resolve.timeout.ms=0 at least one of them must resolve now: `ValueError` names all and the reasons.
+    With a positive value the look-ups are left to the control thread.
+    client.dns.lookup=resolve_canonical_bootstrap_servers_only replaces each address by the canonical names behind it
+    (Java: `ClientUtils.parseAndValidateAddresses`).
+    """
+    endpoints = [parse_endpoint(server) for server in settings.bootstrap_servers]
+    if settings.bootstrap_resolve_timeout_ms > 0:
+        return endpoints
+    resolved: list[Endpoint] = []
+    errors: list[str] = []
+    for endpoint in endpoints:
+        try:
+            addresses = look_up(*endpoint)
+        except OSError as error:
+            errors.append(f"{endpoint}: {error.strerror or error}")
+            continue
+        if settings.client_dns_lookup == _CANONICAL:
+            resolved += [Endpoint(_canonical_name(address), endpoint.port) for address in addresses]
+        else:
+            resolved.append(endpoint)
+    if not resolved:
+        raise ValueError(f"no server in bootstrap.servers can be resolved: {'; '.join(errors)}")
+    return list(dict.fromkeys(resolved))
+
+
+def _canonical_name(address: str) -> str:
+    try:
+        return socket.gethostbyaddr(address)[0]
+    except OSError:
+        return address  # as Java: no name, the address itself
+
+
+class _Helper:
+    """A daemon thread that runs jobs in order; started with the first one."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        self._jobs.put(None)
+
+    def join(self, timeout: float) -> None:
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+
+class Runtime:
+    """The thread ``penstock-control`` and its helpers."""
+
+    def __init__(
+        self, engine: Engine, controller: Controller, *, resolve: Callable[[str, int], tuple[str, ...]] = look_up
+    ) -> None:
+        """Nothing runs before `start`."""
+        self._engine = engine
+        self._controller = controller
+        self._resolve = resolve
+        self._stopping = False
+        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()  # events of our own, with `engine.wake()`
+        self._resolver = _Helper("penstock-resolver")
+        self._logger = _Helper("penstock-log")
+        self._said: dict[str, tuple[float, int]] = {}
+        """Subject → when it was last logged, and how often it was not since."""
+        self._thread = threading.Thread(target=self._run, name="penstock-control", daemon=True)
+        self.cluster = ClusterView()
+        """The newest view; replaced as a whole, so that it may be read from any thread."""
+        self.wakeups = 0
+        """How often the control thread has come out of its wait."""
+
+    def start(self) -> None:
+        """Start the control thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """End the control thread, waiting `timeout` seconds at most; whether it has ended."""
+        self._stopping = True
+        self._engine.wake()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        self._resolver.stop()
+        self._logger.stop()
+        if not self._thread.is_alive():
+            self._logger.join(min(timeout, 1.0))
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the control thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:  # whatever it is, nobody must wait for a dead thread
+            message = f"the control thread failed: {type(error).__name__}: {error}"
+            trace = (type(error), error, error.__traceback__)
+            self._engine.fail(message)
+            self._logger.submit(lambda: _logger.critical(message, exc_info=trace))
+
+    def _loop(self) -> None:
+        events: list[Event] = []
+        while not self._stopping:
+            native = self._carry_out(self._controller.step(events, self._engine.now_ms()))
+            events = list(self._engine.exchange(native, self._timeout_ms()))
+            self.wakeups += 1
+            while not self._inbox.empty():
+                events.append(self._inbox.get())
+            for event in events:
+                if isinstance(event, boundary.EngineFailed):
+                    self._log(Log(logging.CRITICAL, "engine", f"the native I/O thread failed: {event.message}"))
+                    return
+
+    def _timeout_ms(self) -> int | None:
+        if not self._inbox.empty():
+            return 0
+        at_ms = self._controller.next_wakeup_ms()
+        # Rounded up: a wait that ends a fraction too early would end in a second, useless round.
+        return None if at_ms is None else max(1, math.ceil(at_ms - self._engine.now_ms()))
+
+    def _carry_out(self, commands: Sequence[Command]) -> list[boundary.Command]:
+        """Carry out what is ours, in order, and return the engine's: views are public before the engine hears of it."""
+        native: list[boundary.Command] = []
+        for command in commands:
+            if isinstance(command, Publish):
+                self.cluster = command.view
+            elif isinstance(command, Resolve):
+                self._look_up(command)
+            elif isinstance(command, AskTopicAges):
+                self._inbox.put(TopicAges(self._engine.topic_ages()))
+            elif isinstance(command, Log):
+                self._log(command)
+            else:
+                native.append(command)
+        return native
+
+    def _look_up(self, command: Resolve) -> None:
+        def job() -> None:
+            try:
+                answer = Resolved(*command, self._resolve(*command), "")
+            except Exception as error:
+                answer = Resolved(*command, (), str(getattr(error, "strerror", None) or error))
+            self._inbox.put(answer)
+            self._engine.wake()
+
+        self._resolver.submit(job)
+
+    def _log(self, command: Log) -> None:
+        """Log on the helper thread; the same subject only now and then."""
+        if not _logger.isEnabledFor(command.level):
+            return
+        now_ms = self._engine.now_ms()
+        last_ms, hidden = self._said.get(command.subject, (-math.inf, 0))
+        if now_ms - last_ms < LOG_EVERY_MS:
+            self._said[command.subject] = (last_ms, hidden + 1)
+            return
+        if len(self._said) >= _MAX_LOG_SUBJECTS:
+            self._said.clear()
+        self._said[command.subject] = (now_ms, 0)
+        more = f" ({hidden} more of these since)" if hidden else ""
+        self._logger.submit(lambda: _logger.log(command.level, "%s%s", command.message, more))
