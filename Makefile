@@ -1,0 +1,82 @@
+# `make` alone lists the targets. Everything lives in .venv, target and .cache: nothing is installed outside the folder.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One spelling of the target folder, whatever the environment says, so that stamps and artefacts stay together.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+DEPS := $(VENV)/.dependencies
+BUILT := $(VENV)/.built
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test test-rust test-python check format codegen bench bench-quick kafka wheel hooks clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(DEPS): requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Penstock needs Python 3.11 or newer, this is " + sys.version if sys.version_info < (3, 11) else 0)'
+	@command -v cargo >/dev/null || { echo "Penstock needs a Rust toolchain (cargo) to build its native module." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -r requirements/dev.txt
+	@touch $@
+
+$(BUILT): $(DEPS) $(RUST) pyproject.toml
+	$(BIN)/maturin develop --release --quiet
+	@touch $@
+
+setup: $(DEPS)
+build: $(BUILT) ## build the native module into .venv
+
+demo: $(BUILT) ## send 336,776 real flights through an embedded broker, and prove that they arrived
+	$(BIN)/python -m penstock.cli.demo
+
+test: test-rust test-python ## every test: Rust, Python, the embedded broker, a real Kafka
+
+test-rust: $(DEPS)
+	cargo test --quiet -p penstock-core
+
+test-python: $(BUILT)
+	$(BIN)/python -m pytest -q
+
+check: $(BUILT) ## format, lint, types, layers, drift of generated code, stub: what the hook and CI run
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright --warnings
+	$(BIN)/lint-imports
+	$(BIN)/python -m codegen --check
+	$(BIN)/python -m codegen.config --check
+	$(BIN)/python -m mypy.stubtest penstock._native --ignore-disjoint-bases
+
+format: $(DEPS) ## format everything
+	cargo fmt --all
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --quiet .
+
+codegen: $(DEPS) ## write the generated code anew from the kafka-clients jar
+	$(BIN)/python -m codegen
+	$(BIN)/python -m codegen.config
+
+bench: $(BUILT) ## paired benchmark against confluent-kafka on one real Kafka
+	$(BIN)/python -m bench
+
+bench-quick: $(BUILT) ## the same with fewer and shorter runs
+	$(BIN)/python -m bench --quick
+
+kafka: ## a real Apache Kafka to play with, until Ctrl-C
+	$(PYTHON) tools/kafka/run.py
+
+wheel: $(DEPS) ## an abi3 wheel in dist/
+	$(BIN)/maturin build --release --out dist
+
+hooks: $(DEPS) ## run `make check` before each commit
+	$(BIN)/pre-commit install
+
+clean: ## remove what was built
+	rm -rf $(VENV) target dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src -name '*.so' -delete
