@@ -1,1 +1,32 @@
-"""An embedded Kafka broker for development, tests and demos."""
+"""An embedded Kafka broker for development, tests and demos.
+
+It speaks Kafka's protocol well enough that producers and consumers of assigned partitions cannot tell in daily use. It
+is one Python process and no more: no consumer groups, no transactions, no replication, no security (anybody who can
+connect may do everything), no quotas, no compaction, no retention by time, no tiered storage. `docs/devbroker.md` has
+the whole list.
+
+    with DevCluster.running(nodes=3) as cluster:
+        cluster.create_topic("orders", partitions=12)
+        ...                                              # a client for cluster.bootstrap_servers
+        cluster.faults.add(api="Produce", error=19)      # once: NOT_ENOUGH_REPLICAS
+"""
+
+from penstock.devbroker.cluster import DevCluster
+from penstock.devbroker.disk import DataFolderError
+from penstock.devbroker.errors import ErrorCode, RequestError
+from penstock.devbroker.faults import Fault, Faults, Requests, SeenRequest
+from penstock.devbroker.running import RunningCluster
+from penstock.devbroker.serve import serve
+
+__all__ = [
+    "DataFolderError",
+    "DevCluster",
+    "ErrorCode",
+    "Fault",
+    "Faults",
+    "RequestError",
+    "Requests",
+    "RunningCluster",
+    "SeenRequest",
+    "serve",
+]

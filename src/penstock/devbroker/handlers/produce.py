@@ -1,0 +1,127 @@
+"""Produce, versions 3 to 13 (topic ids instead of names from 13; the leader for who asked the wrong node from 10).
+
+acks=0 gets no answer, and an error closes the connection, since there is no other way to tell. acks=1 and acks=all
+are the same here: there is one log for all replicas. acks=all needs min.insync.replicas running nodes.
+
+Simplifications: of a batch only header and checksum are looked at (see `penstock.devbroker.validation`), so compressed
+batches are kept as they come; batches of transactions are refused; the timeout has no meaning, nothing is waited for.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from penstock.devbroker.context import CloseConnection, Context, Handler, now_ms
+from penstock.devbroker.errors import ErrorCode, RequestError
+from penstock.devbroker.faults import Target
+from penstock.devbroker.log import Appended
+from penstock.devbroker.topics import NO_LEADER, Topic
+from penstock.devbroker.validation import validate
+from penstock.protocol.messages import index
+from penstock.protocol.messages.produce import (
+    LeaderIdAndEpoch,
+    NodeEndpoint,
+    PartitionProduceData,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+    TopicProduceResponse,
+)
+
+_IDS_FROM: Final = 13
+_LEADER_FROM: Final = 10
+_ACKS: Final = (-1, 0, 1)
+
+
+async def handle(context: Context, request: ProduceRequest) -> ProduceResponse | None:
+    """Append the batches, each on its own: one that is refused does not keep the others out."""
+    topics = tuple(_topic(context, topic, request) for topic in request.topic_data)
+    if request.acks == 0:
+        failed = next((part for topic in topics for part in topic.partition_responses if part.error_code), None)
+        if failed is not None:
+            reason = f"error {failed.error_code} for partition {failed.index}: {failed.error_message}"
+            raise CloseConnection(f"a produce request with acks=0 failed, {reason}")
+        return None
+    return ProduceResponse(responses=topics, node_endpoints=_endpoints(context, topics))
+
+
+def _topic(context: Context, data: TopicProduceData, request: ProduceRequest) -> TopicProduceResponse:
+    topic = context.find_topic(data.name, data.topic_id, by_id=context.version >= _IDS_FROM)
+    return TopicProduceResponse(
+        name=data.name,
+        topic_id=data.topic_id,
+        partition_responses=tuple(_partition(context, topic, part, request.acks) for part in data.partition_data),
+    )
+
+
+def _partition(
+    context: Context, topic: Topic | None, data: PartitionProduceData, acks: int
+) -> PartitionProduceResponse:
+    name = topic.name if topic else ""
+    injected = context.error_before(name, data.index)
+    if injected:
+        return _failed(context, topic, data.index, injected, "a scripted fault")
+    try:
+        appended, start_offset = _append(context, topic, data, acks)
+    except RequestError as error:
+        return _failed(context, topic, data.index, error.code, error.message)
+    except OSError as error:
+        return _failed(context, topic, data.index, ErrorCode.KAFKA_STORAGE_ERROR, str(error))
+    injected = context.error_after(name, data.index)
+    if injected:
+        return _failed(context, topic, data.index, injected, "a scripted fault, after the append")
+    return PartitionProduceResponse(
+        index=data.index,
+        base_offset=appended.base_offset,
+        log_append_time_ms=appended.append_time,
+        log_start_offset=start_offset,
+    )
+
+
+def _append(context: Context, topic: Topic | None, data: PartitionProduceData, acks: int) -> tuple[Appended, int]:
+    if acks not in _ACKS:
+        raise RequestError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks can be 0, 1 or -1, not {acks}")
+    if topic is None:
+        by_id = context.version >= _IDS_FROM
+        code = ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        raise RequestError(code, "there is no such topic")
+    partition = topic.partition(data.index)
+    if partition is None:
+        raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{topic.name} has no partition {data.index}")
+    now = now_ms()
+    header, batch = validate(data.records, context.version, topic.settings, now)
+    if partition.leader != context.node.node_id:
+        raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"node {context.node.node_id} is not the leader")
+    if acks == -1 and len(context.state.in_sync(partition)) < topic.settings.min_insync_replicas:
+        raise RequestError(
+            ErrorCode.NOT_ENOUGH_REPLICAS, f"fewer than {topic.settings.min_insync_replicas} replicas are in sync"
+        )
+    appended = partition.log.append(header, batch, partition.leader_epoch, now)
+    partition.wake()
+    return appended, partition.log.start_offset
+
+
+def _failed(context: Context, topic: Topic | None, number: int, code: int, message: str) -> PartitionProduceResponse:
+    leader = LeaderIdAndEpoch()
+    partition = topic.partition(number) if topic else None
+    if code == ErrorCode.NOT_LEADER_OR_FOLLOWER and partition is not None and context.version >= _LEADER_FROM:
+        leader = LeaderIdAndEpoch(leader_id=partition.leader, leader_epoch=partition.leader_epoch)
+    return PartitionProduceResponse(
+        index=number, error_code=code, base_offset=-1, error_message=message, current_leader=leader
+    )
+
+
+def _endpoints(context: Context, topics: Iterable[TopicProduceResponse]) -> tuple[NodeEndpoint, ...]:
+    """Where the leaders named in the answer are (KIP-951)."""
+    leaders = {part.current_leader.leader_id for topic in topics for part in topic.partition_responses}
+    nodes = [context.state.nodes[leader] for leader in sorted(leaders - {NO_LEADER})]
+    return tuple(NodeEndpoint(node_id=node.node_id, host=node.host, port=node.port, rack=node.rack) for node in nodes)
+
+
+def _targets(context: Context, request: ProduceRequest) -> Iterable[Target]:
+    for topic in request.topic_data:
+        name = topic.name or context.topic_name(topic.topic_id)
+        yield from ((name, part.index) for part in topic.partition_data)
+
+
+API: Final = Handler(index.PRODUCE, ProduceRequest, handle, _targets)
