@@ -383,11 +383,12 @@ impl Shared {
         token: Option<Token>,
         grant: &mut usize,
     ) -> Appended {
-        let now_us = self.now_us();
+        // The clock is read only where something depends on it: a new batch, a new sticky partition.
+        let clock = || self.now_us();
         let rules = &self.config.partitioning;
         let (partition, sticky) = match partition {
             Some(partition) => (partition, false),
-            None => topic.choose(record.key, rules, now_us),
+            None => topic.choose(record.key, rules, clock),
         };
         let lane = &topic.lanes[partition as usize];
         let mut inner = lane.inner.lock();
@@ -412,6 +413,8 @@ impl Shared {
             } else if !self.pool.try_take(charge) {
                 return Appended::NeedsMemory(charge);
             }
+            let now_us = self.now_us();
+            topic.state.last_append_us.store(now_us, Ordering::Relaxed);
             let mut builder = BatchBuilder::new(self.pool.buffer(charge), charge);
             index = builder.try_append(record.timestamp, record.key, record.value, headers);
             let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
@@ -430,14 +433,11 @@ impl Shared {
         }
         // Within a batch that lingers nothing changes for the I/O thread.
         if opened || full {
-            self.announce(lane, &mut inner, now_us);
+            self.announce(lane, &mut inner, clock());
         }
         drop(inner);
-        if opened {
-            topic.state.last_append_us.store(now_us, Ordering::Relaxed);
-        }
         if sticky {
-            topic.appended(partition, bytes, full, rules, now_us);
+            topic.appended(partition, bytes, full, rules, clock);
         }
         Appended::Done { completion, index }
     }

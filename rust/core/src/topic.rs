@@ -92,7 +92,7 @@ impl Topic {
     }
 
     /// The partition for a record, and whether it is the sticky one (then tell [`Topic::appended`]).
-    pub fn choose(&self, key: Option<&[u8]>, rules: &PartitionRules, now_us: u64) -> (u32, bool) {
+    pub fn choose(&self, key: Option<&[u8]>, rules: &PartitionRules, now_us: impl Fn() -> u64) -> (u32, bool) {
         if let Some(key) = key
             && !rules.ignore_keys
         {
@@ -101,7 +101,7 @@ impl Topic {
         let mut sticky = self.state.sticky.lock();
         let partition = match sticky.partition {
             Some(partition) if partition < self.partitions() => partition,
-            _ => self.next_sticky(&mut sticky, rules, now_us),
+            _ => self.next_sticky(&mut sticky, rules, now_us()),
         };
         (partition, true)
     }
@@ -109,7 +109,14 @@ impl Topic {
     /// `bytes` went to the sticky `partition`; `batch_closed`: its open batch takes no more.
     ///
     /// A switch amid a batch would leave it half full, so up to twice batch.size may go before one is forced.
-    pub fn appended(&self, partition: u32, bytes: usize, batch_closed: bool, rules: &PartitionRules, now_us: u64) {
+    pub fn appended(
+        &self,
+        partition: u32,
+        bytes: usize,
+        batch_closed: bool,
+        rules: &PartitionRules,
+        now_us: impl Fn() -> u64,
+    ) {
         let mut sticky = self.state.sticky.lock();
         if sticky.partition != Some(partition) {
             return;
@@ -117,7 +124,7 @@ impl Topic {
         sticky.appended += bytes;
         let due = sticky.appended >= rules.sticky_bytes;
         if (due && batch_closed) || sticky.appended >= rules.sticky_bytes.saturating_mul(2) {
-            self.next_sticky(&mut sticky, rules, now_us);
+            self.next_sticky(&mut sticky, rules, now_us());
         }
     }
 
@@ -210,23 +217,23 @@ mod tests {
     #[test]
     fn a_partition_sticks_until_its_bytes_are_spent_and_its_batch_is_closed() {
         let topic = topic(&[(1, false); 50]);
-        let (first, sticky) = topic.choose(None, &RULES, 0);
+        let (first, sticky) = topic.choose(None, &RULES, || 0);
         assert!(sticky);
-        topic.appended(first, 150, false, &RULES, 0);
-        assert_eq!(topic.choose(None, &RULES, 0).0, first, "its batch is still open");
-        topic.appended(first, 1, true, &RULES, 0);
-        let (second, _) = topic.choose(None, &RULES, 0);
+        topic.appended(first, 150, false, &RULES, || 0);
+        assert_eq!(topic.choose(None, &RULES, || 0).0, first, "its batch is still open");
+        topic.appended(first, 1, true, &RULES, || 0);
+        let (second, _) = topic.choose(None, &RULES, || 0);
         assert_ne!(first, second);
-        topic.appended(second, 200, false, &RULES, 0);
-        assert_ne!(topic.choose(None, &RULES, 0).0, second, "twice the bytes force a switch");
+        topic.appended(second, 200, false, &RULES, || 0);
+        assert_ne!(topic.choose(None, &RULES, || 0).0, second, "twice the bytes force a switch");
     }
 
     #[test]
     fn keys_decide_unless_they_are_ignored() {
         let topic = topic(&[(1, false); 6]);
-        assert_eq!(topic.choose(Some(b"foobar"), &RULES, 0), (partition_for_key(b"foobar", 6), false));
+        assert_eq!(topic.choose(Some(b"foobar"), &RULES, || 0), (partition_for_key(b"foobar", 6), false));
         let ignoring = PartitionRules { ignore_keys: true, ..RULES };
-        assert!(topic.choose(Some(b"foobar"), &ignoring, 0).1);
+        assert!(topic.choose(Some(b"foobar"), &ignoring, || 0).1);
     }
 
     #[test]

@@ -32,8 +32,11 @@ pub enum Callback {
     Done { function: Py<PyAny>, future: Py<DeliveryFuture> },
 }
 
-/// Objects by token. Touched only with the GIL held, so that no object is ever dropped without it.
-#[derive(Default)]
+/// Objects by token, of all producers: a future need not carry where its callbacks go. Touched only with the GIL held, so
+/// that no object is ever dropped without it.
+pub static CALLBACKS: Callbacks = Callbacks { slots: Mutex::new(Slab::new()) };
+
+/// See [`CALLBACKS`].
 pub struct Callbacks {
     slots: Mutex<Slab<Callback>>,
 }

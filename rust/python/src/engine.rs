@@ -17,7 +17,7 @@ use penstock_core::lane::SendRules;
 use penstock_core::stats::{Meter, Stats};
 use penstock_core::topic::PartitionRules;
 
-use crate::callbacks::{Callbacks, in_callback};
+use crate::callbacks::{CALLBACKS, in_callback};
 use crate::future::{deadline, wait_in_slices};
 use crate::{boundary, python, record};
 
@@ -33,7 +33,6 @@ pub fn after_fork_in_child() {
 /// What the engine's Python objects share.
 pub struct Core {
     pub shared: Arc<Shared>,
-    pub callbacks: Arc<Callbacks>,
     io_thread: Mutex<Option<JoinHandle<()>>>,
     forks: u64,
 }
@@ -130,12 +129,8 @@ impl Engine {
             receive_buffer: usize_or_none(receive_buffer_bytes),
             seed: seed.unwrap_or_else(record::random_seed),
         };
-        let core = Core {
-            shared: Shared::new(config),
-            callbacks: Arc::default(),
-            io_thread: Mutex::default(),
-            forks: FORKS.load(Ordering::Relaxed),
-        };
+        let core =
+            Core { shared: Shared::new(config), io_thread: Mutex::default(), forks: FORKS.load(Ordering::Relaxed) };
         Self { core: Arc::new(core) }
     }
 
@@ -197,7 +192,7 @@ impl Engine {
 
     /// Run callbacks on this thread until the engine stops. `report(function, error)` hears of exceptions.
     fn run_callbacks(&self, py: Python<'_>, report: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.core.callbacks.run(py, &self.core.shared, report)
+        CALLBACKS.run(py, &self.core.shared, report)
     }
 
     /// Whether the caller runs inside a callback.

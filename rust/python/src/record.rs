@@ -110,7 +110,7 @@ pub fn extract_headers<'py>(py: Python<'py>, headers: Option<&Bound<'py, PyAny>>
 /// (None: the time of `send`); `headers` a sequence of (str, bytes or None) pairs or a mapping; a `value` of None is a
 /// tombstone. Raises `InvalidTopicError`, `ValueError` (negative partition or timestamp) or `TypeError`.
 /// Java: `org.apache.kafka.clients.producer.ProducerRecord`.
-#[pyclass(frozen, generic, module = "penstock", weakref)]
+#[pyclass(frozen, generic, module = "penstock")]
 pub struct ProducerRecord {
     #[pyo3(get)]
     pub topic: Py<PyString>,
@@ -224,7 +224,7 @@ impl ProducerRecord {
 /// broker's under LogAppendTime), and the sizes in bytes of the serialized key and value (-1 for None).
 ///
 /// Java: `org.apache.kafka.clients.producer.RecordMetadata`.
-#[pyclass(frozen, eq, hash, get_all, module = "penstock")]
+#[pyclass(frozen, eq, hash, get_all, skip_from_py_object, module = "penstock")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RecordMetadata {
     pub topic: String,

@@ -16,7 +16,7 @@ use penstock_core::accumulator::{Appended, Record, TopicEntry};
 use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
 use penstock_core::topic::Topic;
 
-use crate::callbacks::Callback;
+use crate::callbacks::{CALLBACKS, Callback};
 use crate::engine::{Core, Engine};
 use crate::future::{DeliveryFuture, SLICE, Sizes};
 use crate::python;
@@ -116,6 +116,18 @@ struct State {
     max_block: Duration,
     /// The last topic sent to, with the version of the table it was found in.
     cached: Mutex<Option<(u64, Arc<Topic>)>>,
+}
+
+/// max.block.ms from the first wait of a `send` on: the common record never looks at this clock.
+struct Deadline {
+    after: Duration,
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    fn get(&mut self) -> Instant {
+        *self.at.get_or_insert_with(|| Instant::now() + self.after)
+    }
 }
 
 /// One call of `send`, after its arguments were sorted out.
@@ -245,7 +257,8 @@ impl Sender {
         let state = self.state.get().ok_or_else(|| PyRuntimeError::new_err("not initialised"))?;
         state.core.check_fork(py)?;
         state.check_open(py)?;
-        state.topic(py, topic, None, Instant::now() + state.max_block)?;
+        let mut deadline = Deadline { after: state.max_block, at: None };
+        state.topic(py, topic, None, &mut deadline)?;
         Ok(())
     }
 }
@@ -305,8 +318,8 @@ impl State {
     }
 
     fn send(&self, py: Python<'_>, call: &Call<'_>) -> PyResult<DeliveryFuture> {
-        let deadline = Instant::now() + self.max_block;
-        let topic = self.topic(py, &call.topic, call.partition, deadline)?;
+        let mut deadline = Deadline { after: self.max_block, at: None };
+        let topic = self.topic(py, &call.topic, call.partition, &mut deadline)?;
         let key = self.key.run(py, &call.topic, &call.headers, &call.key)?;
         let value = self.value.run(py, &call.topic, &call.headers, &call.value)?;
         let partition = match (call.partition, &self.partitioner) {
@@ -326,7 +339,7 @@ impl State {
         self.check_size(py, call, &record)?;
         let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i32);
         let sizes = Sizes { timestamp, key: length(record.key), value: length(record.value) };
-        self.append(py, call, &topic, partition, &record, sizes, deadline)
+        self.append(py, call, &topic, partition, &record, sizes, &mut deadline)
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call's worth")]
@@ -338,19 +351,18 @@ impl State {
         partition: Option<u32>,
         record: &Record<'_>,
         sizes: Sizes,
-        deadline: Instant,
+        deadline: &mut Deadline,
     ) -> PyResult<DeliveryFuture> {
         let shared = &self.core.shared;
-        let callbacks = &self.core.callbacks;
         let token = call
             .callback
             .as_ref()
-            .map(|function| callbacks.insert(Callback::Send { function: function.clone().unbind(), sizes }));
+            .map(|function| CALLBACKS.insert(Callback::Send { function: function.clone().unbind(), sizes }));
         let mut grant = 0;
         let appended = loop {
             match shared.append(topic, partition, record, token, &mut grant) {
                 Appended::Done { completion, index } => {
-                    break Ok(DeliveryFuture::new(completion, index, sizes, Arc::clone(callbacks)));
+                    break Ok(DeliveryFuture::new(completion, index, sizes));
                 }
                 Appended::Closed => {
                     break Err(self.check_open(py).err().unwrap_or_else(|| {
@@ -369,13 +381,14 @@ impl State {
         if appended.is_err()
             && let Some(token) = token
         {
-            callbacks.remove(token);
+            CALLBACKS.remove(token);
         }
         appended
     }
 
-    fn wait_for_memory(&self, py: Python<'_>, bytes: usize, deadline: Instant) -> PyResult<()> {
+    fn wait_for_memory(&self, py: Python<'_>, bytes: usize, deadline: &mut Deadline) -> PyResult<()> {
         let shared = &self.core.shared;
+        let deadline = deadline.get();
         let waiter = shared.queue_for_memory(bytes);
         loop {
             let until = deadline.min(Instant::now() + SLICE);
@@ -462,7 +475,7 @@ impl State {
         py: Python<'_>,
         name: &Bound<'_, PyString>,
         partition: Option<i32>,
-        deadline: Instant,
+        deadline: &mut Deadline,
     ) -> PyResult<Arc<Topic>> {
         let shared = &self.core.shared;
         let text = name.to_str()?;
@@ -475,7 +488,7 @@ impl State {
             return Ok(Arc::clone(topic));
         }
         check_topic(py, text)?;
-        let started = Instant::now();
+        let (started, deadline) = (Instant::now(), deadline.get());
         let mut asked: Option<Instant> = None;
         let mut warned = false;
         loop {
