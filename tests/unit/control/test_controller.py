@@ -1,0 +1,505 @@
+"""The controller's path from nothing to a ready data connection, and back after trouble."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+
+from control_harness import Bench, Settings, batch, lane, metadata, topic
+
+from penstock.control.boundary import (
+    Close,
+    Connect,
+    ConnectionWanted,
+    FailProducer,
+    FailTopic,
+    ForgetTopic,
+    FrameReceived,
+    LanesHandedOver,
+    LeaderWanted,
+    NodeEndpoint,
+    PartitionLeader,
+    Ready,
+    ResumeLane,
+    SendFrame,
+    SetIdentity,
+    SetStatus,
+    SetTopic,
+    TopicWanted,
+)
+from penstock.control.connections import Resolve
+from penstock.control.controller import AskTopicAges, Log, Publish, TopicAges
+from penstock.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
+from penstock.protocol.messages.metadata import MetadataRequest
+
+
+def test_from_nothing_to_a_ready_data_connection() -> None:
+    bench = Bench()
+    bench.step()
+    assert bench.one(Resolve) == Resolve("one", 9092)
+    bench.resolve("10.0.0.1")
+    connect = bench.one(Connect)
+    assert (connect.broker_id, connect.ip, connect.port) == (-1, "10.0.0.1", 9092)
+
+    hello = bench.open(connect)
+    request = bench.request(hello)
+    assert isinstance(request, ApiVersionsRequest)
+    assert (request.client_software_name, request.cluster_id, request.node_id) == ("penstock", None, -1)
+    bench.answer(hello, bench.api_versions())
+    ask_metadata, ask_identity = bench.find(MetadataRequest), bench.find(InitProducerIdRequest)
+
+    bench.answer(ask_identity, InitProducerIdResponse(producer_id=9, producer_epoch=0))
+    assert bench.one(SetIdentity) == SetIdentity(9, 0)
+    bench.answer(ask_metadata, metadata())
+    assert bench.one(Publish).view.brokers[2].host == "10.0.0.2"
+
+    bench.step(TopicWanted("t", -1))
+    ask_topic = bench.find(MetadataRequest)
+    bench.answer(ask_topic, metadata(topic("t", 1, 2)))
+    leaders = (PartitionLeader(1, 1, False), PartitionLeader(2, 1, False))
+    assert bench.one(SetTopic) == SetTopic("t", bytes(15) + b"\x07", 1, leaders)
+    kinds = [type(command) for command in bench.last]
+    assert kinds.index(Publish) < kinds.index(SetTopic), "Python partitioners never lag behind the engine"
+
+    bench.step(ConnectionWanted(2))
+    data = bench.one(Connect)
+    assert (data.broker_id, data.ip) == (2, "10.0.0.2")
+    hello = bench.open(data)
+    request = bench.request(hello)
+    assert isinstance(request, ApiVersionsRequest)
+    assert (request.cluster_id, request.node_id) == ("c", 2), "metadata.cluster.check.enable"
+    bench.answer(hello, bench.api_versions())
+    assert bench.one(Ready) == Ready(data.connection_id, 13)
+
+
+def test_an_old_broker_says_which_api_versions_it_has() -> None:
+    bench = Bench()
+    hello = bench.open(bench.connect_control())
+    refusal = ApiVersionsResponse(error_code=35, api_keys=(ApiVersion(api_key=18, min_version=0, max_version=2),))
+    bench.answer(hello, refusal, version=0)
+    second = bench.one(SendFrame)
+    assert bench.sent[second.correlation_id][2] == 2
+    bench.answer(second, bench.api_versions())
+    bench.find(MetadataRequest)
+
+
+def test_a_broker_that_names_no_versions_is_asked_in_version_0() -> None:
+    bench = Bench()
+    hello = bench.open(bench.connect_control())
+    bench.answer(hello, ApiVersionsResponse(error_code=35), version=0)
+    assert bench.sent[bench.one(SendFrame).correlation_id][2] == 0
+
+
+def test_produce_stays_below_13_while_topic_ids_are_unknown() -> None:
+    bench = Bench()
+    bench.broker_versions[3] = (0, 9)
+    bench.start()
+    bench.step(ConnectionWanted(1))
+    bench.handshake(bench.one(Connect))
+    assert bench.one(Ready).produce_version == 12
+
+
+def test_a_broker_without_a_common_version_is_left_alone_with_growing_backoff() -> None:
+    bench = Bench()
+    bench.broker_versions[0] = (14, 20)
+    bench.start()
+    bench.step(ConnectionWanted(1))
+    waits = []
+    for _ in range(3):
+        connect = bench.one(Connect)
+        bench.handshake(connect)
+        assert "Produce" in bench.one(Close).reason
+        bench.close(connect, stage="handshake", expected=True, requested=True)
+        before = bench.now_ms
+        while not bench.all(Connect):
+            bench.sleep()
+        waits.append(bench.now_ms - before)
+    assert waits[0] < waits[1] < waits[2]
+
+
+def test_all_addresses_are_tried_before_the_host_counts_as_failed() -> None:
+    bench = Bench()
+    bench.step()
+    bench.resolve("::1", "127.0.0.1")
+    first = bench.one(Connect)
+    assert first.ip == "::1"
+    bench.close(first)
+    second = bench.one(Connect)
+    assert second.ip == "127.0.0.1"
+    assert second.connection_id != first.connection_id
+    bench.close(second)
+    assert not bench.all(Connect)
+    refused = ("one:9092 ([::1]:9092): connection refused", "one:9092 (127.0.0.1:9092): connection refused")
+    assert bench.one(SetStatus).message == f"no broker reachable: {'; '.join(refused)}"
+    bench.sleep()
+    assert bench.one(Resolve), "after the last address the name is looked up again"
+
+
+def test_the_status_is_cleared_when_a_broker_answers() -> None:
+    bench = Bench()
+    connect = bench.connect_control()
+    bench.close(connect)
+    bench.sleep()
+    bench.resolve("10.0.0.1")
+    bench.handshake(bench.one(Connect))
+    assert bench.one(SetStatus) == SetStatus("")
+
+
+def test_reconnect_backoff_grows_to_its_maximum_with_jitter() -> None:
+    bench = Bench()
+    bench.connect_control()
+    waits = []
+    for _ in range(8):
+        bench.close(next(c for c in reversed(bench.said) if isinstance(c, Connect)))
+        before = bench.now_ms
+        bench.sleep()
+        waits.append(bench.now_ms - before)
+        bench.resolve("10.0.0.1")
+    assert 40 <= waits[0] <= 60
+    assert 80 <= waits[1] <= 120
+    assert 800 <= waits[-1] <= 1_000
+
+
+def test_the_time_for_tcp_setup_grows_while_it_fails() -> None:
+    bench = Bench()
+    timeouts = [bench.connect_control().setup_timeout_ms]
+    for _ in range(4):
+        bench.close(next(c for c in reversed(bench.said) if isinstance(c, Connect)), "no connection in time")
+        bench.sleep()
+        bench.resolve("10.0.0.1")
+        timeouts.append(bench.one(Connect).setup_timeout_ms)
+    assert 8_000 <= timeouts[0] <= 12_000
+    assert 16_000 <= timeouts[1] <= 24_000
+    assert timeouts[-1] <= 30_000
+
+
+def test_a_name_that_does_not_resolve_is_reported_and_tried_again() -> None:
+    bench = Bench(Settings(bootstrap_servers=("one:9092", "two:9093")))
+    bench.step()
+    asked = bench.one(Resolve)
+    bench.resolve(host=asked.host, port=asked.port, error="Name or service not known")
+    assert f"{asked.host}:{asked.port}: Name or service not known" in bench.one(SetStatus).message
+    other = bench.one(Resolve)
+    assert other.host != asked.host, "the least recently failed comes first"
+
+
+def test_bootstrap_resolve_timeout_ends_the_producer() -> None:
+    bench = Bench(Settings(bootstrap_resolve_timeout_ms=5_000))
+    bench.step()
+    while not bench.all(FailProducer):
+        if bench.all(Resolve):
+            bench.resolve(error="Name or service not known")
+        else:
+            bench.sleep()
+    assert bench.now_ms == 6_000
+    assert "Name or service not known" in bench.one(FailProducer).message
+
+
+def test_an_idle_control_connection_is_reopened_when_it_is_needed() -> None:
+    bench = Bench()
+    control = bench.start(topic("t", 1))
+    bench.close(control, "idle for 540000 ms", stage="handshake", expected=True)
+    assert bench.last == [], "nobody misses it"
+    bench.step(TopicWanted("u", -1))
+    connect = bench.one(Connect)
+    assert connect.broker_id in (1, 2), "known brokers, not bootstrap addresses"
+    bench.handshake(connect)
+    request = bench.request(bench.find(MetadataRequest))
+    assert isinstance(request, MetadataRequest)
+    assert [t.name for t in request.topics or ()] == ["u"], "KIP-526: only the new one"
+
+
+def test_steady_state_needs_no_wakeups_but_for_metadata() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step()
+    wakeups = 0
+    while (at_ms := bench.controller.next_wakeup_ms()) is not None and at_ms < 1_000 + 290_000:
+        bench.sleep()
+        wakeups += 1
+    assert wakeups <= 1
+
+
+def test_a_lost_data_connection_refreshes_metadata_and_comes_back_if_records_wait() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(ConnectionWanted(1))
+    data = bench.one(Connect)
+    bench.handshake(data)
+    bench.close(data, "connection reset by peer", stage="ready", requested=True)
+    assert not bench.all(Connect), "after backoff"
+    seen: set[type] = set()
+    while not {Connect, SendFrame} <= seen:
+        seen |= {type(command) for command in bench.sleep()}
+    assert bench.now_ms < 1_000 + 200
+
+
+def test_a_data_connection_that_nobody_waits_for_stays_closed() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(ConnectionWanted(1))
+    data = bench.one(Connect)
+    bench.handshake(data)
+    bench.close(data, "idle", stage="ready", expected=True)
+    for _ in range(3):
+        assert not [c for c in bench.sleep() if isinstance(c, Connect)]
+
+
+def test_records_for_a_broker_without_address_wait_for_metadata() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(ConnectionWanted(3))
+    while not bench.all(SendFrame):
+        bench.sleep()
+    bench.answer(bench.find(MetadataRequest), metadata(topic("t", 3), ids=(1, 2, 3)))
+    assert bench.one(Connect).broker_id == 3
+
+
+def test_a_broker_that_moved_is_connected_at_its_new_address() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(ConnectionWanted(1))
+    data = bench.one(Connect)
+    bench.close(data, requested=True)
+    while not bench.all(SendFrame):
+        bench.sleep()
+        for connect in bench.all(Connect):
+            bench.close(connect, requested=True)
+    answer = metadata(topic("t", 1))
+    from penstock.protocol.messages.metadata import MetadataResponse, MetadataResponseBroker
+
+    moved = MetadataResponse(
+        brokers=(MetadataResponseBroker(node_id=1, host="10.9.9.9", port=9), *answer.brokers[1:]),
+        cluster_id="c",
+        topics=answer.topics,
+    )
+    bench.answer(bench.find(MetadataRequest), moved)
+    assert (bench.one(Connect).ip, bench.one(Connect).port) == ("10.9.9.9", 9)
+
+
+def fail_all(bench: Bench, rounds: int) -> list[str]:
+    """Refuse every connection; where they went."""
+    went = []
+    for _ in range(rounds):
+        while not bench.all(Connect):
+            if bench.all(Resolve):
+                bench.resolve("10.1.1.1")
+            else:
+                bench.sleep()
+        went.append(bench.one(Connect).ip)
+        bench.close(bench.one(Connect))
+    return went
+
+
+def test_when_no_known_broker_is_reachable_the_bootstrap_addresses_come_in_again() -> None:
+    bench = Bench()
+    control = bench.start(topic("t", 1))
+    bench.close(control, "reset", stage="handshake")
+    bench.step(TopicWanted("u", -1))
+    assert set(fail_all(bench, 2)) <= {"10.0.0.1", "10.0.0.2"}
+    assert "10.1.1.1" in fail_all(bench, 2)
+    assert "asking bootstrap.servers again" in "\n".join(c.message for c in bench.said if isinstance(c, Log))
+
+
+def test_with_recovery_strategy_none_only_known_brokers_are_tried() -> None:
+    bench = Bench(Settings(metadata_recovery_strategy="none"))
+    control = bench.start(topic("t", 1))
+    bench.close(control, "reset", stage="handshake")
+    bench.step(TopicWanted("u", -1))
+    assert set(fail_all(bench, 6)) == {"10.0.0.1", "10.0.0.2"}
+
+
+def test_metadata_that_never_comes_triggers_a_rebootstrap() -> None:
+    bench = Bench()
+    control = bench.start(topic("t", 1))
+    bench.step(LeaderWanted(("t",)))
+    while not bench.all(SendFrame):
+        bench.sleep()
+    bench.step(after_ms=300_001)
+    assert bench.one(Close).connection_id == control.connection_id
+    bench.close(control, "as we said", stage="handshake", expected=True)
+    while not bench.all(Resolve):
+        bench.sleep()
+
+
+def test_a_server_can_demand_a_rebootstrap() -> None:
+    bench = Bench()
+    control = bench.start(topic("t", 1))
+    bench.step(LeaderWanted(("t",)))
+    while not bench.all(SendFrame):
+        bench.sleep()
+    bench.answer(bench.find(MetadataRequest), metadata(error=129))
+    assert bench.one(Close).connection_id == control.connection_id
+    bench.close(control, "as we said", stage="handshake", expected=True)
+    while not bench.all(Resolve):
+        bench.sleep()
+
+
+def test_a_misrouted_data_connection_triggers_a_rebootstrap() -> None:
+    bench = Bench()
+    control = bench.start(topic("t", 1))
+    bench.step(ConnectionWanted(1))
+    data = bench.one(Connect)
+    bench.answer(bench.open(data), ApiVersionsResponse(error_code=129))
+    assert {close.connection_id for close in bench.all(Close)} == {control.connection_id, data.connection_id}
+    bench.close(control, "as we said", stage="handshake", expected=True)
+    while not bench.all(Resolve):
+        bench.sleep()
+
+
+def test_garbage_closes_that_connection_and_nothing_else() -> None:
+    bench = Bench()
+    connect = bench.connect_control()
+    hello = bench.open(connect)
+    bench.step(FrameReceived(connect.connection_id, hello.correlation_id, b"\x00\x00\x00\x01\xff"))
+    assert "malformed" in bench.one(Close).reason
+    bench.close(connect, bench.one(Close).reason, stage="handshake", expected=True)
+    bench.sleep()
+    bench.resolve("10.0.0.1")
+    connect = bench.one(Connect)
+    bench.handshake(connect)
+    frame = bench.find(MetadataRequest)
+    bench.step(FrameReceived(connect.connection_id, frame.correlation_id, b"nonsense"))
+    assert "malformed" in bench.one(Close).reason
+    bench.close(connect, bench.one(Close).reason, stage="handshake", expected=True)
+    for _ in range(3):
+        bench.sleep()
+        if bench.all(Resolve):
+            bench.resolve("10.0.0.1")
+            break
+    bench.handshake(bench.one(Connect))
+    asked = {bench.sent[frame.correlation_id][1] for frame in bench.all(SendFrame)}
+    while asked != {MetadataRequest, InitProducerIdRequest}:
+        bench.sleep()
+        asked |= {bench.sent[frame.correlation_id][1] for frame in bench.all(SendFrame)}
+
+
+def test_an_identity_is_asked_for_again_after_retriable_errors() -> None:
+    bench = Bench()
+    bench.handshake(bench.connect_control())
+    bench.answer(bench.find(InitProducerIdRequest), InitProducerIdResponse(error_code=14))
+    while not bench.all(SendFrame):
+        bench.sleep()
+    bench.answer(bench.find(InitProducerIdRequest), InitProducerIdResponse(producer_id=5, producer_epoch=0))
+    assert bench.one(SetIdentity) == SetIdentity(5, 0)
+
+
+def test_an_identity_that_is_refused_ends_the_producer() -> None:
+    bench = Bench()
+    bench.handshake(bench.connect_control())
+    bench.answer(bench.find(InitProducerIdRequest), InitProducerIdResponse(error_code=31))
+    failure = bench.one(FailProducer)
+    assert failure.code == 31
+    assert "IDEMPOTENT_WRITE" in failure.message
+
+
+def test_without_idempotence_no_identity_is_asked_for() -> None:
+    bench = Bench(Settings(enable_idempotence=False))
+    bench.handshake(bench.connect_control())
+    bench.find(MetadataRequest)
+    assert len(bench.all(SendFrame)) == 1
+
+
+def test_an_absent_topic_is_asked_for_with_backoff_while_somebody_waits() -> None:
+    bench = Bench()
+    bench.start()
+    bench.step(TopicWanted("t", -1))
+    asked = [bench.now_ms]
+    bench.answer(bench.find(MetadataRequest), metadata(topic("t", error=3)))
+    assert bench.one(FailTopic) == FailTopic("t", 3, "UNKNOWN_TOPIC_OR_PARTITION", False)
+    while len(asked) < 6:
+        bench.sleep()
+        if bench.all(SendFrame):
+            asked.append(bench.now_ms)
+            bench.step(TopicWanted("t", -1))  # the engine repeats it
+            frames = [c for c in bench.said if isinstance(c, SendFrame)]
+            bench.answer(frames[-1], metadata(topic("t", error=3)))
+    gaps = [b - a for a, b in pairwise(asked)]
+    assert gaps[0] >= 80
+    assert gaps[-1] >= 800
+    # Nobody waits any more.
+    count = len([c for c in bench.said if isinstance(c, SendFrame)])
+    for _ in range(10):
+        if bench.controller.next_wakeup_ms() > 250_000:  # type: ignore[operator]
+            break
+        bench.sleep()
+        if frames := bench.all(SendFrame):
+            bench.answer(frames[-1], metadata(topic("t", error=3)))
+    assert len([c for c in bench.said if isinstance(c, SendFrame)]) - count <= 4
+
+
+def test_a_topic_that_may_not_be_written_fails_at_once() -> None:
+    bench = Bench()
+    bench.start()
+    bench.step(TopicWanted("t", -1))
+    bench.answer(bench.find(MetadataRequest), metadata(topic("t", error=29)))
+    assert bench.one(FailTopic).final
+
+
+def test_a_settled_lane_goes_back_and_metadata_is_refreshed() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(LanesHandedOver((lane(batch(error=6)),), ()))
+    resume = bench.one(ResumeLane)
+    assert [d.action for d in resume.decisions] == ["retry"]
+    assert 80 <= resume.delay_ms <= 120
+    while not bench.all(SendFrame):
+        bench.sleep()
+    bench.find(MetadataRequest)
+
+
+def test_a_hint_is_known_before_the_lane_goes_back() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    report = lane(batch(error=6, current_leader=3, current_leader_epoch=2))
+    bench.step(LanesHandedOver((report,), (NodeEndpoint(3, "10.0.0.3", 9092, None),)))
+    assert bench.one(SetTopic).partitions[0] == PartitionLeader(3, 2, False)
+    assert bench.one(SetTopic).version == 2
+    assert bench.one(ResumeLane).delay_ms == 0
+    kinds = [type(command) for command in bench.last]
+    assert kinds.index(Publish) < kinds.index(SetTopic) < kinds.index(ResumeLane)
+    bench.step(ConnectionWanted(3))
+    assert bench.one(Connect).ip == "10.0.0.3"
+
+
+def test_a_bump_is_every_lanes_target_and_is_shared() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1, 1))
+    reports = tuple(lane(batch(error=45), partition=number) for number in (0, 1))
+    bench.step(LanesHandedOver(reports, ()))
+    assert bench.one(SetIdentity) == SetIdentity(9, 1)
+    renumbered = [resume.renumber for resume in bench.all(ResumeLane)]
+    assert [(r.epoch, r.first_sequence) for r in renumbered if r] == [(1, 0), (1, 0)]
+
+
+def test_used_up_epochs_make_lanes_wait_for_a_new_producer_id() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1), identity=(9, 32767))
+    bench.step(LanesHandedOver((lane(batch(error=45), epoch=32767),), ()))
+    assert not bench.all(ResumeLane)
+    bench.answer(bench.find(InitProducerIdRequest), InitProducerIdResponse(producer_id=10, producer_epoch=0))
+    assert bench.one(SetIdentity) == SetIdentity(10, 0)
+    renumber = bench.one(ResumeLane).renumber
+    assert renumber == (10, 0, 0)
+
+
+def test_a_fatal_error_fails_the_producer_and_gives_the_lane_back() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(LanesHandedOver((lane(batch(error=31)),), ()))
+    assert bench.one(ResumeLane).decisions[0].action == "fail"
+    assert bench.one(FailProducer).code == 31
+    assert [log.level for log in bench.all(Log)][-1] == logging.ERROR
+
+
+def test_idle_topics_are_forgotten() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1), topic("u", 1))
+    while AskTopicAges() not in bench.said:
+        bench.sleep()
+        for frame in bench.all(SendFrame):
+            bench.answer(frame, metadata(topic("t", 1), topic("u", 1)))
+    bench.step(TopicAges({"t": 300_001, "u": 10}))
+    assert bench.all(ForgetTopic) == [ForgetTopic("t")]
+    assert set(bench.one(Publish).view.topics) == {"u"}
