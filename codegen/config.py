@@ -121,11 +121,10 @@ def render_options(rows: list[Row]) -> str:
     lines += ["from collections.abc import Sequence", "from typing import Literal, TypedDict", ""]
     lines += ["from penstock._config_def import Password", "", ""]
     lines += ["class ProducerOptions(TypedDict, total=False):"]
+    lines += ['    """The configuration\'s names with underscores for dots; `penstock config` lists them."""', ""]
     lines += [
-        '    """The names of the configuration with underscores for dots; what they mean: `penstock config`."""',
-        "",
+        f"    {row['name'].replace('.', '_')}: {option_type(row)}" for row in rows if row["name"] not in OWN_PARAMETERS
     ]
-    lines += [f"    {row['name'].replace('.', '_')}: {option_type(row)}" for row in rows]
     return "\n".join([*lines, ""])
 
 

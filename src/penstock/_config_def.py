@@ -1,0 +1,287 @@
+"""How one setting is read and checked: types and validators as in Java's `ConfigDef` (kafka-clients 4.4).
+
+Nothing here knows a setting by name; the table of all settings is `_config_table.py`, generated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+from penstock.errors import ConfigError
+
+Type = Literal["BOOLEAN", "STRING", "INT", "SHORT", "LONG", "DOUBLE", "LIST", "CLASS", "PASSWORD"]
+
+HIDDEN: Final = "[hidden]"
+
+
+class Password:
+    """A secret that does not print itself; `value` is the text."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: str) -> None:
+        """Wrap the secret text."""
+        self.value: Final = value
+
+    def __repr__(self) -> str:
+        """Never the secret."""
+        return HIDDEN
+
+    def __eq__(self, other: object) -> bool:
+        """Equal by secret."""
+        return self.value == other.value if isinstance(other, Password) else NotImplemented
+
+    def __hash__(self) -> int:
+        """By secret."""
+        return hash(self.value)
+
+
+class Validator(Protocol):
+    """What a parsed value must satisfy."""
+
+    def check(self, value: Any) -> str | None:
+        """What is wrong with the value; None if nothing is."""
+
+    def __str__(self) -> str:
+        """The values that are valid, in ConfigDef's notation."""
+
+
+class Range(NamedTuple):
+    """At least `low` and, if there is one, at most `high`."""
+
+    low: float
+    high: float | None = None
+
+    def check(self, value: Any) -> str | None:
+        """ConfigDef compares as doubles: 64-bit values above 2⁵³ lose their low bits, and NaN is never out of range."""
+        if value is None:
+            return "it must not be null"
+        if float(value) < self.low:
+            return f"it must be at least {self.low}"
+        if self.high is not None and float(value) > self.high:
+            return f"it must be at most {self.high}"
+        return None
+
+    def __str__(self) -> str:
+        """[low,...,high]."""
+        return f"[{self.low},...]" if self.high is None else f"[{self.low},...,{self.high}]"
+
+
+class RangeOr(NamedTuple):
+    """Within `low` to `high`, or the one value outside of it that means "the default"."""
+
+    low: int
+    high: int
+    other: int
+
+    def check(self, value: Any) -> str | None:
+        """As Java's `GzipCompression` does."""
+        if value is not None and (value == self.other or self.low <= value <= self.high):
+            return None
+        return f"it must be {self.low} to {self.high}, or {self.other}"
+
+    def __str__(self) -> str:
+        """[low,...,high] or other."""
+        return f"[{self.low},...,{self.high}] or {self.other}"
+
+
+class OneOf(NamedTuple):
+    """One of these strings, spelled exactly so."""
+
+    values: tuple[str, ...]
+
+    def check(self, value: Any) -> str | None:
+        """Null is none of them."""
+        return None if value in self.values else f"it must be one of {', '.join(self.values)}"
+
+    def __str__(self) -> str:
+        """[a, b]."""
+        return f"[{', '.join(self.values)}]"
+
+
+class OneOfIgnoringCase(NamedTuple):
+    """One of these strings, in upper or lower case; `values` are upper case, sorted."""
+
+    values: tuple[str, ...]
+
+    def check(self, value: Any) -> str | None:
+        """Null is none of them."""
+        if value is not None and value.upper() in self.values:
+            return None
+        return f"it must be one of {', '.join(self.values)} (in any case)"
+
+    def __str__(self) -> str:
+        """(case insensitive) [A, B]."""
+        return f"(case insensitive) [{', '.join(self.values)}]"
+
+
+class NonEmptyString(NamedTuple):
+    """Anything but the empty string."""
+
+    def check(self, value: Any) -> str | None:
+        """Null is fine."""
+        return "it must not be empty" if value == "" else None
+
+    def __str__(self) -> str:
+        """In words."""
+        return "non-empty string"
+
+
+class Items(NamedTuple):
+    """A list without duplicates and without empty strings, itself empty only if so allowed."""
+
+    allows_empty: bool
+
+    def check(self, value: Any) -> str | None:
+        """Null is no list."""
+        if value is None:
+            return "it must not be null"
+        if not value and not self.allows_empty:
+            return "it must not be empty"
+        # By equality, for objects (interceptors) need not be hashable; these lists are short.
+        if any(item in value[:at] for at, item in enumerate(value)):
+            return "it names something twice"
+        if any(item is None or item == "" for item in value):
+            return "it has an empty entry"
+        return None
+
+    def __str__(self) -> str:
+        """In words."""
+        return "list without duplicates" if self.allows_empty else "non-empty list without duplicates"
+
+
+class Setting(NamedTuple):
+    """One row of the table: what Kafka's producer knows of a setting."""
+
+    name: str
+    type: Type
+    importance: Literal["HIGH", "MEDIUM", "LOW"]
+    default: Any
+    validator: Validator | None = None
+    required: bool = False
+    internal: bool = False
+
+    def parse(self, value: Any) -> Any:
+        """The value as this setting's type, valid. Lists become tuples; classes are left as named.
+
+        Raises:
+            ConfigError: wrong type, no number, or refused by the validator. A secret's value is not in the message.
+        """
+        parsed = None if value is None else _PARSERS[self.type](self, value)
+        problem = None if self.validator is None else self.validator.check(parsed)
+        if problem is not None:
+            raise self.refused(value, problem)
+        return parsed
+
+    def refused(self, value: Any, problem: str) -> ConfigError:
+        """A `ConfigError` that names setting, value and problem."""
+        shown = HIDDEN if self.type == "PASSWORD" else repr(value)
+        return ConfigError(f"{self.name} = {shown}: {problem}", setting=self.name)
+
+
+# Java's String.trim() cuts whatever is not above the space; its regular expressions know ASCII whitespace only.
+_TRIMMED: Final = "".join(map(chr, range(33)))
+_COMMA: Final = re.compile(r"[ \t\n\v\f\r]*,[ \t\n\v\f\r]*")
+_INTEGER: Final = re.compile(r"[+-]?\d+")
+_DOUBLE: Final = re.compile(
+    r"""(?P<sign>[+-]?)(?:(?P<word>NaN|Infinity)
+    |(?P<decimal>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[fFdD]?
+    |(?P<hex>0[xX](?:[0-9a-fA-F]+\.?|[0-9a-fA-F]*\.[0-9a-fA-F]+)[pP][+-]?[0-9]+)[fFdD]?)""",
+    re.VERBOSE,
+)
+
+
+def _boolean(setting: Setting, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        word = value.strip(_TRIMMED).lower()
+        if word in ("true", "false"):
+            return word == "true"
+    raise setting.refused(value, "it must be true or false")
+
+
+def _string(setting: Setting, value: Any) -> str:
+    if not isinstance(value, str):
+        raise setting.refused(value, f"it must be a str, not {_type_name(value)}")
+    return value.strip(_TRIMMED)
+
+
+def _password(setting: Setting, value: Any) -> Password:
+    return value if isinstance(value, Password) else Password(_string(setting, value))
+
+
+def _integer(setting: Setting, value: Any) -> int:
+    bits = {"SHORT": 16, "INT": 32, "LONG": 64}[setting.type]
+    if isinstance(value, str):
+        text = value.strip(_TRIMMED)
+        # Java's parser takes any Unicode digit of the basic plane, and no underscores or inner blanks.
+        if not _INTEGER.fullmatch(text) or max(text) > "\uffff":
+            raise setting.refused(value, "it is not an integer")
+        if len(text) > 1000:  # Python would refuse to convert some of these, in words of its own
+            raise setting.refused(value, "it is not an integer of reasonable length")
+        number = int(text)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    else:
+        raise setting.refused(value, f"it must be an int, not {_type_name(value)}")
+    if not -(1 << bits - 1) <= number < 1 << bits - 1:
+        raise setting.refused(value, f"it does not fit into {bits} bits")
+    return number
+
+
+def _double(setting: Setting, value: Any) -> float:
+    if isinstance(value, str):
+        match = _DOUBLE.fullmatch(value.strip(_TRIMMED))
+        if match is None:
+            raise setting.refused(value, "it is not a number")
+        magnitude = _magnitude(match)
+        return -magnitude if match["sign"] == "-" else magnitude
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return float("inf") if value > 0 else float("-inf")
+    raise setting.refused(value, f"it must be a float, not {_type_name(value)}")
+
+
+def _magnitude(match: re.Match[str]) -> float:
+    if match["hex"] is None:
+        return float(match["word"] or match["decimal"])
+    try:
+        return float.fromhex(match["hex"])
+    except OverflowError:
+        return float("inf")
+
+
+def _list(setting: Setting, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        text = value.strip(_TRIMMED)
+        return tuple(_COMMA.split(text)) if text else ()
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+        return tuple(value)
+    raise setting.refused(value, f"it must be a list, or a str with commas, not {_type_name(value)}")
+
+
+def _class(setting: Setting, value: Any) -> Any:
+    # Java takes a class or its name. Here an instance will do, too; what it must be able to do is checked by its user.
+    return value.strip(_TRIMMED) if isinstance(value, str) else value
+
+
+def _type_name(value: Any) -> str:
+    return type(value).__name__
+
+
+_PARSERS: Final = {
+    "BOOLEAN": _boolean,
+    "STRING": _string,
+    "PASSWORD": _password,
+    "INT": _integer,
+    "SHORT": _integer,
+    "LONG": _integer,
+    "DOUBLE": _double,
+    "LIST": _list,
+    "CLASS": _class,
+}
