@@ -60,10 +60,14 @@ class LeaderEpochs:
         self._starts: list[int] = []
 
     def note(self, epoch: int, offset: int) -> None:
-        """The batch at `offset` was appended under `epoch`."""
-        if not self._epochs or epoch > self._epochs[-1]:
-            self._epochs.append(epoch)
-            self._starts.append(offset)
+        """The leader of `epoch` starts at `offset`; epochs that left no records are forgotten, as in Kafka."""
+        if self._epochs and epoch <= self._epochs[-1]:
+            return
+        while self._starts and self._starts[-1] >= offset:
+            self._starts.pop()
+            self._epochs.pop()
+        self._epochs.append(epoch)
+        self._starts.append(offset)
 
     def at(self, offset: int) -> int:
         """The epoch under which `offset` was written, -1 if unknown."""
@@ -73,12 +77,13 @@ class LeaderEpochs:
     def end_of(self, epoch: int, end_offset: int) -> tuple[int, int]:
         """The largest epoch with records that is not above `epoch`, and the offset after its last record.
 
-        `end_offset` is the log's. (-1, -1) if `epoch` is before all records.
+        `end_offset` is the log's. An epoch before all others ends where the first of them starts; for one after all
+        others the answer is (-1, -1).
         """
         entry = bisect_right(self._epochs, epoch) - 1
-        if entry < 0:
-            return -1, -1
-        return self._epochs[entry], self._starts[entry + 1] if entry + 1 < len(self._starts) else end_offset
+        if entry == len(self._epochs) - 1:
+            return (epoch, end_offset) if self._epochs and self._epochs[entry] == epoch else (-1, -1)
+        return self._epochs[entry] if entry >= 0 else epoch, self._starts[entry + 1]
 
 
 class PartitionLog:

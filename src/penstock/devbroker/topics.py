@@ -25,6 +25,11 @@ class Partition:
     waiters: set[asyncio.Event] = field(default_factory=set)
     """Fetches that wait for records, or for anything else that changes their answer."""
 
+    def __post_init__(self) -> None:
+        """A leader's epoch starts with its leadership, not with its first batch."""
+        if self.leader != NO_LEADER:
+            self.log.epochs.note(self.leader_epoch, self.log.end_offset)
+
     def wake(self) -> None:
         """Let the waiting fetches look again."""
         for waiter in self.waiters:
@@ -34,6 +39,8 @@ class Partition:
         """Make `node` (or `NO_LEADER`) the leader, in a new epoch."""
         self.leader = node
         self.leader_epoch += 1
+        if node != NO_LEADER:
+            self.log.epochs.note(self.leader_epoch, self.log.end_offset)
         self.wake()
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from penstock.devbroker.context import Context, Handler
 from penstock.devbroker.errors import ErrorCode
 from penstock.devbroker.faults import Target
-from penstock.devbroker.topics import Partition, Topic
+from penstock.devbroker.topics import Topic
 from penstock.protocol.messages import index
 from penstock.protocol.messages.offset_for_leader_epoch import (
     EpochEndOffset,
@@ -36,17 +36,8 @@ def _partition(context: Context, name: str, topic: Topic | None, part: OffsetFor
         error = error or context.leader_error(partition, part.current_leader_epoch)
     if error or partition is None:
         return EpochEndOffset(partition=part.partition, error_code=error)
-    epoch, end_offset = _end_of(partition, part.leader_epoch)
+    epoch, end_offset = partition.log.epochs.end_of(part.leader_epoch, partition.log.end_offset)
     return EpochEndOffset(partition=part.partition, leader_epoch=epoch, end_offset=end_offset)
-
-
-def _end_of(partition: Partition, epoch: int) -> tuple[int, int]:
-    """As Kafka: for the current epoch the end of the log; for a future one, or one before all, nothing."""
-    if epoch == partition.leader_epoch:
-        return epoch, partition.log.end_offset
-    if epoch > partition.leader_epoch:
-        return -1, -1
-    return partition.log.epochs.end_of(epoch, partition.log.end_offset)
 
 
 def _targets(_: Context, request: OffsetForLeaderEpochRequest) -> Iterable[Target]:
