@@ -209,7 +209,8 @@ def _numbering(report: LaneReport, choices: list[_Choice]) -> tuple[str, int]:
         else:
             # In the log: whatever the broker accepted has no gap before it, so that what failed earlier left none.
             expected = advance_sequence(batch.base_sequence, batch.record_count)
-            first_failed, doubtful, unknown_behind = -1, False, False
+            unknown_before, unknown_behind = unknown_before or unknown_behind, False
+            first_failed, doubtful = -1, False
     if first_failed < 0 or (doubtful and (unknown_before or unknown_behind)) or (not doubtful and unknown_before):
         return "as is", 0
     first_sequence = first_remaining if first_remaining >= 0 else first_failed

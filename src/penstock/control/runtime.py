@@ -21,6 +21,7 @@ from penstock.control.connections import Endpoint, Resolve, Resolved, parse_endp
 from penstock.control.controller import AskTopicAges, Command, Controller, Event, Log, Publish, TopicAges
 from penstock.control.metadata import ClusterView
 from penstock.control.settings import ControlSettings
+from penstock.errors import ConfigError
 
 _logger: Final = logging.getLogger("penstock.control")
 
@@ -64,12 +65,15 @@ def look_up(host: str, port: int) -> tuple[str, ...]:
 def bootstrap_endpoints(settings: ControlSettings) -> list[Endpoint]:
     """The bootstrap addresses, checked before any thread starts.
 
-    With bootstrap.resolve.timeout.ms=0 at least one of them must resolve now: `ValueError` names all and the reasons.
+    With bootstrap.resolve.timeout.ms=0 at least one of them must resolve now: `ConfigError` names all and the reasons.
     With a positive value the look-ups are left to the control thread.
     client.dns.lookup=resolve_canonical_bootstrap_servers_only replaces each address by the canonical names behind it
     (Java: `ClientUtils.parseAndValidateAddresses`).
     """
-    endpoints = [parse_endpoint(server) for server in settings.bootstrap_servers]
+    try:
+        endpoints = [parse_endpoint(server) for server in settings.bootstrap_servers]
+    except ValueError as error:
+        raise ConfigError(f"bootstrap.servers: {error}", setting="bootstrap.servers") from None
     if settings.bootstrap_resolve_timeout_ms > 0:
         return endpoints
     resolved: list[Endpoint] = []
@@ -85,7 +89,8 @@ def bootstrap_endpoints(settings: ControlSettings) -> list[Endpoint]:
         else:
             resolved.append(endpoint)
     if not resolved:
-        raise ValueError(f"no server in bootstrap.servers can be resolved: {'; '.join(errors)}")
+        message = f"no server in bootstrap.servers can be resolved: {'; '.join(errors)}"
+        raise ConfigError(message, setting="bootstrap.servers")
     return list(dict.fromkeys(resolved))
 
 
