@@ -150,6 +150,10 @@ pub struct Shared {
     pub stop: AtomicBool,
     fatal: OnceLock<(i16, String)>,
     next_batch: AtomicU64,
+    /// Time that senders spent waiting for memory, ns (over all threads).
+    pub memory_wait_ns: AtomicU64,
+    /// Time that senders spent waiting for metadata, ns.
+    pub metadata_wait_ns: AtomicU64,
     unnoticed: Mutex<Unnoticed>,
     epoch: Instant,
     /// A clock stepped by hand, in tests and the simulation; `u64::MAX`: real time.
@@ -183,6 +187,8 @@ impl Shared {
             stop: AtomicBool::new(false),
             fatal: OnceLock::new(),
             next_batch: AtomicU64::new(1),
+            memory_wait_ns: AtomicU64::new(0),
+            metadata_wait_ns: AtomicU64::new(0),
             unnoticed: Mutex::default(),
             epoch: Instant::now(),
             manual_us: AtomicU64::new(u64::MAX),

@@ -1137,10 +1137,11 @@ impl<T: Transport> Engine<T> {
         self.fail_everything(FailureKind::Internal, 0, message, now_us);
     }
 
-    /// For the io-wait metrics.
-    pub fn count_select(&mut self, waited: Duration) {
+    /// For the io metrics: one wait for sockets, and the work before it.
+    pub fn count_select(&mut self, waited: Duration, worked: Duration) {
         let mut stats = self.shared.stats.lock();
         stats.selects += 1;
         stats.io_wait_ns += waited.as_nanos() as u64;
+        stats.io_ns += worked.as_nanos() as u64;
     }
 }

@@ -118,6 +118,7 @@ pub fn start(shared: &Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
 
 fn run(engine: &mut Engine<NetTransport>, mut poll: Poll, shared: &Arc<Shared>) -> io::Result<()> {
     let mut events = Events::with_capacity(256);
+    let mut woke = Instant::now();
     while !shared.stop.load(std::sync::atomic::Ordering::Acquire) {
         let wake_at_us = engine.turn();
         let now_us = shared.now_us();
@@ -129,13 +130,15 @@ fn run(engine: &mut Engine<NetTransport>, mut poll: Poll, shared: &Arc<Shared>) 
             Some(Duration::from_micros(wake_at_us - now_us))
         };
         let before = Instant::now();
+        let worked = before - woke;
         match poll.poll(&mut events, sleep) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
         shared.awake();
-        engine.count_select(before.elapsed());
+        woke = Instant::now();
+        engine.count_select(woke - before, worked);
         for event in &events {
             if event.token() != WAKER {
                 let readable = event.is_readable() || event.is_read_closed() || event.is_error();

@@ -206,6 +206,11 @@ impl Engine {
         self.core.is_foreign()
     }
 
+    /// Raise `ProducerForkedError` if the process forked since the engine was made.
+    fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
+        self.core.check_fork(py)
+    }
+
     /// Refuse sends from now on.
     fn refuse_sends(&self) {
         self.core.shared.refuse_sends();
@@ -285,6 +290,8 @@ impl Engine {
         dict.set_item("buffer_available_bytes", shared.pool.available())?;
         dict.set_item("waiting_threads", shared.pool.waiting())?;
         dict.set_item("buffer_exhausted", shared.pool.exhausted.load(Ordering::Relaxed))?;
+        dict.set_item("buffer_wait_ns", shared.memory_wait_ns.load(Ordering::Relaxed))?;
+        dict.set_item("metadata_wait_ns", shared.metadata_wait_ns.load(Ordering::Relaxed))?;
         dict.set_item("now_ms", self.now_ms())?;
         Ok(dict)
     }

@@ -3,7 +3,7 @@
 //! The common record (bytes or str, no interceptor, no custom partitioner, a known topic, room in the buffer) goes from
 //! the call to the batch without running a line of Python.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -392,7 +392,10 @@ impl State {
         let waiter = shared.queue_for_memory(bytes);
         loop {
             let until = deadline.min(Instant::now() + SLICE);
-            if py.detach(|| shared.pool.wait(&waiter, until)) {
+            let began = Instant::now();
+            let granted = py.detach(|| shared.pool.wait(&waiter, until));
+            count_wait(&shared.memory_wait_ns, began);
+            if granted {
                 return Ok(());
             }
             let over = Instant::now() >= deadline;
@@ -521,7 +524,9 @@ impl State {
                 self.warn_waiting.bind(py).call1((text, partition, shared.status()))?;
             }
             let until = deadline.min(now + SLICE);
+            let began = Instant::now();
             py.detach(|| shared.wait_for_topics(version, until));
+            count_wait(&shared.metadata_wait_ns, began);
             py.check_signals()?;
         }
     }
@@ -547,6 +552,10 @@ impl State {
             [("topic", PyString::new(py, name).into_any()), ("stage", PyString::new(py, "metadata").into_any())];
         python::error(py, "KafkaTimeoutError", &message, &context)
     }
+}
+
+fn count_wait(counter: &AtomicU64, began: Instant) {
+    counter.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
 }
 
 /// ms since the epoch.

@@ -1,0 +1,1 @@
+"""Paired, interleaved benchmarks against other clients on one real Kafka: `python -m bench` (or `make bench`)."""

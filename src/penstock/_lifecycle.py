@@ -1,0 +1,152 @@
+"""The life of one producer's threads, for every facade: start, flush, close, exit of the interpreter, fork.
+
+Three threads: ``penstock-io`` (native, never takes the GIL), ``penstock-control`` (decisions) and ``penstock-callbacks``
+(the user's code). The last two are daemons: what must happen before the interpreter goes is done in `atexit`, while they
+still run.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from penstock import _native
+from penstock._native import Engine
+from penstock.control.runtime import Runtime
+from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError
+
+_logger: Final = logging.getLogger("penstock.producer")
+
+EXIT_DRAIN_S: Final = 10.0
+"""At exit a producer that was not closed is drained for this long at most (or delivery.timeout.ms, if that is less)."""
+_FIRST_ERRORS: Final = 5
+_JOIN_S: Final = 5.0
+
+_open: set[Lifecycle] = set()
+_registry_lock = threading.Lock()
+
+
+class Lifecycle:
+    """Engine, control thread and callback thread of one producer."""
+
+    def __init__(self, engine: Engine, runtime: Runtime, *, name: str, delivery_timeout_ms: int) -> None:
+        """Nothing runs before `start`."""
+        self.engine = engine
+        self.runtime = runtime
+        self.name = name
+        self._drain_s = min(delivery_timeout_ms / 1000, EXIT_DRAIN_S)
+        self._callbacks = threading.Thread(target=self._run_callbacks, name="penstock-callbacks", daemon=True)
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the three threads."""
+        self.engine.start()
+        self._callbacks.start()
+        self.runtime.start()
+        with _registry_lock:
+            _open.add(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._closed
+
+    def flush(self, timeout: float | None) -> None:
+        """Deliver what is buffered; see `KafkaProducer.flush`."""
+        if Engine.in_callback():
+            raise KafkaError(
+                "flush() inside a callback would wait for that callback itself; call it from another thread"
+                " (Java: KafkaProducer.flush, since 4.1)"
+            )
+        left = self.engine.flush(timeout)
+        if left:
+            raise KafkaTimeoutError(f"flush({timeout:g}) ran out of time with {left} records not acknowledged yet")
+        self.raise_unnoticed()
+
+    def raise_unnoticed(self) -> None:
+        """Raise `DeliveryError` if records failed that nobody asked about."""
+        count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
+        if count:
+            raise DeliveryError(count, errors)
+
+    def close(self, timeout: float | None, *, wait: bool = True) -> None:
+        """Refuse sends, drain for up to `timeout` seconds, fail the rest, end the threads. The second call does nothing."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        deadline = None if timeout is None else time.monotonic() + timeout
+        in_callback = Engine.in_callback()
+        try:
+            self.engine.refuse_sends()
+            # Inside a callback nobody else can run callbacks: waiting for them would be waiting for oneself.
+            if wait and not in_callback:
+                left = self.engine.flush(timeout, callbacks=False)
+                if left:
+                    _logger.warning("%s was closed with %d records not acknowledged; they have failed", self.name, left)
+        finally:
+            self._end(deadline, in_callback)
+
+    def _end(self, deadline: float | None, in_callback: bool) -> None:
+        self.engine.stop()
+        self.runtime.stop(_JOIN_S)
+        if not in_callback and self._callbacks.is_alive():
+            left = _JOIN_S if deadline is None else max(0.0, deadline - time.monotonic())
+            self._callbacks.join(None if deadline is None else max(left, 0.1))
+        with _registry_lock:
+            _open.discard(self)
+        count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
+        if count:
+            _logger.error("%s: %s", self.name, DeliveryError(count, errors))
+
+    def abandon(self) -> None:
+        """The facade was dropped without `close`: drain in the background, so that nobody waits in a destructor."""
+        if self._closed or self.engine.is_foreign():
+            return
+        threading.Thread(target=self.close, args=(self._drain_s,), name="penstock-abandoned", daemon=True).start()
+
+    def at_exit(self) -> None:
+        """Drain, and say how many records could not be delivered (by `close`'s warning)."""
+        if not self.engine.is_foreign():
+            self.close(self._drain_s)
+
+    def _run_callbacks(self) -> None:
+        self.engine.run_callbacks(report_callback_error)
+
+
+def report_callback_error(function: Callable[..., Any], error: BaseException) -> None:
+    """Log what a callback raised; it delays other callbacks and harms nothing else."""
+    trace = (type(error), error, error.__traceback__)
+    _logger.error("a callback raised: %r", function, exc_info=trace)
+
+
+def warn_waiting(topic: str, partition: int | None, status: str) -> None:
+    """Say, once per `send`, what is awaited for more than a second."""
+    what = f"topic {topic!r}" if partition is None else f"partition {partition} of topic {topic!r}"
+    _logger.warning("send() waits for %s to appear in the cluster's metadata%s", what, f" ({status})" if status else "")
+
+
+def _drain_all() -> None:
+    with _registry_lock:
+        lives = list(_open)
+    for life in lives:
+        life.at_exit()
+
+
+def _after_fork_in_child() -> None:
+    # The parent's threads do not exist here, and its locks may be held for ever: forget, never touch.
+    global _registry_lock
+    _native.after_fork_in_child()
+    _registry_lock = threading.Lock()
+    _open.clear()
+
+
+atexit.register(_drain_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

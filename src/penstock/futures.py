@@ -1,0 +1,94 @@
+"""Waiting for several deliveries: `wait` and `as_completed`, as in `concurrent.futures`."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from typing import NamedTuple
+
+from penstock._native import DeliveryFuture
+
+__all__ = ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "DoneAndNotDone", "as_completed", "wait"]
+
+
+class DoneAndNotDone(NamedTuple):
+    """What `wait` returns, as `concurrent.futures.wait` does."""
+
+    done: set[DeliveryFuture]
+    not_done: set[DeliveryFuture]
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def wait(
+    futures: Iterable[DeliveryFuture], timeout: float | None = None, return_when: str = ALL_COMPLETED
+) -> DoneAndNotDone:
+    """Wait until all futures are done, the first one is, or the first one fails (`return_when`).
+
+    `timeout` is in seconds; when it runs out the result says what is done so far. Raises `ValueError` for an unknown
+    `return_when`. Source: `concurrent.futures.wait`.
+    """
+    if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
+        raise ValueError(f"return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not {return_when!r}")
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pending = set(futures)
+    if return_when == ALL_COMPLETED:
+        # One native wait after the other: nothing to be registered, and the longest decides either way.
+        for future in pending:
+            try:
+                future.exception(_remaining(deadline))
+            except TimeoutError:
+                break
+    else:
+        _wait_for_first(pending, deadline, return_when)
+    done = {future for future in pending if future.done()}
+    return DoneAndNotDone(done, pending - done)
+
+
+def _wait_for_first(pending: set[DeliveryFuture], deadline: float | None, return_when: str) -> None:
+    enough = threading.Event()
+    lock = threading.Lock()
+    left = len(pending)
+    if not left:
+        return
+
+    def on_done(future: DeliveryFuture) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            if left == 0 or return_when == FIRST_COMPLETED or future.exception() is not None:
+                enough.set()
+
+    for future in pending:
+        future.add_done_callback(on_done)
+        if enough.is_set():
+            return
+    enough.wait(_remaining(deadline))
+
+
+def as_completed(futures: Iterable[DeliveryFuture], timeout: float | None = None) -> Iterator[DeliveryFuture]:
+    """The futures in the order in which they are done; each once.
+
+    `timeout` is in seconds from this call; the builtin `TimeoutError` is raised when it runs out before all are done.
+    Source: `concurrent.futures.as_completed`.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pending = set(futures)
+    total = len(pending)
+    finished: queue.SimpleQueue[DeliveryFuture] = queue.SimpleQueue()
+    for future in pending:
+        future.add_done_callback(finished.put)
+
+    def generate() -> Iterator[DeliveryFuture]:
+        for count in range(total):
+            try:
+                yield finished.get(timeout=_remaining(deadline))
+            except queue.Empty:
+                raise TimeoutError(f"{total - count} (of {total}) futures unfinished") from None
+
+    return generate()

@@ -1,0 +1,321 @@
+"""`KafkaProducer`: the blocking facade, and the protocol that it and its test double share.
+
+`send` itself is native (`penstock._native.Sender`); what is here happens once per producer, or when somebody asks.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from random import Random
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, Unpack, overload
+
+from penstock import _native
+from penstock._lifecycle import Lifecycle, warn_waiting
+from penstock._native import DeliveryFuture, Engine, ProducerRecord, RecordMetadata, Sender
+from penstock._options import ProducerOptions
+from penstock.config import ProducerConfig, ProducerSettings
+from penstock.control.controller import Controller
+from penstock.control.runtime import Runtime, bootstrap_endpoints
+from penstock.errors import ConfigError, KafkaError
+from penstock.interceptor import InterceptorChain
+from penstock.metrics import Metrics, MetricsView
+from penstock.partitioner import Cluster, PartitionInfo, as_partitioner
+from penstock.serialization import SerializerLike, as_serializer, fast_path
+
+K = TypeVar("K")
+V = TypeVar("V")
+K_contra = TypeVar("K_contra", contravariant=True)
+V_contra = TypeVar("V_contra", contravariant=True)
+KS = TypeVar("KS")
+VS = TypeVar("VS")
+
+Callback: TypeAlias = Callable[[RecordMetadata | None, KafkaError | None], object]
+"""Called once with (metadata, error); metadata is None exactly when error is set."""
+Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
+
+
+class Producer(Protocol[K_contra, V_contra]):
+    """What `KafkaProducer` and `penstock.testing.MockProducer` have in common: write applications against this."""
+
+    @overload
+    def send(
+        self, topic: ProducerRecord[Any, Any], /, *, callback: Callback | None = None
+    ) -> DeliveryFuture: ...
+    @overload
+    def send(
+        self,
+        topic: str,
+        value: V_contra | None = None,
+        /,
+        *,
+        key: K_contra | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        headers: Headers | None = None,
+        callback: Callback | None = None,
+    ) -> DeliveryFuture: ...
+    def flush(self, timeout: float | None = None) -> None:
+        """Deliver everything sent before this call."""
+        ...
+
+    def close(self, timeout: float | None = None) -> None:
+        """Deliver what is left, then end."""
+        ...
+
+    def partitions_for(self, topic: str) -> list[PartitionInfo]:
+        """What is known of a topic's partitions."""
+        ...
+
+    def metrics(self) -> Metrics:
+        """Numbers, under the Java producer's names."""
+        ...
+
+
+class KafkaProducer(Sender[K, V]):
+    """Sends records to Kafka: batches, retries, idempotence and acknowledgments are its business, not yours.
+
+    Safe to be shared by threads, and best shared: one producer per process is the fast way. Not to be carried over a
+    fork.
+
+    Args:
+        config: Kafka's names and values, or a `ProducerConfig`.
+        key_serializer: how keys become bytes: a serializer, a class of one, or a plain function of the key.
+            Without one, bytes-like and None pass.
+        value_serializer: the same for values.
+        options: the same names as in `config` with underscores for dots; they win.
+
+    Raises:
+        ConfigError: before any thread starts; also when no bootstrap server can be resolved.
+
+    Java: `org.apache.kafka.clients.producer.KafkaProducer`.
+    """
+
+    @overload
+    def __init__(
+        self: KafkaProducer[bytes, bytes],
+        config: Mapping[str, Any] | None = None,
+        /,
+        **options: Unpack[ProducerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: KafkaProducer[KS, bytes],
+        config: Mapping[str, Any] | None = None,
+        /,
+        *,
+        key_serializer: SerializerLike[KS],
+        **options: Unpack[ProducerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: KafkaProducer[bytes, VS],
+        config: Mapping[str, Any] | None = None,
+        /,
+        *,
+        value_serializer: SerializerLike[VS],
+        **options: Unpack[ProducerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: KafkaProducer[KS, VS],
+        config: Mapping[str, Any] | None = None,
+        /,
+        *,
+        key_serializer: SerializerLike[KS],
+        value_serializer: SerializerLike[VS],
+        **options: Unpack[ProducerOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        /,
+        *,
+        key_serializer: Any = None,
+        value_serializer: Any = None,
+        **options: Unpack[ProducerOptions],
+    ) -> None:
+        """Check the configuration, resolve the bootstrap servers, and start."""
+        self._life: Lifecycle | None = None
+        self._config = ProducerConfig(
+            config, key_serializer=key_serializer, value_serializer=value_serializer, **options
+        )
+        settings = self._config.settings
+        try:
+            bootstrap = bootstrap_endpoints(settings)
+        except ValueError as error:
+            raise ConfigError(str(error), setting="bootstrap.servers") from error
+        key = as_serializer(settings.key_serializer, setting="key.serializer", config=self._config)
+        value = as_serializer(settings.value_serializer, setting="value.serializer", config=self._config)
+        self._partitioner = as_partitioner(settings.partitioner_class, self._config)
+        self._interceptors = InterceptorChain.of(settings.interceptor_classes, self._config)
+        self._closables = [key, value]
+        engine = make_engine(settings)
+        controller = Controller(
+            settings, bootstrap, random=Random(), now_ms=engine.now_ms(), software_version=_native.__version__
+        )
+        runtime = Runtime(engine, controller)
+        self._attach(
+            engine,
+            key_serializer=key.serialize,
+            value_serializer=value.serialize,
+            key_fast=fast_path(key),
+            value_fast=fast_path(value),
+            partitioner=None if self._partitioner is None else self._choose_partition,
+            interceptors=self._interceptors,
+            warn_waiting=warn_waiting,
+            max_block_ms=settings.max_block_ms,
+        )
+        self._metrics = MetricsView(
+            window_ms=settings.metrics_sample_window_ms,
+            windows=settings.metrics_num_samples,
+            version=_native.__version__,
+            start_ms=int(time.time() * 1000),
+        )
+        self._flush_ns = 0
+        life = Lifecycle(engine, runtime, name=settings.client_id, delivery_timeout_ms=settings.delivery_timeout_ms)
+        life.start()
+        self._life = life
+
+    @property
+    def config(self) -> ProducerConfig:
+        """The configuration in force."""
+        return self._config
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._life is None or self._life.closed
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Deliver every record sent before this call, and run its callbacks. What is sent meanwhile does not prolong it.
+
+        Args:
+            timeout: seconds; None waits as long as delivery takes (at most delivery.timeout.ms).
+
+        Raises:
+            KafkaTimeoutError: time ran out; it says how many records are left. They are still on their way.
+            DeliveryError: records failed whose future nobody had asked and that had no callback.
+            KafkaError: called inside a callback.
+        """
+        life = self._alive()
+        began = time.monotonic_ns()
+        try:
+            life.flush(timeout)
+        finally:
+            self._flush_ns += time.monotonic_ns() - began
+
+    def close(self, timeout: float | None = None) -> None:
+        """Take no more records, deliver what is buffered, and end. Closing twice is the same as closing once.
+
+        Args:
+            timeout: seconds; what is not delivered by then fails as `ProducerClosedError`. None waits as long as
+                delivery takes; 0 gives up at once.
+
+        Failures that nobody asked about are logged. Inside a callback it does not wait, as in Java.
+        """
+        if self._life is None:
+            return
+        self._life.engine.check_fork()
+        was_closed = self._life.closed
+        self._life.close(timeout)
+        if not was_closed:
+            for serializer in self._closables:
+                serializer.close()
+            if self._interceptors is not None:
+                self._interceptors.close()
+            if self._partitioner is not None:
+                self._partitioner.close()
+
+    def partitions_for(self, topic: str) -> list[PartitionInfo]:
+        """The partitions of a topic: leader, replicas, in-sync and offline replicas.
+
+        Waits up to max.block.ms for a topic that is not known yet.
+
+        Raises:
+            KafkaTimeoutError: the topic did not appear in time.
+            InvalidTopicError, TopicAuthorizationError: as the cluster says.
+        """
+        life = self._alive()
+        self._await_topic(topic)
+        return list(life.runtime.cluster.topics.get(topic, ()))
+
+    def metrics(self) -> Metrics:
+        """``{group: {name: value}}`` under the Java producer's names; rates look back metrics.num.samples windows.
+
+        Names with more tags than client-id carry them in braces: ``record-send-total{topic=flights}``.
+        `penstock.metrics.NOT_APPLICABLE` lists the names that say less than in Java, and why.
+        """
+        life = self._alive()
+        return self._metrics.read(
+            life.engine.stats(), flush_ns=self._flush_ns, metadata_age_s=life.runtime.metadata_age_ms / 1000
+        )
+
+    def __enter__(self) -> Self:
+        """The producer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close. Without an exception, `DeliveryError` is raised as by `flush`; with one, failures are logged."""
+        if kind is None and not self.closed:
+            try:
+                self.flush()
+            finally:
+                self.close()
+        else:
+            self.close()
+
+    def __del__(self) -> None:
+        """A producer that is dropped unclosed says so, and is drained in the background."""
+        life = getattr(self, "_life", None)
+        if life is None or life.closed or life.engine.is_foreign():
+            return
+        warnings.warn(f"unclosed {self!r}; use `with` or close()", ResourceWarning, stacklevel=2, source=self)
+        life.abandon()
+
+    def __repr__(self) -> str:
+        """Client id, bootstrap servers and state."""
+        settings = self._config.settings
+        state = "closed" if self.closed else "open"
+        return f"<{type(self).__name__} {settings.client_id} on {','.join(settings.bootstrap_servers)}, {state}>"
+
+    def _alive(self) -> Lifecycle:
+        if self._life is None:
+            raise KafkaError("the producer was not initialised")
+        self._life.engine.check_fork()
+        return self._life
+
+    def _choose_partition(
+        self, topic: str, key: Any, key_bytes: bytes | None, value: Any, value_bytes: bytes | None
+    ) -> int:
+        assert self._partitioner is not None and self._life is not None
+        view = self._life.runtime.cluster
+        return self._partitioner.partition(topic, key, key_bytes, value, value_bytes, Cluster.of(view.topics))
+
+
+def make_engine(settings: ProducerSettings) -> Engine:
+    """The native engine for these settings."""
+    return Engine(
+        client_id=settings.client_id,
+        acks=settings.acks,
+        enable_idempotence=settings.enable_idempotence,
+        batch_size=settings.batch_size,
+        linger_ms=settings.linger_ms,
+        buffer_memory=settings.buffer_memory,
+        max_request_size=settings.max_request_size,
+        max_in_flight_requests_per_connection=settings.max_in_flight_requests_per_connection,
+        delivery_timeout_ms=settings.delivery_timeout_ms,
+        request_timeout_ms=settings.request_timeout_ms,
+        connections_max_idle_ms=settings.connections_max_idle_ms,
+        send_buffer_bytes=settings.send_buffer_bytes,
+        receive_buffer_bytes=settings.receive_buffer_bytes,
+        partitioner_ignore_keys=settings.partitioner_ignore_keys,
+        partitioner_adaptive_partitioning_enable=settings.partitioner_adaptive_partitioning_enable,
+        partitioner_availability_timeout_ms=settings.partitioner_availability_timeout_ms,
+        partitioner_rack_aware=settings.partitioner_rack_aware,
+    )
