@@ -39,13 +39,10 @@ class Password:
 
 
 class Validator(Protocol):
-    """What a parsed value must satisfy."""
+    """What a parsed value must satisfy; `str()` gives the valid values in ConfigDef's notation."""
 
     def check(self, value: Any) -> str | None:
         """What is wrong with the value; None if nothing is."""
-
-    def __str__(self) -> str:
-        """The values that are valid, in ConfigDef's notation."""
 
 
 class Range(NamedTuple):

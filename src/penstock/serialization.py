@@ -223,7 +223,7 @@ class VoidSerializer(_Base[None]):
 
     __slots__ = ()
 
-    def serialize(self, topic: str, headers: Headers, data: None, /) -> None:
+    def serialize(self, topic: str, headers: Headers, data: None, /) -> bytes | None:
         """None, for None."""
         return _none_only("None", data)
 
@@ -323,7 +323,7 @@ class JSONSerializer(_Base[Any]):
         return text.encode("utf-8") if isinstance(text, str) else text
 
 
-def _none_only(wanted: str, data: object) -> Any:
+def _none_only(wanted: str, data: object) -> bytes | None:
     """None stays None, should it come this far; anything else is of the wrong type."""
     if data is None:
         return None
@@ -387,20 +387,21 @@ def as_serializer(given: Any, *, setting: str) -> Serializer[Any]:
     """
     if given is None:
         return _PassThrough(setting)
+    made: Any = given
     if isinstance(given, type) and hasattr(given, "serialize"):
         try:
-            given = given()
+            made = given()
         except Exception as error:
             raise ConfigError(
                 f"{setting} = {given.__name__}: it needs arguments ({error}); pass an instance",
                 setting=setting,
                 cause=error,
             ) from error
-    if callable(getattr(given, "serialize", None)):
-        serializer: Serializer[Any] = given
+    if callable(getattr(made, "serialize", None)):
+        serializer: Serializer[Any] = made
         return serializer
-    if callable(given):
-        return _FromCallable(given)
+    if callable(made):
+        return _FromCallable(made)
     raise ConfigError(
         f"{setting} = {given!r}: neither an object with serialize(topic, headers, data) nor a callable",
         setting=setting,
