@@ -22,7 +22,6 @@ same way (KIP-601). A success ends both.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -50,8 +49,6 @@ PeerState: TypeAlias = Literal["idle", "resolving", "connecting", "handshake", "
 SOFTWARE_NAME: Final = "penstock"
 _UNSUPPORTED_VERSION: Final = 35
 _REBOOTSTRAP_REQUIRED: Final = 129
-# As Java's ClientUtils: an optional protocol in front is tolerated, an IPv6 address may stand in brackets.
-_ADDRESS: Final = re.compile(r"(?:[0-9a-zA-Z\-%._]*://)?\[?([0-9a-zA-Z\-%._:]+?)\]?:([0-9]+)")
 
 
 class Endpoint(NamedTuple):
@@ -63,14 +60,6 @@ class Endpoint(NamedTuple):
     def __str__(self) -> str:
         """As people write it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_endpoint(text: str) -> Endpoint:
-    """``host:port`` as in bootstrap.servers; raises `ValueError` if it is not."""
-    match = _ADDRESS.fullmatch(text.strip())
-    if match is None or not 0 < int(match[2]) < 65536:
-        raise ValueError(f"{text!r} is not host:port")
-    return Endpoint(match[1], int(match[2]))
 
 
 # ------------------------------------------------------------------------------- done by the runtime, not by the engine

@@ -63,6 +63,7 @@ class ClusterView(NamedTuple):
     cluster_id: str | None = None
     brokers: Mapping[int, Node] = MappingProxyType({})
     topics: Mapping[str, tuple[PartitionInfo, ...]] = MappingProxyType({})
+    refreshed_at_ms: float = 0.0  # the last answer about all topics, on the engine's clock
 
 
 class _Partition(NamedTuple):
@@ -253,7 +254,7 @@ class Metadata:
         """An immutable picture of what is known now."""
         brokers = MappingProxyType(dict(self.brokers))
         topics = {topic.name: self._infos(topic) for topic in self._topics.values() if topic.version}
-        return ClusterView(self.cluster_id, brokers, MappingProxyType(topics))
+        return ClusterView(self.cluster_id, brokers, MappingProxyType(topics), self._refreshed_at_ms)
 
     # ------------------------------------------------------------------------------------------------------- internals
 

@@ -16,8 +16,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from penstock.config import parse_bootstrap_servers
 from penstock.control import boundary
-from penstock.control.connections import Endpoint, Resolve, Resolved, parse_endpoint
+from penstock.control.connections import Endpoint, Resolve, Resolved
 from penstock.control.controller import AskTopicAges, Command, Controller, Event, Log, Publish, TopicAges
 from penstock.control.metadata import ClusterView
 from penstock.control.settings import ControlSettings
@@ -70,10 +71,7 @@ def bootstrap_endpoints(settings: ControlSettings) -> list[Endpoint]:
     client.dns.lookup=resolve_canonical_bootstrap_servers_only replaces each address by the canonical names behind it
     (Java: `ClientUtils.parseAndValidateAddresses`).
     """
-    try:
-        endpoints = [parse_endpoint(server) for server in settings.bootstrap_servers]
-    except ValueError as error:
-        raise ConfigError(f"bootstrap.servers: {error}", setting="bootstrap.servers") from None
+    endpoints = [Endpoint(host, port) for host, port in parse_bootstrap_servers(settings.bootstrap_servers)]
     if settings.bootstrap_resolve_timeout_ms > 0:
         return endpoints
     resolved: list[Endpoint] = []
@@ -164,6 +162,11 @@ class Runtime:
         if not self._thread.is_alive():
             self._logger.join(min(timeout, 1.0))
         return not self._thread.is_alive()
+
+    @property
+    def metadata_age_ms(self) -> float:
+        """How old the metadata is: the time since the last answer about all topics (Java's metric ``metadata-age``)."""
+        return self._engine.now_ms() - self.cluster.refreshed_at_ms
 
     @property
     def alive(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
 
+from penstock.config import parse_bootstrap_servers
 from penstock.control.boundary import (
     BatchReport,
     Close,
@@ -150,9 +151,7 @@ class Bench:
     )
 
     def __post_init__(self) -> None:
-        from penstock.control.connections import parse_endpoint
-
-        endpoints = [parse_endpoint(server) for server in self.settings.bootstrap_servers]
+        endpoints = [Endpoint(*pair) for pair in parse_bootstrap_servers(self.settings.bootstrap_servers)]
         self.controller = Controller(
             self.settings, endpoints, random=Random(self.seed), now_ms=self.now_ms, software_version="1.0"
         )

@@ -1,0 +1,81 @@
+"""The producer's id and epoch."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from control_harness import Settings
+
+from penstock.control.delivery import Identity
+from penstock.control.error_table import ROWS, error_name, is_retriable
+from penstock.control.identity import MAX_EPOCH, Fatal, IdentityManager
+
+
+def manager(identity: Identity | None = None) -> IdentityManager:
+    made = IdentityManager(Settings(), Random(1))
+    if identity is not None:
+        made.requested()
+        made.answered(0, *identity, 0)
+    return made
+
+
+def test_without_idempotence_there_is_none() -> None:
+    off = IdentityManager(Settings(enable_idempotence=False), Random(1))
+    assert off.due_ms() is None
+    assert off.next_identity() is None
+
+
+def test_it_is_asked_for_at_once_and_once() -> None:
+    fresh = manager()
+    assert fresh.due_ms() == 0
+    fresh.requested()
+    assert fresh.due_ms() is None
+    assert fresh.answered(0, 9, 0, 5) == Identity(9, 0)
+    assert fresh.due_ms() is None
+
+
+@pytest.mark.parametrize("code", [row.code for row in ROWS if row.code != 0], ids=lambda code: error_name(code))
+def test_every_error_is_retried_or_fatal(code: int) -> None:
+    asked = manager()
+    asked.requested()
+    outcome = asked.answered(code, -1, -1, 1_000)
+    if is_retriable(code):
+        assert outcome is None
+        assert 1_080 <= (asked.due_ms() or 0) <= 1_120
+    else:
+        assert isinstance(outcome, Fatal)
+        assert outcome.code == code
+        assert asked.due_ms() is None
+
+
+def test_a_lost_request_is_repeated_after_a_growing_backoff() -> None:
+    asked = manager()
+    waits = []
+    for _ in range(3):
+        asked.requested()
+        asked.lost(0)
+        waits.append(asked.due_ms() or 0)
+    assert waits[0] < waits[1] < waits[2]
+
+
+def test_an_epoch_is_raised_without_asking() -> None:
+    held = manager(Identity(9, 3))
+    assert held.next_identity() == Identity(9, 4)
+    held.adopt(Identity(9, 4))
+    assert held.current == Identity(9, 4)
+
+
+def test_used_up_epochs_take_a_new_producer_id() -> None:
+    held = manager(Identity(9, MAX_EPOCH))
+    assert held.next_identity() is None
+    held.renew(70)
+    assert held.due_ms() == 70
+    held.requested()
+    assert held.answered(0, 10, 0, 80) == Identity(10, 0)
+
+
+def test_a_late_answer_changes_nothing() -> None:
+    held = manager(Identity(9, 3))
+    assert held.answered(0, 10, 0, 0) is None
+    assert held.current == Identity(9, 3)

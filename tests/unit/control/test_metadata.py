@@ -1,0 +1,232 @@
+"""What is known of topics and leaders, and when it is asked for."""
+
+from __future__ import annotations
+
+from random import Random
+from uuid import UUID
+
+from control_harness import Settings, metadata, topic
+
+from penstock.control.boundary import FailTopic, ForgetTopic, NodeEndpoint, PartitionLeader, SetTopic
+from penstock.control.metadata import Metadata, Node
+from penstock.protocol.messages.metadata import MetadataResponse, MetadataResponsePartition, MetadataResponseTopic
+
+ID = UUID(int=7).bytes
+
+
+def known(*topics: MetadataResponseTopic, settings: Settings | None = None) -> Metadata:
+    """Metadata that has these topics, at time 0."""
+    state = Metadata(settings or Settings(), Random(1), 0)
+    for each in topics:
+        state.want(each.name or "", -1, 0)
+    state.request(0)
+    state.answered(metadata(*topics), 13, 0)
+    return state
+
+
+def refreshed(
+    state: Metadata, *topics: MetadataResponseTopic, now_ms: float = 1_000, version: int = 13
+) -> list[object]:
+    state.request_refresh()
+    state.request(now_ms)
+    return list(state.answered(metadata(*topics), version, now_ms) or [])
+
+
+def names(state: Metadata, now_ms: float) -> list[str | None]:
+    return [each.name for each in state.request(now_ms).topics or ()]
+
+
+def test_a_first_request_is_due_at_once_and_asks_for_the_brokers_alone() -> None:
+    state = Metadata(Settings(), Random(1), 5)
+    assert state.due_ms(5) == 5
+    request = state.request(5)
+    assert request.topics == ()
+    assert request.allow_auto_topic_creation, "as Java's producer"
+    assert state.due_ms(5) is None, "one at a time"
+
+
+def test_a_new_topic_is_asked_for_alone_and_at_once() -> None:
+    state = known(topic("t", 1))
+    state.want("u", -1, 10)
+    assert state.due_ms(10) == 10
+    assert names(state, 10) == ["u"]
+
+
+def test_a_refresh_asks_for_all_topics_after_backoff() -> None:
+    state = known(topic("t", 1), topic("u", 1))
+    state.request_refresh()
+    due_ms = state.due_ms(1)
+    assert due_ms is not None
+    assert 80 <= due_ms <= 120
+    assert names(state, due_ms) == ["t", "u"]
+
+
+def test_metadata_is_refreshed_when_it_is_old() -> None:
+    assert known(topic("t", 1)).due_ms(10) == 300_000
+
+
+def test_failed_requests_back_off_further_and_further() -> None:
+    state = known()
+    gaps, now_ms = [], 1_000.0
+    for _ in range(5):
+        state.request_refresh()
+        state.request(now_ms)
+        state.failed(now_ms)
+        due_ms = state.due_ms(now_ms)
+        assert due_ms is not None
+        gaps.append(due_ms - now_ms)
+        now_ms = due_ms
+    assert gaps[0] < gaps[1] < gaps[2] < gaps[3] <= 1_000
+
+
+def test_an_answer_without_brokers_says_nothing() -> None:
+    state = known(topic("t", 1))
+    state.request_refresh()
+    state.request(500)
+    assert state.answered(MetadataResponse(), 13, 500) == []
+    assert state.brokers[1].host == "10.0.0.1"
+    assert (state.due_ms(500) or 0) > 500
+
+
+def test_an_older_leader_epoch_is_ignored() -> None:
+    state = known(topic("t", 2, epoch=5))
+    assert refreshed(state, topic("t", 1, epoch=4)) == []
+    assert state.leader_epoch("t", 0) == 5
+
+
+def test_the_same_or_a_newer_epoch_counts() -> None:
+    state = known(topic("t", 2, epoch=5))
+    assert refreshed(state, topic("t", 1, epoch=6)) == [SetTopic("t", ID, 2, (PartitionLeader(1, 6, False),))]
+
+
+def test_without_epochs_the_newest_answer_counts() -> None:
+    state = known(topic("t", 2, epoch=-1))
+    assert len(refreshed(state, topic("t", 1, epoch=-1))) == 1
+
+
+def test_a_recreated_topic_starts_afresh() -> None:
+    state = known(topic("t", 2, epoch=5))
+    (snapshot,) = refreshed(state, topic("t", 1, epoch=0, id=8))
+    assert snapshot == SetTopic("t", UUID(int=8).bytes, 2, (PartitionLeader(1, 0, False),))
+
+
+def test_another_cluster_starts_afresh() -> None:
+    state = known(topic("t", 2, epoch=5, id=0))
+    state.request_refresh()
+    state.request(500)
+    (snapshot,) = state.answered(metadata(topic("t", 1, epoch=0, id=0), cluster="d"), 13, 500) or []
+    assert isinstance(snapshot, SetTopic)
+    assert snapshot.partitions[0] == PartitionLeader(1, 0, False)
+
+
+def test_a_broker_without_topic_ids_does_not_make_us_forget_them() -> None:
+    state = known(topic("t", 2, epoch=5))
+    (snapshot,) = refreshed(state, topic("t", 1, epoch=6, id=0), version=9)
+    assert isinstance(snapshot, SetTopic)
+    assert snapshot.topic_id == ID
+    assert not state.topic_ids_known
+
+
+def test_an_unchanged_topic_is_not_announced_again() -> None:
+    assert refreshed(known(topic("t", 1)), topic("t", 1)) == []
+
+
+def test_a_missing_leader_is_announced_each_time_and_asked_for_again() -> None:
+    state = known(topic("t", -1))
+    due_ms = state.due_ms(0)
+    assert due_ms is not None
+    assert due_ms <= 120
+    assert len(refreshed(state, topic("t", -1))) == 1, "LeaderWanted is said once per snapshot"
+
+
+def test_partitions_that_the_answer_leaves_out_have_no_leader() -> None:
+    partitions = tuple(MetadataResponsePartition(partition_index=n, leader_id=1, leader_epoch=1) for n in (0, 2))
+    state = known()
+    state.want("t", -1, 0)
+    state.request(0)
+    answer = MetadataResponseTopic(name="t", topic_id=UUID(int=7), partitions=partitions)
+    (snapshot,) = state.answered(metadata(answer), 13, 0) or []
+    assert isinstance(snapshot, SetTopic)
+    assert [each.leader for each in snapshot.partitions] == [1, -1]
+
+
+def test_added_partitions_appear() -> None:
+    (snapshot,) = refreshed(known(topic("t", 1)), topic("t", 1, 2))
+    assert isinstance(snapshot, SetTopic)
+    assert len(snapshot.partitions) == 2
+
+
+def test_a_wanted_partition_beyond_those_known_is_asked_for() -> None:
+    state = known(topic("t", 1))
+    state.want("t", 3, 1_000)
+    assert state.due_ms(1_000) == 1_000
+    state.request(1_000)
+    state.answered(metadata(topic("t", 1)), 13, 1_000)
+    assert (state.due_ms(1_000) or 0) < 1_200
+    assert state.due_ms(9_000) == 301_000, "nobody repeats it"
+
+
+def test_errors_that_no_patience_heals_are_final() -> None:
+    for code, final in ((17, True), (29, True), (3, False), (5, False)):
+        state = known()
+        state.want("t", -1, 0)
+        state.request(0)
+        (failure,) = state.answered(metadata(topic("t", error=code)), 13, 0) or []
+        assert isinstance(failure, FailTopic)
+        assert (failure.code, failure.final) == (code, final)
+
+
+def test_a_topic_that_vanishes_keeps_its_snapshot() -> None:
+    state = known(topic("t", 1))
+    (failure,) = refreshed(state, topic("t", error=3))
+    assert isinstance(failure, FailTopic)
+    assert "t" in state.view().topics
+
+
+def test_racks_make_leaders_local() -> None:
+    settings = Settings(client_rack="b", partitioner_rack_aware=True)
+    state = known(settings=settings)
+    state.want("t", -1, 0)
+    state.request(0)
+    (snapshot,) = state.answered(metadata(topic("t", 1, 2)), 13, 0) or []
+    assert isinstance(snapshot, SetTopic)
+    assert [each.local for each in snapshot.partitions] == [False, True]
+    assert not any(each.local for each in _leaders(Settings(client_rack="b")))
+
+
+def _leaders(settings: Settings) -> tuple[PartitionLeader, ...]:
+    state = Metadata(settings, Random(1), 0)
+    state.want("t", -1, 0)
+    state.request(0)
+    (snapshot,) = state.answered(metadata(topic("t", 1, 2)), 13, 0) or []
+    assert isinstance(snapshot, SetTopic)
+    return snapshot.partitions
+
+
+def test_hints_count_when_they_are_newer_and_their_node_is_known() -> None:
+    state = known(topic("t", 1, 1))
+    assert state.apply_hints("t", ID, {0: (3, 2)}) is None, "nobody knows where node 3 is"
+    assert state.add_endpoints([NodeEndpoint(3, "10.0.0.3", 9092, None)])
+    assert state.apply_hints("t", ID, {0: (3, 1)}) is None, "not newer"
+    assert state.apply_hints("t", UUID(int=8).bytes, {0: (3, 2)}) is None, "of another topic"
+    snapshot = state.apply_hints("t", ID, {0: (3, 2), 9: (3, 2)})
+    assert snapshot is not None
+    assert [each.leader for each in snapshot.partitions] == [3, 1]
+
+
+def test_the_view_shows_replicas_and_unknown_nodes() -> None:
+    view = known(topic("t", 1, -1)).view()
+    first, second = view.topics["t"]
+    assert first.leader == Node(1, "10.0.0.1", 9092, "a")
+    assert second.leader is None
+    assert [node.id for node in first.replicas] == [1, 2]
+    assert [node.id for node in first.offline_replicas] == [2]
+    assert view.cluster_id == "c"
+
+
+def test_a_topic_is_forgotten_when_it_was_idle_for_long_enough() -> None:
+    state = known(topic("t", 1), topic("u", 1))
+    assert state.expire({"t": 300_000, "u": 299_999}, 300_000) == [ForgetTopic("t")]
+    assert set(state.view().topics) == {"u"}
+    state.keep(["t"], 300_001)
+    assert state.due_ms(300_001) == 300_001
