@@ -60,6 +60,7 @@ from penstock.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderTopic,
 )
 from penstock.protocol.messages.produce import ProduceResponse
+from penstock.protocol.records import decode_batch, split_batches
 from penstock.protocol.versions import encode_request
 
 Script = Callable[[RawClient, str], Any]
@@ -88,8 +89,12 @@ def outcome(answer: Any) -> tuple[int, int, int]:
 def prepare(client: RawClient, topic: str) -> None:
     """Create the topic and wait until the broker leads its partitions: Kafka tells of them a little earlier."""
     client.create_topic(topic, 2)
+    _await_leaders(client, topic, 2)
+
+
+def _await_leaders(client: RawClient, topic: str, partitions: int) -> None:
     deadline = time.monotonic() + 20
-    while any(_list(client, topic, -1, partition)[0] for partition in (0, 1)):
+    while any(_list(client, topic, -1, partition)[0] for partition in range(partitions)):
         assert time.monotonic() < deadline, f"{topic} has no leaders"
 
 
@@ -639,6 +644,57 @@ def versions_are_told(client: RawClient, topic: str) -> Any:
         (third.error_code, own(third)),
         client.ask(bad, ApiVersionsResponse, 3).error_code,
     ]
+
+
+@script(
+    {
+        0: (0, 13),
+        1: (4, 18),
+        2: (1, 11),
+        3: (0, 13),
+        10: (0, 6),
+        18: (0, 5),
+        19: (2, 7),
+        20: (1, 6),
+        22: (0, 5),
+        23: (2, 4),
+        32: (1, 4),
+        37: (0, 3),
+        60: (0, 2),
+    }
+)
+def the_versions_offered(client: RawClient, topic: str) -> Any:
+    named = ApiVersionsRequest(client_software_name="raw", client_software_version="1.0")
+    keys = client.ask(named, ApiVersionsResponse, 4).api_keys
+    offered = (0, 1, 2, 3, 10, 18, 19, 20, 22, 23, 32, 37, 60)
+    return {key.api_key: (key.min_version, key.max_version) for key in keys if key.api_key in offered}
+
+
+@script([(0, True, True), (0, True, True)])
+def the_broker_sets_the_time(client: RawClient, topic: str) -> Any:
+    name = topic + "-append-time"
+    config = CreatableTopicConfig(name="message.timestamp.type", value="LogAppendTime")
+    _create(client, name=name, configs=(config,))
+    _await_leaders(client, name, 1)
+    before = time.time_ns() // 1_000_000
+    seen = []
+    for codec in ("none", "gzip"):
+        answer = client.produce(name, batch_of(b"a", b"b", timestamp=TIME * 3, codec=codec))
+        records = client.fetch(name, answer.base_offset).records
+        assert records is not None
+        header, decoded = decode_batch(next(split_batches(records))[1])
+        times = {record.timestamp for record in decoded}
+        same = times == {answer.log_append_time_ms}
+        seen.append((answer.error_code, header.is_log_append_time and same, before <= header.max_timestamp < TIME * 2))
+    return seen
+
+
+@script([0, 0, 0])  # never more than the partition has
+def more_replicas_in_sync_than_there_are(client: RawClient, topic: str) -> Any:
+    name = topic + "-min"
+    _create(client, name=name, configs=(CreatableTopicConfig(name="min.insync.replicas", value="2"),))
+    _await_leaders(client, name, 1)
+    return [client.produce(name, batch_of(b"a"), acks=acks).error_code for acks in (1, -1, 1)]
 
 
 @script([0, 129, 129, 0])

@@ -79,11 +79,17 @@ class Handler:
     handle: Handle
     targets: Targets = no_targets
     max_version: int | None = None
+    announced_min_version: int | None = None
 
     @property
     def latest(self) -> int:
         """The highest version offered."""
         return self.api.max_version if self.max_version is None else self.max_version
+
+    @property
+    def announced_earliest(self) -> int:
+        """The lowest version that ApiVersions tells."""
+        return self.api.min_version if self.announced_min_version is None else self.announced_min_version
 
     def supports(self, version: int) -> bool:
         """Whether the version is offered."""

@@ -25,7 +25,7 @@ async def handle(context: Context, request: ApiVersionsRequest) -> ApiVersionsRe
     if error:
         return ApiVersionsResponse(error_code=error)
     keys = tuple(
-        ApiVersion(api_key=key, min_version=handler.api.min_version, max_version=handler.latest)
+        ApiVersion(api_key=key, min_version=handler.announced_earliest, max_version=handler.latest)
         for key, handler in sorted(context.offered.items())
     )
     return ApiVersionsResponse(error_code=context.error_after(), api_keys=keys)

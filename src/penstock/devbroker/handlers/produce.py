@@ -1,7 +1,7 @@
-"""Produce, versions 3 to 13 (topic ids instead of names from 13; the leader for who asked the wrong node from 10).
+"""Produce, versions 3 to 13: topic ids instead of names from 13, the leader for who asked the wrong node from 10.
 
 acks=0 gets no answer, and an error closes the connection, since there is no other way to tell. acks=1 and acks=all
-are the same here: there is one log for all replicas. acks=all needs min.insync.replicas running nodes.
+are the same here: there is one log for all replicas. acks=all needs min.insync.replicas running nodes. ApiVersions announces versions 0 to 13, as Kafka's does.
 
 Simplifications: of a batch only header and checksum are looked at (see `penstock.devbroker.validation`), so compressed
 batches are kept as they come; batches of transactions are refused; the timeout has no meaning, nothing is waited for.
@@ -92,10 +92,10 @@ def _append(context: Context, topic: Topic | None, data: PartitionProduceData, a
     header, batch = validate(data.records, context.version, topic.settings, now)
     if partition.leader != context.node.node_id:
         raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"node {context.node.node_id} is not the leader")
-    if acks == -1 and len(context.state.in_sync(partition)) < topic.settings.min_insync_replicas:
-        raise RequestError(
-            ErrorCode.NOT_ENOUGH_REPLICAS, f"fewer than {topic.settings.min_insync_replicas} replicas are in sync"
-        )
+    # Never more than there could be: a topic with fewer replicas is not unwritable (Kafka's effectiveMinIsr).
+    needed = min(topic.settings.min_insync_replicas, len(partition.replicas))
+    if acks == -1 and len(context.state.in_sync(partition)) < needed:
+        raise RequestError(ErrorCode.NOT_ENOUGH_REPLICAS, f"fewer than {needed} replicas are in sync")
     appended = partition.log.append(header, batch, partition.leader_epoch, now)
     partition.wake()
     return appended, partition.log.start_offset
@@ -124,4 +124,5 @@ def _targets(context: Context, request: ProduceRequest) -> Iterable[Target]:
         yield from ((name, part.index) for part in topic.partition_data)
 
 
-API: Final = Handler(index.PRODUCE, ProduceRequest, handle, _targets)
+# Kafka announces versions that it no longer takes: old librdkafka concludes from their absence that nothing works.
+API: Final = Handler(index.PRODUCE, ProduceRequest, handle, _targets, announced_min_version=0)
