@@ -122,9 +122,10 @@ class Peer:
 
 
 class Closed(NamedTuple):
-    """A connection is gone: whose, and the failure if it was one."""
+    """A connection is gone: whose, where it went, and the failure if it was one."""
 
     peer: Peer
+    label: str
     error: str  # "" if we wanted it
 
 
@@ -229,7 +230,7 @@ class Connections:
         peer = self._by_connection.pop(event.connection_id, None)
         if peer is None:
             return None, []
-        connecting = peer.state == "connecting"
+        connecting, label = peer.state == "connecting", peer.label()
         peer.state = "idle"
         error = peer.closing or ("" if event.expected else event.reason or "connection lost")
         if connecting:
@@ -237,13 +238,13 @@ class Connections:
         if peer.purpose == "data":
             peer.wanted = event.requested
         if not error:
-            return Closed(peer, ""), []
+            return Closed(peer, label, ""), []
         if connecting and peer.addresses and peer.wanted:
             # client.dns.lookup=use_all_dns_ips (KIP-302): the host is down only when none of its addresses answers.
-            peer.errors[peer.label()] = error
-            return Closed(peer, error), [self._connect(peer)]
+            peer.errors[label] = error
+            return Closed(peer, label, error), [self._connect(peer)]
         self._failed(peer, error, now_ms)
-        return Closed(peer, error), []
+        return Closed(peer, label, error), []
 
     def _failed(self, peer: Peer, error: str, now_ms: float) -> None:
         peer.errors[peer.label()] = error

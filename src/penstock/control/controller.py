@@ -321,7 +321,7 @@ class Controller:
             return
         peer = closed.peer
         if closed.error:
-            self._out.append(Log(logging.WARNING, f"connection {peer.label()}", f"{peer.label()}: {closed.error}"))
+            self._out.append(Log(logging.WARNING, f"connection {closed.label}", f"{closed.label}: {closed.error}"))
             if peer.purpose == "data":
                 self._metadata.request_refresh()  # it may be down, and others lead (Java: handleServerDisconnect)
         self._release_control_if_idle()

@@ -13,7 +13,7 @@ Rules kept here:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -57,13 +57,33 @@ class PartitionInfo(NamedTuple):
     offline_replicas: tuple[Node, ...]
 
 
+class TopicView(NamedTuple):
+    """One topic in a `ClusterView`."""
+
+    infos: tuple[PartitionInfo, ...] = ()
+    partitions: tuple[int, ...] = ()
+    available: tuple[int, ...] = ()  # those that have a leader
+
+
+_ABSENT: Final = TopicView()
+
+
 class ClusterView(NamedTuple):
-    """An immutable picture of the cluster, for `partitions_for()` and for partitioners written in Python."""
+    """An immutable picture of the cluster, for `partitions_for()`; also a `penstock.partitioner.Cluster`."""
 
     cluster_id: str | None = None
     brokers: Mapping[int, Node] = MappingProxyType({})
     topics: Mapping[str, tuple[PartitionInfo, ...]] = MappingProxyType({})
+    views: Mapping[str, TopicView] = MappingProxyType({})
     refreshed_at_ms: float = 0.0  # the last answer about all topics, on the engine's clock
+
+    def partitions_for_topic(self, topic: str, /) -> tuple[int, ...]:
+        """The numbers of a topic's partitions, ascending; empty if it is not known."""
+        return self.views.get(topic, _ABSENT).partitions
+
+    def available_partitions(self, topic: str, /) -> tuple[int, ...]:
+        """Those of them that have a leader, ascending."""
+        return self.views.get(topic, _ABSENT).available
 
 
 class _Partition(NamedTuple):
@@ -90,7 +110,8 @@ class _Topic:
     version: int = 0  # of the last snapshot; 0: none yet
     partitions: tuple[_Partition, ...] = ()
     error: int = 0
-    fresh: bool = field(default=False)  # the last answer about it was plain success, no leader missing
+    fresh: bool = False  # the last answer about it was plain success, no leader missing
+    view: TopicView | None = None  # made when it is first asked for after a change
 
     def lacks_partition(self) -> bool:
         """A partition is wanted beyond those known."""
@@ -206,12 +227,10 @@ class Metadata:
 
     def add_endpoints(self, endpoints: Iterable[NodeEndpoint]) -> bool:
         """Brokers that a Produce answer named (KIP-951); True if that changed anything."""
-        changed = False
-        for endpoint in endpoints:
-            node = Node(endpoint.broker_id, endpoint.host, endpoint.port, endpoint.rack)
-            if node.id >= 0 and self.brokers.get(node.id) != node:
-                self.brokers[node.id] = node
-                changed = True
+        named = [Node(endpoint.broker_id, endpoint.host, endpoint.port, endpoint.rack) for endpoint in endpoints]
+        brokers = self.brokers | {node.id: node for node in named if node.id >= 0}
+        changed = brokers != self.brokers
+        self._replace_brokers(brokers)
         return changed
 
     def apply_hints(self, name: str, topic_id: bytes, hints: Mapping[int, tuple[int, int]]) -> SetTopic | None:
@@ -253,8 +272,13 @@ class Metadata:
     def view(self) -> ClusterView:
         """An immutable picture of what is known now."""
         brokers = MappingProxyType(dict(self.brokers))
-        topics = {topic.name: self._infos(topic) for topic in self._topics.values() if topic.version}
-        return ClusterView(self.cluster_id, brokers, MappingProxyType(topics), self._refreshed_at_ms)
+        views: dict[str, TopicView] = {}
+        for topic in self._topics.values():
+            if topic.version:
+                topic.view = topic.view or self._view(topic)
+                views[topic.name] = topic.view
+        topics = MappingProxyType({name: view.infos for name, view in views.items()})
+        return ClusterView(self.cluster_id, brokers, topics, MappingProxyType(views), self._refreshed_at_ms)
 
     # ------------------------------------------------------------------------------------------------------- internals
 
@@ -274,9 +298,8 @@ class Metadata:
             for topic in self._topics.values():
                 topic.id, topic.partitions = _NO_ID, ()
         self.cluster_id = response.cluster_id or self.cluster_id
-        self.brokers = {
-            broker.node_id: Node(broker.node_id, broker.host, broker.port, broker.rack) for broker in response.brokers
-        }
+        brokers = [Node(broker.node_id, broker.host, broker.port, broker.rack) for broker in response.brokers]
+        self._replace_brokers({node.id: node for node in brokers})
         self.topic_ids_known = version >= 10
 
     def _take_topic(self, topic: _Topic, answer: MetadataResponseTopic) -> list[Command]:
@@ -301,7 +324,7 @@ class Metadata:
         if topic.wanted_partition < len(partitions):
             topic.wanted_partition = -1
         unchanged = topic.version > 0 and not recreated and topic.id == topic_id and topic.partitions == partitions
-        topic.id, topic.partitions = topic_id, partitions
+        topic.id, topic.partitions, topic.view = topic_id, partitions, None
         if unchanged and topic.fresh:
             return []
         return [self._snapshot(topic)]
@@ -317,6 +340,7 @@ class Metadata:
 
     def _snapshot(self, topic: _Topic) -> SetTopic:
         topic.version += 1
+        topic.view = None
         leaders = tuple(PartitionLeader(p.leader, p.epoch, self._is_local(p.leader)) for p in topic.partitions)
         return SetTopic(topic.name, topic.id, topic.version, leaders)
 
@@ -324,17 +348,25 @@ class Metadata:
         node = self.brokers.get(broker_id)
         return bool(self._rack) and node is not None and node.rack == self._rack
 
-    def _infos(self, topic: _Topic) -> tuple[PartitionInfo, ...]:
+    def _view(self, topic: _Topic) -> TopicView:
         def nodes(ids: tuple[int, ...]) -> tuple[Node, ...]:
             # As Java: a replica on a broker that is not in the answer is shown without an address.
             return tuple(self.brokers.get(broker_id) or Node(broker_id, "", -1) for broker_id in ids)
 
-        return tuple(
+        infos = tuple(
             PartitionInfo(
                 topic.name, number, self.brokers.get(p.leader), nodes(p.replicas), nodes(p.isr), nodes(p.offline)
             )
             for number, p in enumerate(topic.partitions)
         )
+        available = tuple(info.partition for info in infos if info.leader is not None)
+        return TopicView(infos, tuple(range(len(infos))), available)
+
+    def _replace_brokers(self, brokers: dict[int, Node]) -> None:
+        if brokers != self.brokers:
+            self.brokers = brokers
+            for topic in self._topics.values():
+                topic.view = None
 
     def _back_off(self, now_ms: float) -> None:
         self._not_before_ms = now_ms + self._backoff.delay_ms(self._failures, self._random)

@@ -502,4 +502,4 @@ def test_idle_topics_are_forgotten() -> None:
             bench.answer(frame, metadata(topic("t", 1), topic("u", 1)))
     bench.step(TopicAges({"t": 300_001, "u": 10}))
     assert bench.all(ForgetTopic) == [ForgetTopic("t")]
-    assert set(bench.one(Publish).view.topics) == {"u"}
+    assert set(bench.one(Publish).view.views) == {"u"}

@@ -9,6 +9,7 @@ from control_harness import Settings, metadata, topic
 
 from penstock.control.boundary import FailTopic, ForgetTopic, NodeEndpoint, PartitionLeader, SetTopic
 from penstock.control.metadata import Metadata, Node
+from penstock.partitioner import Cluster
 from penstock.protocol.messages.metadata import MetadataResponse, MetadataResponsePartition, MetadataResponseTopic
 
 ID = UUID(int=7).bytes
@@ -180,7 +181,7 @@ def test_a_topic_that_vanishes_keeps_its_snapshot() -> None:
     state = known(topic("t", 1))
     (failure,) = refreshed(state, topic("t", error=3))
     assert isinstance(failure, FailTopic)
-    assert "t" in state.view().topics
+    assert state.view().partitions_for_topic("t") == (0,)
 
 
 def test_racks_make_leaders_local() -> None:
@@ -222,11 +223,14 @@ def test_the_view_shows_replicas_and_unknown_nodes() -> None:
     assert [node.id for node in first.replicas] == [1, 2]
     assert [node.id for node in first.offline_replicas] == [2]
     assert view.cluster_id == "c"
+    cluster: Cluster = view
+    assert (cluster.partitions_for_topic("t"), cluster.available_partitions("t")) == ((0, 1), (0,))
+    assert cluster.partitions_for_topic("absent") == ()
 
 
 def test_a_topic_is_forgotten_when_it_was_idle_for_long_enough() -> None:
     state = known(topic("t", 1), topic("u", 1))
     assert state.expire({"t": 300_000, "u": 299_999}, 300_000) == [ForgetTopic("t")]
-    assert set(state.view().topics) == {"u"}
+    assert set(state.view().views) == {"u"}
     state.keep(["t"], 300_001)
     assert state.due_ms(300_001) == 300_001

@@ -49,7 +49,7 @@ class FakeEngine:
         return {}
 
     def next(self, kind: type[boundary.Command]) -> boundary.Command:
-        while not isinstance(command := self.commands.get(timeout=PATIENCE_S), kind):  # type: ignore[arg-type]
+        while not isinstance(command := self.commands.get(timeout=PATIENCE_S), kind):
             pass
         return command
 
