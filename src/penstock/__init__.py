@@ -1,1 +1,97 @@
-"""Penstock: the Kafka producer for Python."""
+"""Penstock: the Kafka producer for Python. Java's semantics, Python's ease, a native data plane.
+
+    from penstock import KafkaProducer
+
+    with KafkaProducer(bootstrap_servers="localhost:9092") as producer:
+        metadata = producer.send("greetings", b"hello", key=b"k1").result(timeout=10)
+"""
+
+from penstock import errors as errors
+from penstock._native import DeliveryFuture, ProducerRecord, RecordMetadata
+from penstock._native import __version__ as __version__
+from penstock.config import ProducerConfig
+from penstock.control.metadata import PartitionInfo
+from penstock.errors import (
+    ApiError,
+    AuthenticationError,
+    AuthorizationError,
+    BufferExhaustedError,
+    ConfigError,
+    DeliveryError,
+    InvalidTopicError,
+    KafkaError,
+    KafkaTimeoutError,
+    ProducerClosedError,
+    ProducerForkedError,
+    RecordTooLargeError,
+    RetriableError,
+    SerializationError,
+)
+from penstock.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, as_completed, wait
+from penstock.interceptor import ProducerInterceptor
+from penstock.partitioner import Partitioner, RoundRobinPartitioner
+from penstock.producer import KafkaProducer, Producer
+from penstock.serialization import (
+    BooleanSerializer,
+    ByteArraySerializer,
+    ByteBufferSerializer,
+    BytesSerializer,
+    DoubleSerializer,
+    FloatSerializer,
+    IntegerSerializer,
+    JSONSerializer,
+    ListSerializer,
+    LongSerializer,
+    Serializer,
+    ShortSerializer,
+    StringSerializer,
+    UUIDSerializer,
+    VoidSerializer,
+)
+
+__all__ = [
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "ApiError",
+    "AuthenticationError",
+    "AuthorizationError",
+    "BooleanSerializer",
+    "BufferExhaustedError",
+    "ByteArraySerializer",
+    "ByteBufferSerializer",
+    "BytesSerializer",
+    "ConfigError",
+    "DeliveryError",
+    "DeliveryFuture",
+    "DoubleSerializer",
+    "FloatSerializer",
+    "IntegerSerializer",
+    "InvalidTopicError",
+    "JSONSerializer",
+    "KafkaError",
+    "KafkaProducer",
+    "KafkaTimeoutError",
+    "ListSerializer",
+    "LongSerializer",
+    "Partitioner",
+    "PartitionInfo",
+    "Producer",
+    "ProducerClosedError",
+    "ProducerConfig",
+    "ProducerForkedError",
+    "ProducerInterceptor",
+    "ProducerRecord",
+    "RecordMetadata",
+    "RecordTooLargeError",
+    "RetriableError",
+    "RoundRobinPartitioner",
+    "SerializationError",
+    "Serializer",
+    "ShortSerializer",
+    "StringSerializer",
+    "UUIDSerializer",
+    "VoidSerializer",
+    "as_completed",
+    "wait",
+]

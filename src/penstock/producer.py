@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, Unpack, overload
@@ -21,11 +22,15 @@ from penstock.config import ProducerConfig, ProducerSettings
 from penstock.control.controller import Controller
 from penstock.control.runtime import Runtime, bootstrap_endpoints
 from penstock.errors import ConfigError, KafkaError
-from penstock.interceptor import InterceptorChain
+from penstock.control.metadata import PartitionInfo
+from penstock.interceptor import InterceptorChain, as_interceptors
 from penstock.metrics import Metrics, MetricsView
-from penstock.partitioner import Cluster, PartitionInfo, as_partitioner
-from penstock.serialization import SerializerLike, as_serializer, fast_path
+from penstock import partitioner as partitioners
+from penstock import serialization
+from penstock.partitioner import TopicView
+from penstock.serialization import Serializer
 
+T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 K_contra = TypeVar("K_contra", contravariant=True)
@@ -35,6 +40,8 @@ VS = TypeVar("VS")
 
 Callback: TypeAlias = Callable[[RecordMetadata | None, KafkaError | None], object]
 """Called once with (metadata, error); metadata is None exactly when error is set."""
+SerializerLike: TypeAlias = Serializer[T] | type[Serializer[T]] | Callable[[T], Any]
+"""A serializer, a class of one, or a plain function of the value."""
 Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
 
 
@@ -98,14 +105,12 @@ class KafkaProducer(Sender[K, V]):
     def __init__(
         self: KafkaProducer[bytes, bytes],
         config: Mapping[str, Any] | None = None,
-        /,
         **options: Unpack[ProducerOptions],
     ) -> None: ...
     @overload
     def __init__(
         self: KafkaProducer[KS, bytes],
         config: Mapping[str, Any] | None = None,
-        /,
         *,
         key_serializer: SerializerLike[KS],
         **options: Unpack[ProducerOptions],
@@ -114,7 +119,6 @@ class KafkaProducer(Sender[K, V]):
     def __init__(
         self: KafkaProducer[bytes, VS],
         config: Mapping[str, Any] | None = None,
-        /,
         *,
         value_serializer: SerializerLike[VS],
         **options: Unpack[ProducerOptions],
@@ -123,7 +127,6 @@ class KafkaProducer(Sender[K, V]):
     def __init__(
         self: KafkaProducer[KS, VS],
         config: Mapping[str, Any] | None = None,
-        /,
         *,
         key_serializer: SerializerLike[KS],
         value_serializer: SerializerLike[VS],
@@ -132,7 +135,6 @@ class KafkaProducer(Sender[K, V]):
     def __init__(
         self,
         config: Mapping[str, Any] | None = None,
-        /,
         *,
         key_serializer: Any = None,
         value_serializer: Any = None,
@@ -148,11 +150,14 @@ class KafkaProducer(Sender[K, V]):
             bootstrap = bootstrap_endpoints(settings)
         except ValueError as error:
             raise ConfigError(str(error), setting="bootstrap.servers") from error
-        key = as_serializer(settings.key_serializer, setting="key.serializer", config=self._config)
-        value = as_serializer(settings.value_serializer, setting="value.serializer", config=self._config)
-        self._partitioner = as_partitioner(settings.partitioner_class, self._config)
-        self._interceptors = InterceptorChain.of(settings.interceptor_classes, self._config)
-        self._closables = [key, value]
+        self._key = self._serializer(settings.key_serializer, is_key=True)
+        self._value = self._serializer(settings.value_serializer, is_key=False)
+        self._partitioner = partitioners.as_partitioner(settings.partitioner_class)
+        if self._partitioner is not None:
+            partitioners.configure(self._partitioner, self._config)
+        self._interceptors = InterceptorChain(as_interceptors(settings.interceptor_classes))
+        self._interceptors.configure(self._config)
+        self._views: dict[str, tuple[tuple[PartitionInfo, ...], TopicView]] = {}
         engine = make_engine(settings)
         controller = Controller(
             settings, bootstrap, random=Random(), now_ms=engine.now_ms(), software_version=_native.__version__
@@ -160,12 +165,12 @@ class KafkaProducer(Sender[K, V]):
         runtime = Runtime(engine, controller)
         self._attach(
             engine,
-            key_serializer=key.serialize,
-            value_serializer=value.serialize,
-            key_fast=fast_path(key),
-            value_fast=fast_path(value),
+            key_serializer=partial(serialization.serialize, self._key, setting="key.serializer"),
+            value_serializer=partial(serialization.serialize, self._value, setting="value.serializer"),
+            key_fast=_fast_path(self._key),
+            value_fast=_fast_path(self._value),
             partitioner=None if self._partitioner is None else self._choose_partition,
-            interceptors=self._interceptors,
+            interceptors=_Interception(self._interceptors) if self._interceptors else None,
             warn_waiting=warn_waiting,
             max_block_ms=settings.max_block_ms,
         )
@@ -223,12 +228,11 @@ class KafkaProducer(Sender[K, V]):
         was_closed = self._life.closed
         self._life.close(timeout)
         if not was_closed:
-            for serializer in self._closables:
-                serializer.close()
-            if self._interceptors is not None:
-                self._interceptors.close()
+            serialization.close(self._key)
+            serialization.close(self._value)
+            self._interceptors.close()
             if self._partitioner is not None:
-                self._partitioner.close()
+                partitioners.close(self._partitioner)
 
     def partitions_for(self, topic: str) -> list[PartitionInfo]:
         """The partitions of a topic: leader, replicas, in-sync and offline replicas.
@@ -293,9 +297,52 @@ class KafkaProducer(Sender[K, V]):
     def _choose_partition(
         self, topic: str, key: Any, key_bytes: bytes | None, value: Any, value_bytes: bytes | None
     ) -> int:
-        assert self._partitioner is not None and self._life is not None
-        view = self._life.runtime.cluster
-        return self._partitioner.partition(topic, key, key_bytes, value, value_bytes, Cluster.of(view.topics))
+        assert self._partitioner is not None
+        assert self._life is not None
+        known = self._life.runtime.cluster.topics.get(topic, ())
+        seen = self._views.get(topic)
+        if seen is None or seen[0] is not known:
+            partitions = tuple(info.partition for info in known)
+            available = tuple(info.partition for info in known if info.leader is not None)
+            seen = self._views[topic] = (known, TopicView(topic, partitions, available))
+        return self._partitioner.partition(topic, key, key_bytes, value, value_bytes, seen[1])
+
+    def _serializer(self, given: Any, *, is_key: bool) -> Serializer[Any]:
+        made = serialization.as_serializer(given, setting="key.serializer" if is_key else "value.serializer")
+        serialization.configure(made, self._config, is_key)
+        return made
+
+
+class _Interception:
+    """What native `send` asks of interceptors: nothing they do may keep a record from being sent."""
+
+    def __init__(self, chain: InterceptorChain) -> None:
+        self._chain = chain
+
+    def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
+        return self._chain.on_send(record)
+
+    def wrap(self, record: ProducerRecord[Any, Any], callback: Callback | None) -> Callback:
+        """The interceptors hear of the outcome first, then the application (as in Java)."""
+
+        def acknowledged(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
+            self._chain.on_acknowledgement(metadata, error, record.headers)
+            if callback is not None:
+                callback(metadata, error)
+
+        return acknowledged
+
+    def on_send_error(self, record: ProducerRecord[Any, Any], error: BaseException) -> None:
+        self._chain.on_acknowledgement(None, error, record.headers)
+
+
+def _fast_path(serializer: Serializer[Any]) -> str | None:
+    """What native code may do without calling the serializer: "bytes" pass, "utf8" text is encoded; None: nothing."""
+    if serialization.passes_bytes(serializer):
+        return "bytes"
+    if type(serializer) is serialization.StringSerializer and serializer.encoding.lower() in ("utf-8", "utf8"):
+        return "utf8"
+    return None
 
 
 def make_engine(settings: ProducerSettings) -> Engine:

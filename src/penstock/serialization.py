@@ -408,6 +408,11 @@ def as_serializer(given: Any, *, setting: str) -> Serializer[Any]:
     )
 
 
+def passes_bytes(serializer: Serializer[Any]) -> bool:
+    """Whether `bytes` come out as they went in, so that the call can be spared."""
+    return type(serializer) in (_PassThrough, ByteArraySerializer, BytesSerializer)
+
+
 def configure(serializer: Serializer[Any], configs: Mapping[str, Any], is_key: bool) -> None:
     """Call `configure(configs, is_key)` if the serializer has it."""
     method = getattr(serializer, "configure", None)

@@ -380,13 +380,14 @@ impl Shared {
 
     /// Buffer a record for `partition` of `topic`, or for the one that the built-in partitioner chooses.
     ///
+    /// `token`: a callback, and whether it is the user's (see [`Completion::add_callback`]).
     /// `grant`: bytes that were waited for; taken (set to 0) if they were needed, else still the caller's.
     pub fn append(
         &self,
         topic: &Topic,
         partition: Option<u32>,
         record: &Record<'_>,
-        token: Option<Token>,
+        token: Option<(Token, bool)>,
         grant: &mut usize,
     ) -> Appended {
         // The clock is read only where something depends on it: a new batch, a new sticky partition.
@@ -433,8 +434,8 @@ impl Shared {
         let full = batch.builder().is_some_and(|builder| builder.is_full());
         batch.largest = batch.largest.max(bytes);
         let completion = Arc::clone(&batch.completion);
-        if let Some(token) = token {
-            let added = completion.add_callback(index, token);
+        if let Some((token, observed)) = token {
+            let added = completion.add_callback(index, token, observed);
             debug_assert!(added.is_ok(), "an open batch is unresolved");
         }
         // Within a batch that lingers nothing changes for the I/O thread.

@@ -188,21 +188,24 @@ impl Completion {
         true
     }
 
-    /// Have `token` come back when the batch is resolved; gives it back at once when it already is.
-    pub fn add_callback(self: &Arc<Self>, index: u32, token: Token) -> Result<(), Token> {
+    /// Have `token` come back when the batch is resolved; gives it back at once when it already is. `observed`: it is the
+    /// user's, so a failure of this record will not go unnoticed.
+    pub fn add_callback(self: &Arc<Self>, index: u32, token: Token, observed: bool) -> Result<(), Token> {
         let (leaf, index) = self.leaf(index);
         let mut side = leaf.side.lock();
         if leaf.outcome.get().is_some() {
             drop(side);
             // A split may have come between; its children take the token then.
             return if matches!(leaf.outcome(), Some(Outcome::Split(_))) {
-                leaf.add_callback(index, token)
+                leaf.add_callback(index, token, observed)
             } else {
                 Err(token)
             };
         }
         side.callbacks.push((index, token));
-        side.mark(index);
+        if observed {
+            side.mark(index);
+        }
         Ok(())
     }
 
@@ -366,18 +369,18 @@ mod tests {
     #[test]
     fn only_the_first_outcome_counts() {
         let completion = Completion::new("t".into(), 0);
-        assert!(completion.add_callback(3, 7).is_ok());
+        assert!(completion.add_callback(3, 7, true).is_ok());
         assert_eq!(completion.resolve(delivered(5)), Some(vec![(3, 7)]));
         assert_eq!(completion.resolve(delivered(6)), None);
         assert!(matches!(completion.outcome(), Some(Outcome::Delivered { base_offset: 5, .. })));
-        assert_eq!(completion.add_callback(1, 9), Err(9));
+        assert_eq!(completion.add_callback(1, 9, true), Err(9));
     }
 
     #[test]
     fn a_split_takes_callbacks_marks_and_waiters_to_the_children() {
         let parent = Completion::new("t".into(), 0);
-        parent.add_callback(1, 11).unwrap();
-        parent.add_callback(4, 14).unwrap();
+        parent.add_callback(1, 11, true).unwrap();
+        parent.add_callback(4, 14, true).unwrap();
         parent.observe(2);
         let (left, right) = (Completion::new("t".into(), 0), Completion::new("t".into(), 0));
         assert!(parent.resolve_split(vec![(0, Arc::clone(&left)), (3, Arc::clone(&right))]));
@@ -388,7 +391,7 @@ mod tests {
         assert_eq!(left.unobserved(3), (1, Some(0)));
         assert_eq!(left.resolve(delivered(6)), Some(vec![(1, 11)]));
         assert!(parent.wait_all(None));
-        assert_eq!(parent.add_callback(0, 1), Err(1));
+        assert_eq!(parent.add_callback(0, 1, true), Err(1));
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl DeliveryFuture {
         this.completion.observe(this.index);
         let callback = Callback::Done { function: r#fn.clone().unbind(), future: slf.clone().unbind() };
         let token = CALLBACKS.insert(callback);
-        if let Err(token) = this.completion.add_callback(this.index, token) {
+        if let Err(token) = this.completion.add_callback(this.index, token, true) {
             CALLBACKS.remove(token);
             r#fn.call1((slf,))?;
         }

@@ -139,6 +139,8 @@ struct Call<'py> {
     timestamp: Option<i64>,
     headers: Bound<'py, PyTuple>,
     callback: Option<Bound<'py, PyAny>>,
+    /// The callback is the user's, not only the interceptors'.
+    observed: bool,
 }
 
 /// The native half of the facades. Not to be constructed by itself.
@@ -234,6 +236,7 @@ impl Sender {
                 timestamp: extract_timestamp(timestamp)?,
                 headers: extract_headers(py, headers)?,
                 callback: callback.cloned(),
+                observed: true,
             }
         } else if let Ok(record) = topic.cast::<ProducerRecord>() {
             if [value, key, partition, timestamp, headers].iter().any(Option::is_some) {
@@ -278,6 +281,7 @@ impl State {
             timestamp: record.timestamp,
             headers: record.headers.bind(py).clone(),
             callback: callback.cloned(),
+            observed: true,
         }
     }
 
@@ -310,7 +314,8 @@ impl State {
         let record = interceptors.call_method1("on_send", (record,))?;
         let record = record.cast::<ProducerRecord>()?;
         let callback = interceptors.call_method1("wrap", (record, call.callback.as_ref()))?;
-        let call = self.call_of(py, record.get(), Some(&callback));
+        let observed = call.callback.is_some();
+        let call = Call { observed, ..self.call_of(py, record.get(), Some(&callback)) };
         self.send(py, &call).inspect_err(|error| {
             // The hook isolates its own failures; the caller's error is the one that matters here.
             let _ = interceptors.call_method1("on_send_error", (record, error.value(py)));
@@ -360,7 +365,7 @@ impl State {
             .map(|function| CALLBACKS.insert(Callback::Send { function: function.clone().unbind(), sizes }));
         let mut grant = 0;
         let appended = loop {
-            match shared.append(topic, partition, record, token, &mut grant) {
+            match shared.append(topic, partition, record, token.map(|token| (token, call.observed)), &mut grant) {
                 Appended::Done { completion, index } => {
                     break Ok(DeliveryFuture::new(completion, index, sizes));
                 }
