@@ -57,7 +57,7 @@ class PartitionInfo(NamedTuple):
     offline_replicas: tuple[Node, ...]
 
 
-class TopicView(NamedTuple):
+class KnownTopic(NamedTuple):
     """One topic in a `ClusterView`."""
 
     infos: tuple[PartitionInfo, ...] = ()
@@ -65,7 +65,7 @@ class TopicView(NamedTuple):
     available: tuple[int, ...] = ()  # those that have a leader
 
 
-_ABSENT: Final = TopicView()
+_ABSENT: Final = KnownTopic()
 
 
 class ClusterView(NamedTuple):
@@ -74,7 +74,7 @@ class ClusterView(NamedTuple):
     cluster_id: str | None = None
     brokers: Mapping[int, Node] = MappingProxyType({})
     topics: Mapping[str, tuple[PartitionInfo, ...]] = MappingProxyType({})
-    views: Mapping[str, TopicView] = MappingProxyType({})
+    views: Mapping[str, KnownTopic] = MappingProxyType({})
     refreshed_at_ms: float = 0.0  # the last answer about all topics, on the engine's clock
 
     def partitions_for_topic(self, topic: str, /) -> tuple[int, ...]:
@@ -111,7 +111,7 @@ class _Topic:
     partitions: tuple[_Partition, ...] = ()
     error: int = 0
     fresh: bool = False  # the last answer about it was plain success, no leader missing
-    view: TopicView | None = None  # made when it is first asked for after a change
+    view: KnownTopic | None = None  # made when it is first asked for after a change
 
     def lacks_partition(self) -> bool:
         """A partition is wanted beyond those known."""
@@ -272,7 +272,7 @@ class Metadata:
     def view(self) -> ClusterView:
         """An immutable picture of what is known now."""
         brokers = MappingProxyType(dict(self.brokers))
-        views: dict[str, TopicView] = {}
+        views: dict[str, KnownTopic] = {}
         for topic in self._topics.values():
             if topic.version:
                 topic.view = topic.view or self._view(topic)
@@ -348,7 +348,7 @@ class Metadata:
         node = self.brokers.get(broker_id)
         return bool(self._rack) and node is not None and node.rack == self._rack
 
-    def _view(self, topic: _Topic) -> TopicView:
+    def _view(self, topic: _Topic) -> KnownTopic:
         def nodes(ids: tuple[int, ...]) -> tuple[Node, ...]:
             # As Java: a replica on a broker that is not in the answer is shown without an address.
             return tuple(self.brokers.get(broker_id) or Node(broker_id, "", -1) for broker_id in ids)
@@ -360,7 +360,7 @@ class Metadata:
             for number, p in enumerate(topic.partitions)
         )
         available = tuple(info.partition for info in infos if info.leader is not None)
-        return TopicView(infos, tuple(range(len(infos))), available)
+        return KnownTopic(infos, tuple(range(len(infos))), available)
 
     def _replace_brokers(self, brokers: dict[int, Node]) -> None:
         if brokers != self.brokers:
