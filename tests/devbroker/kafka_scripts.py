@@ -218,6 +218,26 @@ def wrong_acks(client: RawClient, topic: str) -> Any:
     return [outcome(client.produce(topic, batch_of(b"a"), acks=acks)) for acks in (2, -2)]
 
 
+@script([3, 87, 21, 21])
+def which_error_comes_first(client: RawClient, topic: str) -> Any:
+    batch = batch_of(b"some value")
+    asked = [(topic + "-not", batch), (topic, batch[:-1]), (topic, patched(batch, 17, b"????")), (topic, batch)]
+    return [client.produce(name, each, acks=2).error_code for name, each in asked]
+
+
+@script([44, 0, 44, 0])
+def too_many_partitions_at_once(client: RawClient, topic: str) -> Any:
+    name = topic + "-many"
+    asked = (CreatePartitionsTopic(name=topic, count=10_003, assignments=None),)
+    request = CreatePartitionsRequest(topics=asked, timeout_ms=10_000, validate_only=True)
+    return [
+        _create(client, name=name, num_partitions=10_001, validate_only=True)[0],
+        _create(client, name=name, num_partitions=3, validate_only=True)[0],
+        client.ask(request, CreatePartitionsResponse, 3).results[0].error_code,
+        client.produce(topic, batch_of(b"x")).error_code,
+    ]
+
+
 @script([(32, -1), (0, 0)])
 def a_time_far_in_the_future(client: RawClient, topic: str) -> Any:
     answers = [client.produce(topic, batch_of(b"a", timestamp=when)) for when in (TIME * 2, TIME)]

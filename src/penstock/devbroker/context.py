@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.devbroker.errors import ErrorCode
+from penstock.devbroker.errors import ErrorCode, RequestError
 from penstock.devbroker.faults import Fault, Target
+from penstock.devbroker.placement import MAX_PARTITIONS_PER_REQUEST
 from penstock.devbroker.state import ClusterState
 from penstock.devbroker.topics import NodeInfo, Partition, Topic
 from penstock.protocol.message import Api, Request, Response
@@ -27,6 +28,15 @@ class Context:
     client_id: str | None
     offered: "Mapping[int, Handler]"
     fault: Fault | None = None
+    partitions_left: int = MAX_PARTITIONS_PER_REQUEST
+
+    def spend_partitions(self, count: int) -> None:
+        """Raise POLICY_VIOLATION if the request wants to create more partitions than one request may, as in Kafka."""
+        if count > self.partitions_left:
+            raise RequestError(
+                ErrorCode.POLICY_VIOLATION, f"one request may create {MAX_PARTITIONS_PER_REQUEST} partitions at most"
+            )
+        self.partitions_left -= max(count, 1)
 
     def error_before(self, topic: str = "", partition: int = -1) -> int:
         """The scripted error to answer with instead of doing anything, 0 for none."""

@@ -39,7 +39,9 @@ async def answer(state: ClusterState, node: NodeInfo, frame: bytes) -> bytearray
     fault = state.faults.take(
         handler.api.name, node.node_id, header.client_id, lambda: handler.targets(context, request)
     )
-    state.requests.note(SeenRequest(handler.api.name, context.version, node.node_id, header.client_id, fault))
+    state.requests.note(
+        SeenRequest(handler.api.name, context.version, node.node_id, _shortened(header.client_id), fault)
+    )
     if fault is None:
         response = await handler.handle(context, request)
     else:
@@ -58,6 +60,11 @@ def _handler(header: RequestHeader) -> Handler | None:
     if handler is api_versions.API:
         return None
     raise ProtocolError(f"{handler.api.name} version {header.request_api_version} is not offered")
+
+
+def _shortened(client_id: str | None) -> str | None:
+    """Thousands of them are remembered, and one can be 32 KB long."""
+    return None if client_id is None else client_id[:200]
 
 
 def _decode(handler: Handler, header: RequestHeader, reader: Reader) -> Request:

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 # base offset, length, leader epoch: what a broker writes of a batch, and what the checksum leaves out.
 _PREFIX: Final = struct.Struct(">qii")
 _LENGTH_END: Final = 12
+# Decoded records are some 30 times as large as the smallest records' bytes; and a batch can be a decompression bomb.
+_MAX_DECODED_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +265,9 @@ def _at_time(header: BatchHeader, timestamp: int) -> BatchHeader:
 
 
 def _exact(segment: Segment, position: int, header: BatchHeader, timestamp: int) -> TimedOffset:
-    """The record itself; the batch where that cannot be read (a codec that is not available here, or rubbish)."""
+    """The record itself; the batch where that cannot be read (a codec that is not available, too large, rubbish)."""
     try:
-        records = decode_batch(segment.batch(position, header))[1]
+        records = decode_batch(segment.batch(position, header), max_records_bytes=_MAX_DECODED_BYTES)[1]
     except ProtocolError:
         records = []
     for record in records:

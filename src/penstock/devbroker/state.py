@@ -3,6 +3,7 @@
 All nodes share this one state (and the logs in it), as if replication and the controller were infinitely fast.
 """
 
+import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,10 @@ from penstock.devbroker.errors import ErrorCode, RequestError
 from penstock.devbroker.faults import Faults, Requests
 from penstock.devbroker.log import PartitionLog
 from penstock.devbroker.settings import BrokerSettings
-from penstock.devbroker.topic_config import check_settings, derive
+from penstock.devbroker.topic_config import SETTINGS, check_settings, derive
 from penstock.devbroker.topics import NO_LEADER, NodeInfo, Partition, Topic, first_alive, new_topic_id
+
+logger = logging.getLogger(__name__)
 
 PRODUCER_ID_BLOCK: Final = 1000
 """Producer ids are reserved on disk in blocks, so that none is given out twice, not even after a crash."""
@@ -136,6 +139,9 @@ class ClusterState:
         topic = Topic(name, new_topic_id(), checked, settings, [])
         topic.partitions = self._partitions(topic, 0, replicas)
         if not validate_only:
+            for setting in checked:
+                if not SETTINGS[setting].applied:
+                    logger.info("topic %s: %s is kept and described, it has no effect here", name, setting)
             self._save_topic(topic)
             self._add(topic)
             self._next_first += 1
@@ -155,15 +161,7 @@ class ClusterState:
             raise RequestError(ErrorCode.INVALID_REPLICATION_FACTOR, "Replication factor must be larger than 0.")
         if partitions <= 0:
             raise RequestError(ErrorCode.INVALID_PARTITIONS, "Number of partitions was set to an invalid value.")
-        self._check_count(partitions)
         return placement.place(range(partitions), replication_factor, self.alive, self._next_first)
-
-    def _check_count(self, partitions: int) -> None:
-        if partitions > placement.MAX_PARTITIONS_PER_REQUEST:
-            raise RequestError(
-                ErrorCode.POLICY_VIOLATION,
-                f"{partitions} partitions are more than the {placement.MAX_PARTITIONS_PER_REQUEST} of one request",
-            )
 
     def add_partitions(
         self,
@@ -182,7 +180,6 @@ class ClusterState:
             raise RequestError(
                 ErrorCode.INVALID_PARTITIONS, f"The topic has {count} partitions, {total} were asked for."
             )
-        self._check_count(total - count)
         factor = len(topic.partitions[0].replicas)
         if assignment is None:
             replicas = placement.place(range(count, total), factor, self.alive, self._next_first)

@@ -22,14 +22,8 @@ _ZSTD: Final = CODECS.index("zstd")
 _ZSTD_FROM: Final = 7  # the version of Produce that brought it (KIP-110)
 
 
-def validate(records: Buffer | None, version: int, settings: TopicSettings, now: int) -> tuple[BatchHeader, memoryview]:
-    """Header and bytes of the one batch that a produce request of `version` brings for a partition.
-
-    `now` in ms since the epoch. Raises `RequestError` with the code that Kafka answers.
-    """
-    view = memoryview(records if records is not None else b"")
-    header = _single_batch(view, version)
-    batch = view[: header.size]
+def check_batch(header: BatchHeader, batch: memoryview, settings: TopicSettings, now: int) -> None:
+    """Raise `RequestError` if Kafka would not append the batch to a topic with `settings`; `now` in ms."""
     if header.base_offset != 0:
         raise RequestError(
             ErrorCode.INVALID_RECORD, f"the base offset of a batch to append must be 0, not {header.base_offset}"
@@ -49,10 +43,16 @@ def validate(records: Buffer | None, version: int, settings: TopicSettings, now:
             ErrorCode.INVALID_TIMESTAMP,
             f"timestamp {header.max_timestamp} is more than {settings.timestamp_after_max_ms} ms after {now}",
         )
-    return header, batch
 
 
-def _single_batch(view: memoryview, version: int) -> BatchHeader:
+def single_batch(records: Buffer | None, version: int) -> tuple[BatchHeader, memoryview]:
+    """Header and bytes of the one batch that a produce request of `version` brings for a partition."""
+    view = memoryview(records if records is not None else b"")
+    header = _header(view, version)
+    return header, view[: header.size]
+
+
+def _header(view: memoryview, version: int) -> BatchHeader:
     size = _batch_size(view)
     if size is None:
         raise RequestError(ErrorCode.INVALID_RECORD, "there must be one whole record batch per partition")

@@ -39,6 +39,8 @@ def _add(context: Context, asked: CreatePartitionsTopic, *, validate_only: bool)
     if not error:
         assignment = asked.assignments and [entry.broker_ids for entry in asked.assignments]
         try:
+            topic = context.state.topics.get(asked.name)
+            context.spend_partitions(asked.count - len(topic.partitions) if topic else 0)
             context.state.add_partitions(asked.name, asked.count, assignment or None, validate_only=validate_only)
         except RequestError as refused:
             error, message = refused.code, refused.message

@@ -30,14 +30,15 @@ _DETAILS_FROM: Final = 5
 async def handle(context: Context, request: CreateTopicsRequest) -> CreateTopicsResponse:
     """Create the topics, each on its own."""
     named = Counter(topic.name for topic in request.topics)
-    results = []
-    for asked in request.topics:
-        if named[asked.name] > 1:
-            # One answer for all of them, as Kafka.
-            if asked is next(topic for topic in request.topics if topic.name == asked.name):
-                results.append(_failed(asked.name, ErrorCode.INVALID_REQUEST, "Duplicate topic name."))
-            continue
-        results.append(_create(context, asked, validate_only=request.validate_only))
+    # One answer for all that have the same name, as Kafka.
+    results = [
+        _failed(name, ErrorCode.INVALID_REQUEST, "Duplicate topic name.") for name, times in named.items() if times > 1
+    ]
+    results += [
+        _create(context, asked, validate_only=request.validate_only)
+        for asked in request.topics
+        if named[asked.name] == 1
+    ]
     return CreateTopicsResponse(topics=tuple(results))
 
 
@@ -46,12 +47,14 @@ def _create(context: Context, asked: CreatableTopic, *, validate_only: bool) -> 
     if injected:
         return _failed(asked.name, injected, "a scripted fault")
     try:
+        assignment = _assignment(asked)
+        context.spend_partitions(len(assignment) if assignment else asked.num_partitions)
         topic = context.state.create_topic(
             asked.name,
             asked.num_partitions,
             asked.replication_factor,
             {config.name: config.value for config in asked.configs},
-            _assignment(asked),
+            assignment,
             validate_only=validate_only,
         )
     except RequestError as error:

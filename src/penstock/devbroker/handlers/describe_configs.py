@@ -27,7 +27,9 @@ SOURCE_TOPIC, SOURCE_STATIC_BROKER, SOURCE_DEFAULT = 1, 4, 5
 
 async def handle(context: Context, request: DescribeConfigsRequest) -> DescribeConfigsResponse:
     """Describe each resource on its own."""
-    return DescribeConfigsResponse(results=tuple(_result(context, resource, request) for resource in request.resources))
+    # Each once: a small request must not become an answer without bounds.
+    resources = {(resource.resource_type, resource.resource_name): resource for resource in request.resources}
+    return DescribeConfigsResponse(results=tuple(_result(context, each, request) for each in resources.values()))
 
 
 def _result(

@@ -54,9 +54,6 @@ async def handle(context: Context, request: FetchRequest) -> FetchResponse:
     """Read, and wait for more where there is too little."""
     if request.session_id != 0 and request.session_epoch > 0:
         return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
-    whole = context.error_before() if context.fault and context.fault.is_for_all_targets else 0
-    if whole and context.version >= 7 and not request.topics:
-        return FetchResponse(error_code=whole)
     attempt = _look(context, request)
     if attempt.failed or attempt.size >= request.min_bytes or request.max_wait_ms <= 0 or not request.topics:
         return attempt.result(context)

@@ -36,7 +36,7 @@ async def handle(context: Context, request: MetadataRequest) -> MetadataResponse
     if _wants_all(context, request):
         topics = [_topic(context, topic, request) for topic in state.topics.values()]
     else:
-        topics = [_asked(context, asked, request) for asked in request.topics or ()]
+        topics = [_asked(context, asked, request) for asked in dict.fromkeys(request.topics or ())]
     with_cluster = request.include_cluster_authorized_operations and 8 <= context.version <= 10
     return MetadataResponse(
         brokers=tuple(
@@ -78,6 +78,7 @@ def _find_or_create(context: Context, name: str, request: MetadataRequest) -> To
     wanted = request.allow_auto_topic_creation or context.version < 4
     if not (wanted and context.state.settings.auto_create_topics) or context.error_before(name):
         raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name!r}")
+    context.spend_partitions(context.state.settings.num_partitions)
     return context.state.create_topic(name)
 
 

@@ -1,7 +1,8 @@
 """Produce, versions 3 to 13: topic ids instead of names from 13, the leader for who asked the wrong node from 10.
 
 acks=0 gets no answer, and an error closes the connection, since there is no other way to tell. acks=1 and acks=all
-are the same here: there is one log for all replicas. acks=all needs min.insync.replicas running nodes. ApiVersions announces versions 0 to 13, as Kafka's does.
+are the same here: there is one log for all replicas. acks=all needs min.insync.replicas running nodes.
+ApiVersions announces versions 0 to 13, as Kafka's does.
 
 Simplifications: of a batch only header and checksum are looked at (see `penstock.devbroker.validation`), so compressed
 batches are kept as they come; batches of transactions are refused; the timeout has no meaning, nothing is waited for.
@@ -15,7 +16,7 @@ from penstock.devbroker.errors import ErrorCode, RequestError
 from penstock.devbroker.faults import Target
 from penstock.devbroker.log import Appended
 from penstock.devbroker.topics import NO_LEADER, Topic
-from penstock.devbroker.validation import validate
+from penstock.devbroker.validation import check_batch, single_batch
 from penstock.protocol.messages import index
 from penstock.protocol.messages.produce import (
     LeaderIdAndEpoch,
@@ -79,8 +80,7 @@ def _partition(
 
 
 def _append(context: Context, topic: Topic | None, data: PartitionProduceData, acks: int) -> tuple[Appended, int]:
-    if acks not in _ACKS:
-        raise RequestError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks can be 0, 1 or -1, not {acks}")
+    # In Kafka's order: which of several errors is told, clients can see.
     if topic is None:
         by_id = context.version >= _IDS_FROM
         code = ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -88,14 +88,17 @@ def _append(context: Context, topic: Topic | None, data: PartitionProduceData, a
     partition = topic.partition(data.index)
     if partition is None:
         raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{topic.name} has no partition {data.index}")
-    now = now_ms()
-    header, batch = validate(data.records, context.version, topic.settings, now)
+    header, batch = single_batch(data.records, context.version)
+    if acks not in _ACKS:
+        raise RequestError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks can be 0, 1 or -1, not {acks}")
     if partition.leader != context.node.node_id:
         raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"node {context.node.node_id} is not the leader")
     # Never more than there could be: a topic with fewer replicas is not unwritable (Kafka's effectiveMinIsr).
     needed = min(topic.settings.min_insync_replicas, len(partition.replicas))
     if acks == -1 and len(context.state.in_sync(partition)) < needed:
         raise RequestError(ErrorCode.NOT_ENOUGH_REPLICAS, f"fewer than {needed} replicas are in sync")
+    now = now_ms()
+    check_batch(header, batch, topic.settings, now)
     appended = partition.log.append(header, batch, partition.leader_epoch, now)
     partition.wake()
     return appended, partition.log.start_offset
