@@ -73,7 +73,7 @@ class Lifecycle:
         """Raise `DeliveryError` if records failed that nobody asked about."""
         count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
         if count:
-            raise DeliveryError(count, errors)
+            raise DeliveryError(count=count, errors=errors)
 
     def close(self, timeout: float | None, *, wait: bool = True) -> None:
         """Refuse sends, drain for up to `timeout` seconds, fail the rest, end the threads. The second call does nothing."""
@@ -103,7 +103,7 @@ class Lifecycle:
             _open.discard(self)
         count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
         if count:
-            _logger.error("%s: %s", self.name, DeliveryError(count, errors))
+            _logger.error("%s: %s", self.name, DeliveryError(count=count, errors=errors))
 
     def abandon(self) -> None:
         """The facade was dropped without `close`: drain in the background, so that nobody waits in a destructor."""
