@@ -6,11 +6,18 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+import scripts_connections
+import scripts_fetch
+import scripts_produce
+import scripts_topics
 from kafka_cluster import KafkaCluster
 from kafka_scripts import SCRIPTS, prepare
 from raw_client import RawClient
 
 from penstock.devbroker import DevCluster
+
+# Importing them is what enters their scripts.
+MODULES = (scripts_produce, scripts_fetch, scripts_topics, scripts_connections)
 
 
 @pytest.fixture(scope="module")
