@@ -51,8 +51,8 @@ _BACKOFF_S: Final = 0.1
 _EARLIEST: Final = -2
 _LATEST: Final = -1
 
-# Topics by name: from version 13 of Fetch on they go by id, which a reader of one topic has no use for.
-_NEWEST_VERSION: Final = {index.FETCH.key: 12}
+# Topics by name: newer versions have ids instead, or besides, which a reader of one topic has no use for.
+_NEWEST_VERSION: Final = {index.FETCH.key: 12, index.DELETE_TOPICS.key: 5}
 _FALLBACK_API_VERSIONS: Final = 0
 _UNSUPPORTED_VERSION: Final = 35
 

@@ -1,0 +1,185 @@
+"""`penstock produce`: a file or stdin into a topic."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, cast
+
+import typer
+
+from penstock import KafkaProducer
+from penstock._properties import decode, parse
+from penstock.cli.inputs import CsvSource, InputError, JsonLinesSource, LineSource, Source
+from penstock.cli.options import pairs
+from penstock.cli.output import INTERRUPTED, CommandError, complain, print_json
+from penstock.cli.progress import progress
+from penstock.cli.sending import DRAIN_S, Headers, Pace, Summary, Tally, interruptible, pump
+from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
+from penstock.errors import KafkaError
+from penstock.serialization import ByteArraySerializer
+
+
+class Format(StrEnum):
+    """What the input is."""
+
+    lines = "lines"
+    csv = "csv"
+    jsonl = "jsonl"
+
+
+def produce(
+    topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to.")],
+    file: Annotated[str, typer.Argument(help="Input; - is stdin.")] = "-",
+    format: Annotated[Format, typer.Option("--format", "-f", help="What the input is.")] = Format.lines,
+    key: Annotated[str | None, typer.Option(metavar="COLUMN", help="csv, jsonl: column or field for the key.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option("--key-delimiter", "-K", metavar="DELIM", help="lines: what ends the key.")
+    ] = None,
+    partition: Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Send to this partition.")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", metavar="NAME=VALUE", help="On each record; repeatable.")
+    ] = None,
+    bootstrap: Bootstrap = None,
+    dev: Dev = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", "-X", metavar="NAME=VALUE", help="Producer setting; repeatable.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Producer settings, a .properties file.")] = None,
+    infer: Annotated[bool, typer.Option("--infer", help="csv: numbers become JSON numbers.")] = False,
+    null: Annotated[str | None, typer.Option(metavar="TEXT", help="csv: a cell that means null.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="At most this many records/s.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Summary as JSON.")] = False,
+) -> None:
+    """Send a file's lines, CSV rows (as JSON objects) or JSON lines to a topic, and wait for every acknowledgment.
+
+    Bad input ends it with file and line; what was acknowledged by then is reported. Ctrl-C waits up to 5 s for what is
+    under way, a second one does not.
+    """
+    headers = tuple((name, value.encode()) for name, value in pairs("-H", header))
+    settings = _settings(config, setting)
+    _check(format, key=key, delimiter=delimiter, infer=infer, null=null)
+    configured = cast("str | None", settings.pop("bootstrap.servers", None))
+    with _opened(file) as stream, bootstrap_servers(bootstrap, dev, configured=configured) as servers:
+        source = _source(stream, file, format, key=key, delimiter=delimiter, infer=infer, null=null)
+        # Bytes it is, whatever a file that was written for a Java producer says.
+        producer = KafkaProducer(
+            settings,
+            bootstrap_servers=servers,
+            key_serializer=ByteArraySerializer(),
+            value_serializer=ByteArraySerializer(),
+        )
+        pace = None if rate is None else Pace(rate)
+        tally = Tally()
+        problem, code = _run(producer, topic, source, tally, partition=partition, headers=headers, pace=pace)
+    summary = tally.summary()
+    if json:
+        print_json(summary.as_json() | {"error": problem})
+    else:
+        print(_sentence(summary))
+    for error in summary.errors:
+        complain(str(error))
+    if problem is not None:
+        complain(f"{problem} ({summary.acknowledged:,} records were acknowledged)")
+    raise typer.Exit(code or int(summary.failed > 0))
+
+
+def _run(
+    producer: KafkaProducer[Any, Any],
+    topic: str,
+    source: Source,
+    tally: Tally,
+    *,
+    partition: int | None,
+    headers: Headers,
+    pace: Pace | None,
+) -> tuple[str | None, int]:
+    """Send everything and close the producer; returns what went wrong, if anything, and the exit code."""
+    problem, code = None, 0
+    with interruptible(), progress(tally):
+        try:
+            try:
+                pump(producer, topic, source, tally, partition=partition, headers=lambda _: headers, pace=pace)
+            except InputError as error:
+                problem, code = str(error), 1
+            except KafkaError as error:
+                problem, code = f"{source.name}:{source.line}: {error}", 1
+            producer.flush()
+            producer.close()
+        except KeyboardInterrupt:
+            producer.close(timeout=DRAIN_S)
+            problem, code = "interrupted", INTERRUPTED
+        tally.end()
+    return problem, code
+
+
+def _settings(file: Path | None, given: list[str] | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if file is not None:
+        try:
+            settings.update(parse(decode(file.read_bytes())))
+        except OSError as error:
+            raise CommandError(f"{file}: {error.strerror}") from error
+        except ValueError as error:
+            raise CommandError(f"{file}: {error}") from error
+    # One form of each name, so that -X wins over the file.
+    for name, value in pairs("-X", given):
+        settings[name.replace("_", ".")] = value
+    return settings
+
+
+def _check(format: Format, **given: object) -> None:
+    allowed = {Format.lines: {"delimiter"}, Format.csv: {"key", "infer", "null"}, Format.jsonl: {"key"}}[format]
+    names: Mapping[str, str] = {"key": "--key", "delimiter": "-K", "infer": "--infer", "null": "--null"}
+    for option, value in given.items():
+        if value not in (None, False) and option not in allowed:
+            raise CommandError(f"{names[option]} does not go with --format {format}", code=2)
+    if given["delimiter"] == "":
+        raise CommandError("-K: the delimiter is empty", code=2)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = open(file, "rb")  # noqa: SIM115 (closed below; only opening may fail here)
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror} (0 records were acknowledged)") from error
+    with stream:
+        yield stream
+
+
+def _source(
+    stream: BinaryIO,
+    file: str,
+    format: Format,
+    *,
+    key: str | None,
+    delimiter: str | None,
+    infer: bool,
+    null: str | None,
+) -> Source:
+    name = "<stdin>" if file == "-" else file
+    if format is Format.lines:
+        return LineSource(stream, name, delimiter=delimiter)
+    if format is Format.csv:
+        return CsvSource(stream, name, key=key, infer=infer, null=null)
+    return JsonLinesSource(stream, name, key=key)
+
+
+def _sentence(summary: Summary) -> str:
+    partitions = ", ".join(f"{partition}: {count:,}" for partition, count in summary.partitions.items())
+    text = (
+        f"{summary.acknowledged:,} of {summary.records:,} records acknowledged in {summary.seconds:.2f} s: "
+        f"{summary.records_per_second:,.0f} records/s, {summary.bytes / 1e6:,.2f} MB"
+    )
+    if summary.latency_p50_ms is not None and summary.latency_p99_ms is not None:
+        text += f"; latency p50 {summary.latency_p50_ms:.1f} ms, p99 {summary.latency_p99_ms:.1f} ms"
+    if partitions:
+        text += f"; partitions {partitions}"
+    return f"{text}; {summary.failed:,} failed" if summary.failed else text

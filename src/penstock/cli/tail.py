@@ -1,0 +1,110 @@
+"""`penstock tail`: a topic's records on stdout."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli.output import INTERRUPTED, CommandError, close_stdout
+from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
+from penstock.reader import ConsumedRecord, Reader, Start
+
+
+def tail(
+    topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to read.")],
+    offset: Annotated[
+        str, typer.Option("--offset", "-o", metavar="beginning|end|N|-N", help="Where to begin in each partition.")
+    ] = "end",
+    count: Annotated[int | None, typer.Option("--count", "-c", min=0, help="Stop after this many records.")] = None,
+    exit_at_end: Annotated[bool, typer.Option("--exit", "-e", help="Stop at the present end.")] = False,
+    partition: Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Only this partition.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option("--key-delimiter", "-K", metavar="DELIM", help="Print the key and this first.")
+    ] = None,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="Everything about each record, a line of JSON each.")
+    ] = False,
+    bootstrap: Bootstrap = None,
+    dev: Dev = None,
+) -> None:
+    """Print a topic's records: a value per line, as it is; a null is an empty line.
+
+    Order is that of each partition. -N begins N records before each partition's end.
+    """
+    start = _start(offset)
+    with (
+        _pipe_manners(),
+        bootstrap_servers(bootstrap, dev) as servers,
+        Reader(
+            servers,
+            topic,
+            start=start,
+            until_end=exit_at_end,
+            partitions=None if partition is None else [partition],
+        ) as reader,
+    ):
+        for record in itertools.islice(reader, count):
+            _write(_as_json(record) if json_lines else _as_line(record, delimiter))
+
+
+@contextmanager
+def _pipe_manners() -> Iterator[None]:
+    """Whoever reads us may leave (`| head`), and whoever watches may press Ctrl-C: neither is a failure to explain."""
+    try:
+        yield
+    except BrokenPipeError:
+        close_stdout()
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _start(offset: str) -> Start:
+    if offset == "beginning":
+        return "beginning"
+    if offset == "end":
+        return "end"
+    try:
+        return int(offset)
+    except ValueError:
+        raise CommandError(f"-o {offset}: not one of beginning, end, N, -N", code=2) from None
+
+
+def _write(line: bytes) -> None:
+    # Flushed each time: somebody may be watching, or a pipe may wait for just this line.
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _as_line(record: ConsumedRecord, delimiter: str | None) -> bytes:
+    value = record.value or b""
+    return value if delimiter is None else (record.key or b"") + delimiter.encode() + value
+
+
+def _as_json(record: ConsumedRecord) -> bytes:
+    whole = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        **_text("key", record.key),
+        **_text("value", record.value),
+        "headers": [{"name": name, **_text("value", value)} for name, value in record.headers],
+    }
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _text(name: str, data: bytes | None) -> dict[str, Any]:
+    """UTF-8 as text; anything else as base64 under a name that says so."""
+    if data is None:
+        return {name: None}
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(data).decode()}
