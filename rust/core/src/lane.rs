@@ -67,7 +67,7 @@ impl Fate {
 /// A producer id with its epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Given by InitProducerId.
+    /// Given by `InitProducerId`.
     pub producer_id: i64,
     /// Raised to start sequences anew (KIP-360).
     pub epoch: i16,
@@ -112,6 +112,8 @@ pub struct Batch {
     pub sent_us: u64,
     /// Bytes of its largest record.
     pub largest: usize,
+    /// What the last attempt brought has been decided upon: another hand-over before it is sent again has nothing new.
+    pub decided: bool,
 }
 
 /// What the last attempt brought.
@@ -150,6 +152,7 @@ impl Batch {
             broker: -1,
             sent_us: 0,
             largest: 0,
+            decided: false,
         }
     }
 
@@ -431,6 +434,7 @@ impl LaneInner {
         self.used_leader = (self.leader, self.leader_epoch);
         let (retry, largest) = (batch.attempts > 0, batch.largest);
         batch.attempts += 1;
+        batch.decided = false;
         batch.broker = self.leader;
         batch.sent_us = now_us;
         let (identity, sequence) = batch.numbering.unwrap_or((Identity { producer_id: -1, epoch: -1 }, -1));
@@ -535,7 +539,8 @@ impl LaneInner {
                 self.next_sequence = advance_sequence(self.next_sequence, batch.count());
             }
         }
-        for batch in remaining.into_iter().rev() {
+        for mut batch in remaining.into_iter().rev() {
+            batch.decided = true;
             self.queue.push_front(batch);
         }
         self.failures += 1;
@@ -544,11 +549,11 @@ impl LaneInner {
     }
 
     /// Split a batch (KIP-126) into children of at most `limit` bytes: its futures follow, creation time, attempts and
-    /// sequences are inherited, and its memory is shared out. `None`: it cannot be split.
-    pub fn split(mut batch: Batch, limit: usize, mut next_id: impl FnMut() -> u64) -> Result<Vec<Batch>, Batch> {
+    /// sequences are inherited, and its memory is shared out. An error: it cannot be split.
+    pub fn split(mut batch: Batch, limit: usize, mut next_id: impl FnMut() -> u64) -> Result<Vec<Batch>, Box<Batch>> {
         let pieces = batch.seal().split(limit);
         if pieces.len() < 2 {
-            return Err(batch);
+            return Err(Box::new(batch));
         }
         let mut sequence = batch.numbering;
         let mut charged = batch.charged;

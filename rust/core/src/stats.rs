@@ -23,6 +23,7 @@ impl Meter {
     }
 
     /// Look, and begin a new maximum.
+    #[must_use]
     pub fn take(&mut self) -> Self {
         let seen = *self;
         self.max = 0.0;
@@ -103,6 +104,7 @@ impl Stats {
     }
 
     /// Look, and begin new maxima.
+    #[must_use]
     pub fn take(&mut self) -> Self {
         let seen = self.clone();
         for meter in [
@@ -112,11 +114,11 @@ impl Stats {
             &mut self.record_size,
             &mut self.throttle,
         ] {
-            meter.take();
+            meter.max = 0.0;
         }
         for node in self.nodes.values_mut() {
-            node.requests.take();
-            node.latency.take();
+            node.requests.max = 0.0;
+            node.latency.max = 0.0;
         }
         seen
     }

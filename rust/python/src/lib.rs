@@ -2,6 +2,9 @@
 //!
 //! The stub is `src/penstock/_native.pyi`, held against this module by `mypy.stubtest`.
 
+// Signatures of Python-facing functions are PyO3's to consume.
+#![allow(clippy::needless_pass_by_value)]
+
 mod boundary;
 mod callbacks;
 mod engine;

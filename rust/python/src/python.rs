@@ -51,10 +51,7 @@ pub fn delivery_error<'py>(
     index: u32,
 ) -> PyResult<Bound<'py, PyAny>> {
     let mine = failure.record_errors.iter().find(|(at, _)| *at == index);
-    let record_error = match mine {
-        Some((_, why)) => Some(why.clone().unwrap_or_default()),
-        None => None,
-    };
+    let record_error = mine.map(|(_, why)| why.clone().unwrap_or_default());
     let kwargs = PyDict::new(py);
     kwargs.set_item("code", failure.code)?;
     kwargs.set_item("kind", failure.kind.as_str())?;

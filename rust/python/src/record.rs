@@ -170,23 +170,23 @@ impl ProducerRecord {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let mut text = format!("ProducerRecord({}", self.topic.bind(py).repr()?);
+        let mut parts = vec![self.topic.bind(py).repr()?.to_string()];
         if !self.value.is_none(py) {
-            text += &format!(", {}", self.value.bind(py).repr()?);
+            parts.push(self.value.bind(py).repr()?.to_string());
         }
         if !self.key.is_none(py) {
-            text += &format!(", key={}", self.key.bind(py).repr()?);
+            parts.push(format!("key={}", self.key.bind(py).repr()?));
         }
         if let Some(partition) = self.partition {
-            text += &format!(", partition={partition}");
+            parts.push(format!("partition={partition}"));
         }
         if let Some(timestamp) = self.timestamp {
-            text += &format!(", timestamp={timestamp}");
+            parts.push(format!("timestamp={timestamp}"));
         }
         if !self.headers.bind(py).is_empty() {
-            text += &format!(", headers={}", self.headers.bind(py).repr()?);
+            parts.push(format!("headers={}", self.headers.bind(py).repr()?));
         }
-        Ok(text + ")")
+        Ok(format!("ProducerRecord({})", parts.join(", ")))
     }
 
     fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
@@ -268,6 +268,7 @@ impl RecordMetadata {
         )
     }
 
+    #[expect(clippy::type_complexity, reason = "the fields, in order")]
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (String, i32, i64, i64, i32, i32)) {
         let this = slf.get();
         let fields = (

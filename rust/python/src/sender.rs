@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyBytesMethods, PyDict, PyString, PyTuple};
 
 use penstock_core::accumulator::{Appended, Record, TopicEntry};
 use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
@@ -242,7 +242,7 @@ impl Sender {
             if [value, key, partition, timestamp, headers].iter().any(Option::is_some) {
                 return Err(PyTypeError::new_err("send(record) takes no other argument than callback"));
             }
-            state.call_of(py, record.get(), callback)
+            State::call_of(py, record.get(), callback)
         } else {
             let kind = topic.get_type();
             return Err(PyTypeError::new_err(format!("send takes a ProducerRecord or a topic name (str), not {kind}")));
@@ -267,12 +267,7 @@ impl Sender {
 }
 
 impl State {
-    fn call_of<'py>(
-        &self,
-        py: Python<'py>,
-        record: &ProducerRecord,
-        callback: Option<&Bound<'py, PyAny>>,
-    ) -> Call<'py> {
+    fn call_of<'py>(py: Python<'py>, record: &ProducerRecord, callback: Option<&Bound<'py, PyAny>>) -> Call<'py> {
         Call {
             topic: record.topic.bind(py).clone(),
             value: record.value.bind(py).clone(),
@@ -288,7 +283,11 @@ impl State {
     fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         let shared = &self.core.shared;
         if let Some((code, message)) = shared.fatal() {
-            return Err(python::error_for_code(py, *code, message, None));
+            return Err(match code {
+                -1 => python::error(py, "InternalError", message, &[]),
+                0 => python::error(py, "KafkaError", message, &[]),
+                code => python::error_for_code(py, *code, message, None),
+            });
         }
         if shared.closed.load(Ordering::Acquire) {
             return Err(python::error(py, "ProducerClosedError", "the producer is closed", &[]));
@@ -315,7 +314,7 @@ impl State {
         let record = record.cast::<ProducerRecord>()?;
         let callback = interceptors.call_method1("wrap", (record, call.callback.as_ref()))?;
         let observed = call.callback.is_some();
-        let call = Call { observed, ..self.call_of(py, record.get(), Some(&callback)) };
+        let call = Call { observed, ..Self::call_of(py, record.get(), Some(&callback)) };
         self.send(py, &call).inspect_err(|error| {
             // The hook isolates its own failures; the caller's error is the one that matters here.
             let _ = interceptors.call_method1("on_send_error", (record, error.value(py)));
@@ -330,14 +329,14 @@ impl State {
         let partition = match (call.partition, &self.partitioner) {
             (Some(partition), _) => Some(partition as u32),
             (None, None) => None,
-            (None, Some(partitioner)) => Some(self.ask_partitioner(py, partitioner, call, &topic, &key, &value)?),
+            (None, Some(partitioner)) => Some(Self::ask_partitioner(py, partitioner, call, &topic, &key, &value)?),
         };
         let pairs: Vec<(Bound<'_, PyString>, Option<Bound<'_, PyBytes>>)> =
             if call.headers.is_empty() { Vec::new() } else { call.headers.extract()? };
         let mut headers = Vec::with_capacity(pairs.len());
         for (name, content) in &pairs {
             headers
-                .push(Header { key: name.to_str()?.as_bytes(), value: content.as_ref().map(|bytes| bytes.as_bytes()) });
+                .push(Header { key: name.to_str()?.as_bytes(), value: content.as_ref().map(PyBytesMethods::as_bytes) });
         }
         let timestamp = call.timestamp.unwrap_or_else(now_ms);
         let record = Record { timestamp, key: key.as_slice()?, value: value.as_slice()?, headers: &headers };
@@ -433,7 +432,6 @@ impl State {
     }
 
     fn ask_partitioner<'py>(
-        &self,
         py: Python<'py>,
         partitioner: &Py<PyAny>,
         call: &Call<'py>,
@@ -526,7 +524,8 @@ impl State {
             }
             if !warned && now.duration_since(started) >= Duration::from_secs(1) {
                 warned = true;
-                self.warn_waiting.bind(py).call1((text, partition, shared.status()))?;
+                let why = entry.error.as_ref().map_or_else(|| shared.status(), |(_, why, _)| why.clone());
+                self.warn_waiting.bind(py).call1((text, partition, why))?;
             }
             let until = deadline.min(now + SLICE);
             let began = Instant::now();
@@ -547,11 +546,11 @@ impl State {
             _ => format!("topic {name} is not in the cluster's metadata after max.block.ms = {waited} ms"),
         };
         if let Some((code, why, _)) = &entry.error {
-            message += &format!("; the last metadata answer: {why} (error {code})");
+            message = format!("{message}; the last metadata answer: {why} (error {code})");
         }
         let status = self.core.shared.status();
         if !status.is_empty() {
-            message += &format!("; {status}");
+            message = format!("{message}; {status}");
         }
         let context =
             [("topic", PyString::new(py, name).into_any()), ("stage", PyString::new(py, "metadata").into_any())];

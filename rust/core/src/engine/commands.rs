@@ -1,0 +1,235 @@
+//! What the control plane wants: connections, topics, identity, lanes given back.
+
+use super::Engine;
+use crate::accumulator::TopicEntry;
+use crate::boundary::{Command, Decision, Event, PartitionLeader, Stage};
+use crate::completion::{FailureKind, Outcome};
+use crate::connection::{Connection, RequestKind, Transport};
+use crate::lane::{Identity, Lane, LaneInner, LaneState};
+use crate::produce::Segment;
+use crate::topic::{Leader, Topic, TopicState};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+impl<T: Transport> Engine<T> {
+    pub(super) fn apply(&mut self, command: Command, now_us: u64) {
+        match command {
+            Command::Connect { connection, broker, address, setup_timeout_us } => {
+                self.connect(connection, broker, address, now_us, setup_timeout_us);
+            }
+            Command::SendFrame { connection, correlation_id, frame, timeout_us } => {
+                if let Some(to) = self.connections.get_mut(&connection) {
+                    let mut bytes = Vec::with_capacity(4 + frame.len());
+                    bytes.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+                    bytes.extend_from_slice(&frame);
+                    let segments = vec![Segment::Owned(bytes)];
+                    let size = segments[0].bytes().len();
+                    to.send(correlation_id, RequestKind::Control, segments, now_us, timeout_us);
+                    let broker = to.broker;
+                    self.writable.insert(connection);
+                    let mut stats = self.shared.stats.lock();
+                    stats.in_flight += 1;
+                    stats.nodes.entry(broker).or_default().requests.record(size as f64);
+                }
+            }
+            Command::Ready { connection, produce_version } => self.ready(connection, produce_version, now_us),
+            Command::Close { connection, reason } => self.close(connection, &reason, true, now_us),
+            Command::SetTopic { name, topic_id, version, partitions } => {
+                self.set_topic(&name, topic_id, version, &partitions, now_us);
+            }
+            Command::FailTopic { name, code, message, last_word } => {
+                self.shared
+                    .update_topic(&name, |entry| Some(TopicEntry { error: Some((code, message, last_word)), ..entry }));
+            }
+            Command::ForgetTopic { name } => self.forget_topic(&name),
+            Command::SetStatus { message } => self.shared.set_status(message),
+            Command::SetIdentity(identity) => {
+                self.identity = Some(identity);
+                for at in 0..self.lanes.len() {
+                    let lane = Arc::clone(&self.lanes[at]);
+                    self.reconsider(&lane, now_us);
+                }
+            }
+            Command::ResumeLane { topic, partition, decisions, renumber, delay_us } => {
+                if let Err(why) = self.resume(&topic, partition, decisions, renumber, delay_us, now_us) {
+                    // Neither side may guess: fail loudly rather than number records wrongly.
+                    self.die(&format!("a lane of {topic}-{partition} came back wrong: {why} (a bug in Penstock)"));
+                    let message = format!("lane {topic}-{partition}: {why}");
+                    self.shared.events.push(Event::EngineFailed { message });
+                }
+            }
+            Command::FailProducer { code, message } => {
+                self.shared.set_fatal(code, message.clone());
+                let kind = match code {
+                    -1 => FailureKind::Internal,
+                    0 => FailureKind::Aborted,
+                    _ => FailureKind::Broker,
+                };
+                self.fail_everything(kind, code, &message, now_us);
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, id: u64, broker: i32, address: SocketAddr, now_us: u64, setup_timeout_us: u64) {
+        let connection = Connection::new(id, broker, address, now_us, now_us.saturating_add(setup_timeout_us));
+        match self.transport.connect(id, address) {
+            Ok(()) => {
+                self.connections.insert(id, connection);
+            }
+            Err(error) => self.shared.events.push(Event::ConnectionClosed {
+                connection: id,
+                broker,
+                stage: Stage::Connecting,
+                reason: error.to_string(),
+                expected: false,
+                requested: self.brokers.get(&broker).is_some_and(|broker| !broker.ready.is_empty()),
+            }),
+        }
+    }
+
+    pub(super) fn ready(&mut self, id: u64, produce_version: i16, now_us: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.stage = Stage::Ready;
+        connection.produce_version = produce_version;
+        let broker = self.brokers.entry(connection.broker).or_default();
+        broker.wanted = false;
+        if let Some(older) = broker.connection.replace(id)
+            && older != id
+        {
+            self.close(older, "replaced by a newer connection", true, now_us);
+        }
+    }
+
+    pub(super) fn set_topic(
+        &mut self,
+        name: &str,
+        id: [u8; 16],
+        version: u64,
+        leaders: &[PartitionLeader],
+        now_us: u64,
+    ) {
+        let entry = self.shared.topic(name);
+        if entry.topic.as_ref().is_some_and(|known| known.version >= version) {
+            return;
+        }
+        let key: Arc<str> = entry.topic.as_ref().map_or_else(|| name.into(), |known| Arc::clone(&known.name));
+        let mut lanes = entry.topic.as_ref().map(|known| known.lanes.clone()).unwrap_or_default();
+        let state = entry.topic.as_ref().map_or_else(
+            || TopicState::new(self.shared.config.seed ^ self.lanes.len() as u64, now_us),
+            |known| Arc::clone(&known.state),
+        );
+        // A topic never loses partitions; one that was deleted and made again with fewer keeps the lanes without leader,
+        // so that records for them fail by their deadline, with a reason.
+        while lanes.len() < leaders.len() {
+            let lane = Lane::new(self.lanes.len() as u32, Arc::clone(&key), lanes.len() as i32);
+            self.lanes.push(Arc::clone(&lane));
+            lanes.push(lane);
+        }
+        let mut snapshot = Vec::with_capacity(lanes.len());
+        let none = PartitionLeader { leader: -1, leader_epoch: -1, local: false };
+        for (partition, lane) in lanes.iter().enumerate() {
+            let told = leaders.get(partition).copied().unwrap_or(none);
+            let broker = self.brokers.entry(told.leader).or_default();
+            snapshot.push(Leader { id: told.leader, local: told.local, health: Arc::clone(&broker.health) });
+            let mut inner = lane.inner.lock();
+            let recreated = inner.topic_id != id;
+            if recreated {
+                inner.topic_id = id;
+                inner.confirmed = false;
+            }
+            let newer = told.leader_epoch > inner.leader_epoch || recreated;
+            let moved = inner.leader != told.leader;
+            inner.leader = told.leader;
+            inner.leader_epoch = told.leader_epoch;
+            if newer && let LaneState::Waiting(_) = inner.state {
+                inner.state = LaneState::Waiting(now_us);
+            }
+            if moved {
+                // It may stand in its old leader's queue; there it is skipped.
+                inner.queued = false;
+            }
+            drop(inner);
+            self.reconsider(lane, now_us);
+        }
+        let partitions = leaders.len().max(lanes.len());
+        lanes.truncate(partitions);
+        let topic = Topic { name: key, id, version, lanes, leaders: snapshot, state };
+        self.shared.update_topic(name, |_| Some(TopicEntry { topic: Some(Arc::new(topic)), error: None }));
+    }
+
+    pub(super) fn forget_topic(&mut self, name: &str) {
+        self.shared.update_topic(name, |entry| {
+            let busy =
+                entry.topic.as_ref().is_some_and(|topic| topic.lanes.iter().any(|lane| !lane.inner.lock().is_empty()));
+            busy.then_some(entry)
+        });
+        self.leader_wanted.remove(name);
+    }
+
+    pub(super) fn resume(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        decisions: Vec<(u64, Decision)>,
+        renumber: Option<(Identity, i32)>,
+        delay_us: u64,
+        now_us: u64,
+    ) -> Result<(), &'static str> {
+        let lane = self
+            .shared
+            .topic(topic)
+            .topic
+            .and_then(|topic| topic.lanes.get(usize::try_from(partition).ok()?).cloned())
+            .ok_or("no such lane")?;
+        let mut inner = lane.inner.lock();
+        match inner.state {
+            LaneState::HandedOver => {}
+            LaneState::Closed => return Ok(()),
+            _ => return Err("it was not handed over"),
+        }
+        if decisions.len() != inner.settled.len()
+            || decisions.iter().zip(&inner.settled).any(|((id, _), batch)| *id != batch.id)
+        {
+            return Err("not one decision for each batch, in order");
+        }
+        let mut remaining = VecDeque::with_capacity(decisions.len());
+        for (batch, (_, decision)) in std::mem::take(&mut inner.settled).into_iter().zip(decisions) {
+            match decision {
+                // Its futures have failed: what is left of it is its place in the sequence, which a resend keeps.
+                Decision::Retry => remaining.push_back(batch),
+                Decision::Fail { kind, code, message } => {
+                    let failure = batch.failure(kind, code, message, now_us);
+                    self.finish_failed(batch, "retry", failure);
+                }
+                Decision::Complete { base_offset } => {
+                    inner.acknowledge(&batch, base_offset, -1);
+                    self.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms: -1 });
+                }
+                Decision::Split => {
+                    let shared = &self.shared;
+                    let limit = (batch.size() / 2).min(shared.config.batch_size).max(1);
+                    match LaneInner::split(batch, limit, || shared.next_batch_id()) {
+                        Ok(children) => {
+                            shared.stats.lock().splits += 1;
+                            remaining.extend(children);
+                        }
+                        Err(batch) => {
+                            let message = "the broker refuses a batch that holds one record only".to_owned();
+                            let failure = batch.failure(FailureKind::Broker, batch.last.code, message, now_us);
+                            self.finish_failed(*batch, "retry", failure);
+                        }
+                    }
+                }
+            }
+        }
+        if let Err((refused, why)) = inner.resume(remaining, renumber, now_us + delay_us) {
+            inner.settled = refused;
+            return Err(why);
+        }
+        lane.publish_load(&inner);
+        drop(inner);
+        self.reconsider(&lane, now_us);
+        Ok(())
+    }
+}

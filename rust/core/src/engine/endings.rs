@@ -1,0 +1,250 @@
+//! How things end: batches resolved, connections closed, deadlines, the producer's end.
+
+use super::{Engine, TICK_US};
+use crate::boundary::{Event, Stage};
+use crate::completion::{Burst, Failure, FailureKind, Outcome};
+use crate::connection::{RequestKind, Transport};
+use crate::lane::{Batch, Fate, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, fail_batch};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl<T: Transport> Engine<T> {
+    /// Resolve a batch and give its memory back.
+    pub(super) fn finish(&self, batch: Batch, outcome: Outcome) {
+        if !batch.expired {
+            self.announce(&batch, |batch| batch.completion.resolve(outcome));
+        }
+        self.dispose(batch);
+    }
+
+    pub(super) fn finish_failed(&self, batch: Batch, stage: &'static str, failure: Failure) {
+        self.fail(&batch, stage, failure);
+        self.dispose(batch);
+    }
+
+    /// Fail the records of a batch that goes on living for its numbers' sake.
+    pub(super) fn fail(&self, batch: &Batch, stage: &'static str, failure: Failure) {
+        if batch.expired {
+            return;
+        }
+        let count = batch.count();
+        self.announce(batch, |batch| fail_batch(batch, stage, failure));
+        let mut stats = self.shared.stats.lock();
+        stats.topic(&batch.completion.topic).errors += u64::from(count);
+        drop(stats);
+        self.shared.note_failure(&batch.completion, count);
+    }
+
+    pub(super) fn announce(&self, batch: &Batch, resolve: impl FnOnce(&Batch) -> Option<Vec<(u32, usize)>>) {
+        if let Some(callbacks) = resolve(batch)
+            && !callbacks.is_empty()
+        {
+            self.shared.callbacks.push(Burst { completion: Arc::clone(&batch.completion), callbacks });
+        }
+    }
+
+    pub(super) fn dispose(&self, batch: Batch) {
+        let charged = batch.charged;
+        if let Some(buffer) = batch.into_buffer() {
+            self.shared.pool.recycle(buffer);
+        }
+        self.shared.release(charged);
+    }
+
+    pub(super) fn close(&mut self, id: u64, reason: &str, expected: bool, now_us: u64) {
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        self.transport.close(id);
+        self.writable.remove(&id);
+        let mut stats = self.shared.stats.lock();
+        stats.in_flight -= connection.requests.len() as u64;
+        if connection.stage != Stage::Connecting {
+            stats.connections_closed += 1;
+            stats.connections -= 1;
+        }
+        drop(stats);
+        for request in std::mem::take(&mut connection.requests) {
+            let fate = connection.fate(&request);
+            if let RequestKind::Produce { batches, .. } = request.kind {
+                for sent in batches.iter().filter(|sent| !sent.answered) {
+                    let last = LastAnswer {
+                        code: NETWORK_EXCEPTION,
+                        message: reason.to_owned(),
+                        base_offset: -1,
+                        ..LastAnswer::default()
+                    };
+                    self.lose(sent, fate, last, now_us);
+                }
+            }
+        }
+        let mut requested = false;
+        if let Some(broker) = self.brokers.get_mut(&connection.broker) {
+            if broker.connection == Some(id) {
+                broker.connection = None;
+            }
+            requested = broker.connection.is_none() && !broker.ready.is_empty();
+            broker.wanted = requested;
+        }
+        self.shared.events.push(Event::ConnectionClosed {
+            connection: id,
+            broker: connection.broker,
+            stage: connection.stage,
+            reason: reason.to_owned(),
+            expected,
+            requested,
+        });
+    }
+
+    pub(super) fn tick(&mut self, now_us: u64) {
+        self.next_tick_us = now_us + TICK_US;
+        self.expire_records(now_us);
+        self.expire_connections(now_us);
+    }
+
+    pub(super) fn expire_connections(&mut self, now_us: u64) {
+        let idle_us = self.shared.config.max_idle_us;
+        let mut closing: Vec<(u64, String, bool)> = Vec::new();
+        for connection in self.connections.values() {
+            let id = connection.id;
+            if connection.stage == Stage::Connecting {
+                if now_us >= connection.setup_deadline_us {
+                    closing.push((
+                        id,
+                        "the connection was not up in time (socket.connection.setup.timeout.ms)".into(),
+                        false,
+                    ));
+                }
+            } else if let Some(request) = connection.requests.front() {
+                if now_us >= request.timeout_at_us {
+                    let waited_ms = (now_us - request.sent_us) / 1000;
+                    closing.push((id, format!("no answer within {waited_ms} ms (request.timeout.ms)"), false));
+                }
+            } else if idle_us.is_some_and(|idle_us| now_us.saturating_sub(connection.last_used_us) >= idle_us) {
+                closing.push((id, "idle (connections.max.idle.ms)".into(), true));
+            }
+        }
+        for (id, reason, expected) in closing {
+            self.close(id, &reason, expected, now_us);
+        }
+    }
+
+    pub(super) fn expire_records(&mut self, now_us: u64) {
+        let Some(limit_us) = now_us.checked_sub(self.shared.config.rules.delivery_timeout_us) else { return };
+        let status = self.shared.status();
+        for at in 0..self.lanes.len() {
+            let lane = Arc::clone(&self.lanes[at]);
+            let mut inner = lane.inner.lock();
+            let oldest = inner.unresolved().map(|batch| batch.created_us).min();
+            if oldest.is_none_or(|created_us| created_us > limit_us) {
+                continue;
+            }
+            self.expire_lane(&mut inner, &status, limit_us, now_us);
+            lane.publish_load(&inner);
+            drop(inner);
+            self.after_answer(&lane, now_us);
+        }
+    }
+
+    pub(super) fn expire_lane(&self, inner: &mut LaneInner, status: &str, limit_us: u64, now_us: u64) {
+        let cause = if inner.leader < 0 { format!("the partition has no leader; {status}") } else { status.to_owned() };
+        let timeout = |batch: &Batch| {
+            let message = if batch.last.message.is_empty() { cause.clone() } else { batch.last.message.clone() };
+            batch.failure(FailureKind::Timeout, batch.last.code, message, now_us)
+        };
+        // Sent and unanswered, or with the control plane: the records fail now, the batch stays for its numbers' sake.
+        let mut sent_expired = false;
+        for batch in &mut inner.in_flight {
+            if !batch.expired && batch.created_us <= limit_us {
+                // It is on the wire: only an answer could say more.
+                let mut failure = timeout(batch);
+                failure.possibly_persisted = true;
+                self.fail(batch, "in flight", failure);
+                batch.fate = Fate::Unknown;
+                batch.expired = true;
+                sent_expired = true;
+            }
+        }
+        for batch in &mut inner.settled {
+            if !batch.expired && batch.created_us <= limit_us {
+                self.fail(batch, "retry", timeout(batch));
+                batch.expired = true;
+            }
+        }
+        let mut kept = VecDeque::with_capacity(inner.queue.len());
+        for mut batch in std::mem::take(&mut inner.queue) {
+            if batch.expired || batch.created_us > limit_us {
+                kept.push_back(batch);
+            } else if batch.attempts > 0 {
+                self.fail(&batch, "retry", timeout(&batch));
+                batch.expired = true;
+                sent_expired = true;
+                kept.push_back(batch);
+            } else {
+                // Never sent, never numbered: nothing depends on it.
+                let failure = timeout(&batch);
+                self.finish_failed(batch, "linger", failure);
+            }
+        }
+        inner.queue = kept;
+        if sent_expired {
+            inner.begin_settling();
+        }
+    }
+
+    pub(super) fn fail_everything(&mut self, kind: FailureKind, code: i16, message: &str, now_us: u64) {
+        for at in 0..self.lanes.len() {
+            let lane = Arc::clone(&self.lanes[at]);
+            let mut inner = lane.inner.lock();
+            inner.state = LaneState::Closed;
+            inner.queued = false;
+            let settled = std::mem::take(&mut inner.settled);
+            let in_flight = std::mem::take(&mut inner.in_flight);
+            let queue = std::mem::take(&mut inner.queue);
+            for (batch, stage) in settled
+                .into_iter()
+                .map(|batch| (batch, "retry"))
+                .chain(in_flight.into_iter().map(|batch| (batch, "in flight")))
+                .chain(queue.into_iter().map(|batch| {
+                    let stage = if batch.attempts > 0 { "retry" } else { "linger" };
+                    (batch, stage)
+                }))
+            {
+                let mut failure = batch.failure(kind, code, message.to_owned(), now_us);
+                failure.possibly_persisted |= stage == "in flight";
+                self.finish_failed(batch, stage, failure);
+            }
+            lane.publish_load(&inner);
+        }
+    }
+
+    /// `close` gave up on what is left.
+    pub fn shut_down(&mut self) {
+        let now_us = self.shared.now_us();
+        let message = "the producer was closed before the record was acknowledged";
+        self.fail_everything(FailureKind::Closed, 0, message, now_us);
+        let open: Vec<u64> = self.connections.keys().copied().collect();
+        for id in open {
+            self.close(id, "the producer was closed", true, now_us);
+        }
+        self.report();
+        self.shared.callbacks.close();
+    }
+
+    /// A bug: fail every record and take no more.
+    pub fn die(&mut self, message: &str) {
+        if std::mem::replace(&mut self.dead, true) {
+            return;
+        }
+        self.shared.set_fatal(-1, message.to_owned());
+        let now_us = self.shared.now_us();
+        self.fail_everything(FailureKind::Internal, 0, message, now_us);
+    }
+
+    /// For the io metrics: one wait for sockets, and the work before it.
+    pub fn count_select(&mut self, waited: Duration, worked: Duration) {
+        let mut stats = self.shared.stats.lock();
+        stats.selects += 1;
+        stats.io_wait_ns += waited.as_nanos() as u64;
+        stats.io_ns += worked.as_nanos() as u64;
+    }
+}

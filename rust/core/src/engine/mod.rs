@@ -1,0 +1,158 @@
+//! The I/O thread's work, one [`Engine::turn`] after another: news in, timers, requests out, answers in, deadlines.
+//!
+//! It owns connections and everything in flight. It never waits: time comes from [`Shared::now_us`], bytes through
+//! [`Transport`], so that the whole engine can be stepped by hand with a manual clock and sockets in memory.
+
+mod answers;
+mod commands;
+mod endings;
+mod sending;
+
+use crate::accumulator::Shared;
+use crate::boundary::{LaneReport, Stage};
+use crate::connection::{Connection, Transport};
+use crate::lane::{Identity, Lane, Outgoing};
+use crate::topic::BrokerHealth;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+/// How often deadlines of records and requests are looked at while there are any.
+const TICK_US: u64 = 50_000;
+/// From which Produce version on topics go by id.
+const TOPIC_IDS_SINCE: i16 = 13;
+
+/// A broker, as the leader of lanes.
+#[derive(Debug, Default)]
+struct Broker {
+    /// The connection that carries Produce.
+    connection: Option<u64>,
+    /// Lanes that can send, in turn.
+    ready: VecDeque<Arc<Lane>>,
+    /// A connection has been asked for.
+    wanted: bool,
+    health: Arc<BrokerHealth>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine<T> {
+    shared: Arc<Shared>,
+    transport: T,
+    connections: HashMap<u64, Connection>,
+    brokers: HashMap<i32, Broker>,
+    /// Every lane there ever was, by id.
+    lanes: Vec<Arc<Lane>>,
+    timers: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Ready, but without a leader.
+    leaderless: Vec<Arc<Lane>>,
+    /// Topic versions for which a leader was asked for.
+    leader_wanted: HashMap<Arc<str>, u64>,
+    identity: Option<Identity>,
+    /// Connections with something to write.
+    writable: HashSet<u64>,
+    next_tick_us: u64,
+    // What this pass will tell the control plane.
+    handed_over: Vec<LaneReport>,
+    endpoints: Vec<(i32, String, i32, Option<String>)>,
+    scratch: Box<[u8]>,
+    dead: bool,
+}
+
+/// One batch of a request that is being put together.
+struct Picked {
+    lane: Arc<Lane>,
+    outgoing: Outgoing,
+}
+
+impl<T: Transport> Engine<T> {
+    /// An engine with nothing to do.
+    pub fn new(shared: Arc<Shared>, transport: T) -> Self {
+        Self {
+            shared,
+            transport,
+            connections: HashMap::new(),
+            brokers: HashMap::new(),
+            lanes: Vec::new(),
+            timers: BinaryHeap::new(),
+            leaderless: Vec::new(),
+            leader_wanted: HashMap::new(),
+            identity: None,
+            writable: HashSet::new(),
+            next_tick_us: 0,
+            handed_over: Vec::new(),
+            endpoints: Vec::new(),
+            scratch: vec![0; 64 * 1024].into_boxed_slice(),
+            dead: false,
+        }
+    }
+
+    /// The transport, for those who step the engine by hand.
+    pub fn transport(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
+    /// One pass. Returns when the next one is due (µs); `u64::MAX`: when there is news.
+    pub fn turn(&mut self) -> u64 {
+        let now_us = self.shared.now_us();
+        let inbox = self.shared.take_inbox();
+        for command in inbox.commands {
+            self.apply(command, now_us);
+        }
+        for lane in inbox.ready {
+            self.route(&lane);
+        }
+        for (at_us, lane) in inbox.timers {
+            self.timers.push(Reverse((at_us, lane.id)));
+        }
+        if inbox.sweep {
+            for at in 0..self.lanes.len() {
+                let lane = Arc::clone(&self.lanes[at]);
+                self.reconsider(&lane, now_us);
+            }
+        }
+        while let Some(&Reverse((at_us, lane))) = self.timers.peek()
+            && at_us <= now_us
+        {
+            self.timers.pop();
+            let lane = Arc::clone(&self.lanes[lane as usize]);
+            lane.inner.lock().armed = false;
+            self.reconsider(&lane, now_us);
+        }
+        if now_us >= self.next_tick_us {
+            self.tick(now_us);
+        }
+        self.ask_for_leaders();
+        let brokers: Vec<i32> =
+            self.brokers.iter().filter(|(_, broker)| !broker.ready.is_empty()).map(|(id, _)| *id).collect();
+        for broker in brokers {
+            self.drain(broker, now_us);
+        }
+        self.write_all(now_us);
+        self.shared.relax();
+        self.report();
+        self.next_wakeup(now_us)
+    }
+
+    fn next_wakeup(&self, now_us: u64) -> u64 {
+        let mut at_us = self.timers.peek().map_or(u64::MAX, |Reverse((at_us, _))| *at_us);
+        let busy = self.connections.values().any(|connection| {
+            !connection.requests.is_empty()
+                || connection.stage == Stage::Connecting
+                || (connection.muted_until_us > now_us && connection.stage == Stage::Ready)
+        });
+        let buffered = self.shared.pool.available() < self.shared.config.buffer_memory;
+        if busy || buffered {
+            at_us = at_us.min(self.next_tick_us);
+        } else if let Some(idle_us) = self.shared.config.max_idle_us {
+            let oldest = self.connections.values().map(|connection| connection.last_used_us).min();
+            at_us = at_us.min(oldest.map_or(u64::MAX, |used_us| (used_us + idle_us).max(now_us + TICK_US)));
+        }
+        for connection in self.connections.values() {
+            if connection.muted_until_us > now_us {
+                at_us = at_us.min(connection.muted_until_us);
+            }
+        }
+        at_us
+    }
+}
