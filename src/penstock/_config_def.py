@@ -127,7 +127,7 @@ class NonEmptyString(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A list without duplicates and without empty strings, itself empty only if so allowed."""
+    """A list without empty strings, itself empty only if so allowed. Duplicates are gone before it is checked."""
 
     allows_empty: bool
 
@@ -137,16 +137,13 @@ class Items(NamedTuple):
             return "it must not be null"
         if not value and not self.allows_empty:
             return "it must not be empty"
-        # By equality, for objects (interceptors) need not be hashable; these lists are short.
-        if any(item in value[:at] for at, item in enumerate(value)):
-            return "it names something twice"
         if any(item is None or item == "" for item in value):
             return "it has an empty entry"
         return None
 
     def __str__(self) -> str:
         """In words."""
-        return "list without duplicates" if self.allows_empty else "non-empty list without duplicates"
+        return "list" if self.allows_empty else "non-empty list"
 
 
 class Setting(NamedTuple):
@@ -256,10 +253,15 @@ def _magnitude(match: re.Match[str]) -> float:
 def _list(setting: Setting, value: Any) -> tuple[Any, ...]:
     if isinstance(value, str):
         text = value.strip(_TRIMMED)
-        return tuple(_COMMA.split(text)) if text else ()
+        return _distinct(_COMMA.split(text)) if text else ()
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
-        return tuple(value)
+        return _distinct(value)
     raise setting.refused(value, f"it must be a list, or a str with commas, not {_type_name(value)}")
+
+
+def _distinct(items: Sequence[Any]) -> tuple[Any, ...]:
+    # By equality, for objects (interceptors) need not be hashable; these lists are short.
+    return tuple(item for at, item in enumerate(items) if item not in items[:at])
 
 
 def _class(setting: Setting, value: Any) -> Any:

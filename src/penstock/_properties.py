@@ -49,11 +49,13 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
             continue
         while _is_continued(line):
             line = line[:-1]
-            if at == len(natural):
+            # With nothing so far, the next line begins anew, and may be a comment.
+            if not line or at == len(natural):
                 break
             line += natural[at].lstrip(_BLANK)
             at += 1
-        lines.append((number, line))
+        if line:
+            lines.append((number, line))
     return lines
 
 

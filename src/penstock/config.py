@@ -242,8 +242,8 @@ def _named(given: Mapping[str, Any]) -> dict[str, Any]:
         name = written if written in _BY_NAME else _BY_KEYWORD.get(written)
         if name is None:
             raise ConfigError(f"unknown setting {written!r}: {_advice(written)}", setting=written)
-        if name in named and written != name and name in given:
-            raise ConfigError(f"given twice, as {name} and as {written}", setting=name)
+        if name in named:
+            raise ConfigError(f"given twice, as {name} and as {name.replace('.', '_')}", setting=name)
         named[name] = value
     return named
 

@@ -168,7 +168,7 @@ class _FloatOf(_Base[float]):
             return self._nan
         try:
             return self._format.pack(data)
-        except OverflowError:
+        except (OverflowError, struct.error):  # the latter for an int beyond any float
             raise SerializationError(f"{_shown(data)} does not fit into {8 * self._format.size} bits") from None
 
 

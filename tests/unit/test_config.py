@@ -1,0 +1,410 @@
+"""The configuration: names, values, what is supported, and what settings demand of one another.
+
+Java judges parsing and rules in tests/interop/test_config_java.py; here is what Penstock adds.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from penstock import _config_support
+from penstock._config_table import SETTINGS
+from penstock.config import (
+    ConfigRow,
+    Password,
+    ProducerConfig,
+    ProducerOptions,
+    describe,
+    parse_bootstrap_servers,
+)
+from penstock.errors import ConfigError
+from penstock.partitioner import RoundRobinPartitioner
+from penstock.serialization import ListSerializer, StringSerializer
+
+SERVERS = {"bootstrap.servers": "localhost:9092"}
+
+
+def config(given: dict[str, Any] | None = None, /, **options: Any) -> ProducerConfig:
+    return ProducerConfig({**SERVERS, **(given or {})}, **options)
+
+
+def refusal(given: dict[str, Any] | None = None, /, **options: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config(given, **options)
+    return str(caught.value)
+
+
+class TestNames:
+    def test_all_names_of_the_table_are_there_with_their_defaults(self) -> None:
+        made = config()
+        assert len(made) == len(SETTINGS) == 120
+        assert made["linger.ms"] == 5
+        assert made["retries"] == 2**31 - 1
+        assert made["ssl.enabled.protocols"] == ("TLSv1.2", "TLSv1.3")
+
+    def test_keywords_win_over_the_mapping(self) -> None:
+        assert config({"linger.ms": 1, "batch.size": 2}, linger_ms=3)["linger.ms"] == 3
+
+    def test_a_mapping_may_have_underscores_but_not_both_forms(self) -> None:
+        assert config({"linger_ms": 1})["linger.ms"] == 1
+        assert "given twice" in refusal({"linger_ms": 1, "linger.ms": 2})
+        assert "given twice" in refusal({"linger.ms": 2, "linger_ms": 1})
+
+    def test_none_is_the_same_as_leaving_out_where_it_is_the_default(self) -> None:
+        made = config(transactional_id=None, partitioner_class=None, key_serializer=None)
+        assert set(made.given) == {"bootstrap.servers"}
+
+    @pytest.mark.parametrize("name", ["linger.ms", "enable.idempotence", "client.id", "bootstrap.servers", "acks"])
+    def test_none_is_refused_where_it_is_not(self, name: str) -> None:
+        assert name in refusal({name: None})
+
+    def test_a_name_that_is_not_text_is_refused(self) -> None:
+        assert "must be a str" in refusal({5: 1})  # type: ignore[dict-item]
+
+    @pytest.mark.parametrize(
+        ("name", "advice"),
+        [
+            ("lingr.ms", "did you mean linger.ms?"),
+            ("linger_mss", "did you mean linger_ms?"),
+            ("bootstrap.server", "did you mean bootstrap.servers?"),
+            ("request.timeout", "did you mean request.timeout.ms?"),
+            ("x", "penstock config"),
+            ("queue.buffering.max.ms", "linger.ms"),
+            ("queue_buffering_max_ms", "linger.ms"),
+            ("queue.buffering.max.kbytes", "buffer.memory, in bytes: multiply by 1024"),
+            ("queue.buffering.max.messages", "buffer.memory"),
+            ("batch.num.messages", "batch.size"),
+            ("message.timeout.ms", "delivery.timeout.ms"),
+            ("message.max.bytes", "max.request.size"),
+            ("compression.codec", "compression.type"),
+            ("request.required.acks", "acks"),
+            ("partitioner", "partitioner.class"),
+            ("on_delivery", "callback"),
+            ("sasl.username", "sasl.jaas.config"),
+            ("ssl.ca.location", "ssl.truststore"),
+            ("statistics.interval.ms", "metrics()"),
+            ("serializer.encoding", "StringSerializer"),
+        ],
+    )
+    def test_an_unknown_name_gets_advice(self, name: str, advice: str) -> None:
+        text = refusal({name: 1})
+        assert repr(name) in text
+        assert advice in text
+
+    def test_advice_names_only_settings_that_exist(self) -> None:
+        names = {setting.name for setting in SETTINGS}
+        for foreign, advice in _config_support.ELSEWHERE.items():
+            assert foreign not in names
+            if advice.startswith("use "):
+                words = advice.removeprefix("use ").replace(":", " ").replace(";", " ").replace(",", " ").split()
+                assert words[0].partition("=")[0] in names or words[0] == "the", foreign
+
+
+class TestValues:
+    def test_text_is_parsed_as_in_a_properties_file(self) -> None:
+        made = config({"linger.ms": " 7 ", "enable.idempotence": "TRUE", "bootstrap.servers": "a:1 , b:2"})
+        assert (made["linger.ms"], made["enable.idempotence"], made["bootstrap.servers"]) == (7, True, ("a:1", "b:2"))
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("linger.ms", 1.5),
+            ("linger.ms", True),
+            ("linger.ms", "1_0"),
+            ("linger.ms", "5s"),
+            ("linger.ms", -1),
+            ("linger.ms", 2**63),
+            ("batch.size", 2**31),
+            ("batch.size", "9" * 5000),
+            ("enable.idempotence", 1),
+            ("enable.idempotence", "yes"),
+            ("client.id", 5),
+            ("acks", "2"),
+            ("acks", 2),
+            ("acks", True),
+            ("client.dns.lookup", "default"),
+            ("bootstrap.servers", 9092),
+            ("bootstrap.servers", b"a:1"),
+            ("bootstrap.servers", ["a:1", ""]),
+            ("bootstrap.servers", []),
+            ("metadata.max.idle.ms", 4999),
+        ],
+    )
+    def test_what_is_of_the_wrong_type_or_out_of_range_is_refused_by_name_and_value(
+        self, name: str, value: Any
+    ) -> None:
+        text = refusal({name: value})
+        assert name in text
+        assert repr(value) in text
+
+    def test_what_a_list_names_twice_counts_once(self) -> None:
+        assert config({"bootstrap.servers": "a:1,b:2,a:1"})["bootstrap.servers"] == ("a:1", "b:2")
+
+    def test_acks_may_be_a_number(self) -> None:
+        assert config(acks=1).settings.acks == 1
+        assert config(acks="all").settings.acks == -1
+        assert config(acks=-1)["acks"] == "-1"
+
+    def test_secrets_are_shown_nowhere(self) -> None:
+        secret = "tea and biscuits"
+        texts = [refusal({"ssl.key.password": secret}), refusal({"sasl.jaas.config": [secret]})]
+        texts += [repr(Password(secret)), str(Password(secret)), f"{Password(secret)}"]
+        assert not any(secret in text for text in texts)
+        assert Password(secret).value == secret
+        assert Password(secret) == Password(secret) != Password("other")
+        assert hash(Password(secret)) == hash(Password(secret))
+
+    def test_the_representation_shows_what_was_given(self) -> None:
+        assert repr(config(linger_ms="7")) == (
+            "ProducerConfig({'bootstrap.servers': ('localhost:9092',), 'linger.ms': 7})"
+        )
+
+
+class TestSupport:
+    def test_somebody_thought_about_every_setting(self) -> None:
+        rows = list(describe())
+        assert [row.name for row in rows] == [setting.name for setting in SETTINGS]
+        assert all(row.note for row in rows if row.status != "working")
+
+    def test_there_is_nothing_about_settings_that_do_not_exist(self) -> None:
+        assert set(_config_support._SUPPORT) <= {setting.name for setting in SETTINGS}
+
+    def test_defaults_that_are_not_honoured_are_listed_as_such(self) -> None:
+        assert {row.name for row in describe() if not row.default_honoured} == {
+            "enable.metrics.push",
+            "metric.reporters",
+        }
+
+    @pytest.mark.parametrize("row", [row for row in describe() if row.status == "planned"], ids=lambda row: row.name)
+    def test_what_is_planned_keeps_its_default(self, row: ConfigRow) -> None:
+        default = next(setting.default for setting in SETTINGS if setting.name == row.name)
+        config({row.name: default})
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("compression.type", "gzip"),
+            ("compression.zstd.level", 4),
+            ("security.protocol", "SSL"),
+            ("sasl.mechanism", "PLAIN"),
+            ("ssl.truststore.location", "ca.pem"),
+            ("ssl.engine.factory.class", "a.B"),
+            ("transactional.id", "t"),
+            ("transaction.timeout.ms", 1),
+            ("config.providers", "file"),
+            ("buffer.memory.allocation.strategy", "incremental"),
+        ],
+    )
+    def test_what_is_planned_is_refused_otherwise(self, name: str, value: Any) -> None:
+        assert f"{name} = {value!r} is not supported yet" in refusal({name: value})
+
+    def test_the_case_of_a_default_does_not_matter_where_it_does_not_to_kafka(self) -> None:
+        assert config(security_protocol="plaintext", buffer_memory_allocation_strategy="FULL")
+
+    def test_telemetry_may_be_switched_off(self) -> None:
+        assert config(enable_metrics_push=False)["enable.metrics.push"] is False
+
+    def test_what_only_a_jvm_can_do_is_logged_once_with_the_reason(self, caplog: pytest.LogCaptureFixture) -> None:
+        made = config({"metric.reporters": "com.example.Reporter"})
+        ProducerConfig(made)
+        assert [record.message for record in caplog.records] == [
+            "metric.reporters does nothing here: there is no JMX here; read producer.metrics()"
+        ]
+
+    def test_options_are_typed_by_the_same_names(self) -> None:
+        hints = get_type_hints(ProducerOptions)
+        expected = {setting.name.replace(".", "_") for setting in SETTINGS}
+        assert set(hints) == expected - {"key_serializer", "value_serializer"}
+        assert hints["linger_ms"] is int
+
+
+class TestClasses:
+    @pytest.mark.parametrize(
+        "given",
+        [
+            StringSerializer,
+            "penstock.serialization.StringSerializer",
+            "penstock.serialization:StringSerializer",
+            " org.apache.kafka.common.serialization.StringSerializer ",
+        ],
+    )
+    def test_a_class_may_be_named_in_several_ways(self, given: object) -> None:
+        assert config(key_serializer=given).settings.key_serializer is StringSerializer
+
+    def test_an_instance_stays_what_it_is(self) -> None:
+        serializer = ListSerializer(StringSerializer())
+        assert config(value_serializer=serializer)["value.serializer"] is serializer
+
+    def test_java_s_partitioner_becomes_ours(self) -> None:
+        made = config(partitioner_class="org.apache.kafka.clients.producer.RoundRobinPartitioner")
+        assert made.settings.partitioner_class is RoundRobinPartitioner
+
+    @pytest.mark.parametrize("java", sorted(_config_support.JAVA_CLASSES))
+    def test_every_java_class_with_a_counterpart_has_one(self, java: str) -> None:
+        name = "partitioner.class" if "Partitioner" in java else "key.serializer"
+        assert isinstance(config({name: java})[name], type)
+
+    @pytest.mark.parametrize("java", sorted(_config_support.JAVA_CLASSES_REFUSED))
+    def test_java_classes_that_people_name_get_advice(self, java: str) -> None:
+        assert _config_support.JAVA_CLASSES_REFUSED[java] in refusal(value_serializer=java)
+
+    def test_any_other_java_class_is_refused_with_the_reason(self) -> None:
+        assert "looks like a Java class" in refusal(partitioner_class="com.example.MyPartitioner")
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ("nowhere.Serializer", "No module named 'nowhere'"),
+            ("penstock.serialization.Nothing", "no attribute 'Nothing'"),
+            ("StringSerializer", "needs its module"),
+            ("", "needs its module"),
+        ],
+    )
+    def test_a_name_that_leads_nowhere_is_refused(self, given: str, words: str) -> None:
+        assert words in refusal(key_serializer=given)
+
+    def test_interceptors_may_be_names_or_objects(self) -> None:
+        interceptor = object()
+        assert config(interceptor_classes=[interceptor]).settings.interceptor_classes == (interceptor,)
+        by_name = config(interceptor_classes="penstock.interceptor.ProducerInterceptor, penstock.errors.KafkaError")
+        assert [it.__name__ for it in by_name.settings.interceptor_classes] == ["ProducerInterceptor", "KafkaError"]
+
+
+class TestRules:
+    def test_a_client_without_a_name_gets_a_number(self) -> None:
+        first, second = (config().settings.client_id for _ in range(2))
+        assert int(second.removeprefix("producer-")) == int(first.removeprefix("producer-")) + 1
+        assert config(client_id="").settings.client_id == ""
+
+    def test_a_configuration_given_on_keeps_its_client_id_and_can_be_changed(self) -> None:
+        made = config(linger_ms=3)
+        assert dict(ProducerConfig(made)) == dict(made)
+        changed = ProducerConfig(made, batch_size=1)
+        assert (changed["linger.ms"], changed["batch.size"]) == (3, 1)
+
+    @pytest.mark.parametrize("given", [{"acks": "1"}, {"acks": 0}, {"retries": 0}])
+    def test_idempotence_that_nobody_asked_for_gives_way(
+        self, given: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        assert config(given).settings.enable_idempotence is False
+        assert "idempotence is off because of" in caplog.text
+
+    @pytest.mark.parametrize("given", [{"acks": "1"}, {"acks": 0}, {"retries": 0}])
+    def test_idempotence_that_was_asked_for_does_not(self, given: dict[str, Any]) -> None:
+        assert next(iter(given)) in refusal(given, enable_idempotence=True)
+        assert config(given, enable_idempotence=False)
+
+    def test_more_than_five_in_flight_need_idempotence_off(self) -> None:
+        assert "at most" not in refusal(max_in_flight_requests_per_connection=6)
+        assert "above 5" in refusal(max_in_flight_requests_per_connection=6, acks=1)
+        assert config(max_in_flight_requests_per_connection=6, enable_idempotence=False)
+
+    def test_a_delivery_timeout_that_was_given_must_leave_time_for_a_request(self) -> None:
+        assert "delivery.timeout.ms = 30004" in refusal(delivery_timeout_ms=30004)
+        assert config(delivery_timeout_ms=30005)
+
+    def test_a_delivery_timeout_that_was_not_given_is_raised(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert config(request_timeout_ms=200_000, linger_ms=10).settings.delivery_timeout_ms == 200_010
+        assert config(linger_ms=2**62).settings.delivery_timeout_ms == 2**31 - 1
+        assert "raised to linger.ms + request.timeout.ms = 200010" in caplog.text
+
+    def test_a_reconnect_backoff_alone_does_not_grow(self) -> None:
+        assert config(reconnect_backoff_ms=7).settings.reconnect_backoff_max_ms == 7
+        assert config(reconnect_backoff_ms=7, reconnect_backoff_max_ms=9).settings.reconnect_backoff_max_ms == 9
+
+    def test_settings_are_typed_and_ready_for_use(self) -> None:
+        settings = config(batch_size=0, linger_ms=2**40, metadata_recovery_strategy="NONE").settings
+        assert (settings.batch_size, settings.linger_ms, settings.metadata_recovery_strategy) == (1, 2**31 - 1, "none")
+
+    def test_a_configuration_pickles(self) -> None:
+        made = config(linger_ms=3)
+        assert dict(pickle.loads(pickle.dumps(made))) == dict(made)
+
+
+class TestBootstrapServers:
+    def test_hosts_names_addresses_and_schemes(self) -> None:
+        servers = ["localhost:9092", "127.0.0.1:1", "[::1]:2", "::1:3", "PLAINTEXT://kafka-1.example:65535", "a_b:0080"]
+        assert parse_bootstrap_servers(servers) == [
+            ("localhost", 9092),
+            ("127.0.0.1", 1),
+            ("::1", 2),
+            ("::1", 3),
+            ("kafka-1.example", 65535),
+            ("a_b", 80),
+        ]
+
+    def test_they_are_normalised_in_the_settings(self) -> None:
+        settings = config({"bootstrap.servers": "SSL://a:1,::1:2"}).settings
+        assert settings.bootstrap_servers == ("a:1", "[::1]:2")
+        assert settings.bootstrap_addresses == (("a", 1), ("::1", 2))
+
+    @pytest.mark.parametrize(
+        "server",
+        [
+            "localhost",
+            "localhost:",
+            ":9092",
+            "a:b",
+            "a:-1",
+            "a:0",
+            "a:65536",
+            "a:99999999999999",
+            "a b:1",
+            "a:1/x",
+            "ä:1",
+            5,
+        ],
+    )
+    def test_what_nobody_can_connect_to_is_refused(self, server: Any) -> None:
+        with pytest.raises(ConfigError, match=r"bootstrap\.servers") as caught:
+            parse_bootstrap_servers([server])
+        assert repr(server) in str(caught.value)
+
+    def test_none_at_all_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"bootstrap\.servers is missing"):
+            ProducerConfig({})
+        with pytest.raises(ConfigError, match=r"bootstrap\.servers is empty"):
+            parse_bootstrap_servers([])
+
+
+class TestProperties:
+    def read(self, tmp_path: Path, text: str | bytes, **options: Any) -> ProducerConfig:
+        path = tmp_path / "producer.properties"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return ProducerConfig.from_properties(path, **options)
+
+    def test_a_file_of_a_java_producer(self, tmp_path: Path) -> None:
+        made = self.read(
+            tmp_path,
+            """# a comment
+            bootstrap.servers = a:1,\\
+                                b:2
+            ! another
+            acks:all
+            linger.ms 20
+            key.serializer=org.apache.kafka.common.serialization.StringSerializer
+            """,
+            linger_ms=30,
+        )
+        assert made.settings.bootstrap_servers == ("a:1", "b:2")
+        assert (made["linger.ms"], made.settings.key_serializer) == (30, StringSerializer)
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "iso-8859-1"])
+    def test_it_may_be_in_either_encoding(self, tmp_path: Path, encoding: str) -> None:
+        made = self.read(tmp_path, "bootstrap.servers=a:1\nclient.id=Zürich \\u2192 \\ud83d\\ude80".encode(encoding))
+        assert made["client.id"] == "Zürich → 🚀"
+
+    def test_errors_name_the_file(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"producer\.properties: line 2: "):
+            self.read(tmp_path, "bootstrap.servers=a:1\nclient.id=\\u12")
+        with pytest.raises(ConfigError) as caught:
+            self.read(tmp_path, "bootstrap.servers=a:1\nlinger=1")
+        assert "producer.properties" in caught.value.__notes__[0]
+        with pytest.raises(FileNotFoundError):
+            ProducerConfig.from_properties(tmp_path / "absent")
