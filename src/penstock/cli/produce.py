@@ -17,7 +17,7 @@ from penstock.cli.inputs import CsvSource, InputError, JsonLinesSource, LineSour
 from penstock.cli.options import pairs
 from penstock.cli.output import INTERRUPTED, CommandError, complain, print_json
 from penstock.cli.progress import progress
-from penstock.cli.sending import DRAIN_S, Headers, Pace, Summary, Tally, interruptible, pump
+from penstock.cli.sending import Headers, Pace, Summary, Tally, deliver, pump
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
 from penstock.errors import KafkaError
 from penstock.serialization import ByteArraySerializer
@@ -66,7 +66,7 @@ def produce(
     with _opened(file) as stream, bootstrap_servers(bootstrap, dev, configured=configured) as servers:
         source = _source(stream, file, format, key=key, delimiter=delimiter, infer=infer, null=null)
         # Bytes it is, whatever a file that was written for a Java producer says.
-        producer = KafkaProducer(
+        producer: KafkaProducer[bytes, bytes] = KafkaProducer(
             settings,
             bootstrap_servers=servers,
             key_serializer=ByteArraySerializer(),
@@ -88,7 +88,7 @@ def produce(
 
 
 def _run(
-    producer: KafkaProducer[Any, Any],
+    producer: KafkaProducer[bytes, bytes],
     topic: str,
     source: Source,
     tally: Tally,
@@ -98,22 +98,20 @@ def _run(
     pace: Pace | None,
 ) -> tuple[str | None, int]:
     """Send everything and close the producer; returns what went wrong, if anything, and the exit code."""
-    problem, code = None, 0
-    with interruptible(), progress(tally):
+    problem = None
+
+    def send() -> None:
+        nonlocal problem
         try:
-            try:
-                pump(producer, topic, source, tally, partition=partition, headers=lambda _: headers, pace=pace)
-            except InputError as error:
-                problem, code = str(error), 1
-            except KafkaError as error:
-                problem, code = f"{source.name}:{source.line}: {error}", 1
-            producer.flush()
-            producer.close()
-        except KeyboardInterrupt:
-            producer.close(timeout=DRAIN_S)
-            problem, code = "interrupted", INTERRUPTED
-        tally.end()
-    return problem, code
+            pump(producer, topic, source, tally, partition=partition, headers=lambda _: headers, pace=pace)
+        except InputError as error:
+            problem = str(error)
+        except KafkaError as error:
+            problem = f"{source.name}:{source.line}: {error}"
+
+    if deliver(producer, send, tally, progress(tally)):
+        return "interrupted", INTERRUPTED
+    return problem, int(problem is not None)
 
 
 def _settings(file: Path | None, given: list[str] | None) -> dict[str, Any]:

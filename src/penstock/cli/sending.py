@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final
@@ -193,6 +193,31 @@ def pump(
         )
         tally.sent = number
         tally.bytes += (len(key) if key else 0) + (len(value) if value else 0)
+
+
+def deliver(
+    producer: KafkaProducer[bytes, bytes],
+    send: Callable[[], None],
+    tally: Tally,
+    shown: AbstractContextManager[None],
+) -> bool:
+    """Call `send`, wait for every acknowledgment and close the producer; returns whether Ctrl-C cut it short.
+
+    `shown` is entered meanwhile (the progress bar). After Ctrl-C what is under way has `DRAIN_S` seconds, then it fails.
+    """
+    interrupted = False
+    with interruptible(), shown:
+        try:
+            try:
+                send()
+                producer.flush()
+            except KeyboardInterrupt:
+                interrupted = True
+                producer.close(timeout=DRAIN_S)
+        finally:
+            producer.close()
+            tally.end()
+    return interrupted
 
 
 @contextmanager
