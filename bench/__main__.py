@@ -115,14 +115,22 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def machine() -> str:
     model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
-    return f"{os.cpu_count()} × {model}, Python {platform.python_version()}, one Apache Kafka 4.4 node on the same machine"
+    return (
+        f"{os.cpu_count()} × {model}, Python {platform.python_version()}, one Apache Kafka 4.4 node on the same machine"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench", description="paired benchmark against confluent-kafka on a real Kafka")
+    parser = argparse.ArgumentParser(
+        prog="bench", description="paired benchmark against confluent-kafka on a real Kafka"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
     parser.add_argument("--rows", default=os.environ.get("ROWS", ""), help="comma-separated names; default: all")
     parser.add_argument("--runs", type=int, default=0, help="counted pairs per row (default 5, quick 3)")
@@ -131,10 +139,8 @@ def main() -> None:
     chosen = {name for name in arguments.rows.split(",") if name}
     rows = [row for row in ROWS if not chosen or row.name in chosen]
     runs = arguments.runs or (3 if arguments.quick else 5)
-    done = []
     with KafkaCluster(nodes=1, heap_mb=1024) as kafka:
-        for row in rows:
-            done.append(run_row(row, runs, 0.25 if arguments.quick else 1.0, kafka))
+        done = [run_row(row, runs, 0.25 if arguments.quick else 1.0, kafka) for row in rows]
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     report = {"machine": machine(), "runs": runs, "rows": done}
     arguments.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -1,9 +1,9 @@
 """Penstock: the Kafka producer for Python. Java's semantics, Python's ease, a native data plane.
 
-    from penstock import KafkaProducer
+from penstock import KafkaProducer
 
-    with KafkaProducer(bootstrap_servers="localhost:9092") as producer:
-        metadata = producer.send("greetings", b"hello", key=b"k1").result(timeout=10)
+with KafkaProducer(bootstrap_servers="localhost:9092") as producer:
+    metadata = producer.send("greetings", b"hello", key=b"k1").result(timeout=10)
 """
 
 from penstock import errors as errors
@@ -74,8 +74,8 @@ __all__ = [
     "KafkaTimeoutError",
     "ListSerializer",
     "LongSerializer",
-    "Partitioner",
     "PartitionInfo",
+    "Partitioner",
     "Producer",
     "ProducerClosedError",
     "ProducerConfig",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import GenericAlias
-from typing import Any, Generic, TypeAlias, TypeVar, final, overload
+from typing import Any, Generic, Self, TypeAlias, TypeVar, final, overload
 
 from penstock.control.boundary import Command, Event
 from penstock.errors import KafkaError
@@ -133,7 +133,7 @@ class Engine:
     def stats(self) -> dict[str, Any]: ...
 
 class Sender(Generic[_K, _V]):
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Sender[_K, _V]: ...
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _attach(
         self,
         engine: Engine,

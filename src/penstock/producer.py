@@ -14,19 +14,18 @@ from random import Random
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, Unpack, overload
 
-from penstock import _native
+from penstock import _native, serialization
+from penstock import partitioner as partitioners
 from penstock._lifecycle import Lifecycle, warn_waiting
 from penstock._native import DeliveryFuture, Engine, ProducerRecord, RecordMetadata, Sender
 from penstock._options import ProducerOptions
 from penstock.config import ProducerConfig, ProducerSettings
 from penstock.control.controller import Controller
+from penstock.control.metadata import PartitionInfo
 from penstock.control.runtime import Runtime, bootstrap_endpoints
 from penstock.errors import ConfigError, KafkaError
-from penstock.control.metadata import PartitionInfo
 from penstock.interceptor import InterceptorChain, as_interceptors
 from penstock.metrics import Metrics, MetricsView
-from penstock import partitioner as partitioners
-from penstock import serialization
 from penstock.partitioner import TopicView
 from penstock.serialization import Serializer
 
@@ -49,9 +48,7 @@ class Producer(Protocol[K_contra, V_contra]):
     """What `KafkaProducer` and `penstock.testing.MockProducer` have in common: write applications against this."""
 
     @overload
-    def send(
-        self, topic: ProducerRecord[Any, Any], /, *, callback: Callback | None = None
-    ) -> DeliveryFuture: ...
+    def send(self, topic: ProducerRecord[Any, Any], /, *, callback: Callback | None = None) -> DeliveryFuture: ...
     @overload
     def send(
         self,

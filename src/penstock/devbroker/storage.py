@@ -25,6 +25,7 @@ class Storage(Protocol):
 
     def read(self, position: int, size: int) -> bytes:
         """At most `size` bytes from `position` on; fewer only where the bytes end."""
+        ...
 
     def truncate(self, size: int) -> None:
         """Keep the first `size` bytes."""
@@ -170,9 +171,11 @@ class SegmentStore(Protocol):
 
     def existing(self) -> list[tuple[int, Storage]]:
         """Base offset and storage of each segment, the oldest first."""
+        ...
 
     def create(self, base_offset: int) -> Storage:
         """An empty segment that starts at `base_offset`."""
+        ...
 
     def sync(self) -> None:
         """Return when the names of the segments would survive a loss of power."""

@@ -37,11 +37,11 @@ def _add(context: Context, asked: CreatePartitionsTopic, *, validate_only: bool)
     error: int = context.error_before(asked.name)
     message: str | None = "a scripted fault" if error else None
     if not error:
-        assignment = asked.assignments and [entry.broker_ids for entry in asked.assignments]
+        assignment = [entry.broker_ids for entry in asked.assignments or ()] or None
         try:
             topic = context.state.topics.get(asked.name)
             context.spend_partitions(asked.count - len(topic.partitions) if topic else 0)
-            context.state.add_partitions(asked.name, asked.count, assignment or None, validate_only=validate_only)
+            context.state.add_partitions(asked.name, asked.count, assignment, validate_only=validate_only)
         except RequestError as refused:
             error, message = refused.code, refused.message
     return CreatePartitionsTopicResult(
