@@ -1,0 +1,50 @@
+"""What was sent, held against what a judge read: nothing missing, nothing twice, offsets and order as promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from penstock import ProducerRecord, RecordMetadata
+from support.judges import Record, by_partition
+
+Sent = tuple[ProducerRecord[bytes, bytes], RecordMetadata]
+"""A record, and what its future said."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def milliseconds(moment: datetime) -> int:
+    """What an aware datetime is in Kafka: whole milliseconds since the epoch."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def check(sent: Sequence[Sent], read: Iterable[Record], *, ordered: bool = True) -> None:
+    """Every record lies where its future says, with the content that it was given; there is no other.
+
+    `sent` is in the order of the sends (of each thread): offsets must rise in that order within every partition, which
+    is stronger than order per key. Not `ordered`: without idempotence and with several requests in flight, a retried
+    batch may come behind its successors, as in Java.
+    """
+    found = {(record.partition, record.offset): record for record in read}
+    promised = {(metadata.partition, metadata.offset): (record, metadata) for record, metadata in sent}
+    assert len(promised) == len(sent), "two futures name the same place"
+    assert found.keys() == promised.keys()
+    for place, (record, metadata) in promised.items():
+        there = found[place]
+        assert (there.key, there.value, there.headers) == (record.key, record.value, record.headers)
+        assert there.timestamp == metadata.timestamp
+        if record.timestamp is not None:
+            assert there.timestamp == record.timestamp
+        if record.partition is not None:
+            assert there.partition == record.partition
+        assert metadata.serialized_key_size == _size(record.key)
+        assert metadata.serialized_value_size == _size(record.value)
+    for partition, records in by_partition(found.values()).items():
+        offsets = [metadata.offset for _, metadata in sent if metadata.partition == partition]
+        assert not ordered or offsets == sorted(offsets), f"partition {partition} is not in the order of the sends"
+        assert len(records) == len(offsets)
+
+
+def _size(data: bytes | None) -> int:
+    return -1 if data is None else len(data)
