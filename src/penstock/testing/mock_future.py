@@ -1,0 +1,82 @@
+"""The future of `MockProducer`: `DeliveryFuture`'s methods, completed by hand."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from penstock._native import RecordMetadata
+from penstock.errors import KafkaError
+
+_log: Final = logging.getLogger(__name__)
+
+
+class MockDeliveryFuture:
+    """What becomes of a record; it is done once the mock's `complete_next`, `error_next`, `flush` or `close` says so."""
+
+    def __init__(self) -> None:
+        """Not done yet."""
+        self._condition = threading.Condition()
+        self._metadata: RecordMetadata | None = None
+        self._error: KafkaError | None = None
+        self._callbacks: list[Callable[[MockDeliveryFuture], object]] = []
+        self.noticed = False
+        """Whether somebody asked, or will be called: a failure that is noticed is not `flush`'s to raise."""
+
+    def result(self, timeout: float | None = None) -> RecordMetadata:
+        """The record's metadata; raises its error, or `TimeoutError` if it is not done within `timeout` seconds."""
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        assert self._metadata is not None
+        return self._metadata
+
+    def exception(self, timeout: float | None = None) -> KafkaError | None:
+        """The record's error, None if it was delivered; `TimeoutError` if it is not done within `timeout` seconds."""
+        with self._condition:
+            self.noticed = True
+            if not self._condition.wait_for(self.done, timeout):
+                raise TimeoutError("the record is still on its way: call complete_next(), error_next() or flush()")
+            return self._error
+
+    def done(self) -> bool:
+        """Whether it is known what became of the record."""
+        return self._metadata is not None or self._error is not None
+
+    def running(self) -> bool:
+        """Whether the record is on its way."""
+        return not self.done()
+
+    def cancel(self) -> bool:
+        """False: a record cannot be unsent."""
+        return False
+
+    def cancelled(self) -> bool:
+        """False: see `cancel`."""
+        return False
+
+    def add_done_callback(self, fn: Callable[[MockDeliveryFuture], object]) -> None:
+        """Call `fn` with this future when it is done, or at once if it is; what it raises is logged."""
+        with self._condition:
+            self.noticed = True
+            if not self.done():
+                self._callbacks.append(fn)
+                return
+        self._call(fn)
+
+    def complete(self, metadata: RecordMetadata | None, error: KafkaError | None) -> None:
+        """For `MockProducer`: settle it, exactly one of both being given, then run the callbacks."""
+        with self._condition:
+            self._metadata, self._error = metadata, error
+            callbacks, self._callbacks = self._callbacks, []
+            self._condition.notify_all()
+        for fn in callbacks:
+            self._call(fn)
+
+    def _call(self, fn: Callable[[MockDeliveryFuture], object]) -> None:
+        try:
+            fn(self)
+        except Exception:
+            _log.exception("a done callback of a record raised")

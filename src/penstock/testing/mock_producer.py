@@ -1,0 +1,337 @@
+"""`MockProducer`: a producer without brokers, as Java's `MockProducer`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
+
+from penstock import serialization
+from penstock._native import DeliveryFuture, ProducerRecord, RecordMetadata, partition_for_key
+from penstock.control.metadata import Node, PartitionInfo
+from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
+from penstock.metrics import Metrics
+from penstock.partitioner import Partitioner, TopicView
+from penstock.producer import Callback, Headers, SerializerLike
+from penstock.testing.mock_future import MockDeliveryFuture
+
+_log: Final = logging.getLogger(__name__)
+
+_NODE: Final = Node(0, "mock", 0)
+_ERRORS_KEPT: Final = 10
+
+K = TypeVar("K")
+V = TypeVar("V")
+KS = TypeVar("KS")
+VS = TypeVar("VS")
+
+
+class SentRecord(NamedTuple):
+    """A record as it would go into the log."""
+
+    record: ProducerRecord[Any, Any]
+    """As it was given to `send`."""
+    partition: int
+    key: bytes | None
+    value: bytes | None
+
+
+class _Pending(NamedTuple):
+    sent: SentRecord
+    timestamp: int
+    future: MockDeliveryFuture
+    callback: Callback | None
+
+
+class MockProducer(Generic[K, V]):
+    """A `penstock.Producer` for unit tests: records are serialized and partitioned as by the real one, and kept.
+
+    With `auto_complete` each record is acknowledged by `send` itself; without, the test decides with `complete_next` and
+    `error_next`, in the order of sending. Callbacks run on the thread that completes a record. Thread-safe.
+
+    Set `send_error`, `flush_error`, `close_error` or `partitions_for_error` to make the method of that name raise, and
+    `metrics_values` to say what `metrics` returns.
+
+    Args:
+        auto_complete: whether records are acknowledged at once.
+        key_serializer: as `KafkaProducer`'s; without one, bytes-like and None pass.
+        value_serializer: the same for values.
+        partitioner: a `Partitioner`; without one, murmur2 over the serialized key as in Kafka, and partition 0 for
+            records without a key (where a real producer keeps to one partition for a while, chosen at random).
+        partitions: of each topic, or by topic's name; topics that are not named then do not exist.
+        clock_ms: the time of records without a timestamp, in ms since the epoch.
+
+    Java: `org.apache.kafka.clients.producer.MockProducer`.
+    """
+
+    @overload
+    def __init__(
+        self: MockProducer[bytes, bytes],
+        auto_complete: bool = True,
+        *,
+        partitioner: Partitioner | None = None,
+        partitions: int | Mapping[str, int] = 1,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: MockProducer[KS, bytes],
+        auto_complete: bool = True,
+        *,
+        key_serializer: SerializerLike[KS],
+        partitioner: Partitioner | None = None,
+        partitions: int | Mapping[str, int] = 1,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: MockProducer[bytes, VS],
+        auto_complete: bool = True,
+        *,
+        value_serializer: SerializerLike[VS],
+        partitioner: Partitioner | None = None,
+        partitions: int | Mapping[str, int] = 1,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: MockProducer[KS, VS],
+        auto_complete: bool = True,
+        *,
+        key_serializer: SerializerLike[KS],
+        value_serializer: SerializerLike[VS],
+        partitioner: Partitioner | None = None,
+        partitions: int | Mapping[str, int] = 1,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        auto_complete: bool = True,
+        *,
+        key_serializer: Any = None,
+        value_serializer: Any = None,
+        partitioner: Partitioner | None = None,
+        partitions: int | Mapping[str, int] = 1,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None:
+        """Nothing is started."""
+        self.auto_complete = auto_complete
+        self.send_error: BaseException | None = None
+        self.flush_error: BaseException | None = None
+        self.close_error: BaseException | None = None
+        self.partitions_for_error: BaseException | None = None
+        self.metrics_values: Metrics = {}
+        self._key = serialization.as_serializer(key_serializer, setting="key.serializer")
+        self._value = serialization.as_serializer(value_serializer, setting="value.serializer")
+        self._partitioner = partitioner
+        self._partitions = partitions
+        self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
+        self._lock = threading.Lock()
+        self._sent: list[SentRecord] = []
+        self._pending: deque[_Pending] = deque()
+        self._unnoticed: list[tuple[MockDeliveryFuture, KafkaError]] = []
+        self._offsets: Counter[tuple[str, int]] = Counter()
+        self._closed = False
+
+    # --- What the test looks at ---
+
+    @property
+    def sent(self) -> list[SentRecord]:
+        """Every record sent since the last `clear`, with its partition and serialized key and value."""
+        with self._lock:
+            return list(self._sent)
+
+    def history(self) -> list[ProducerRecord[K, V]]:
+        """Every record sent since the last `clear`, as it was given to `send`, acknowledged or not."""
+        return [sent.record for sent in self.sent]
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._closed
+
+    @property
+    def flushed(self) -> bool:
+        """Whether no record waits to be completed."""
+        return not self._pending
+
+    # --- What the test decides ---
+
+    def complete_next(self) -> bool:
+        """Acknowledge the record that has waited longest; False if none does."""
+        return self._complete_next(None)
+
+    def error_next(self, error: KafkaError) -> bool:
+        """Let the record that has waited longest fail with `error`; False if none waits."""
+        return self._complete_next(error)
+
+    def clear(self) -> None:
+        """Forget all records, those that wait included: their futures are never done (as in Java). Offsets go on."""
+        with self._lock:
+            self._sent.clear()
+            self._pending.clear()
+            self._unnoticed.clear()
+
+    # --- What the application uses ---
+
+    @overload
+    def send(self, topic: ProducerRecord[Any, Any], /, *, callback: Callback | None = None) -> DeliveryFuture: ...
+    @overload
+    def send(
+        self,
+        topic: str,
+        value: V | None = None,
+        /,
+        *,
+        key: K | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        headers: Headers | None = None,
+        callback: Callback | None = None,
+    ) -> DeliveryFuture: ...
+    def send(
+        self, topic: Any, value: Any = None, /, *, callback: Callback | None = None, **fields: Any
+    ) -> DeliveryFuture:
+        """As `KafkaProducer.send`: raises what keeps a record from being sent, and keeps the rest."""
+        self._check_open()
+        if self.send_error is not None:
+            raise self.send_error
+        if not isinstance(topic, ProducerRecord):
+            topic = ProducerRecord(topic, value, **fields)
+        elif value is not None or fields:
+            raise TypeError("send takes a ProducerRecord, or a topic and the record's fields, not both")
+        pending = self._prepare(topic, callback)
+        with self._lock:
+            self._check_open()
+            self._sent.append(pending.sent)
+            self._pending.append(pending)
+        if self.auto_complete:
+            self.complete_next()
+        return cast("DeliveryFuture", pending.future)  # which is native and final, and has these methods
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Acknowledge every record that waits (as in Java).
+
+        Raises `DeliveryError` if records failed whose future nobody asked and that had no callback.
+        """
+        self._check_open()
+        if self.flush_error is not None:
+            raise self.flush_error
+        for _ in range(len(self._pending)):
+            self.complete_next()
+        with self._lock:
+            errors = [error for future, error in self._unnoticed if not future.noticed]
+            self._unnoticed.clear()
+        if errors:
+            raise DeliveryError(count=len(errors), errors=errors[:_ERRORS_KEPT])
+
+    def close(self, timeout: float | None = None) -> None:
+        """Acknowledge what waits, or with a `timeout` of 0 let it fail as `ProducerClosedError`; then take no more."""
+        if self.close_error is not None:
+            raise self.close_error
+        with self._lock:
+            already, self._closed = self._closed, True
+        if already:
+            return
+        gave_up = timeout is not None and timeout <= 0
+        while self._complete_next(ProducerClosedError("the producer was closed") if gave_up else None):
+            pass
+        serialization.close(self._key)
+        serialization.close(self._value)
+
+    def partitions_for(self, topic: str) -> list[PartitionInfo]:
+        """The partitions, led by a broker that does not exist; `KafkaTimeoutError` for an absent topic, at once."""
+        self._check_open()
+        if self.partitions_for_error is not None:
+            raise self.partitions_for_error
+        nodes = (_NODE,)
+        return [PartitionInfo(topic, number, _NODE, nodes, nodes, ()) for number in range(self._count(topic))]
+
+    def metrics(self) -> Metrics:
+        """What `metrics_values` says."""
+        return self.metrics_values
+
+    def __enter__(self) -> Self:
+        """The producer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flush and close; after an exception, close only."""
+        if kind is None and not self._closed:
+            try:
+                self.flush()
+            finally:
+                self.close()
+        else:
+            self.close()
+
+    # --- Inside ---
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ProducerClosedError("the producer is closed")
+
+    def _prepare(self, record: ProducerRecord[Any, Any], callback: Callback | None) -> _Pending:
+        topic, headers = record.topic, record.headers
+        key = serialization.serialize(self._key, topic, headers, record.key, setting="key.serializer")
+        value = serialization.serialize(self._value, topic, headers, record.value, setting="value.serializer")
+        key_bytes = None if key is None else bytes(key)
+        value_bytes = None if value is None else bytes(value)
+        partition = self._partition(record, key_bytes, value_bytes)
+        timestamp = self._clock_ms() if record.timestamp is None else record.timestamp
+        future = MockDeliveryFuture()
+        future.noticed = callback is not None
+        return _Pending(SentRecord(record, partition, key_bytes, value_bytes), timestamp, future, callback)
+
+    def _partition(self, record: ProducerRecord[Any, Any], key: bytes | None, value: bytes | None) -> int:
+        count = self._count(record.topic)
+        partition = record.partition
+        if partition is None and self._partitioner is not None:
+            every = tuple(range(count))
+            view = TopicView(record.topic, every, every)
+            partition = self._partitioner.partition(record.topic, record.key, key, record.value, value, view)
+        if partition is None:
+            return 0 if key is None else partition_for_key(key, count)
+        if not 0 <= partition < count:
+            raise KafkaTimeoutError(
+                f"there is no partition {partition}, only 0 to {count - 1}", topic=record.topic, stage="metadata"
+            )
+        return partition
+
+    def _count(self, topic: str) -> int:
+        if isinstance(self._partitions, int):
+            return self._partitions
+        if topic not in self._partitions:
+            raise KafkaTimeoutError("the topic does not exist", topic=topic, stage="metadata")
+        return self._partitions[topic]
+
+    def _complete_next(self, error: KafkaError | None) -> bool:
+        with self._lock:
+            if not self._pending:
+                return False
+            pending = self._pending.popleft()
+            metadata = None if error is not None else self._metadata(pending)
+            if error is not None and not pending.future.noticed:
+                self._unnoticed.append((pending.future, error))
+        # Without the lock: callbacks may send. The future first, as in the real producer.
+        pending.future.complete(metadata, error)
+        if pending.callback is not None:
+            try:
+                pending.callback(metadata, error)
+            except Exception:
+                _log.exception("the callback of a record raised")
+        return True
+
+    def _metadata(self, pending: _Pending) -> RecordMetadata:
+        record, partition, key, value = pending.sent
+        offset = self._offsets[record.topic, partition]
+        self._offsets[record.topic, partition] += 1
+        sizes = (-1 if data is None else len(data) for data in (key, value))
+        return RecordMetadata(record.topic, partition, offset, pending.timestamp, *sizes)
