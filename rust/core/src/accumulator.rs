@@ -76,7 +76,7 @@ pub enum Appended {
     },
     /// That many bytes of buffer.memory are needed first: queue up, and call again with the grant.
     NeedsMemory(usize),
-    /// The producer is closed.
+    /// The producer is closed, or the snapshot is old: its topic has been forgotten meanwhile.
     Closed,
 }
 
@@ -301,8 +301,8 @@ impl Shared {
                 self.inbox.lock().ready.push(Arc::clone(lane));
                 self.wake_io(0);
             }
-            Readiness::At(at_us) if !inner.armed => {
-                inner.armed = true;
+            Readiness::At(at_us) if at_us < inner.armed_us => {
+                inner.armed_us = at_us;
                 self.inbox.lock().timers.push((at_us, Arc::clone(lane)));
                 self.wake_io(at_us);
             }
@@ -485,6 +485,17 @@ impl Shared {
         }
         self.sweep();
         pending
+    }
+
+    /// What was resolved until now has its callbacks queued and its failures noted, when this returns.
+    ///
+    /// A completion wakes its waiters first; what follows it, follows under its lane's lock.
+    pub fn settle_flush(&self) {
+        for topic in self.all_topics() {
+            for lane in &topic.lanes {
+                drop(lane.inner.lock());
+            }
+        }
     }
 
     /// A flush is over.

@@ -6,7 +6,7 @@
 //! | settling | nothing is sent; answers still out arrive, or their connection dies | handed over: nothing in flight, something to decide; flowing: nothing to decide |
 //! | handed over | the control plane decides; only deadlines touch it here | waiting or flowing: `resume` |
 //! | waiting | backoff | flowing: the time has come, or a newer leader epoch |
-//! | closed | everything has been failed | |
+//! | closed | everything has been failed, or the topic is forgotten (idle) | flowing: the topic is known again |
 //!
 //! Batches: open → ready (sealed when taken) → in flight → done, or back to the head of the queue by `resume`.
 //!
@@ -285,8 +285,8 @@ pub struct LaneInner {
     pub failures: u32,
     /// It stands in a ready queue of the engine (or is on its way there).
     pub queued: bool,
-    /// The engine holds a timer for it.
-    pub armed: bool,
+    /// The earliest timer that the engine holds for it; `u64::MAX`: none.
+    pub armed_us: u64,
 }
 
 /// What the engine may send under which conditions; constant for a producer.
@@ -356,9 +356,27 @@ impl Lane {
             log_start_offset: -1,
             failures: 0,
             queued: false,
-            armed: false,
+            armed_us: u64::MAX,
         };
         Arc::new(Self { id, topic, partition, load: AtomicU32::new(0), inner: Mutex::new(inner) })
+    }
+
+    /// Close an idle lane, so that nobody appends to it while its topic is forgotten. False: it holds records.
+    pub fn retire(&self) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.is_empty() && inner.state != LaneState::Closed {
+            inner.state = LaneState::Closed;
+            return true;
+        }
+        false
+    }
+
+    /// Open a retired lane again; its identity and sequence go on where they were.
+    pub fn revive(&self) {
+        let mut inner = self.inner.lock();
+        if inner.state == LaneState::Closed {
+            inner.state = LaneState::Flowing;
+        }
     }
 
     /// Publish the queue's length.

@@ -16,7 +16,7 @@ use crate::boundary::Event;
 use crate::connection::Transport;
 use crate::engine::Engine;
 
-const WAKER: Token = Token(0);
+const WAKER: Token = Token(usize::MAX);
 
 /// Sockets by connection id.
 #[derive(Debug)]

@@ -145,10 +145,11 @@ impl Rig {
         self.engine.turn();
     }
 
-    fn pass(&mut self, us: u64) {
+    /// Let time pass; returns when the engine means to wake up next.
+    fn pass(&mut self, us: u64) -> u64 {
         self.now_us += us;
         self.shared.set_now_us(self.now_us);
-        self.engine.turn();
+        self.engine.turn()
     }
 
     fn send(&self, partition: u32, value: &[u8]) -> (Arc<Completion>, u32) {
@@ -613,4 +614,69 @@ fn closing_fails_what_is_left_and_says_what_may_be_persisted() {
     let topic = rig.shared.topic("t").topic.unwrap();
     let record = Record { timestamp: 1, key: None, value: None, headers: &[] };
     assert!(matches!(rig.shared.append(&topic, Some(0), &record, None, &mut 0), Appended::Closed));
+}
+
+#[test]
+fn a_backoff_is_not_held_up_by_a_long_linger() {
+    let mut config = config();
+    config.rules.linger_us = 60_000 * MS;
+    let mut rig = Rig::ready(config, 1);
+    rig.send(0, &[1; 900]);
+    rig.send(0, &[2; 900]);
+    rig.pass(MS);
+    let seen = rig.seen(1);
+    rig.answer(1, &seen, 6, -1);
+    let report = rig.handed_over().remove(0);
+    let decisions = vec![(report.batches[0].batch_id, Decision::Retry)];
+    let (topic, delay_us) = ("t".to_owned(), 100 * MS);
+    rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_us });
+    assert!(rig.pass(99 * MS) <= rig.now_us + MS, "the engine means to wake up for it");
+    rig.pass(MS);
+    assert_eq!(rig.seen(1).len(), 1);
+}
+
+#[test]
+fn a_forgotten_topic_comes_back_with_its_sequences() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, b"a");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.command(Command::ForgetTopic { name: "t".into() });
+    assert!(rig.shared.topic("t").topic.is_some(), "it holds a record");
+    rig.answer(1, &seen, 0, 0);
+    let old = rig.shared.topic("t").topic.unwrap();
+    rig.command(Command::ForgetTopic { name: "t".into() });
+    assert!(rig.shared.topic("t").topic.is_none());
+    let record = Record { timestamp: 1, key: None, value: None, headers: &[] };
+    assert!(matches!(rig.shared.append(&old, Some(0), &record, None, &mut 0), Appended::Closed));
+    rig.leaders(9, &[(1, 0)]);
+    rig.send(0, b"b");
+    rig.pass(6 * MS);
+    assert_eq!(rig.seen(1)[0].sequence, 1);
+}
+
+#[test]
+fn what_was_decided_is_not_reported_again() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let first = rig.seen(1);
+    rig.answer(1, &first, 0, 0);
+    for _ in 0..2 {
+        rig.send(0, &[1; 900]);
+    }
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.answer(1, &seen[..1], 6, -1);
+    rig.answer(1, &seen[1..], 45, -1);
+    let report = rig.handed_over().remove(0);
+    // The leader moves, so that one batch goes out first, and is lost.
+    rig.leaders(2, &[(2, 1)]);
+    rig.connect(2, 2);
+    rig.resume(&report, |_| Decision::Retry, None);
+    rig.pass(MS);
+    assert_eq!(rig.seen(2).len(), 1);
+    rig.command(Command::Close { connection: 2, reason: "cut".into() });
+    let report = rig.handed_over().remove(0);
+    assert_eq!(report.batches.iter().map(|batch| batch.error_code).collect::<Vec<_>>(), [13, 0]);
 }

@@ -323,13 +323,28 @@ impl State {
 
     fn send(&self, py: Python<'_>, call: &Call<'_>) -> PyResult<DeliveryFuture> {
         let mut deadline = Deadline { after: self.max_block, at: None };
-        let topic = self.topic(py, &call.topic, call.partition, &mut deadline)?;
+        loop {
+            let topic = self.topic(py, &call.topic, call.partition, &mut deadline)?;
+            if let Some(future) = self.send_to(py, call, &topic, &mut deadline)? {
+                return Ok(future);
+            }
+            // The topic was forgotten (metadata.max.idle.ms) between the look and the append: look again.
+        }
+    }
+
+    fn send_to(
+        &self,
+        py: Python<'_>,
+        call: &Call<'_>,
+        topic: &Topic,
+        deadline: &mut Deadline,
+    ) -> PyResult<Option<DeliveryFuture>> {
         let key = self.key.run(py, &call.topic, &call.headers, &call.key)?;
         let value = self.value.run(py, &call.topic, &call.headers, &call.value)?;
         let partition = match (call.partition, &self.partitioner) {
             (Some(partition), _) => Some(partition as u32),
             (None, None) => None,
-            (None, Some(partitioner)) => Some(Self::ask_partitioner(py, partitioner, call, &topic, &key, &value)?),
+            (None, Some(partitioner)) => Some(Self::ask_partitioner(py, partitioner, call, topic, &key, &value)?),
         };
         let pairs: Vec<(Bound<'_, PyString>, Option<Bound<'_, PyBytes>>)> =
             if call.headers.is_empty() { Vec::new() } else { call.headers.extract()? };
@@ -343,7 +358,7 @@ impl State {
         self.check_size(py, call, &record)?;
         let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i32);
         let sizes = Sizes { timestamp, key: length(record.key), value: length(record.value) };
-        self.append(py, call, &topic, partition, &record, sizes, &mut deadline)
+        self.append(py, call, topic, partition, &record, sizes, deadline)
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call's worth")]
@@ -356,7 +371,7 @@ impl State {
         record: &Record<'_>,
         sizes: Sizes,
         deadline: &mut Deadline,
-    ) -> PyResult<DeliveryFuture> {
+    ) -> PyResult<Option<DeliveryFuture>> {
         let shared = &self.core.shared;
         let token = call
             .callback
@@ -366,13 +381,9 @@ impl State {
         let appended = loop {
             match shared.append(topic, partition, record, token.map(|token| (token, call.observed)), &mut grant) {
                 Appended::Done { completion, index } => {
-                    break Ok(DeliveryFuture::new(completion, index, sizes));
+                    break Ok(Some(DeliveryFuture::new(completion, index, sizes)));
                 }
-                Appended::Closed => {
-                    break Err(self.check_open(py).err().unwrap_or_else(|| {
-                        python::error(py, "ProducerClosedError", "the producer was closed meanwhile", &[])
-                    }));
-                }
+                Appended::Closed => break self.check_open(py).map(|()| None),
                 Appended::NeedsMemory(bytes) => match self.wait_for_memory(py, bytes, deadline) {
                     Ok(()) => grant += bytes,
                     Err(error) => break Err(error),
@@ -382,7 +393,7 @@ impl State {
         if grant > 0 {
             shared.release(grant);
         }
-        if appended.is_err()
+        if !matches!(appended, Ok(Some(_)))
             && let Some(token) = token
         {
             CALLBACKS.remove(token);
@@ -484,7 +495,10 @@ impl State {
         deadline: &mut Deadline,
     ) -> PyResult<Arc<Topic>> {
         let shared = &self.core.shared;
-        let text = name.to_str()?;
+        let Ok(text) = name.to_str() else {
+            // A lone surrogate: no name at all.
+            return check_topic(py, &name.to_string_lossy()).and(Err(PyTypeError::new_err("the topic is no text")));
+        };
         let version = shared.topics_version.load(Ordering::Acquire);
         if let Some((seen, topic)) = &*self.cached.lock()
             && *seen == version

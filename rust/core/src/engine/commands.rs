@@ -114,7 +114,13 @@ impl<T: Transport> Engine<T> {
             return;
         }
         let key: Arc<str> = entry.topic.as_ref().map_or_else(|| name.into(), |known| Arc::clone(&known.name));
-        let mut lanes = entry.topic.as_ref().map(|known| known.lanes.clone()).unwrap_or_default();
+        let mut lanes = match &entry.topic {
+            Some(known) => known.lanes.clone(),
+            None => self.retired.remove(name).unwrap_or_default(),
+        };
+        if entry.topic.is_none() && self.shared.fatal().is_none() {
+            lanes.iter().for_each(|lane| lane.revive());
+        }
         let state = entry.topic.as_ref().map_or_else(
             || TopicState::new(self.shared.config.seed ^ self.lanes.len() as u64, now_us),
             |known| Arc::clone(&known.state),
@@ -159,11 +165,18 @@ impl<T: Transport> Engine<T> {
     }
 
     pub(super) fn forget_topic(&mut self, name: &str) {
-        self.shared.update_topic(name, |entry| {
-            let busy =
-                entry.topic.as_ref().is_some_and(|topic| topic.lanes.iter().any(|lane| !lane.inner.lock().is_empty()));
-            busy.then_some(entry)
-        });
+        let Some(topic) = self.shared.topic(name).topic else {
+            self.shared.update_topic(name, |_| None);
+            return;
+        };
+        // Closed first, removed after: a sender that still has the snapshot finds a closed lane and looks the topic up again.
+        let retired = topic.lanes.iter().take_while(|lane| lane.retire()).count();
+        if retired < topic.lanes.len() {
+            topic.lanes[..retired].iter().for_each(|lane| lane.revive());
+            return;
+        }
+        self.retired.insert(Arc::clone(&topic.name), topic.lanes.clone());
+        self.shared.update_topic(name, |_| None);
         self.leader_wanted.remove(name);
     }
 

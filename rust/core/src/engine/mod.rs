@@ -43,6 +43,8 @@ pub struct Engine<T> {
     brokers: HashMap<i32, Broker>,
     /// Every lane there ever was, by id.
     lanes: Vec<Arc<Lane>>,
+    /// Lanes of topics that are forgotten: their sequences go on if the topic comes back.
+    retired: HashMap<Arc<str>, Vec<Arc<Lane>>>,
     timers: BinaryHeap<Reverse<(u64, u32)>>,
     /// Ready, but without a leader.
     leaderless: Vec<Arc<Lane>>,
@@ -74,6 +76,7 @@ impl<T: Transport> Engine<T> {
             connections: HashMap::new(),
             brokers: HashMap::new(),
             lanes: Vec::new(),
+            retired: HashMap::new(),
             timers: BinaryHeap::new(),
             leaderless: Vec::new(),
             leader_wanted: HashMap::new(),
@@ -116,7 +119,7 @@ impl<T: Transport> Engine<T> {
         {
             self.timers.pop();
             let lane = Arc::clone(&self.lanes[lane as usize]);
-            lane.inner.lock().armed = false;
+            lane.inner.lock().armed_us = u64::MAX;
             self.reconsider(&lane, now_us);
         }
         if now_us >= self.next_tick_us {

@@ -25,9 +25,8 @@ impl<T: Transport> Engine<T> {
                 self.route(lane);
             }
             Readiness::At(at_us) => {
-                // A timer that is armed may be later (a linger outlasting a backoff): a second one does no harm.
-                if !inner.armed {
-                    inner.armed = true;
+                if at_us < inner.armed_us {
+                    inner.armed_us = at_us;
                     self.timers.push(Reverse((at_us, lane.id)));
                 }
             }
@@ -138,8 +137,10 @@ impl<T: Transport> Engine<T> {
             let readiness = inner.readiness(rules, now_us, hurry);
             if readiness != Readiness::Ready {
                 inner.queued = false;
-                if let (Readiness::At(at_us), false) = (readiness, inner.armed) {
-                    inner.armed = true;
+                if let Readiness::At(at_us) = readiness
+                    && at_us < inner.armed_us
+                {
+                    inner.armed_us = at_us;
                     self.timers.push(Reverse((at_us, lane.id)));
                 }
                 continue;
@@ -156,8 +157,8 @@ impl<T: Transport> Engine<T> {
                 Readiness::Ready => {}
                 Readiness::At(at_us) => {
                     inner.queued = false;
-                    if !inner.armed {
-                        inner.armed = true;
+                    if at_us < inner.armed_us {
+                        inner.armed_us = at_us;
                         self.timers.push(Reverse((at_us, lane.id)));
                     }
                 }
