@@ -1,0 +1,149 @@
+"""Counting, pacing, and what happens on Ctrl-C, with a mock producer."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import nullcontext
+from typing import Any, cast
+
+import pytest
+
+from penstock import KafkaProducer, RecordMetadata
+from penstock.cli.progress import line, progress
+from penstock.cli.sending import Pace, Tally, deliver, interruptible, pump
+from penstock.errors import KafkaError
+from penstock.testing import MockProducer
+
+
+def mock(**options: Any) -> KafkaProducer[bytes, bytes]:
+    return cast("KafkaProducer[bytes, bytes]", MockProducer(**options))
+
+
+def metadata(partition: int = 0) -> RecordMetadata:
+    return RecordMetadata("t", partition, 0, 0, 0, 0)
+
+
+def test_everything_is_counted() -> None:
+    tally, producer = Tally(latency_every=1), MockProducer(partitions=3)
+    entries = [(b"a", b"1"), (b"b", b"22"), (None, None)]
+    pump(
+        cast("KafkaProducer[bytes, bytes]", producer),
+        "t",
+        entries,
+        tally,
+        headers=lambda number: (("n", b"%d" % number),),
+    )
+    assert [record.headers for record in producer.history()] == [(("n", b"%d" % number),) for number in (1, 2, 3)]
+    summary = tally.summary()
+    assert (summary.records, summary.acknowledged, summary.failed, summary.bytes) == (3, 3, 0, 5)
+    assert sum(summary.partitions.values()) == 3
+    assert summary.latency_p50_ms is not None
+
+
+def test_failures_are_counted_and_the_first_ones_kept() -> None:
+    tally = Tally()
+    for number in range(7):
+        tally.done(None, KafkaError(f"error {number}"))
+    tally.done(metadata(), None)
+    summary = tally.summary()
+    assert (summary.acknowledged, summary.failed) == (1, 7)
+    assert [str(error) for error in summary.errors] == [f"error {number}" for number in range(5)]
+    assert summary.as_json()["errors"][0] == "error 0"
+
+
+def test_a_failed_record_has_no_latency() -> None:
+    tally = Tally()
+    tally.timed()(None, KafkaError("no"))
+    assert tally.summary().as_json()["latency_ms"] == {"p50": None, "p99": None}
+
+
+def test_the_number_of_latencies_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.cli.sending._MOST_SAMPLES", 4)
+    tally = Tally(latency_every=1)
+    for _ in range(5):
+        tally.timed()(metadata(), None)
+    assert tally.latency_every > 1
+    assert len(tally._latencies_ms) < 4
+
+
+def test_a_rate_is_kept_with_few_sleeps() -> None:
+    now, slept = 0.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        slept.append(seconds)
+
+    pace = Pace(1000, now=lambda: now, sleep=sleep)
+    for _ in range(1000):
+        pace.wait()
+    assert now == pytest.approx(1.0, abs=0.01)
+    assert len(slept) < 200
+
+
+def test_a_rate_does_not_make_up_for_lost_time() -> None:
+    now, slept = 0.0, []
+    pace = Pace(10, now=lambda: now, sleep=slept.append)
+    pace.wait()
+    now = 100.0
+    pace.wait()
+    pace.wait()
+    assert slept == [pytest.approx(0.1)]
+
+
+def test_ctrl_c_ends_the_sending_and_closes_with_a_time_limit() -> None:
+    producer, closings = MockProducer(), []
+    close = producer.close
+    producer.close = lambda timeout=None: (closings.append(timeout), close(timeout))  # type: ignore[method-assign,assignment]
+    tally = Tally()
+    interrupted = deliver(
+        cast("KafkaProducer[bytes, bytes]", producer),
+        lambda: os.kill(os.getpid(), signal.SIGINT),
+        tally,
+        nullcontext(),
+    )
+    assert interrupted
+    assert closings[0] == 5.0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_second_ctrl_c_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = []
+    monkeypatch.setattr("penstock.cli.sending.os._exit", left.append)
+    with interruptible():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):  # here the process does go on
+            signal.raise_signal(signal.SIGINT)
+    assert left == [130]
+
+
+def test_the_progress_line_says_how_far_it_is() -> None:
+    from rich.console import Console
+
+    tally = Tally()
+    tally.sent, tally.bytes, tally.acknowledged, tally.failed = 1500, 10, 1000, 20
+    console = Console(width=160, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(line(tally, 2000))
+    text = captured.get()
+    for part in ("1,500 of 2,000 records", "MB/s", "1,000 acknowledged", "480 in flight", "20 failed"):
+        assert part in text
+
+
+def test_no_progress_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress(Tally()):
+        pass
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_producer_is_closed_whatever_happens() -> None:
+    producer = mock()
+
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        deliver(producer, fail, Tally(), nullcontext())
+    assert producer.closed
