@@ -66,7 +66,8 @@ class Lifecycle:
             )
         left = self.engine.flush(timeout)
         if left:
-            raise KafkaTimeoutError(f"flush({timeout:g}) ran out of time with {left} records not acknowledged yet")
+            what = f"{_records(left)} not acknowledged yet" if left > 0 else "callbacks that have not run yet"
+            raise KafkaTimeoutError(f"flush({timeout:g}) ran out of time with {what}")
         self.raise_unnoticed()
 
     def raise_unnoticed(self) -> None:
@@ -88,8 +89,8 @@ class Lifecycle:
             # Inside a callback nobody else can run callbacks: waiting for them would be waiting for oneself.
             if wait and not in_callback:
                 left = self.engine.flush(timeout, callbacks=False)
-                if left:
-                    _logger.warning("%s was closed with %d records not acknowledged; they have failed", self.name, left)
+                if left > 0:
+                    _logger.warning("%s was closed with %s not acknowledged", self.name, _records(left))
         finally:
             self._end(deadline, in_callback)
 
@@ -118,6 +119,10 @@ class Lifecycle:
 
     def _run_callbacks(self) -> None:
         self.engine.run_callbacks(report_callback_error)
+
+
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count} records"
 
 
 def report_callback_error(function: Callable[..., Any], error: BaseException) -> None:

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from penstock._native import ProducerRecord
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from penstock._native import ProducerRecord, RecordMetadata
+    from penstock._native import RecordMetadata
 
 _log: Final = logging.getLogger(__name__)
 
@@ -85,8 +86,8 @@ class InterceptorChain:
         for owner, method in self._on_send:
             try:
                 changed = method(record)
-                if changed is None:
-                    raise TypeError("on_send returned None instead of a record")
+                if not isinstance(changed, ProducerRecord):
+                    raise TypeError(f"on_send returned {type(changed).__name__} instead of a ProducerRecord")
                 record = changed
             except Exception as error:
                 self._report(owner, "on_send", error)

@@ -154,7 +154,6 @@ class KafkaProducer(Sender[K, V]):
             partitioners.configure(self._partitioner, self._config)
         self._interceptors = InterceptorChain(as_interceptors(settings.interceptor_classes))
         self._interceptors.configure(self._config)
-        self._views: dict[str, tuple[tuple[PartitionInfo, ...], TopicView]] = {}
         engine = make_engine(settings)
         controller = Controller(
             settings, bootstrap, random=Random(), now_ms=engine.now_ms(), software_version=_native.__version__
@@ -166,7 +165,7 @@ class KafkaProducer(Sender[K, V]):
             value_serializer=partial(serialization.serialize, self._value, setting="value.serializer"),
             key_fast=_fast_path(self._key),
             value_fast=_fast_path(self._value),
-            partitioner=None if self._partitioner is None else self._choose_partition,
+            partitioner=None if self._partitioner is None else _Choice(self._partitioner, runtime),
             interceptors=_Interception(self._interceptors) if self._interceptors else None,
             warn_waiting=warn_waiting,
             max_block_ms=settings.max_block_ms,
@@ -291,23 +290,28 @@ class KafkaProducer(Sender[K, V]):
         self._life.engine.check_fork()
         return self._life
 
-    def _choose_partition(
-        self, topic: str, key: Any, key_bytes: bytes | None, value: Any, value_bytes: bytes | None
-    ) -> int:
-        assert self._partitioner is not None
-        assert self._life is not None
-        known = self._life.runtime.cluster.topics.get(topic, ())
+    def _serializer(self, given: Any, *, is_key: bool) -> Serializer[Any]:
+        made = serialization.as_serializer(given, setting="key.serializer" if is_key else "value.serializer")
+        serialization.configure(made, self._config, is_key)
+        return made
+
+
+class _Choice:
+    """What native `send` asks for a partition. It does not know the producer: a cycle would keep it from being dropped."""
+
+    def __init__(self, partitioner: partitioners.Partitioner, runtime: Runtime) -> None:
+        self._partitioner = partitioner
+        self._runtime = runtime
+        self._views: dict[str, tuple[tuple[PartitionInfo, ...], TopicView]] = {}
+
+    def __call__(self, topic: str, key: Any, key_bytes: bytes | None, value: Any, value_bytes: bytes | None) -> int:
+        known = self._runtime.cluster.topics.get(topic, ())
         seen = self._views.get(topic)
         if seen is None or seen[0] is not known:
             partitions = tuple(info.partition for info in known)
             available = tuple(info.partition for info in known if info.leader is not None)
             seen = self._views[topic] = (known, TopicView(topic, partitions, available))
         return self._partitioner.partition(topic, key, key_bytes, value, value_bytes, seen[1])
-
-    def _serializer(self, given: Any, *, is_key: bool) -> Serializer[Any]:
-        made = serialization.as_serializer(given, setting="key.serializer" if is_key else "value.serializer")
-        serialization.configure(made, self._config, is_key)
-        return made
 
 
 class _Interception:

@@ -225,9 +225,10 @@ impl Engine {
 
     /// Send what is buffered and wait up to `timeout` seconds until all of it is resolved and its callbacks have run.
     ///
-    /// Returns the records that are still unresolved (0: done). What is sent meanwhile does not prolong it.
+    /// Returns the records that are still unresolved (0: done, -1: only callbacks are still to run). What is sent
+    /// meanwhile does not prolong it.
     #[pyo3(signature = (timeout, callbacks = true))]
-    fn flush(&self, py: Python<'_>, timeout: Option<f64>, callbacks: bool) -> PyResult<u64> {
+    fn flush(&self, py: Python<'_>, timeout: Option<f64>, callbacks: bool) -> PyResult<i64> {
         let shared = &self.core.shared;
         let until = deadline(timeout)?;
         let pending = py.detach(|| shared.begin_flush());
@@ -237,14 +238,20 @@ impl Engine {
                     return Ok(false);
                 }
             }
+            py.detach(|| shared.settle_flush());
             if !callbacks {
                 return Ok(true);
             }
             wait_in_slices(py, until, |slice| shared.callbacks.wait_until_run(Some(slice)))
         })();
         shared.end_flush();
-        let done: bool = flushed?;
-        Ok(if done { 0 } else { shared.unresolved_records().max(1) })
+        if flushed? {
+            return Ok(0);
+        }
+        Ok(match shared.unresolved_records() {
+            0 => -1,
+            left => left as i64,
+        })
     }
 
     /// Records that are buffered or in flight.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyTimeoutError, PyTypeError};
+use pyo3::exceptions::{PyException, PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -176,6 +176,7 @@ impl DeliveryFuture {
     }
 
     /// Have `fn(future)` called on the callback thread once the record is resolved; at once, here, if it is already.
+    /// An exception that it raises is logged.
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {
         if !r#fn.is_callable() {
             return Err(PyTypeError::new_err(format!("not callable: {}", r#fn.get_type())));
@@ -186,7 +187,14 @@ impl DeliveryFuture {
         let token = CALLBACKS.insert(callback);
         if let Err(token) = this.completion.add_callback(this.index, token, true) {
             CALLBACKS.remove(token);
-            r#fn.call1((slf,))?;
+            if let Err(error) = r#fn.call1((slf,)) {
+                // As `concurrent.futures` does it; Ctrl-C and the like are not the callback's own trouble.
+                let py = slf.py();
+                if !error.is_instance_of::<PyException>(py) {
+                    return Err(error);
+                }
+                python::report_callback_error(py, &r#fn, error)?;
+            }
         }
         Ok(())
     }

@@ -28,6 +28,14 @@ pub fn error(py: Python<'_>, class: &str, message: &str, context: &[(&str, Bound
     }
 }
 
+/// Log what a callback raised that ran on the caller's own thread; the callback thread has the function at hand.
+pub fn report_callback_error(py: Python<'_>, function: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    py.import("penstock._lifecycle")?
+        .getattr("report_callback_error")?
+        .call1((function, error.into_value(py)))
+        .map(drop)
+}
+
 /// The error for a Kafka code, ready to be raised.
 pub fn error_for_code(py: Python<'_>, code: i16, message: &str, topic: Option<&str>) -> PyErr {
     let made = errors(py).and_then(|module| {

@@ -54,8 +54,10 @@ pub fn extract_timestamp(timestamp: Option<&Bound<'_, PyAny>>) -> PyResult<Optio
             return Err(PyValueError::new_err(why));
         }
         let seconds: f64 = timestamp.call_method0(intern!(py, "timestamp"))?.extract()?;
-        // Whole seconds and microseconds apart: a float of today's seconds still holds microseconds exactly enough.
-        (seconds * 1000.0).round() as i64
+        let micros: i64 = timestamp.getattr(intern!(py, "microsecond"))?.extract()?;
+        // Whole seconds and microseconds apart: no float holds both exactly. Begun milliseconds do not count (Java:
+        // Instant.toEpochMilli), so that no record is from the future.
+        (seconds - micros as f64 / 1e6).round() as i64 * 1000 + micros / 1000
     } else {
         let kind = timestamp.get_type();
         let why = format!("timestamp must be an int (ms since the epoch), an aware datetime or None, not {kind}");

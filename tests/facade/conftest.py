@@ -1,0 +1,77 @@
+"""Fixtures of the facade's tests: one embedded cluster for all of them, topics and producers of each test's own."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from facade_support import Log, MakeProducer, MakeTopic
+
+from penstock import KafkaProducer
+from penstock.devbroker import DevCluster, Faults, RunningCluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RunningCluster]:
+    """Three nodes, in memory; topics are not created by using them."""
+    with DevCluster.running(nodes=3, auto_create_topics=False) as running:
+        yield running
+
+
+@pytest.fixture
+def faults(cluster: RunningCluster) -> Iterator[Faults]:
+    """The cluster's faults: none at the start, and what is left over does not reach the next test."""
+    cluster.faults.clear()
+    cluster.requests.clear()
+    yield cluster.faults
+    cluster.faults.clear()
+
+
+@pytest.fixture
+def new_topic(cluster: RunningCluster, request: pytest.FixtureRequest) -> MakeTopic:
+    """A factory of topics that no other test sees, named after the test."""
+    label = re.sub(r"[^a-zA-Z0-9_-]+", "-", request.node.name)[:60]
+
+    def create(partitions: int = 1, **configs: str) -> str:
+        name = f"{label}-{uuid.uuid4().hex[:8]}"
+        dotted = {key.replace("_", "."): value for key, value in configs.items()}
+        cluster.create_topic(name, partitions, configs=dotted)
+        return name
+
+    return create
+
+
+@pytest.fixture
+def topic(new_topic: MakeTopic) -> str:
+    """A topic of one partition."""
+    return new_topic()
+
+
+@pytest.fixture
+def new_producer(cluster: RunningCluster) -> Iterator[MakeProducer]:
+    """A factory of producers for the cluster; what a test leaves open is closed without waiting."""
+    made: list[KafkaProducer[object, object]] = []
+
+    def create(**options: object) -> KafkaProducer[object, object]:
+        options.setdefault("bootstrap_servers", cluster.bootstrap_servers)
+        producer = KafkaProducer(**options)
+        made.append(producer)
+        return producer
+
+    yield create
+    for producer in made:
+        producer.close(0)
+
+
+@pytest.fixture
+def producer(new_producer: MakeProducer) -> KafkaProducer[object, object]:
+    """A producer with the default settings."""
+    return new_producer()
+
+
+@pytest.fixture
+def log(cluster: RunningCluster) -> Log:
+    """What lies in the cluster's log."""
+    return Log(cluster)

@@ -1,0 +1,350 @@
+"""What the producer refuses, when, and in which words: the library's rows of the table "Bad input"."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from facade_support import Log, MakeProducer, MakeTopic, closed_port
+
+from penstock import (
+    BufferExhaustedError,
+    ConfigError,
+    IntegerSerializer,
+    InvalidTopicError,
+    JSONSerializer,
+    KafkaError,
+    KafkaProducer,
+    KafkaTimeoutError,
+    ProducerClosedError,
+    ProducerRecord,
+    RecordTooLargeError,
+    SerializationError,
+    StringSerializer,
+    errors,
+)
+from penstock.devbroker import Faults, RunningCluster
+
+# ---------------------------------------------------------------------------------------------------- configuration
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"bootstrap_server": "localhost:9092"}, "bootstrap_servers"),
+        ({"bootstrap_servers": "localhost:9092", "linger": 5}, "linger.ms"),
+        ({"bootstrap_servers": "localhost:9092", "linger_ms": "soon"}, "linger.ms"),
+        ({"bootstrap_servers": "localhost:9092", "linger_ms": -1}, "linger.ms"),
+        ({"bootstrap_servers": "localhost:9092", "acks": "2"}, "acks"),
+        ({"bootstrap_servers": "localhost:9092", "acks": "1", "enable_idempotence": True}, "acks"),
+        ({"bootstrap_servers": "localhost:9092", "retries": 0, "enable_idempotence": True}, "retries"),
+        ({"bootstrap_servers": "localhost:9092", "max_in_flight_requests_per_connection": 6}, "max.in.flight"),
+        ({"bootstrap_servers": "localhost:9092", "delivery_timeout_ms": 30_000, "linger_ms": 1}, "delivery.timeout.ms"),
+        ({"bootstrap_servers": "localhost"}, "bootstrap.servers"),
+        ({"bootstrap_servers": "localhost:port"}, "bootstrap.servers"),
+        ({"bootstrap_servers": "nowhere.invalid:9092"}, "nowhere.invalid:9092"),
+        ({"bootstrap_servers": ""}, "bootstrap.servers"),
+        ({}, "bootstrap.servers"),
+        ({"bootstrap_servers": "localhost:9092", "compression_type": "zstd"}, "compression.type"),
+        ({"bootstrap_servers": "localhost:9092", "partitioner_class": 5}, "partitioner.class"),
+        ({"bootstrap_servers": "localhost:9092", "interceptor_classes": [object()]}, "interceptor.classes"),
+        ({"bootstrap_servers": "localhost:9092", "value_serializer": 7}, "value.serializer"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_before_any_thread_starts(options: dict[str, Any], said: str) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(ConfigError) as caught:
+        KafkaProducer(**options)
+    assert said in str(caught.value)
+    assert set(threading.enumerate()) <= before
+
+
+def test_the_name_of_a_setting_of_librdkafka_gets_javas_name() -> None:
+    with pytest.raises(ConfigError, match=r"buffer\.memory"):
+        KafkaProducer({"bootstrap.servers": "localhost:9092", "queue.buffering.max.kbytes": 1000})
+
+
+def test_a_configuration_error_is_a_value_error_and_carries_the_setting() -> None:
+    with pytest.raises(ValueError, match="acks") as caught:
+        KafkaProducer(bootstrap_servers="localhost:9092", acks="several")
+    assert isinstance(caught.value, ConfigError)
+    assert caught.value.setting == "acks"
+
+
+# ----------------------------------------------------------------------------------------------- keys, values, names
+
+
+def test_text_without_a_serializer_is_refused_with_topic_type_and_setting(
+    producer: KafkaProducer[Any, Any], topic: str, log: Log
+) -> None:
+    with pytest.raises(SerializationError) as caught:
+        producer.send(topic, "text")
+    message = str(caught.value)
+    assert topic in message
+    assert "str" in message
+    assert "value.serializer" in message
+    with pytest.raises(SerializationError, match=r"key\.serializer"):
+        producer.send(topic, b"value", key="text")
+    producer.flush()
+    assert log.count(topic) == 0
+
+
+@pytest.mark.parametrize(
+    ("serializer", "value"),
+    [
+        (StringSerializer(), b"bytes"),
+        (StringSerializer(), 5),
+        (StringSerializer(), "\ud800"),
+        (IntegerSerializer(), "5"),
+        (IntegerSerializer(), 1 << 31),
+        (JSONSerializer(), float("nan")),
+        (JSONSerializer(), object()),
+        (lambda value: value.no_such_attribute, "x"),
+        (lambda value: 12, "x"),
+        (lambda value: "text", "x"),
+        (None, 5),
+        (None, ["a"]),
+    ],
+)
+def test_the_wrong_type_for_a_serializer_names_topic_and_setting(
+    new_producer: MakeProducer, topic: str, log: Log, serializer: Any, value: Any
+) -> None:
+    producer = new_producer(value_serializer=serializer)
+    with pytest.raises(SerializationError) as caught:
+        producer.send(topic, value)
+    assert topic in str(caught.value)
+    assert "value.serializer" in str(caught.value)
+    assert caught.value.setting == "value.serializer"
+    producer.flush()
+    assert log.count(topic) == 0
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a" * 250, "a b", "größe", "a/b", "tab\t", "\ud800"])
+def test_an_illegal_topic_is_refused_at_once(
+    producer: KafkaProducer[Any, Any], cluster: RunningCluster, name: str
+) -> None:
+    with pytest.raises(InvalidTopicError):
+        producer.send(name, b"value")
+    with pytest.raises(InvalidTopicError):
+        ProducerRecord(name, b"value")
+    with pytest.raises(InvalidTopicError):
+        producer.partitions_for(name)
+
+
+@pytest.mark.parametrize("wrong", [None, b"bytes", 5, ["topic"]])
+def test_a_topic_that_is_no_text_is_refused(producer: KafkaProducer[Any, Any], wrong: Any) -> None:
+    with pytest.raises(TypeError, match="topic name"):
+        producer.send(wrong, b"value")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        ({"partition": -1}, ValueError),
+        ({"partition": 1 << 31}, ValueError),
+        ({"partition": "0"}, TypeError),
+        ({"partition": True}, TypeError),
+        ({"partition": 0.0}, TypeError),
+        ({"timestamp": -1}, ValueError),
+        ({"timestamp": 1 << 63}, ValueError),
+        ({"timestamp": 1.5}, TypeError),
+        ({"timestamp": True}, TypeError),
+        ({"timestamp": datetime(2026, 1, 1)}, ValueError),
+        ({"timestamp": datetime(1960, 1, 1, tzinfo=UTC)}, ValueError),
+        ({"headers": "name"}, TypeError),
+        ({"headers": b"name"}, TypeError),
+        ({"headers": 5}, TypeError),
+        ({"headers": ["ab"]}, TypeError),
+        ({"headers": [("name", "text")]}, TypeError),
+        ({"headers": [("name", 5)]}, TypeError),
+        ({"headers": [(b"name", b"value")]}, TypeError),
+        ({"headers": [("name", b"value", b"more")]}, TypeError),
+        ({"headers": [None]}, TypeError),
+        ({"headers": {"name": "text"}}, TypeError),
+        ({"headers": {1: b"value"}}, TypeError),
+    ],
+)
+def test_a_wrong_partition_timestamp_or_header_is_refused_at_once_and_nothing_is_sent(
+    producer: KafkaProducer[Any, Any], topic: str, log: Log, wrong: dict[str, Any], kind: type[Exception]
+) -> None:
+    calls: list[object] = []
+    name = next(iter(wrong))
+    with pytest.raises(kind, match=name):
+        producer.send(topic, b"value", callback=lambda *outcome: calls.append(outcome), **wrong)
+    with pytest.raises(kind, match=name):
+        ProducerRecord(topic, b"value", **wrong)
+    producer.flush()
+    assert log.count(topic) == 0
+    assert calls == []
+
+
+def test_a_header_name_that_is_no_unicode_is_refused_and_the_producer_goes_on(
+    producer: KafkaProducer[Any, Any], topic: str, log: Log
+) -> None:
+    with pytest.raises(ValueError):
+        producer.send(topic, b"value", headers=[("\ud800", b"")])
+    producer.send(topic, b"fine").result(10)
+    assert log.values(topic) == [b"fine"]
+
+
+def test_a_callback_that_cannot_be_called_is_refused(producer: KafkaProducer[Any, Any], topic: str) -> None:
+    with pytest.raises(TypeError, match="callback"):
+        producer.send(topic, b"value", callback="soon")
+
+
+def test_a_record_takes_no_other_argument_than_a_callback(producer: KafkaProducer[Any, Any], topic: str) -> None:
+    with pytest.raises(TypeError, match="no other argument"):
+        producer.send(ProducerRecord(topic, b"value"), key=b"key")
+
+
+# -------------------------------------------------------------------------------------- what the cluster does not have
+
+
+class _OnRecord(logging.Handler):
+    """Does something when a line is logged."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        super().__init__()
+        self._action = action
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._action()
+
+
+def test_an_absent_topic_is_waited_for_up_to_max_block_ms(new_producer: MakeProducer, faults: Faults) -> None:
+    producer = new_producer(max_block_ms=300)
+    began = time.monotonic()
+    with pytest.raises(KafkaTimeoutError) as caught:
+        producer.send("no-such-topic", b"value")
+    assert 0.3 <= time.monotonic() - began < 5
+    message = str(caught.value)
+    assert "no-such-topic" in message
+    assert "max.block.ms = 300" in message
+    assert "UNKNOWN_TOPIC_OR_PARTITION" in message
+    assert caught.value.topic == "no-such-topic"
+    assert caught.value.stage == "metadata"
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_an_absent_partition_names_how_many_there_are(new_producer: MakeProducer, new_topic: MakeTopic) -> None:
+    topic = new_topic(3)
+    producer = new_producer(max_block_ms=300)
+    with pytest.raises(KafkaTimeoutError) as caught:
+        producer.send(topic, b"value", partition=3)
+    message = str(caught.value)
+    assert f"partition 3 of topic {topic}" in message
+    assert "3 partitions (0 to 2)" in message
+    producer.send(topic, b"value", partition=2).result(10)
+
+
+def test_a_topic_that_may_not_be_written_is_an_error_at_once(
+    new_producer: MakeProducer, topic: str, faults: Faults
+) -> None:
+    faults.add(api="Metadata", topic=topic, error=errors.TopicAuthorizationError.code or 0)
+    producer = new_producer()
+    with pytest.raises(errors.TopicAuthorizationError, match=topic):
+        producer.send(topic, b"value")
+
+
+def test_waiting_for_a_topic_is_warned_about_once_and_ends_when_it_appears(
+    new_producer: MakeProducer, cluster: RunningCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = new_producer()
+    name = "appears-later"
+    # The warning comes after a second: that is when this topic is created.
+    handler = _OnRecord(lambda: cluster.create_topic(name))
+    logging.getLogger("penstock.producer").addHandler(handler)
+    try:
+        producer.send(name, b"value").result(10)
+    finally:
+        logging.getLogger("penstock.producer").removeHandler(handler)
+    waits = [record.getMessage() for record in caplog.records if "waits for" in record.getMessage()]
+    assert len(waits) == 1
+    assert repr(name) in waits[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "extra"), [("max.request.size", {}), ("buffer.memory", {"max_request_size": 1 << 20})]
+)
+def test_a_record_that_is_too_large_says_size_limit_and_setting_and_nothing_is_buffered(
+    new_producer: MakeProducer, topic: str, log: Log, setting: str, extra: dict[str, Any]
+) -> None:
+    calls: list[object] = []
+    options = {setting.replace(".", "_"): 50_000, "batch_size": 1000, **extra}
+    producer = new_producer(**options)
+    with pytest.raises(RecordTooLargeError) as caught:
+        producer.send(topic, bytes(60_000), callback=lambda *outcome: calls.append(outcome))
+    message = str(caught.value)
+    assert f"{setting} = 50000" in message
+    assert "60" in message
+    assert caught.value.topic == topic
+    metrics = producer.metrics()["producer-metrics"]
+    assert metrics["buffer-available-bytes"] == metrics["buffer-total-bytes"]
+    producer.send(topic, b"small").result(10)
+    assert log.values(topic) == [b"small"]
+    assert calls == []
+
+
+def test_without_a_broker_send_gives_up_after_max_block_ms_and_says_what_each_address_answered() -> None:
+    with closed_port() as first, closed_port() as second:
+        producer = KafkaProducer(bootstrap_servers=[first, second], max_block_ms=1000)
+        began = time.monotonic()
+        with pytest.raises(KafkaTimeoutError) as caught:
+            producer.send("topic", b"value")
+        assert 1.0 <= time.monotonic() - began < 6
+        message = str(caught.value)
+        assert first in message
+        assert second in message
+        assert "refused" in message
+        producer.close(0)
+
+
+def test_with_max_block_ms_of_zero_send_does_not_wait(new_producer: MakeProducer, topic: str) -> None:
+    producer = new_producer(max_block_ms=0)
+    with pytest.raises(KafkaTimeoutError):
+        producer.send(topic, b"value")
+
+
+# ------------------------------------------------------------------------------------------------------ after the end
+
+
+def test_everything_after_close_says_that_the_producer_is_closed(producer: KafkaProducer[Any, Any], topic: str) -> None:
+    calls: list[object] = []
+    producer.close()
+    with pytest.raises(ProducerClosedError):
+        producer.send(topic, b"value", callback=lambda *outcome: calls.append(outcome))
+    with pytest.raises(ProducerClosedError):
+        producer.partitions_for(topic)
+    assert calls == []
+    assert producer.closed
+    assert "closed" in repr(producer)
+
+
+def test_a_producer_closed_by_another_thread_ends_a_send_that_waits(
+    new_producer: MakeProducer, cluster: RunningCluster
+) -> None:
+    producer = new_producer()
+    cluster.requests.clear()
+    threading_done: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            producer.send("never-there", b"value")
+        except KafkaError as error:
+            threading_done.append(error)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    cluster.requests.wait_for("Metadata", 2)
+    producer.close(0)
+    sender.join(5)
+    assert [type(error) for error in threading_done] == [ProducerClosedError]
+
+
+def test_buffer_exhausted_is_a_timeout() -> None:
+    assert issubclass(BufferExhaustedError, KafkaTimeoutError)

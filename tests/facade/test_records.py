@@ -1,0 +1,137 @@
+"""`ProducerRecord` and `RecordMetadata`: frozen values."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from datetime import UTC, datetime, timedelta, timezone
+from types import GenericAlias, MappingProxyType
+from typing import Any
+
+import pytest
+
+from penstock import ProducerRecord, RecordMetadata
+
+RECORD = ProducerRecord(
+    "flights", b"v", key=b"k", partition=3, timestamp=1_700_000_000_123, headers=[("a", b"1"), ("b", None)]
+)
+METADATA = RecordMetadata("flights", 3, 17, 1_700_000_000_123, 1, -1)
+
+
+@pytest.mark.parametrize("field", ["topic", "value", "key", "partition", "timestamp", "headers", "new"])
+def test_a_record_cannot_be_changed(field: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(RECORD, field, None)
+    with pytest.raises(AttributeError):
+        delattr(RECORD, field)
+
+
+def test_a_record_has_its_fields_and_the_rest_is_none() -> None:
+    assert (RECORD.topic, RECORD.value, RECORD.key) == ("flights", b"v", b"k")
+    assert (RECORD.partition, RECORD.timestamp) == (3, 1_700_000_000_123)
+    assert RECORD.headers == (("a", b"1"), ("b", None))
+    bare = ProducerRecord("flights")
+    assert (bare.value, bare.key, bare.partition, bare.timestamp, bare.headers) == (None, None, None, None, ())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"topic": "t"}, {"value": b""}, {"key": None}, {"partition": None}, {"timestamp": 0}, {"headers": ()}],
+)
+def test_records_are_equal_by_content(change: dict[str, Any]) -> None:
+    same = RECORD.replace()
+    assert same == RECORD
+    assert hash(same) == hash(RECORD)
+    other = RECORD.replace(**change)
+    assert other != RECORD
+    assert RECORD != "flights"
+    (name, value), *_ = change.items()
+    assert getattr(other, name) == value
+
+
+def test_a_record_is_hashable_exactly_if_its_contents_are() -> None:
+    assert len({RECORD, RECORD.replace(), RECORD.replace(value="other")}) == 2
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(ProducerRecord("flights", {"a": 1}))
+
+
+def test_the_representation_of_a_record_is_the_call_that_makes_it() -> None:
+    assert repr(ProducerRecord("flights")) == "ProducerRecord('flights')"
+    assert eval(repr(RECORD)) == RECORD
+    assert "key=b'k'" in repr(RECORD)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_records_and_metadata_survive_pickling_and_copying(protocol: int) -> None:
+    for original in (RECORD, ProducerRecord("bare"), METADATA):
+        assert pickle.loads(pickle.dumps(original, protocol)) == original
+        assert copy.copy(original) == original
+        assert copy.deepcopy(original) == original
+
+
+def test_an_aware_datetime_becomes_milliseconds_since_the_epoch() -> None:
+    east = timezone(timedelta(hours=2))
+    assert ProducerRecord("t", timestamp=datetime(1970, 1, 1, 2, tzinfo=east)).timestamp == 0
+    moment = datetime(2026, 11, 24, 3, 4, 5, 678_901, tzinfo=UTC)
+    assert ProducerRecord("t", timestamp=moment).timestamp == 1_795_489_445_678
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+    assert ProducerRecord("t", timestamp=last).timestamp == 253_402_300_799_999
+
+
+def test_a_naive_datetime_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ValueError, match="naive datetime; give it a time zone"):
+        ProducerRecord("t", timestamp=datetime(2026, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("a", b"1"), ("b", None)],
+        (["a", b"1"], ["b", None]),
+        {"a": b"1", "b": None},
+        MappingProxyType({"a": b"1", "b": None}),
+        iter([("a", b"1"), ("b", None)]),
+    ],
+)
+def test_headers_are_pairs_or_a_mapping(headers: Any) -> None:
+    assert ProducerRecord("t", headers=headers).headers == (("a", b"1"), ("b", None))
+
+
+def test_the_same_header_may_come_twice() -> None:
+    assert ProducerRecord("t", headers=[("a", b"1"), ("a", b"2")]).headers == (("a", b"1"), ("a", b"2"))
+
+
+def test_a_later_change_of_what_was_given_does_not_change_the_record() -> None:
+    given = [("a", b"1")]
+    record = ProducerRecord("t", headers=given)
+    given.append(("b", b"2"))
+    assert record.headers == (("a", b"1"),)
+
+
+def test_a_record_type_can_be_subscripted_at_runtime() -> None:
+    alias = ProducerRecord[str, bytes]
+    assert isinstance(alias, GenericAlias)
+    assert alias.__origin__ is ProducerRecord
+    assert alias.__args__ == (str, bytes)
+    assert alias("t", b"v") == ProducerRecord("t", b"v")
+
+
+def test_metadata_cannot_be_changed_and_is_equal_by_content() -> None:
+    with pytest.raises(AttributeError):
+        METADATA.offset = 18
+    same = RecordMetadata("flights", 3, 17, 1_700_000_000_123, 1, -1)
+    assert same == METADATA
+    assert hash(same) == hash(METADATA)
+    assert RecordMetadata("flights", 3, 18, 1_700_000_000_123, 1, -1) != METADATA
+
+
+def test_metadata_can_be_represented_and_matched() -> None:
+    assert eval(repr(METADATA)) == METADATA
+    match METADATA:
+        case RecordMetadata(topic, partition, offset):
+            assert (topic, partition, offset) == ("flights", 3, 17)
+
+
+def test_records_have_documentation_that_names_units() -> None:
+    assert "ms since the epoch" in (ProducerRecord.__doc__ or "")
+    assert "ms since the epoch" in (RecordMetadata.__doc__ or "")
