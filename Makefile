@@ -51,7 +51,7 @@ check: $(BUILT) ## format, lint, types, layers, drift of generated code, stub: w
 	$(BIN)/lint-imports
 	$(BIN)/python -m codegen --check
 	$(BIN)/python -m codegen.config --check
-	$(BIN)/python -m mypy.stubtest penstock._native --ignore-disjoint-bases
+	$(BIN)/python -m mypy.stubtest penstock._native
 
 format: $(DEPS) ## format everything
 	cargo fmt --all

@@ -5,6 +5,8 @@ from datetime import datetime
 from types import GenericAlias
 from typing import Any, Generic, Self, TypeAlias, TypeVar, final, overload
 
+from typing_extensions import disjoint_base
+
 from penstock.control.boundary import Command, Event
 from penstock.errors import KafkaError
 
@@ -12,12 +14,26 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 _Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
 
+__all__ = [
+    "DeliveryFuture",
+    "Engine",
+    "ProducerRecord",
+    "RecordMetadata",
+    "Sender",
+    "__version__",
+    "after_fork_in_child",
+    "crc32c",
+    "murmur2",
+    "partition_for_key",
+]
+
 __version__: str
 
 def crc32c(data: bytes | bytearray | memoryview, value: int = 0) -> int: ...
 def murmur2(data: bytes) -> int: ...
 def partition_for_key(key: bytes, partitions: int) -> int: ...
 def after_fork_in_child() -> None: ...
+
 @final
 class ProducerRecord(Generic[_K, _V]):
     def __new__(
@@ -48,7 +64,7 @@ class ProducerRecord(Generic[_K, _V]):
     def __ne__(self, other: object, /) -> bool: ...
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
     @classmethod
-    def __class_getitem__(cls, key: Any, /) -> GenericAlias: ...
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
 
 @final
 class RecordMetadata:
@@ -132,6 +148,7 @@ class Engine:
     def take_unnoticed(self, first: int) -> tuple[int, list[KafkaError]]: ...
     def stats(self) -> dict[str, Any]: ...
 
+@disjoint_base
 class Sender(Generic[_K, _V]):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _attach(
@@ -168,4 +185,4 @@ class Sender(Generic[_K, _V]):
         callback: Callable[[RecordMetadata | None, KafkaError | None], object] | None = None,
     ) -> DeliveryFuture: ...
     @classmethod
-    def __class_getitem__(cls, key: Any, /) -> GenericAlias: ...
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
