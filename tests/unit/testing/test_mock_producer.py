@@ -1,0 +1,232 @@
+"""`MockProducer`: the real serializers and partitions, completed by hand."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock import (
+    DeliveryError,
+    IntegerSerializer,
+    KafkaError,
+    KafkaTimeoutError,
+    Producer,
+    ProducerClosedError,
+    ProducerRecord,
+    RecordMetadata,
+    RoundRobinPartitioner,
+    SerializationError,
+    StringSerializer,
+    as_completed,
+    wait,
+)
+from penstock._native import partition_for_key
+from penstock.testing import MockProducer, SentRecord
+
+
+def test_records_are_acknowledged_at_once() -> None:
+    producer = MockProducer(key_serializer=StringSerializer(), value_serializer=IntegerSerializer())
+    first = producer.send("t", 1, key="a", timestamp=7)
+    second = producer.send(ProducerRecord("t", 2))
+    assert first.result() == RecordMetadata("t", 0, 0, 7, 1, 4)
+    assert second.result().offset == 1
+    assert second.result().serialized_key_size == -1
+    assert producer.history() == [ProducerRecord("t", 1, key="a", timestamp=7), ProducerRecord("t", 2)]
+    assert producer.sent[0] == SentRecord(producer.history()[0], 0, b"a", b"\0\0\0\1")
+
+
+def test_the_clock_is_used_where_no_timestamp_is_given() -> None:
+    assert MockProducer(clock_ms=lambda: 42).send("t", b"v").result().timestamp == 42
+
+
+def test_the_test_decides_in_the_order_of_sending() -> None:
+    producer = MockProducer(auto_complete=False)
+    first, second, third = (producer.send("t", b"%d" % number) for number in range(3))
+    assert first.running()
+    assert not producer.flushed
+    with pytest.raises(TimeoutError, match="complete_next"):
+        first.result(timeout=0)
+    assert producer.complete_next()
+    error = KafkaError("no room")
+    assert producer.error_next(error)
+    assert (first.done(), second.done(), third.done()) == (True, True, False)
+    assert second.exception() is error
+    with pytest.raises(KafkaError, match="no room"):
+        second.result()
+    assert producer.complete_next()
+    assert third.result().offset == 1  # what failed took no offset
+    assert not producer.complete_next()
+    assert not producer.error_next(error)
+    assert producer.flushed
+
+
+def test_a_record_cannot_be_unsent() -> None:
+    future = MockProducer(auto_complete=False).send("t", b"v")
+    assert not future.cancel()
+    assert not future.cancelled()
+    assert future.running()
+
+
+def test_the_future_is_done_before_the_callback_runs() -> None:
+    producer = MockProducer(auto_complete=False)
+    seen: list[object] = []
+    future = producer.send("t", b"v", callback=lambda metadata, error: seen.append((future.done(), metadata, error)))
+    future.add_done_callback(lambda done: seen.append(done))
+    producer.complete_next()
+    assert seen == [future, (True, future.result(), None)]
+    future.add_done_callback(lambda done: seen.append("at once"))
+    assert seen[-1] == "at once"
+
+
+def test_a_callback_that_raises_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    producer = MockProducer(auto_complete=False)
+    future = producer.send("t", b"v", callback=lambda metadata, error: 1 // 0)
+    future.add_done_callback(lambda done: [][0])
+    producer.complete_next()
+    assert future.result().offset == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        "a done callback of a record raised",
+        "the callback of a record raised",
+    ]
+
+
+def test_a_callback_may_send() -> None:
+    producer = MockProducer()
+    producer.send("t", b"first", callback=lambda metadata, error: producer.send("t", b"second"))
+    assert [record.value for record in producer.history()] == [b"first", b"second"]
+
+
+def test_flush_acknowledges_what_waits() -> None:
+    producer = MockProducer(auto_complete=False)
+    futures = [producer.send("t", b"v") for _ in range(3)]
+    producer.flush()
+    assert [future.result().offset for future in futures] == [0, 1, 2]
+
+
+def test_flush_raises_what_nobody_asked_about_and_only_once() -> None:
+    producer = MockProducer(auto_complete=False)
+    asked = producer.send("t", b"asked")
+    producer.send("t", b"called", callback=lambda metadata, error: None)
+    producer.send("t", b"ignored")
+    for _ in range(3):
+        producer.error_next(KafkaError("lost"))
+    asked.exception()
+    with pytest.raises(DeliveryError, match="1 record was not delivered") as raised:
+        producer.flush()
+    assert raised.value.count == 1
+    producer.flush()
+
+
+def test_leaving_with_raises_it_too_unless_something_else_is_raised() -> None:
+    producer = MockProducer(auto_complete=False)
+    with pytest.raises(DeliveryError), producer:
+        producer.send("t", b"v")
+        producer.error_next(KafkaError("lost"))
+    assert producer.closed
+    with pytest.raises(ZeroDivisionError), MockProducer() as other:
+        raise ZeroDivisionError
+    assert other.closed
+
+
+def test_close_delivers_what_waits_or_gives_up() -> None:
+    kept, given_up = MockProducer(auto_complete=False), MockProducer(auto_complete=False)
+    delivered, lost = kept.send("t", b"v"), given_up.send("t", b"v")
+    kept.close()
+    given_up.close(timeout=0)
+    kept.close()
+    assert delivered.result().offset == 0
+    assert isinstance(lost.exception(), ProducerClosedError)
+    for use in (lambda: kept.send("t", b"v"), kept.flush, lambda: kept.partitions_for("t")):
+        with pytest.raises(ProducerClosedError):
+            use()
+
+
+def test_methods_can_be_made_to_raise() -> None:
+    producer = MockProducer()
+    producer.send_error = producer.flush_error = KafkaError("as told")
+    producer.close_error = producer.partitions_for_error = KafkaError("as told")
+    for use in (lambda: producer.send("t"), producer.flush, producer.close, lambda: producer.partitions_for("t")):
+        with pytest.raises(KafkaError, match="as told"):
+            use()
+    assert producer.history() == []
+    producer.metrics_values = {"producer-metrics": {"record-send-total": 1.0}}
+    assert producer.metrics() == {"producer-metrics": {"record-send-total": 1.0}}
+
+
+def test_what_cannot_be_serialized_is_not_sent() -> None:
+    calls: list[object] = []
+    producer = MockProducer(value_serializer=IntegerSerializer())
+    with pytest.raises(SerializationError, match=r"str .*value\.serializer"):
+        producer.send("t", "text", callback=lambda *given: calls.append(given))  # type: ignore[call-overload]
+    with pytest.raises(SerializationError, match=r"key\.serializer"):
+        producer.send("t", 1, key="text")  # type: ignore[call-overload]
+    assert (producer.history(), calls) == ([], [])
+
+
+@given(st.binary(), st.integers(1, 100))
+def test_keys_go_where_kafka_puts_them(key: bytes, partitions: int) -> None:
+    producer = MockProducer(partitions=partitions)
+    assert producer.send("t", b"v", key=key).result().partition == partition_for_key(key, partitions)
+
+
+def test_partitions_per_topic() -> None:
+    producer = MockProducer(partitions={"one": 1, "three": 3})
+    assert [info.partition for info in producer.partitions_for("three")] == [0, 1, 2]
+    assert producer.send("three", b"v", partition=2).result().partition == 2
+    assert producer.send("one", b"v").result().partition == 0
+    with pytest.raises(KafkaTimeoutError, match=r"no partition 1.*topic one"):
+        producer.send("one", b"v", partition=1)
+    with pytest.raises(KafkaTimeoutError, match="topic none"):
+        producer.send("none", b"v")
+
+
+def test_a_partitioner_is_asked() -> None:
+    producer = MockProducer(partitioner=RoundRobinPartitioner(), partitions=3)
+    assert [producer.send("t", b"v", key=b"k").result().partition for _ in range(4)] == [0, 1, 2, 0]
+    assert producer.send("t", b"v", partition=2).result().partition == 2
+
+
+def test_clear_forgets_records_but_not_offsets() -> None:
+    producer = MockProducer()
+    producer.send("t", b"v")
+    producer.auto_complete = False
+    producer.send("t", b"v")
+    producer.clear()
+    assert (producer.history(), producer.sent, producer.flushed) == ([], [], True)
+    producer.auto_complete = True
+    assert producer.send("t", b"v").result().offset == 1
+
+
+def test_a_record_and_fields_exclude_each_other() -> None:
+    with pytest.raises(TypeError, match="not both"):
+        MockProducer().send(ProducerRecord("t"), key=b"k")  # type: ignore[call-overload]
+
+
+def test_another_thread_can_wait_for_it() -> None:
+    producer = MockProducer(auto_complete=False)
+    future = producer.send("t", b"v")
+    results: list[RecordMetadata] = []
+    waiting = threading.Thread(target=lambda: results.append(future.result(timeout=30)))
+    waiting.start()
+    producer.complete_next()
+    waiting.join()
+    assert results == [future.result()]
+
+
+def test_wait_and_as_completed_take_its_futures() -> None:
+    producer = MockProducer(auto_complete=False)
+    first, second = producer.send("t", b"1"), producer.send("t", b"2")
+    producer.complete_next()
+    assert wait([first, second], timeout=0).done == {first}
+    producer.complete_next()
+    assert set(as_completed([first, second], timeout=0)) == {first, second}
+
+
+def test_it_is_a_producer_to_a_type_checker() -> None:
+    def application(producer: Producer[str, bytes]) -> None:
+        producer.send("t", b"v", key="k")
+
+    application(MockProducer(key_serializer=StringSerializer()))
