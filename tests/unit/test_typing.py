@@ -1,0 +1,53 @@
+"""What type checkers infer from serializers, and what they refuse: mypy and pyright judge the same snippet."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SNIPPET = '''
+from typing import Any, assert_type
+from penstock import IntegerSerializer, KafkaProducer, Producer, ProducerRecord, StringSerializer
+
+plain = KafkaProducer({"bootstrap.servers": "localhost:9092"})
+assert_type(plain, KafkaProducer[bytes, bytes])
+keyed = KafkaProducer(key_serializer=StringSerializer(), linger_ms=5)
+assert_type(keyed, KafkaProducer[str, bytes])
+both = KafkaProducer(key_serializer=IntegerSerializer(), value_serializer=StringSerializer())
+assert_type(both, KafkaProducer[int, str])
+future = both.send("topic", "text", key=1)
+both.send(ProducerRecord("topic", "text", key=1), callback=lambda metadata, error: None)
+assert_type(future.result().offset, int)
+producer: Producer[int, str] = both
+producer.flush(timeout=1.5)
+'''
+WRONG = {
+    "a key of the wrong type": 'both.send("topic", "text", key="one")',
+    "an unknown option": "KafkaProducer(linger_msec=5)",
+    "an option of the wrong type": 'KafkaProducer(linger_ms="soon")',
+}
+
+
+def checked(path: Path, checker: str) -> subprocess.CompletedProcess[str]:
+    arguments = {
+        "mypy": ["mypy", "--strict", "--no-error-summary", str(path)],
+        "pyright": ["pyright", "--pythonpath", sys.executable, str(path)],
+    }[checker]
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_serializers_decide_the_types_of_key_and_value(tmp_path: Path) -> None:
+    path = tmp_path / "snippet.py"
+    path.write_text(SNIPPET)
+    for checker in ("mypy", "pyright"):
+        done = checked(path, checker)
+        assert done.returncode == 0, f"{checker}:\n{done.stdout}{done.stderr}"
+
+
+def test_mistakes_are_found_without_running_anything(tmp_path: Path) -> None:
+    path = tmp_path / "snippet.py"
+    path.write_text(SNIPPET + "\n".join(WRONG.values()) + "\n")
+    first = len(SNIPPET.splitlines()) + 1
+    for checker in ("mypy", "pyright"):
+        done = checked(path, checker)
+        for number, what in enumerate(WRONG, first):
+            assert f".py:{number}:" in done.stdout, f"{checker} lets {what} pass:\n{done.stdout}"
