@@ -17,7 +17,14 @@ from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias, TypeVar
 
 from penstock.config import parse_bootstrap_servers
-from penstock.errors import CorruptRecordError, KafkaError, NetworkError, error_for_code, is_retriable
+from penstock.errors import (
+    CorruptRecordError,
+    KafkaError,
+    NetworkError,
+    UnknownTopicOrPartitionError,
+    error_for_code,
+    is_retriable,
+)
 from penstock.protocol import records, versions
 from penstock.protocol.message import Request, Response
 from penstock.protocol.messages import index
@@ -274,12 +281,16 @@ class Reader:
         try:
             result = step()
         except (OSError, ProtocolError, KafkaError) as error:
-            if isinstance(error, KafkaError) and not error.retriable:
+            if isinstance(error, KafkaError) and not self._may_pass(error):
                 raise
             self._note_trouble(error)
             return None
         self._trouble_since = None
         return result
+
+    def _may_pass(self, error: KafkaError) -> bool:
+        # A topic that is not there at the start is a wrong name; one that was there may be with another broker now.
+        return error.retriable and (bool(self._positions) or not isinstance(error, UnknownTopicOrPartitionError))
 
     def _note_trouble(self, error: Exception) -> None:
         now = time.monotonic()
@@ -304,7 +315,10 @@ class Reader:
             self._leaders = {part.partition_index: part.leader_id for part in topic.partitions}
         missing = sorted(set(self._wanted or ()) - set(self._leaders))
         if missing:
-            raise error_for_code(3, f"it has the partitions {sorted(self._leaders)}", topic=self._topic)
+            known = sorted(self._leaders)
+            raise UnknownTopicOrPartitionError(
+                f"there is no partition {missing[0]}, it has the partitions {known}", topic=self._topic
+            )
 
     def _find_positions(self) -> None:
         self._find_leaders()

@@ -68,7 +68,8 @@ def test_the_number_of_latencies_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_rate_is_kept_with_few_sleeps() -> None:
-    now, slept = 0.0, []
+    now = 0.0
+    slept: list[float] = []
 
     def sleep(seconds: float) -> None:
         nonlocal now
@@ -83,7 +84,8 @@ def test_a_rate_is_kept_with_few_sleeps() -> None:
 
 
 def test_a_rate_does_not_make_up_for_lost_time() -> None:
-    now, slept = 0.0, []
+    now = 0.0
+    slept: list[float] = []
     pace = Pace(10, now=lambda: now, sleep=slept.append)
     pace.wait()
     now = 100.0
@@ -93,12 +95,16 @@ def test_a_rate_does_not_make_up_for_lost_time() -> None:
 
 
 def test_ctrl_c_ends_the_sending_and_closes_with_a_time_limit() -> None:
-    producer, closings = MockProducer(), []
-    close = producer.close
-    producer.close = lambda timeout=None: (closings.append(timeout), close(timeout))  # type: ignore[method-assign,assignment]
+    closings: list[float | None] = []
+
+    class Watched(MockProducer[bytes, bytes]):
+        def close(self, timeout: float | None = None) -> None:
+            closings.append(timeout)
+            super().close(timeout)
+
     tally = Tally()
     interrupted = deliver(
-        cast("KafkaProducer[bytes, bytes]", producer),
+        cast("KafkaProducer[bytes, bytes]", Watched()),
         lambda: os.kill(os.getpid(), signal.SIGINT),
         tally,
         nullcontext(),
@@ -109,7 +115,7 @@ def test_ctrl_c_ends_the_sending_and_closes_with_a_time_limit() -> None:
 
 
 def test_the_second_ctrl_c_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    left = []
+    left: list[int] = []
     monkeypatch.setattr("penstock.cli.sending.os._exit", left.append)
     with interruptible():
         with pytest.raises(KeyboardInterrupt):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from penstock import (
     DeliveryError,
+    DeliveryFuture,
     IntegerSerializer,
     KafkaError,
     KafkaTimeoutError,
@@ -73,7 +74,9 @@ def test_a_record_cannot_be_unsent() -> None:
 def test_the_future_is_done_before_the_callback_runs() -> None:
     producer = MockProducer(auto_complete=False)
     seen: list[object] = []
-    future = producer.send("t", b"v", callback=lambda metadata, error: seen.append((future.done(), metadata, error)))
+    futures: list[DeliveryFuture] = []
+    future = producer.send("t", b"v", callback=lambda *given: seen.append((futures[0].done(), *given)))
+    futures.append(future)
     future.add_done_callback(lambda done: seen.append(done))
     producer.complete_next()
     assert seen == [future, (True, future.result(), None)]
@@ -122,9 +125,10 @@ def test_flush_raises_what_nobody_asked_about_and_only_once() -> None:
 
 def test_leaving_with_raises_it_too_unless_something_else_is_raised() -> None:
     producer = MockProducer(auto_complete=False)
+    producer.send("t", b"v")
+    producer.error_next(KafkaError("lost"))
     with pytest.raises(DeliveryError), producer:
-        producer.send("t", b"v")
-        producer.error_next(KafkaError("lost"))
+        pass
     assert producer.closed
     with pytest.raises(ZeroDivisionError), MockProducer() as other:
         raise ZeroDivisionError

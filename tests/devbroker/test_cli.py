@@ -1,0 +1,392 @@
+"""The command line against the embedded broker: what goes in comes out, and bad input is never silent."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from penstock.cli import main
+from penstock.devbroker import DevCluster, RunningCluster
+
+SOURCE = str(Path(__file__).resolve().parents[2] / "src")
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[RunningCluster]:
+    with DevCluster.running(auto_create_topics=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def topic(broker: RunningCluster, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A topic with three partitions, on the broker that the environment names."""
+    monkeypatch.setenv("PENSTOCK_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+    name = f"topic-{uuid4().hex[:8]}"
+    broker.create_topic(name, partitions=3)
+    return name
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def read(topic: str, capfd: Capture) -> list[dict[str, Any]]:
+    """What is in the topic, by partition and offset."""
+    capfd.readouterr()
+    assert main(["tail", "-t", topic, "-o", "beginning", "-e", "--json"]) == 0
+    return sorted(map(json.loads, capfd.readouterr().out.splitlines()), key=lambda r: (r["partition"], r["offset"]))
+
+
+def values(topic: str, capfd: Capture) -> list[str]:
+    return [record["value"] for record in read(topic, capfd)]
+
+
+def write(folder: Path, name: str, data: bytes) -> str:
+    path = folder / name
+    path.write_bytes(data)
+    return str(path)
+
+
+# --- produce ---
+
+
+def test_lines_with_keys_and_headers(topic: str, tmp_path: Path, capfd: Capture) -> None:
+    file = write(tmp_path, "in.txt", "a:1\nb:ö\na:\n".encode())
+    assert main(["produce", file, "-t", topic, "-K", ":", "-p", "1", "-H", "h=x=y", "-H", "h="]) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("3 of 3 records acknowledged")
+    assert err == ""
+    headers = [{"name": "h", "value": "x=y"}, {"name": "h", "value": ""}]
+    assert [(r["partition"], r["key"], r["value"], r["headers"]) for r in read(topic, capfd)] == [
+        (1, "a", "1", headers),
+        (1, "b", "ö", headers),
+        (1, "a", "", headers),
+    ]
+
+
+def test_lines_from_stdin(topic: str, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo\n")))
+    assert main(["produce", "-", "-t", topic, "-p", "0"]) == 0
+    assert values(topic, capfd) == ["one", "two"]
+
+
+def test_csv_as_json_with_numbers_nulls_and_keys(topic: str, tmp_path: Path, capfd: Capture) -> None:
+    file = write(tmp_path, "in.csv", b"tail,delay,note\nN1,-4.50,x\nNA,NA,007\n")
+    options = ["--format", "csv", "--key", "tail", "--infer", "--null", "NA", "-p", "2"]
+    assert main(["produce", file, "-t", topic, *options]) == 0
+    assert [(record["key"], record["value"]) for record in read(topic, capfd)] == [
+        ("N1", '{"tail":"N1","delay":-4.50,"note":"x"}'),
+        (None, '{"tail":null,"delay":null,"note":"007"}'),
+    ]
+
+
+def test_json_lines_as_they_stand(topic: str, tmp_path: Path, capfd: Capture) -> None:
+    file = write(tmp_path, "in.jsonl", b'{"id": 7}\n{"id":"x"}\n')
+    assert main(["produce", file, "-t", topic, "--format", "jsonl", "--key", "id", "-p", "0"]) == 0
+    assert [(record["key"], record["value"]) for record in read(topic, capfd)] == [
+        ("7", '{"id": 7}'),
+        ("x", '{"id":"x"}'),
+    ]
+
+
+def test_a_summary_as_json(topic: str, tmp_path: Path, capfd: Capture) -> None:
+    file = write(tmp_path, "in.txt", b"".join(b"%d:v\n" % number for number in range(50)))
+    assert main(["produce", file, "-t", topic, "-K", ":", "--json", "--rate", "100000"]) == 0
+    summary = json.loads(capfd.readouterr().out)
+    assert (summary["records"], summary["acknowledged"], summary["failed"], summary["bytes"]) == (50, 50, 0, 140)
+    assert sum(summary["partitions"].values()) == 50
+    assert summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
+    assert summary["records_per_second"] > 0
+    assert summary["error"] is None
+
+
+def test_settings_come_from_a_file_and_from_options(topic: str, tmp_path: Path, capfd: Capture) -> None:
+    # Java's serializer is for Java's values; here they are bytes already.
+    text = b"linger.ms=1\nmax.request.size=40\n"
+    text += b"key.serializer=org.apache.kafka.common.serialization.StringSerializer\n"
+    config = write(tmp_path, "producer.properties", text)
+    file = write(tmp_path, "in.txt", b"x" * 200 + b"\n")
+    assert main(["produce", file, "-t", topic, "--config", config]) == 1
+    assert "max.request.size" in capfd.readouterr().err
+    assert main(["produce", file, "-t", topic, "--config", config, "-X", "max_request_size=1000"]) == 0
+
+
+def test_a_file_of_settings_may_name_the_brokers(
+    topic: str, broker: RunningCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PENSTOCK_BOOTSTRAP_SERVERS")
+    config = write(tmp_path, "producer.properties", f"bootstrap.servers={broker.bootstrap_servers}".encode())
+    file = write(tmp_path, "in.txt", b"v\n")
+    assert main(["produce", file, "-t", topic, "--config", config]) == 0
+
+
+@pytest.mark.parametrize(
+    ("format", "data", "message"),
+    [
+        ("lines", b"1\n2\n\xff\n", "in:3: not UTF-8: byte 0xff at position 1"),
+        ("csv", b"a,b\n1,2\n3,4\n5\n", "in:4: 1 cells in a row, the header has 2"),
+        ("jsonl", b"1\n2\n{\n", "in:3: not JSON: "),
+    ],
+)
+def test_bad_input_ends_it_with_file_line_and_what_was_acknowledged(
+    topic: str, tmp_path: Path, capfd: Capture, format: str, data: bytes, message: str
+) -> None:
+    file = write(tmp_path, "in", data)
+    assert main(["produce", file, "-t", topic, "--format", format, "-p", "0"]) == 1
+    out, err = capfd.readouterr()
+    assert message in err
+    assert "(2 records were acknowledged)" in err
+    assert "Traceback" not in err
+    assert out.startswith("2 of 2 records acknowledged")
+    assert len(values(topic, capfd)) == 2
+
+
+def test_a_record_too_large_is_named_with_its_line(topic: str, tmp_path: Path, capfd: Capture) -> None:
+    file = write(tmp_path, "in", b"small\n" + b"x" * 2000 + b"\n")
+    assert main(["produce", file, "-t", topic, "-X", "max.request.size=1000"]) == 1
+    err = capfd.readouterr().err
+    assert f"{file}:2: " in err
+    assert "max.request.size" in err
+    assert "(1 records were acknowledged)" in err
+
+
+def test_an_absent_topic_is_an_error(topic: str, tmp_path: Path, capfd: Capture) -> None:
+    file = write(tmp_path, "in", b"v\n")
+    assert main(["produce", file, "-t", "nowhere", "-X", "max.block.ms=100"]) == 1
+    err = capfd.readouterr().err
+    assert "nowhere" in err
+    assert "(0 records were acknowledged)" in err
+
+
+def test_records_that_the_broker_refuses_are_counted(
+    topic: str, broker: RunningCluster, tmp_path: Path, capfd: Capture
+) -> None:
+    broker.faults.add(api="Produce", topic=topic, error=10)  # MESSAGE_TOO_LARGE, for one record: nothing to split
+    file = write(tmp_path, "in", b"v\n")
+    assert main(["produce", file, "-t", topic, "--json"]) == 1
+    out, err = capfd.readouterr()
+    summary = json.loads(out)
+    assert (summary["acknowledged"], summary["failed"]) == (0, 1)
+    assert summary["errors"][0] in err
+
+
+# --- Ctrl-C ---
+
+
+@contextmanager
+def command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "penstock.cli", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": SOURCE},
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def until_in_log(broker: RunningCluster, topic: str, count: int) -> None:
+    """Ask for the log's end again and again; the test's time limit ends it."""
+    done = threading.Event()
+    while sum(broker.end_offsets(topic).values()) < count:
+        done.wait(0.01)
+
+
+def test_ctrl_c_delivers_what_is_under_way_and_exits_130(topic: str, broker: RunningCluster, capfd: Capture) -> None:
+    with command("produce", "-t", topic, "--json") as process:
+        assert process.stdin is not None
+        process.stdin.write("one\ntwo\n")
+        process.stdin.flush()
+        until_in_log(broker, topic, 2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert json.loads(out)["acknowledged"] == 2
+    assert "interrupted (2 records were acknowledged)" in err
+    assert "Traceback" not in err
+
+
+def test_a_second_ctrl_c_leaves_at_once(topic: str, broker: RunningCluster) -> None:
+    broker.requests.clear()
+    broker.faults.add(api="Produce", topic=topic, drop="silent", times=1000)
+    with command("produce", "-t", topic) as process:
+        assert process.stdin is not None
+        process.stdin.write("one\n")
+        process.stdin.flush()
+        broker.requests.wait_for("Produce")
+        # Two signals at once may arrive as one: as somebody who presses the keys until it stops.
+        presses = 0
+        while process.poll() is None and presses < 40:
+            process.send_signal(signal.SIGINT)
+            presses += 1
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+    assert process.returncode == 130
+    broker.faults.clear()
+
+
+# --- tail ---
+
+
+@pytest.fixture
+def numbers(topic: str, tmp_path: Path, capfd: Capture) -> str:
+    """A topic whose partition 0 holds 0 to 9, with keys."""
+    file = write(tmp_path, "numbers", b"".join(b"k%d:%d\n" % (number, number) for number in range(10)))
+    assert main(["produce", file, "-t", topic, "-K", ":", "-p", "0"]) == 0
+    capfd.readouterr()
+    return topic
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["-o", "beginning", "-c", "3"], "0\n1\n2\n"),
+        (["-o", "7", "-e"], "7\n8\n9\n"),
+        (["-o", "-2", "-e"], "8\n9\n"),
+        (["-o", "end", "-e"], ""),
+        (["-o", "-1", "-c", "1", "-K", "="], "k9=9\n"),
+        (["-o", "beginning", "-e", "-p", "1"], ""),
+        (["-o", "beginning", "-c", "0"], ""),
+    ],
+)
+def test_tail_begins_and_ends_as_asked(numbers: str, capfd: Capture, options: list[str], expected: str) -> None:
+    assert main(["tail", "-t", numbers, *options]) == 0
+    assert capfd.readouterr() == (expected, "")
+
+
+def test_tail_follows_until_ctrl_c(numbers: str, broker: RunningCluster, tmp_path: Path) -> None:
+    with command("tail", "-t", numbers, "-o", "9") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "9\n"
+        assert main(["produce", write(tmp_path, "more", b"more\n"), "-t", numbers]) == 0
+        assert process.stdout.readline() == "more\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_tail_ends_quietly_when_its_reader_leaves(numbers: str, tmp_path: Path) -> None:
+    with command("tail", "-t", numbers, "-o", "beginning") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        process.stdout = None
+        assert main(["produce", write(tmp_path, "more", b"more\n"), "-t", numbers]) == 0
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_what_is_not_text_is_base64(topic: str, broker: RunningCluster, capfd: Capture) -> None:
+    from penstock import KafkaProducer
+
+    with KafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
+        producer.send(topic, b"\xff", partition=0, headers=[("h", None)])
+    (record,) = read(topic, capfd)
+    assert record["value_base64"] == "/w=="
+    assert record["headers"] == [{"name": "h", "value": None}]
+    assert record["key"] is None
+
+
+def test_tail_of_an_absent_topic_or_a_bad_offset(topic: str, capfd: Capture) -> None:
+    assert main(["tail", "-t", topic, "-o", "middle"]) == 2
+    assert "-o middle" in capfd.readouterr().err
+    assert main(["tail", "-t", topic, "-p", "7", "-e"]) == 1
+    assert "partitions [0, 1, 2]" in capfd.readouterr().err
+
+
+# --- topics ---
+
+
+def test_topics_are_created_described_listed_and_deleted(topic: str, capfd: Capture) -> None:
+    name = f"{topic}-new"
+    assert main(["topics", "create", name, "-p", "2", "-c", "max.message.bytes=5000"]) == 0
+    assert capfd.readouterr() == ("", f"penstock: created topic {name}\n")
+    assert main(["topics", "describe", name]) == 0
+    assert capfd.readouterr().out == "0\t1\t1\t1\n1\t1\t1\t1\nmax.message.bytes=5000\n"
+    assert main(["topics", "describe", name, "--json"]) == 0
+    described = json.loads(capfd.readouterr().out)
+    assert described["partitions"][1] == {"partition": 1, "leader": 1, "replicas": [1], "in_sync": [1], "error": None}
+    assert described["configs"] == {"max.message.bytes": "5000"}
+    assert main(["topics", "list"]) == 0
+    assert f"{name}\t2\t1" in capfd.readouterr().out.splitlines()
+    assert main(["topics", "delete", name, "nowhere"]) == 1
+    err = capfd.readouterr().err
+    assert f"deleted topic {name}" in err
+    assert "nowhere" in err
+    assert main(["topics", "list", "--json"]) == 0
+    assert name not in [json.loads(line)["name"] for line in capfd.readouterr().out.splitlines()]
+
+
+def test_errors_of_topics_are_the_brokers(topic: str, capfd: Capture) -> None:
+    for arguments, message in (
+        (["create", topic], "TOPIC_ALREADY_EXISTS"),
+        (["create", "bad name"], "INVALID_TOPIC"),
+        (["create", "x", "-r", "9"], "INVALID_REPLICATION_FACTOR"),
+        (["describe", "nowhere"], "UNKNOWN_TOPIC_OR_PARTITION"),
+    ):
+        assert main(["topics", *arguments]) == 1
+        assert message in capfd.readouterr().err
+
+
+# --- broker and --dev ---
+
+
+def test_the_broker_runs_in_the_foreground_until_ctrl_c(tmp_path: Path) -> None:
+    with command("broker", "--port", "0", "--dir", str(tmp_path / "data")) as process:
+        assert process.stdout is not None
+        servers = process.stdout.readline().strip()
+        assert main(["topics", "create", "t", "-b", servers]) == 0
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+
+
+def test_the_broker_stops_when_whoever_started_it_is_gone() -> None:
+    with command("broker", "--port", "0", "--memory", "--until-eof") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdin.close()
+        process.stdin = None
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_port_that_is_taken_is_an_error_without_a_traceback(broker: RunningCluster, capfd: Capture) -> None:
+    port = broker.bootstrap_servers.rpartition(":")[2]
+    assert main(["broker", "--port", port, "--memory"]) == 1
+    assert "Traceback" not in capfd.readouterr().err
+    assert main(["broker", "--memory", "--dir", "x"]) == 2
+
+
+def test_dev_keeps_what_was_sent_in_its_folder(tmp_path: Path, capfd: Capture) -> None:
+    data = str(tmp_path / "data")
+    file = write(tmp_path, "in", b"one\ntwo\n")
+    assert main(["produce", file, "-t", "t", "--dev", data]) == 0
+    capfd.readouterr()
+    assert main(["tail", "-t", "t", "-o", "beginning", "-e", "--dev", data]) == 0
+    assert capfd.readouterr().out == "one\ntwo\n"
+
+
+def test_dev_on_something_else_is_an_error(tmp_path: Path, capfd: Capture) -> None:
+    assert main(["topics", "list", f"--dev={write(tmp_path, 'file', b'')}"]) == 1
+    assert "Traceback" not in capfd.readouterr().err
