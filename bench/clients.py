@@ -80,7 +80,7 @@ def confluent(bootstrap: str, topic: str, count: int, size: int, **options: Any)
             poll(0)
     producer.flush()
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    return Outcome(seconds, cpu_seconds, count - delivered, confluent_kafka.version()[0], settings)
+    return Outcome(seconds, cpu_seconds, count - delivered, confluent_kafka.__version__, settings)
 
 
 CLIENTS: dict[str, Callable[..., Outcome]] = {"penstock": penstock, "confluent-kafka": confluent}
