@@ -25,7 +25,7 @@ from penstock.cli.admin import Admin
 from penstock.cli.inputs import Entry
 from penstock.cli.output import INTERRUPTED, CommandError, complain, print_json
 from penstock.cli.progress import progress
-from penstock.cli.sending import Summary, Tally, deliver, pump
+from penstock.cli.sending import Interrupts, Summary, Tally, deliver, pump
 from penstock.errors import KafkaError
 
 PARTITIONS: Final = 6
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 def run(*, rows: int | None, bootstrap: str | None, topic: str) -> Result:
     """Send and prove."""
     with ExitStack() as stack:
+        complain("reading the flights")
         entries = flights.entries(rows)
         servers = bootstrap if bootstrap is not None else stack.enter_context(embedded_broker())
         admin = Admin(servers)
@@ -103,8 +104,8 @@ def _send(servers: str, topic: str, entries: list[Entry], tally: Tally) -> bool:
         bootstrap_servers=servers, client_id="penstock-demo", acks="all", enable_idempotence=True
     )
 
-    def send() -> None:
-        pump(producer, topic, entries, tally, headers=lambda row: ((proof.ROW_HEADER, b"%d" % row),))
+    def send(interrupts: Interrupts) -> None:
+        pump(producer, topic, entries, tally, interrupts, headers=lambda row: ((proof.ROW_HEADER, b"%d" % row),))
 
     return deliver(producer, send, tally, progress(tally, total=len(entries)))
 

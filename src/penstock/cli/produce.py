@@ -17,7 +17,7 @@ from penstock.cli.inputs import CsvSource, InputError, JsonLinesSource, LineSour
 from penstock.cli.options import pairs
 from penstock.cli.output import INTERRUPTED, CommandError, complain, print_json
 from penstock.cli.progress import progress
-from penstock.cli.sending import Headers, Pace, Summary, Tally, deliver, pump
+from penstock.cli.sending import Headers, Interrupts, Pace, Summary, Tally, deliver, pump
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
 from penstock.errors import KafkaError
 from penstock.serialization import ByteArraySerializer
@@ -100,10 +100,10 @@ def _run(
     """Send everything and close the producer; returns what went wrong, if anything, and the exit code."""
     problem = None
 
-    def send() -> None:
+    def send(interrupts: Interrupts) -> None:
         nonlocal problem
         try:
-            pump(producer, topic, source, tally, partition=partition, headers=lambda _: headers, pace=pace)
+            pump(producer, topic, source, tally, interrupts, partition=partition, headers=lambda _: headers, pace=pace)
         except InputError as error:
             problem = str(error)
         except KafkaError as error:

@@ -27,6 +27,7 @@ def progress(tally: Tally, *, total: int | None = None, console: Console | None 
 
 def line(tally: Tally, total: int | None) -> RenderableType:
     """Bar, records, MB/s, acknowledged, in flight."""
+    tally.settle()
     sent, acknowledged, failed = tally.sent, tally.acknowledged, tally.failed
     grid = Table.grid(padding=(0, 2))
     bar = ProgressBar(

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any, Final
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
 
 from penstock import KafkaProducer
-from penstock._native import RecordMetadata
+from penstock._native import DeliveryFuture, RecordMetadata
 from penstock.cli.inputs import Entry
-from penstock.errors import KafkaError
+from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
 DRAIN_S: Final = 5.0
 """How long an interrupted run waits for what is under way, in seconds."""
 
-_MOST_SAMPLES: Final = 1 << 16
+_MOST_SAMPLES: Final = 1 << 13
+_SETTLE_EVERY: Final = 256
+_SWEEP_AT: Final = 1 << 16
+_FLUSH_SLICE_S: Final = 0.1
+_BLOCKED_S: Final = 0.25
 _ERRORS_KEPT: Final = 5
 
 
 class Tally:
-    """What became of the records. Its callbacks all run on one thread; the other attributes belong to the sender."""
+    """What became of the records, read off their futures.
+
+    Callbacks would be simpler, but one per record makes a second thread compete for the GIL: sending takes half as long
+    again. Only a sample of the records has one, for its latency.
+    """
 
     def __init__(self, *, latency_every: int = 10) -> None:
         """One record in `latency_every` has its latency measured, later fewer: their number is bounded."""
@@ -38,18 +47,45 @@ class Tally:
         self.partitions: Counter[int] = Counter()
         self.errors: list[KafkaError] = []
         self.latency_every = latency_every
+        self._waiting: deque[DeliveryFuture] = deque()
+        self._sweep_at = _SWEEP_AT
+        self._lock = threading.Lock()  # the progress line settles too: the sender may be waiting for input
         self._latencies_ms: list[float] = []
         self._began = time.monotonic()
         self._ended: float | None = None
 
-    def done(self, metadata: RecordMetadata | None, error: KafkaError | None) -> None:
-        """The callback of a record."""
-        if metadata is not None:
+    def add(self, future: DeliveryFuture, size: int) -> None:
+        """A record was sent; `size` is that of its key and value, in bytes."""
+        self._waiting.append(future)
+        self.sent += 1
+        self.bytes += size
+        if not self.sent % _SETTLE_EVERY:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count what is done by now."""
+        with self._lock:
+            waiting = self._waiting
+            while waiting and waiting[0].done():
+                self._count(waiting.popleft())
+            if len(waiting) > self._sweep_at:
+                # One partition that is stuck must not make the others' futures pile up behind its own.
+                for _ in range(len(waiting)):
+                    future = waiting.popleft()
+                    if future.done():
+                        self._count(future)
+                    else:
+                        waiting.append(future)
+                self._sweep_at = max(_SWEEP_AT, 2 * len(waiting))
+
+    def _count(self, future: DeliveryFuture) -> None:
+        error = future.exception()
+        if error is None:
             self.acknowledged += 1
-            self.partitions[metadata.partition] += 1
+            self.partitions[future.result().partition] += 1
             return
         self.failed += 1
-        if error is not None and len(self.errors) < _ERRORS_KEPT:
+        if len(self.errors) < _ERRORS_KEPT:
             self.errors.append(error)
 
     def timed(self) -> Callable[[RecordMetadata | None, KafkaError | None], None]:
@@ -59,7 +95,6 @@ class Tally:
         def done(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
             if error is None:
                 self._add_latency((time.perf_counter() - began) * 1000)
-            self.done(metadata, error)
 
         return done
 
@@ -83,8 +118,7 @@ class Tally:
         """The figures as they stand."""
         latencies = sorted(self._latencies_ms)
         return Summary(
-            # An interrupt may come between a send and its being counted.
-            records=max(self.sent, self.acknowledged + self.failed),
+            records=self.sent,
             acknowledged=self.acknowledged,
             failed=self.failed,
             bytes=self.bytes,
@@ -167,11 +201,61 @@ class Pace:
         self._due += self._interval_s
 
 
+class Interrupts:
+    """Ctrl-C: the first one raises `KeyboardInterrupt`, the second one ends the process at once. For the main thread.
+
+    While `guarded`, nothing is raised but `pending` set: between a send and its being counted no record may get lost.
+    A send that waits for room is interrupted all the same, a moment later.
+    """
+
+    def __init__(self) -> None:
+        """Takes effect as a context manager."""
+        self.guarded = False
+        self.pending = False
+        self._presses = 0
+
+    def __enter__(self) -> Self:
+        """Take over the signals."""
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGALRM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give them back."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Leave the guarded section, and raise what came meanwhile."""
+        self.guarded = False
+        if self.pending:
+            self.pending = False
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGALRM:
+            if self.guarded and self.pending:
+                self.guarded = self.pending = False
+                raise KeyboardInterrupt
+            return
+        self._presses += 1
+        if self._presses > 1:
+            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"\n")  # the progress bar hid the cursor
+            os._exit(130)
+        if not self.guarded:
+            raise KeyboardInterrupt
+        self.pending = True
+        signal.setitimer(signal.ITIMER_REAL, _BLOCKED_S)
+
+
 def pump(
     producer: KafkaProducer[bytes, bytes],
     topic: str,
     entries: Iterable[Entry],
     tally: Tally,
+    interrupts: Interrupts,
     *,
     partition: int | None = None,
     headers: Callable[[int], Headers] | None = None,
@@ -182,22 +266,19 @@ def pump(
     for number, (key, value) in enumerate(entries, 1):
         if pace is not None:
             pace.wait()
-        callback = tally.done if number % tally.latency_every else tally.timed()
-        send(
-            topic,
-            value,
-            key=key,
-            partition=partition,
-            headers=() if headers is None else headers(number),
-            callback=callback,
-        )
-        tally.sent = number
-        tally.bytes += (len(key) if key else 0) + (len(value) if value else 0)
+        given = () if headers is None else headers(number)
+        callback = None if (number - 1) % tally.latency_every else tally.timed()
+        size = (len(key) if key else 0) + (len(value) if value else 0)
+        interrupts.guarded = True
+        try:
+            tally.add(send(topic, value, key=key, partition=partition, headers=given, callback=callback), size)
+        finally:
+            interrupts.check()
 
 
 def deliver(
     producer: KafkaProducer[bytes, bytes],
-    send: Callable[[], None],
+    send: Callable[[Interrupts], None],
     tally: Tally,
     shown: AbstractContextManager[None],
 ) -> bool:
@@ -206,35 +287,32 @@ def deliver(
     `shown` is entered meanwhile (the progress bar). After Ctrl-C what is under way has `DRAIN_S` seconds, then it fails.
     """
     interrupted = False
-    with interruptible(), shown:
+    with Interrupts() as interrupts, shown:
         try:
             try:
-                send()
-                producer.flush()
+                send(interrupts)
+                _flush(producer, tally, interrupts)
             except KeyboardInterrupt:
                 interrupted = True
                 producer.close(timeout=DRAIN_S)
         finally:
             producer.close()
+            tally.settle()
             tally.end()
     return interrupted
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """The first Ctrl-C raises `KeyboardInterrupt`, the second one ends the process at once. For the main thread."""
-    presses = 0
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal presses
-        presses += 1
-        if presses > 1:
-            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"\n")  # the progress bar hid the cursor
-            os._exit(130)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _flush(producer: KafkaProducer[bytes, bytes], tally: Tally, interrupts: Interrupts) -> None:
+    """Flush in slices, between which is counted what is done: somebody may be watching."""
+    flushed = False
+    while not flushed:
+        try:
+            producer.flush(timeout=_FLUSH_SLICE_S)
+            flushed = True
+        except DeliveryError:
+            flushed = True  # each failure is counted by its future
+        except KafkaTimeoutError:
+            pass
+        interrupts.guarded = True
+        tally.settle()
+        interrupts.check()

@@ -11,7 +11,7 @@ import pytest
 
 from penstock import KafkaProducer, RecordMetadata
 from penstock.cli.progress import line, progress
-from penstock.cli.sending import Pace, Tally, deliver, interruptible, pump
+from penstock.cli.sending import Interrupts, Pace, Tally, deliver, pump
 from penstock.errors import KafkaError
 from penstock.testing import MockProducer
 
@@ -32,9 +32,11 @@ def test_everything_is_counted() -> None:
         "t",
         entries,
         tally,
+        Interrupts(),
         headers=lambda number: (("n", b"%d" % number),),
     )
     assert [record.headers for record in producer.history()] == [(("n", b"%d" % number),) for number in (1, 2, 3)]
+    tally.settle()
     summary = tally.summary()
     assert (summary.records, summary.acknowledged, summary.failed, summary.bytes) == (3, 3, 0, 5)
     assert sum(summary.partitions.values()) == 3
@@ -42,14 +44,30 @@ def test_everything_is_counted() -> None:
 
 
 def test_failures_are_counted_and_the_first_ones_kept() -> None:
-    tally = Tally()
+    tally, producer = Tally(), MockProducer(auto_complete=False)
+    futures = [producer.send("t", b"v") for _ in range(8)]
+    for future in futures:
+        tally.add(future, 1)
     for number in range(7):
-        tally.done(None, KafkaError(f"error {number}"))
-    tally.done(metadata(), None)
+        producer.error_next(KafkaError(f"error {number}"))
+    producer.complete_next()
+    tally.settle()
     summary = tally.summary()
     assert (summary.acknowledged, summary.failed) == (1, 7)
     assert [str(error) for error in summary.errors] == [f"error {number}" for number in range(5)]
     assert summary.as_json()["errors"][0] == "error 0"
+
+
+def test_a_stuck_partition_does_not_keep_the_futures_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.cli.sending._SWEEP_AT", 4)
+    tally, stuck = Tally(), MockProducer(auto_complete=False)
+    tally.add(stuck.send("t", b"v"), 1)
+    others = MockProducer()
+    for _ in range(1000):
+        tally.add(others.send("t", b"v"), 1)
+    tally.settle()
+    assert tally.acknowledged == 1000
+    assert len(tally._waiting) == 1
 
 
 def test_a_failed_record_has_no_latency() -> None:
@@ -105,7 +123,7 @@ def test_ctrl_c_ends_the_sending_and_closes_with_a_time_limit() -> None:
     tally = Tally()
     interrupted = deliver(
         cast("KafkaProducer[bytes, bytes]", Watched()),
-        lambda: os.kill(os.getpid(), signal.SIGINT),
+        lambda _: os.kill(os.getpid(), signal.SIGINT),
         tally,
         nullcontext(),
     )
@@ -117,12 +135,40 @@ def test_ctrl_c_ends_the_sending_and_closes_with_a_time_limit() -> None:
 def test_the_second_ctrl_c_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr("penstock.cli.sending.os._exit", left.append)
-    with interruptible():
+    with Interrupts():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):  # here the process does go on
             signal.raise_signal(signal.SIGINT)
     assert left == [130]
+
+
+def test_no_record_gets_lost_between_sending_and_counting() -> None:
+    producer, tally = MockProducer(), Tally()
+
+    class Pressed(MockProducer[bytes, bytes]):
+        def send(self, *arguments: Any, **fields: Any) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            return producer.send(*arguments, **fields)
+
+    def send(interrupts: Interrupts) -> None:
+        pump(cast("KafkaProducer[bytes, bytes]", Pressed()), "t", [(None, b"1"), (None, b"2")], tally, interrupts)
+
+    assert deliver(cast("KafkaProducer[bytes, bytes]", producer), send, tally, nullcontext())
+    assert (tally.sent, tally.acknowledged, len(producer.history())) == (1, 1, 1)
+
+
+def test_a_send_that_waits_for_room_is_interrupted() -> None:
+    class Full(MockProducer[bytes, bytes]):
+        def send(self, *arguments: Any, **fields: Any) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            signal.pause()  # until the timer's signal, whose handler raises
+
+    producer, tally = cast("KafkaProducer[bytes, bytes]", Full()), Tally()
+    assert deliver(
+        producer, lambda interrupts: pump(producer, "t", [(None, b"1")], tally, interrupts), tally, nullcontext()
+    )
+    assert tally.sent == 0
 
 
 def test_the_progress_line_says_how_far_it_is() -> None:
@@ -147,7 +193,7 @@ def test_no_progress_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str
 def test_the_producer_is_closed_whatever_happens() -> None:
     producer = mock()
 
-    def fail() -> None:
+    def fail(interrupts: Interrupts) -> None:
         raise RuntimeError("a defect")
 
     with pytest.raises(RuntimeError, match="a defect"):
