@@ -66,8 +66,9 @@ class Tally:
         """Count what is done by now."""
         with self._lock:
             waiting = self._waiting
+            count = self._count
             while waiting and waiting[0].done():
-                self._count(waiting.popleft())
+                count(waiting.popleft())
             if len(waiting) > self._sweep_at:
                 # One partition that is stuck must not make the others' futures pile up behind its own.
                 for _ in range(len(waiting)):
@@ -79,14 +80,15 @@ class Tally:
                 self._sweep_at = max(_SWEEP_AT, 2 * len(waiting))
 
     def _count(self, future: DeliveryFuture) -> None:
-        error = future.exception()
-        if error is None:
+        try:
+            partition = future.result().partition
+        except KafkaError as error:
+            self.failed += 1
+            if len(self.errors) < _ERRORS_KEPT:
+                self.errors.append(error)
+        else:
             self.acknowledged += 1
-            self.partitions[future.result().partition] += 1
-            return
-        self.failed += 1
-        if len(self.errors) < _ERRORS_KEPT:
-            self.errors.append(error)
+            self.partitions[partition] += 1
 
     def timed(self) -> Callable[[RecordMetadata | None, KafkaError | None], None]:
         """The callback of a record whose latency counts from now on."""
@@ -262,18 +264,21 @@ def pump(
     pace: Pace | None = None,
 ) -> None:
     """Send all entries; `headers` is called with the record's number, from 1 on. Returns when the last is buffered."""
-    send = producer.send
-    for number, (key, value) in enumerate(entries, 1):
-        if pace is not None:
-            pace.wait()
-        given = () if headers is None else headers(number)
-        callback = None if (number - 1) % tally.latency_every else tally.timed()
-        size = (len(key) if key else 0) + (len(value) if value else 0)
-        interrupts.guarded = True
-        try:
-            tally.add(send(topic, value, key=key, partition=partition, headers=given, callback=callback), size)
-        finally:
-            interrupts.check()
+    send, add = producer.send, tally.add
+    try:
+        for number, (key, value) in enumerate(entries, 1):
+            if pace is not None:
+                pace.wait()
+            given = () if headers is None else headers(number)
+            callback = None if (number - 1) % tally.latency_every else tally.timed()
+            size = (len(key) if key else 0) + (len(value) if value else 0)
+            interrupts.guarded = True
+            add(send(topic, value, key=key, partition=partition, headers=given, callback=callback), size)
+            interrupts.guarded = False
+            if interrupts.pending:
+                break
+    finally:
+        interrupts.check()
 
 
 def deliver(
