@@ -285,6 +285,8 @@ pub struct LaneInner {
     pub failures: u32,
     /// It stands in a ready queue of the engine (or is on its way there).
     pub queued: bool,
+    /// The last request that was put together with a batch of this lane: one batch per partition per request.
+    pub request: u64,
     /// The earliest timer that the engine holds for it; `u64::MAX`: none.
     pub armed_us: u64,
 }
@@ -356,6 +358,7 @@ impl Lane {
             log_start_offset: -1,
             failures: 0,
             queued: false,
+            request: 0,
             armed_us: u64::MAX,
         };
         Arc::new(Self { id, topic, partition, load: AtomicU32::new(0), inner: Mutex::new(inner) })

@@ -680,3 +680,25 @@ fn what_was_decided_is_not_reported_again() {
     let report = rig.handed_over().remove(0);
     assert_eq!(report.batches.iter().map(|batch| batch.error_code).collect::<Vec<_>>(), [13, 0]);
 }
+
+#[test]
+fn a_lane_whose_leader_went_and_came_back_sends_one_batch_per_request() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let first = rig.seen(1);
+    rig.answer(1, &first, 0, 0);
+    rig.command(Command::Close { connection: 1, reason: "cut".into() });
+    for _ in 0..4 {
+        rig.send(0, &[2; 900]);
+    }
+    rig.pass(6 * MS);
+    rig.leaders(2, &[(2, 1)]);
+    rig.leaders(3, &[(1, 2)]);
+    rig.connect(3, 1);
+    rig.pass(MS);
+    let seen = rig.seen(3);
+    let requests: std::collections::BTreeSet<_> = seen.iter().map(|batch| batch.correlation).collect();
+    assert_eq!(requests.len(), seen.len(), "{seen:?}");
+    assert_eq!(seen.iter().map(|batch| batch.sequence).collect::<Vec<_>>(), [1, 2, 3, 4]);
+}

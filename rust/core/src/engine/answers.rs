@@ -1,13 +1,14 @@
 //! Bytes from the brokers: frames, Produce answers, lanes that settle.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::{Engine, TOPIC_IDS_SINCE};
 use crate::boundary::{BatchReport, Event, LaneReport, Stage};
 use crate::completion::Outcome;
 use crate::connection::{ReadEnd, RequestKind, SentBatch, Transport};
 use crate::lane::{Fate, Lane, LaneInner, LastAnswer, NETWORK_EXCEPTION};
 use crate::produce::{PartitionResponse, ProduceResponse, TopicRef, parse_response};
-use std::collections::HashMap;
-use std::sync::Arc;
 
 impl<T: Transport> Engine<T> {
     /// A socket has something to say.

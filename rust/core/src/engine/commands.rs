@@ -1,5 +1,9 @@
 //! What the control plane wants: connections, topics, identity, lanes given back.
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use super::Engine;
 use crate::accumulator::TopicEntry;
 use crate::boundary::{Command, Decision, Event, PartitionLeader, Stage};
@@ -8,9 +12,6 @@ use crate::connection::{Connection, RequestKind, Transport};
 use crate::lane::{Identity, Lane, LaneInner, LaneState};
 use crate::produce::Segment;
 use crate::topic::{Leader, Topic, TopicState};
-use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
 impl<T: Transport> Engine<T> {
     pub(super) fn apply(&mut self, command: Command, now_us: u64) {

@@ -1,13 +1,14 @@
 //! How things end: batches resolved, connections closed, deadlines, the producer's end.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::{Engine, TICK_US};
 use crate::boundary::{Event, Stage};
 use crate::completion::{Burst, Failure, FailureKind, Outcome};
 use crate::connection::{RequestKind, Transport};
 use crate::lane::{Batch, Fate, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, fail_batch};
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
 
 impl<T: Transport> Engine<T> {
     /// Resolve a batch and give its memory back.

@@ -8,14 +8,15 @@ mod commands;
 mod endings;
 mod sending;
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
 use crate::accumulator::Shared;
 use crate::boundary::{LaneReport, Stage};
 use crate::connection::{Connection, Transport};
 use crate::lane::{Identity, Lane, Outgoing};
 use crate::topic::BrokerHealth;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 
 /// How often deadlines of records and requests are looked at while there are any.
 const TICK_US: u64 = 50_000;
@@ -51,6 +52,8 @@ pub struct Engine<T> {
     /// Topic versions for which a leader was asked for.
     leader_wanted: HashMap<Arc<str>, u64>,
     identity: Option<Identity>,
+    /// Requests put together so far.
+    request: u64,
     /// Connections with something to write.
     writable: HashSet<u64>,
     next_tick_us: u64,
@@ -81,6 +84,7 @@ impl<T: Transport> Engine<T> {
             leaderless: Vec::new(),
             leader_wanted: HashMap::new(),
             identity: None,
+            request: 0,
             writable: HashSet::new(),
             next_tick_us: 0,
             handed_over: Vec::new(),

@@ -1,14 +1,15 @@
 //! Which lane may send, to whom, in which request.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use super::{Broker, Engine, Picked};
 use crate::boundary::{Event, Stage};
 use crate::completion::Outcome;
 use crate::connection::{Request, RequestKind, SentBatch, Transport};
 use crate::lane::{Lane, Readiness};
 use crate::produce::{ProducePartition, ProduceTopic, encode_request};
-use std::cmp::Reverse;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl<T: Transport> Engine<T> {
     /// Put a lane where it belongs now: a ready queue, a timer, or nowhere until something happens to it.
@@ -127,12 +128,14 @@ impl<T: Transport> Engine<T> {
         let mut picked: Vec<Picked> = Vec::new();
         let mut room = usize::MAX;
         let mut again = Vec::new();
+        self.request += 1;
         let Some(broker) = self.brokers.get_mut(&id) else { return picked };
         for _ in 0..broker.ready.len() {
             let Some(lane) = broker.ready.pop_front() else { break };
             let mut inner = lane.inner.lock();
-            if inner.leader != id || !inner.queued {
-                continue; // its leader moved on: it is queued there
+            // Its leader moved on and it is queued there; or it moved away and back and stands here twice.
+            if inner.leader != id || !inner.queued || inner.request == self.request {
+                continue;
             }
             let readiness = inner.readiness(rules, now_us, hurry);
             if readiness != Readiness::Ready {
@@ -151,6 +154,7 @@ impl<T: Transport> Engine<T> {
                 broker.ready.push_front(lane);
                 break;
             };
+            inner.request = self.request;
             lane.publish_load(&inner);
             let readiness = inner.readiness(rules, now_us, hurry);
             match readiness {
