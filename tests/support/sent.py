@@ -19,12 +19,14 @@ def milliseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def check(sent: Sequence[Sent], read: Iterable[Record], *, ordered: bool = True) -> None:
+def check(sent: Sequence[Sent], read: Iterable[Record], *, ordered: bool = True, resent: bool = False) -> None:
     """Every record lies where its future says, with the content that it was given; there is no other.
 
     `sent` is in the order of the sends (of each thread): offsets must rise in that order within every partition, which
     is stronger than order per key. Not `ordered`: without idempotence and with several requests in flight, a retried
-    batch may come behind its successors, as in Java.
+    batch may come behind its successors, as in Java. `resent`: answers may have been lost. To a batch that it has already
+    Kafka answers with the latest of the batch's timestamps as if that were the time of the append, and Java's
+    RecordMetadata says the same.
     """
     found = {(record.partition, record.offset): record for record in read}
     promised = {(metadata.partition, metadata.offset): (record, metadata) for record, metadata in sent}
@@ -33,7 +35,7 @@ def check(sent: Sequence[Sent], read: Iterable[Record], *, ordered: bool = True)
     for place, (record, metadata) in promised.items():
         there = found[place]
         assert (there.key, there.value, there.headers) == (record.key, record.value, record.headers)
-        assert there.timestamp == metadata.timestamp
+        assert there.timestamp == metadata.timestamp or (resent and there.timestamp < metadata.timestamp)
         if record.timestamp is not None:
             assert there.timestamp == record.timestamp
         if record.partition is not None:
