@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 use crate::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, record_len_upper_bound};
 use crate::boundary::{Command, Event, EventQueue};

@@ -17,5 +17,6 @@ pub mod murmur2;
 pub mod net;
 pub mod produce;
 pub mod stats;
+pub mod sync;
 pub mod topic;
 pub mod varint;

@@ -683,22 +683,32 @@ fn what_was_decided_is_not_reported_again() {
 
 #[test]
 fn a_lane_whose_leader_went_and_came_back_sends_one_batch_per_request() {
-    let mut rig = Rig::ready(config(), 1);
-    rig.send(0, &[1; 900]);
+    let mut rig = Rig::ready(config(), 2);
+    for partition in 0..2 {
+        rig.send(partition, &[1; 900]);
+    }
     rig.pass(6 * MS);
     let first = rig.seen(1);
     rig.answer(1, &first, 0, 0);
-    rig.command(Command::Close { connection: 1, reason: "cut".into() });
+    // Partition 1 takes all five requests, so that partition 0 waits in the broker's queue.
+    for _ in 0..5 {
+        rig.send(1, &[1; 900]);
+    }
+    rig.pass(6 * MS);
+    let busy = rig.seen(1);
+    assert_eq!(busy.len(), 5);
     for _ in 0..4 {
         rig.send(0, &[2; 900]);
     }
     rig.pass(6 * MS);
-    rig.leaders(2, &[(2, 1)]);
-    rig.leaders(3, &[(1, 2)]);
-    rig.connect(3, 1);
-    rig.pass(MS);
-    let seen = rig.seen(3);
+    rig.leaders(2, &[(2, 1), (1, 0)]);
+    rig.leaders(3, &[(1, 2), (1, 0)]);
+    let mut seen = Vec::new();
+    for batch in &busy {
+        rig.answer(1, std::slice::from_ref(batch), 0, i64::from(batch.sequence));
+        seen.extend(rig.seen(1));
+    }
     let requests: std::collections::BTreeSet<_> = seen.iter().map(|batch| batch.correlation).collect();
-    assert_eq!(requests.len(), seen.len(), "{seen:?}");
+    assert_eq!(requests.len(), seen.len(), "one batch per request");
     assert_eq!(seen.iter().map(|batch| batch.sequence).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use penstock_core::sync::Mutex;
 use pyo3::prelude::*;
 use slab::Slab;
 

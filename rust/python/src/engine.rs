@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use penstock_core::sync::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -56,6 +56,15 @@ impl Core {
              multiprocessing: in the target function)",
             &[],
         ))
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if self.is_foreign() {
+            // The thread is the parent's; here its handle points to memory that is gone. Neither joined nor detached.
+            std::mem::forget(self.io_thread.get_mut().take());
+        }
     }
 }
 
