@@ -45,9 +45,11 @@ class Source(Protocol):
     @property
     def line(self) -> int:
         """The line in which the last entry began, counted from 1."""
+        ...
 
     def __iter__(self) -> Iterator[Entry]:
         """The entries; raises `InputError`."""
+        ...
 
 
 class TextLines:
