@@ -20,7 +20,7 @@ from penstock.cli.progress import progress
 from penstock.cli.sending import Headers, Interrupts, Pace, Summary, Tally, deliver, pump
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
 from penstock.errors import KafkaError
-from penstock.serialization import ByteArraySerializer, Serializer
+from penstock.serialization import ByteArraySerializer
 
 
 class Format(StrEnum):
@@ -66,9 +66,11 @@ def produce(
     with _opened(file) as stream, bootstrap_servers(bootstrap, dev, configured=configured) as servers:
         source = _source(stream, file, format, key=key, delimiter=delimiter, infer=infer, null=null)
         # Bytes it is, whatever a file that was written for a Java producer says.
-        as_it_is: Serializer[bytes] = ByteArraySerializer()
-        producer: KafkaProducer[bytes, bytes] = KafkaProducer(
-            settings, bootstrap_servers=servers, key_serializer=as_it_is, value_serializer=as_it_is
+        producer: KafkaProducer[Any, Any] = KafkaProducer(
+            settings,
+            bootstrap_servers=servers,
+            key_serializer=ByteArraySerializer(),
+            value_serializer=ByteArraySerializer(),
         )
         pace = None if rate is None else Pace(rate)
         tally = Tally()
@@ -86,7 +88,7 @@ def produce(
 
 
 def _run(
-    producer: KafkaProducer[bytes, bytes],
+    producer: KafkaProducer[Any, Any],
     topic: str,
     source: Source,
     tally: Tally,
