@@ -43,6 +43,8 @@ class Lifecycle:
         self._callbacks = threading.Thread(target=self._run_callbacks, name="penstock-callbacks", daemon=True)
         self._closing = threading.Lock()
         self._closed = False
+        self._closer: int | None = None
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Start the three threads."""
@@ -77,13 +79,20 @@ class Lifecycle:
             raise DeliveryError(count=count, errors=errors)
 
     def close(self, timeout: float | None, *, wait: bool = True) -> None:
-        """Refuse sends, drain for up to `timeout` seconds, fail the rest, end the threads. The second call does nothing."""
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
+        """Refuse sends, drain for up to `timeout` seconds, fail the rest, end the threads.
+
+        A second call waits for the first one, unless that is what it interrupts (a signal handler), or in a callback.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         in_callback = Engine.in_callback()
+        with self._closing:
+            first = not self._closed
+            if first:
+                self._closed, self._closer = True, threading.get_ident()
+        if not first:
+            if not in_callback and self._closer != threading.get_ident():
+                self._ended.wait(timeout)
+            return
         try:
             self.engine.refuse_sends()
             # Inside a callback nobody else can run callbacks: waiting for them would be waiting for oneself.
@@ -102,6 +111,7 @@ class Lifecycle:
             self._callbacks.join(None if deadline is None else max(left, 0.1))
         with _registry_lock:
             _open.discard(self)
+        self._ended.set()
         count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
         if count:
             _logger.error("%s: %s", self.name, DeliveryError(count=count, errors=errors))

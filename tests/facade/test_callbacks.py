@@ -167,24 +167,28 @@ def test_flush_inside_a_callback_raises_instead_of_waiting_for_itself(
 def test_close_inside_a_callback_does_not_wait_and_fails_the_rest(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
-    producer = new_producer(linger_ms=60_000)
+    producer = new_producer(linger_ms=60_000, batch_size=1000)
     seen: list[Outcome] = []
-    closed = threading.Event()
+    closed, noted = threading.Event(), threading.Event()
+
+    def note(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
+        seen.append((metadata, error))
+        noted.set()
 
     def close(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
-        rest.append(producer.send(topic, b"rest", callback=lambda *outcome: seen.append(outcome)))
+        rest.append(producer.send(topic, b"rest", callback=note))
         producer.close()
         closed.set()
 
     rest: list[Any] = []
-    producer.send(topic, b"value", callback=close)
-    producer.flush()
+    producer.send(topic, bytes(900), callback=close)
+    producer.send(topic, bytes(900), callback=lambda *_: None)  # it fills the first batch
     assert closed.wait(SOON_S)
     assert isinstance(rest[0].exception(SOON_S), ProducerClosedError)
     with pytest.raises(ProducerClosedError):
         producer.send(topic, b"late")
     producer.close()
-    rest[0].add_done_callback(lambda _: None)
+    assert noted.wait(SOON_S)
     assert [type(error) for _, error in seen] == [ProducerClosedError]
 
 

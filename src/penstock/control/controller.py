@@ -473,10 +473,16 @@ class Controller:
         errors = {label: error for peer in self._connections.peers() for label, error in peer.errors.items()}
         return "; ".join(f"{label}: {error}" for label, error in errors.items())
 
+    def _silent(self) -> str:
+        """Who was called and has not answered yet."""
+        silent = {"connecting": "not connected yet", "handshake": "connected, but has not answered yet"}
+        told = {peer.label(): silent[peer.state] for peer in self._connections.peers() if peer.state in silent}
+        return "; ".join(f"{label}: {state}" for label, state in told.items())
+
     def _publish_status(self) -> None:
-        """Say why metadata cannot be had; nothing while it can, or before anything went wrong."""
+        """Say why metadata cannot be had; nothing while it can."""
         waiting = self._trying_since_ms is not None or (self._identity.due_ms() is not None and self._control is None)
-        errors = self._errors() if waiting else ""
+        errors = (self._errors() or self._silent()) if waiting else ""
         status = f"no broker reachable: {errors}" if errors else ""
         if status != self._status:
             self._status = status
