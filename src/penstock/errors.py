@@ -408,6 +408,8 @@ def delivery_error(
     if kind == "broker" and code != 0:
         words = [text for text in (message, record_error) if text]
         return error_for_code(code, "; ".join(dict.fromkeys(words)) or None, **context)
+    if kind == "broker" and message:
+        return KafkaError(f"not delivered{said}", **context)  # it follows from another batch's failure
     last = error_for_code(code, message) if code else None
     last_seen = f"; the last error was {error_name(code)}{said}" if code else said
     if kind == "timeout":

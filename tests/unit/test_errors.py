@@ -189,6 +189,11 @@ class TestDeliveryError:
             "in flight",
         )
 
+    def test_given_up_because_another_batch_failed(self) -> None:
+        error = delivery_error(**FAILED | {"message": "an earlier batch of its partition failed"})
+        assert type(error) is errors.KafkaError
+        assert error.message == "not delivered: an earlier batch of its partition failed"
+
     def test_this_very_record_was_the_culprit(self) -> None:
         error = delivery_error(**FAILED | {"code": 87, "message": "batch refused", "record_error": "no key"})
         assert error.message == "INVALID_RECORD: batch refused; no key"

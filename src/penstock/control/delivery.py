@@ -172,9 +172,9 @@ def _retry(batch: BatchReport, renew: bool = False) -> _Choice:
 
 
 def _fail(batch: BatchReport, why: str = "", kind: str = "broker") -> _Choice:
-    cause = error_name(batch.error_code) if batch.error_code else ""
-    parts = [": ".join(part for part in (cause, batch.error_message) if part), why]
-    message = "; ".join(part for part in parts if part)
+    # The error's name goes with its code, unless nobody knows it; words are what the broker and we have to add.
+    unknown = "" if row(batch.error_code).code == batch.error_code else error_name(batch.error_code)
+    message = "; ".join(part for part in (unknown, batch.error_message, why) if part)
     return _Choice(BatchDecision(batch.batch_id, "fail", batch.error_code, kind, message))
 
 

@@ -85,6 +85,12 @@ def test_an_unknown_code_is_treated_as_an_unknown_error() -> None:
     assert "9999" in judge(lane(batch(error=9_999))).resume.decisions[0].message  # type: ignore[union-attr]
 
 
+def test_an_error_is_named_once() -> None:
+    """Whoever words the failure has the code, and names it; the decision brings what was said besides."""
+    (said,) = judge(lane(batch(error=29))).resume.decisions  # type: ignore[union-attr]
+    assert (said.action, said.error_code, said.message) == ("fail", 29, "")
+
+
 def test_the_table_renders_for_people() -> None:
     lines = markdown().splitlines()
     assert lines[1] == "|---|---|"
