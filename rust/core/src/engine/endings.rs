@@ -30,10 +30,11 @@ impl<T: Transport> Engine<T> {
             return;
         }
         let count = batch.count();
-        self.announce(batch, |batch| fail_batch(batch, stage, failure));
+        // Counted first: whoever hears of the failure finds it in the metrics.
         let mut stats = self.shared.stats.lock();
         stats.topic(&batch.completion.topic).errors += u64::from(count);
         drop(stats);
+        self.announce(batch, |batch| fail_batch(batch, stage, failure));
         self.shared.note_failure(&batch.completion, count);
     }
 
