@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 from typing import NamedTuple
 
-from penstock._native import DeliveryFuture
+from penstock._native import DeliveryFuture, Engine
+from penstock.errors import KafkaError
 
 __all__ = ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "DoneAndNotDone", "as_completed", "wait"]
 
@@ -31,7 +32,7 @@ def wait(
     """Wait until all futures are done, the first one is, or the first one fails (`return_when`).
 
     `timeout` is in seconds; when it runs out the result says what is done so far. Raises `ValueError` for an unknown
-    `return_when`. Source: `concurrent.futures.wait`.
+    `return_when`, `KafkaError` inside a callback unless all are waited for. Source: `concurrent.futures.wait`.
     """
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         raise ValueError(f"return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not {return_when!r}")
@@ -50,7 +51,15 @@ def wait(
     return DoneAndNotDone(done, pending - done)
 
 
+def _refuse_in_callback(what: str) -> None:
+    if Engine.in_callback():
+        raise KafkaError(
+            f"{what} inside a callback would wait for callbacks that run after it; call it from another thread"
+        )
+
+
 def _wait_for_first(pending: set[DeliveryFuture], deadline: float | None, return_when: str) -> None:
+    _refuse_in_callback(f"wait(return_when={return_when})")
     enough = threading.Event()
     lock = threading.Lock()
     left = len(pending)
@@ -77,6 +86,7 @@ def as_completed(futures: Iterable[DeliveryFuture], timeout: float | None = None
     `timeout` is in seconds from this call; the builtin `TimeoutError` is raised when it runs out before all are done.
     Source: `concurrent.futures.as_completed`.
     """
+    _refuse_in_callback("as_completed()")
     deadline = None if timeout is None else time.monotonic() + timeout
     pending = set(futures)
     total = len(pending)

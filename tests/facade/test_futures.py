@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from typing import Any
@@ -10,7 +11,16 @@ import pytest
 from facade_support import SOON_S, MakeProducer, MakeTopic
 
 import penstock
-from penstock import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, KafkaProducer, KafkaTimeoutError, errors
+from penstock import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    KafkaError,
+    KafkaProducer,
+    KafkaTimeoutError,
+    RecordMetadata,
+    errors,
+)
 from penstock.devbroker import Faults
 
 HELD_MS = 400
@@ -249,3 +259,22 @@ def test_a_future_outlives_its_producer(new_producer: MakeProducer, topic: str) 
     seen: list[Any] = []
     future.add_done_callback(seen.append)
     assert seen == [future]
+
+
+def test_waiting_for_the_first_inside_a_callback_is_refused(producer: KafkaProducer[bytes, bytes], topic: str) -> None:
+    refused: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+    def callback(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
+        calls = (lambda: penstock.wait([future], return_when=FIRST_COMPLETED), lambda: penstock.as_completed([future]))
+        for call in calls:
+            try:
+                call()
+            except KafkaError as raised:
+                refused.put(raised)
+
+    future = producer.send(topic, b"first")
+    future.result(10)
+    producer.send(topic, b"second", callback=callback)
+    producer.flush()
+    assert "inside a callback" in str(refused.get(timeout=10))
+    assert "inside a callback" in str(refused.get(timeout=10))

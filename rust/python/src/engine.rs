@@ -1,7 +1,7 @@
 //! `Engine`: one producer's data plane, as the control thread and the facade see it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::future::{deadline, wait_in_slices};
 use crate::{boundary, python, record};
 
 /// Grows in each child after a fork: what was made before belongs to the parent.
-static FORKS: AtomicU64 = AtomicU64::new(0);
+static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// To be called in the child after a fork (`os.register_at_fork`).
 #[pyfunction]
@@ -30,32 +30,39 @@ pub fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
+/// How often this process has been the child of a fork.
+pub fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// The error that a child gets for what belongs to its parent.
+pub fn forked(py: Python<'_>) -> PyErr {
+    python::error(
+        py,
+        "ProducerForkedError",
+        "this producer was created before the process forked, and its threads and connections stayed in the \
+         parent; create it in the child (gunicorn: the post_fork hook; Celery: the worker_process_init signal; \
+         multiprocessing: in the target function)",
+        &[],
+    )
+}
+
 /// What the engine's Python objects share.
 pub struct Core {
     pub shared: Arc<Shared>,
     io_thread: Mutex<Option<JoinHandle<()>>>,
-    forks: u64,
+    forks: u32,
 }
 
 impl Core {
     /// Whether this process forked since: the threads and sockets are the parent's, and so are the records.
     pub fn is_foreign(&self) -> bool {
-        FORKS.load(Ordering::Relaxed) != self.forks
+        forks() != self.forks
     }
 
     /// Raise in a child process.
     pub fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.is_foreign() {
-            return Ok(());
-        }
-        Err(python::error(
-            py,
-            "ProducerForkedError",
-            "this producer was created before the process forked, and its threads and connections stayed in the \
-             parent; create it in the child (gunicorn: the post_fork hook; Celery: the worker_process_init signal; \
-             multiprocessing: in the target function)",
-            &[],
-        ))
+        if self.is_foreign() { Err(forked(py)) } else { Ok(()) }
     }
 }
 
@@ -138,8 +145,7 @@ impl Engine {
             receive_buffer: usize_or_none(receive_buffer_bytes),
             seed: seed.unwrap_or_else(record::random_seed),
         };
-        let core =
-            Core { shared: Shared::new(config), io_thread: Mutex::default(), forks: FORKS.load(Ordering::Relaxed) };
+        let core = Core { shared: Shared::new(config), io_thread: Mutex::default(), forks: forks() };
         Self { core: Arc::new(core) }
     }
 

@@ -10,6 +10,7 @@ use pyo3::sync::PyOnceLock;
 use penstock_core::completion::{Completion, Outcome};
 
 use crate::callbacks::{CALLBACKS, Callback};
+use crate::engine::{forked, forks};
 use crate::python;
 use crate::record::RecordMetadata;
 
@@ -89,20 +90,28 @@ pub fn wait_in_slices(
 pub struct DeliveryFuture {
     completion: Arc<Completion>,
     index: u32,
+    /// Of the process that sent: nothing resolves a record in a child.
+    forks: u32,
     sizes: Sizes,
     error: PyOnceLock<Py<PyAny>>,
 }
 
 impl DeliveryFuture {
     pub fn new(completion: Arc<Completion>, index: u32, sizes: Sizes) -> Self {
-        Self { completion, index, sizes, error: PyOnceLock::new() }
+        Self { completion, index, forks: forks(), sizes, error: PyOnceLock::new() }
     }
 
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let (leaf, _) = self.completion.leaf(self.index);
         if leaf.outcome().is_some() {
+            self.completion.observe(self.index);
             return Ok(());
         }
+        // Before any lock: in a child, a thread that no longer exists may hold it for ever.
+        if self.forks != forks() {
+            return Err(forked(py));
+        }
+        self.completion.observe(self.index);
         let until = deadline(timeout)?;
         let (completion, index) = (&self.completion, self.index);
         if wait_in_slices(py, until, |slice| completion.wait(index, Some(slice)))? {
@@ -140,7 +149,6 @@ impl DeliveryFuture {
     /// Wait up to `timeout` seconds (None: without limit) and return the `RecordMetadata`, or raise why it failed.
     #[pyo3(signature = (timeout = None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<RecordMetadata> {
-        self.completion.observe(self.index);
         self.wait(py, timeout)?;
         self.resolved(py)?.map_err(|error| PyErr::from_value(error.into_bound(py)))
     }
@@ -148,7 +156,6 @@ impl DeliveryFuture {
     /// Wait up to `timeout` seconds (None: without limit) and return the error, or None if the record was delivered.
     #[pyo3(signature = (timeout = None))]
     fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
-        self.completion.observe(self.index);
         self.wait(py, timeout)?;
         Ok(self.resolved(py)?.err())
     }

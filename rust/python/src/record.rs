@@ -95,8 +95,11 @@ pub fn extract_headers<'py>(py: Python<'py>, headers: Option<&Bound<'py, PyAny>>
         let [key, value] = &parts[..] else {
             return Err(wrong(format!("number {position} has {} parts", parts.len())));
         };
-        if !key.is_instance_of::<PyString>() {
+        let Ok(name) = key.cast::<PyString>() else {
             return Err(wrong(format!("the key of number {position} is {}", key.get_type())));
+        };
+        if name.to_str().is_err() {
+            return Err(PyValueError::new_err(format!("the header key {} is no valid text", name.repr()?)));
         }
         if !value.is_none() && !value.is_instance_of::<PyBytes>() {
             return Err(wrong(format!("the value of {key:?} is {}", value.get_type())));

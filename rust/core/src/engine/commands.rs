@@ -214,7 +214,9 @@ impl<T: Transport> Engine<T> {
                 Decision::Retry => remaining.push_back(batch),
                 Decision::Fail { kind, code, message } => {
                     let failure = batch.failure(kind, code, message, now_us);
-                    self.finish_failed(batch, "retry", failure);
+                    // Refused at its first attempt, it was never retried.
+                    let stage = if batch.attempts > 1 { "retry" } else { "in flight" };
+                    self.finish_failed(batch, stage, failure);
                 }
                 Decision::Complete { base_offset } => {
                     inner.acknowledge(&batch, base_offset, -1);
