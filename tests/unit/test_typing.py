@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SNIPPET = '''
+SNIPPET = """
 from typing import Any, assert_type
 from penstock import IntegerSerializer, KafkaProducer, Producer, ProducerRecord, StringSerializer
 
@@ -19,7 +19,7 @@ both.send(ProducerRecord("topic", "text", key=1), callback=lambda metadata, erro
 assert_type(future.result().offset, int)
 producer: Producer[int, str] = both
 producer.flush(timeout=1.5)
-'''
+"""
 WRONG = {
     "a key of the wrong type": 'both.send("topic", "text", key="one")',
     "an unknown option": "KafkaProducer(linger_msec=5)",
