@@ -23,7 +23,6 @@ from penstock.protocol.primitives import ZERO_UUID
 
 sys.path.append(str(Path(__file__).parents[1] / "unit" / "protocol"))
 
-import native_stand_in  # noqa: F401
 from protocol_catalogue import MESSAGE_VERSIONS, Field, MessageVersion, values
 
 from penstock.protocol.records import Record, decode_batch, encode_batch

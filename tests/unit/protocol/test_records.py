@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import struct
 
-import native_stand_in  # noqa: F401
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -120,7 +120,9 @@ impl<T: Transport> Engine<T> {
             None => self.retired.remove(name).unwrap_or_default(),
         };
         if entry.topic.is_none() && self.shared.fatal().is_none() {
-            lanes.iter().for_each(|lane| lane.revive());
+            for lane in &lanes {
+                lane.revive();
+            }
         }
         let state = entry.topic.as_ref().map_or_else(
             || TopicState::new(self.shared.config.seed ^ self.lanes.len() as u64, now_us),
@@ -173,7 +175,9 @@ impl<T: Transport> Engine<T> {
         // Closed first, removed after: a sender that still has the snapshot finds a closed lane and looks the topic up again.
         let retired = topic.lanes.iter().take_while(|lane| lane.retire()).count();
         if retired < topic.lanes.len() {
-            topic.lanes[..retired].iter().for_each(|lane| lane.revive());
+            for lane in &topic.lanes[..retired] {
+                lane.revive();
+            }
             return;
         }
         self.retired.insert(Arc::clone(&topic.name), topic.lanes.clone());
