@@ -467,7 +467,11 @@ impl Shared {
     /// See whether the shortage of memory is over.
     pub fn relax(&self) {
         if self.pressure.load(Ordering::Acquire) && self.pool.waiting() == 0 {
-            self.pressure.store(false, Ordering::Release);
+            self.pressure.store(false, Ordering::SeqCst);
+            // Somebody may have queued up between the look and the store, and have found the flag still set.
+            if self.pool.waiting() > 0 && !self.pressure.swap(true, Ordering::SeqCst) {
+                self.sweep();
+            }
         }
     }
 

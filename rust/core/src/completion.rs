@@ -215,7 +215,12 @@ impl Completion {
         if matches!(leaf.outcome(), Some(Outcome::Delivered { .. })) {
             return;
         }
-        leaf.side.lock().mark(index);
+        let mut side = leaf.side.lock();
+        if matches!(leaf.outcome(), Some(Outcome::Split(_))) {
+            drop(side);
+            return leaf.observe(index); // it was split meanwhile, and its marks have moved on
+        }
+        side.mark(index);
     }
 
     /// How many of `count` failed records nobody has asked about, and the index of the first of them.

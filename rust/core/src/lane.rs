@@ -275,6 +275,8 @@ pub struct LaneInner {
     pub topic_id: [u8; 16],
     /// Leader and epoch of what is in flight, or was last.
     pub used_leader: (i32, i32),
+    /// Topic id under which what is in flight was sent, or what was last.
+    pub used_topic: [u8; 16],
     /// Sequence of the last record acknowledged under the identity, -1 for none.
     pub last_acked_sequence: i32,
     /// Offset of the last record acknowledged, -1 for none.
@@ -353,6 +355,7 @@ impl Lane {
             leader_epoch: -1,
             topic_id: [0; 16],
             used_leader: (-1, -1),
+            used_topic: [0; 16],
             last_acked_sequence: -1,
             last_acked_offset: -1,
             log_start_offset: -1,
@@ -403,6 +406,11 @@ impl LaneInner {
         self.in_flight.is_empty() && self.settled.is_empty() && self.queue.iter().all(|batch| batch.numbering.is_none())
     }
 
+    /// The next batch goes to another leader, or to another topic of that name, than the last one did.
+    fn moved(&self) -> bool {
+        self.used_leader.0 != self.leader || self.used_topic != self.topic_id
+    }
+
     /// May the head go now? `hurry`: a flush, close or memory shortage ends lingering.
     pub fn readiness(&self, rules: &SendRules, now_us: u64, hurry: bool) -> Readiness {
         let mut not_before = 0;
@@ -415,7 +423,7 @@ impl LaneInner {
         // A broker without producer state accepts any first sequence: were the first batch lost on the way and the
         // second taken, the first could never follow. So one at a time until one got through.
         let limit = if rules.idempotent && !self.confirmed { 1 } else { rules.max_in_flight };
-        if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.used_leader.0 != self.leader) {
+        if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.moved()) {
             return Readiness::Blocked;
         }
         let closed = self.queue.len() > 1
@@ -425,7 +433,7 @@ impl LaneInner {
                 _ => true,
             };
         if !closed && !hurry {
-            not_before = not_before.max(head.created_us + rules.linger_us);
+            not_before = not_before.max(head.created_us.saturating_add(rules.linger_us));
         }
         if not_before > now_us { Readiness::At(not_before) } else { Readiness::Ready }
     }
@@ -449,10 +457,11 @@ impl LaneInner {
             self.next_sequence = advance_sequence(self.next_sequence, batch.count());
         }
         self.state = LaneState::Flowing;
-        if self.used_leader.0 != self.leader {
+        if self.moved() {
             self.confirmed = false;
         }
         self.used_leader = (self.leader, self.leader_epoch);
+        self.used_topic = self.topic_id;
         let (retry, largest) = (batch.attempts > 0, batch.largest);
         batch.attempts += 1;
         batch.decided = false;
@@ -495,7 +504,7 @@ impl LaneInner {
         self.log_start_offset = log_start_offset;
         let count = batch.count();
         if base_offset >= 0 {
-            self.last_acked_offset = base_offset + i64::from(count) - 1;
+            self.last_acked_offset = base_offset.saturating_add(i64::from(count) - 1);
         }
         if let Some((identity, sequence)) = batch.numbering
             && Some(identity) == self.identity

@@ -116,7 +116,8 @@ impl<T: Transport> Engine<T> {
             self.shared.stats.lock().throttle.record(f64::from(response.throttle_time_ms));
             if let Some(connection) = self.connections.get_mut(&id) {
                 // KIP-219: the broker has answered already and expects us to keep still.
-                connection.muted_until_us = now_us + response.throttle_time_ms as u64 * 1000;
+                let until_us = now_us + response.throttle_time_ms as u64 * 1000;
+                connection.muted_until_us = connection.muted_until_us.max(until_us);
             }
         }
         let endpoints = response.node_endpoints.into_iter();
@@ -222,8 +223,9 @@ impl<T: Transport> Engine<T> {
                 age_ms: age_us / 1000,
                 remaining_ms: (timeout_us - age_us) / 1000,
                 expired: batch.expired,
-                base_offset: batch.last.base_offset,
-                current_leader: batch.last.leader.unwrap_or((-1, -1)),
+                // Of an answer that was decided upon, nothing may be taken for news: an error's offset least of all.
+                base_offset: if batch.decided { -1 } else { batch.last.base_offset },
+                current_leader: batch.last.leader.filter(|_| !batch.decided).unwrap_or((-1, -1)),
             }
         });
         LaneReport {

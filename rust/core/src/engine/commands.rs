@@ -78,14 +78,17 @@ impl<T: Transport> Engine<T> {
             Ok(()) => {
                 self.connections.insert(id, connection);
             }
-            Err(error) => self.shared.events.push(Event::ConnectionClosed {
-                connection: id,
-                broker,
-                stage: Stage::Connecting,
-                reason: error.to_string(),
-                expected: false,
-                requested: self.brokers.get(&broker).is_some_and(|broker| !broker.ready.is_empty()),
-            }),
+            Err(error) => {
+                let requested = self.ask_again(broker);
+                self.shared.events.push(Event::ConnectionClosed {
+                    connection: id,
+                    broker,
+                    stage: Stage::Connecting,
+                    reason: error.to_string(),
+                    expected: false,
+                    requested,
+                });
+            }
         }
     }
 
@@ -214,7 +217,6 @@ impl<T: Transport> Engine<T> {
         let mut remaining = VecDeque::with_capacity(decisions.len());
         for (batch, (_, decision)) in std::mem::take(&mut inner.settled).into_iter().zip(decisions) {
             match decision {
-                // Its futures have failed: what is left of it is its place in the sequence, which a resend keeps.
                 Decision::Retry => remaining.push_back(batch),
                 Decision::Fail { kind, code, message } => {
                     let failure = batch.failure(kind, code, message, now_us);
@@ -243,13 +245,18 @@ impl<T: Transport> Engine<T> {
                 }
             }
         }
-        if let Err((refused, why)) = inner.resume(remaining, renumber, now_us + delay_us) {
+        if let Err((refused, why)) = inner.resume(remaining, renumber, now_us.saturating_add(delay_us)) {
             inner.settled = refused;
             return Err(why);
         }
+        if inner.queue.iter().any(|batch| batch.expired) {
+            // Its time ran out after it was reported. Its records have been told what was known then, and sending it
+            // again could make that a lie: back for another decision.
+            inner.begin_settling();
+        }
         lane.publish_load(&inner);
         drop(inner);
-        self.reconsider(&lane, now_us);
+        self.after_answer(&lane, now_us);
         Ok(())
     }
 }

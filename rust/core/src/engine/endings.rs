@@ -79,14 +79,12 @@ impl<T: Transport> Engine<T> {
                 }
             }
         }
-        let mut requested = false;
-        if let Some(broker) = self.brokers.get_mut(&connection.broker) {
-            if broker.connection == Some(id) {
-                broker.connection = None;
-            }
-            requested = broker.connection.is_none() && !broker.ready.is_empty();
-            broker.wanted = requested;
+        if let Some(broker) = self.brokers.get_mut(&connection.broker)
+            && broker.connection == Some(id)
+        {
+            broker.connection = None;
         }
+        let requested = self.ask_again(connection.broker);
         self.shared.events.push(Event::ConnectionClosed {
             connection: id,
             broker: connection.broker,
@@ -95,6 +93,14 @@ impl<T: Transport> Engine<T> {
             expected,
             requested,
         });
+    }
+
+    /// A connection to this broker ended: whether records wait for one. If so, the next pass asks for it once more, since
+    /// the one that ended may have been the control plane's own.
+    pub(super) fn ask_again(&mut self, broker: i32) -> bool {
+        let Some(broker) = self.brokers.get_mut(&broker) else { return false };
+        broker.wanted = false;
+        broker.connection.is_none() && !broker.ready.is_empty()
     }
 
     pub(super) fn tick(&mut self, now_us: u64) {

@@ -57,6 +57,8 @@ pub struct Engine<T> {
     /// Connections with something to write.
     writable: HashSet<u64>,
     next_tick_us: u64,
+    /// Something became ready behind the point where this pass sends: the next one is due at once.
+    again: bool,
     // What this pass will tell the control plane.
     handed_over: Vec<LaneReport>,
     endpoints: Vec<(i32, String, i32, Option<String>)>,
@@ -87,6 +89,7 @@ impl<T: Transport> Engine<T> {
             request: 0,
             writable: HashSet::new(),
             next_tick_us: 0,
+            again: false,
             handed_over: Vec::new(),
             endpoints: Vec::new(),
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
@@ -138,7 +141,7 @@ impl<T: Transport> Engine<T> {
         self.write_all(now_us);
         self.shared.relax();
         self.report();
-        self.next_wakeup(now_us)
+        if std::mem::take(&mut self.again) { now_us } else { self.next_wakeup(now_us) }
     }
 
     fn next_wakeup(&self, now_us: u64) -> u64 {
@@ -153,7 +156,7 @@ impl<T: Transport> Engine<T> {
             at_us = at_us.min(self.next_tick_us);
         } else if let Some(idle_us) = self.shared.config.max_idle_us {
             let oldest = self.connections.values().map(|connection| connection.last_used_us).min();
-            at_us = at_us.min(oldest.map_or(u64::MAX, |used_us| (used_us + idle_us).max(now_us + TICK_US)));
+            at_us = at_us.min(oldest.map_or(u64::MAX, |used_us| used_us.saturating_add(idle_us).max(now_us + TICK_US)));
         }
         for connection in self.connections.values() {
             if connection.muted_until_us > now_us {

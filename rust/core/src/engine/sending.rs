@@ -285,6 +285,8 @@ impl<T: Transport> Engine<T> {
                 return;
             };
             self.shared.stats.lock().in_flight -= 1;
+            // No answer will come that would have us look at what this made room for.
+            self.again = true;
             for sent in batches {
                 let mut inner = sent.lane.inner.lock();
                 if let Some(batch) = inner.answered(sent.batch_id) {

@@ -1,0 +1,274 @@
+//! The engine stepped by hand: manual clock, sockets in memory, and a broker that answers what the test tells it to.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use penstock_core::accumulator::{Appended, Config, Record, Shared};
+use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader};
+use penstock_core::completion::{Completion, Outcome};
+use penstock_core::connection::Transport;
+use penstock_core::engine::Engine;
+use penstock_core::lane::{Identity, SendRules};
+use penstock_core::topic::PartitionRules;
+
+pub const MS: u64 = 1000;
+pub const ME: Identity = Identity { producer_id: 42, epoch: 0 };
+
+/// Sockets in memory.
+#[derive(Default)]
+pub struct Memory {
+    pub sockets: BTreeMap<u64, Socket>,
+}
+
+pub struct Socket {
+    pub outgoing: Vec<u8>,
+    pub incoming: VecDeque<u8>,
+    pub room: usize,
+}
+
+impl Transport for Memory {
+    fn connect(&mut self, connection: u64, _: SocketAddr) -> io::Result<()> {
+        let socket = Socket { outgoing: Vec::new(), incoming: VecDeque::new(), room: usize::MAX };
+        self.sockets.insert(connection, socket);
+        Ok(())
+    }
+    fn connected(&mut self, _: u64) -> io::Result<bool> {
+        Ok(true)
+    }
+    fn write(&mut self, connection: u64, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
+        let mut count = 0;
+        for slice in bytes {
+            let take = slice.len().min(socket.room);
+            socket.outgoing.extend_from_slice(&slice[..take]);
+            socket.room -= take;
+            count += take;
+        }
+        if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    }
+    fn read(&mut self, connection: u64, into: &mut [u8]) -> io::Result<usize> {
+        let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
+        let count = into.len().min(socket.incoming.len());
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        for slot in &mut into[..count] {
+            *slot = socket.incoming.pop_front().unwrap();
+        }
+        Ok(count)
+    }
+    fn close(&mut self, connection: u64) {
+        self.sockets.remove(&connection);
+    }
+}
+
+/// One batch as the broker sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub correlation: i32,
+    pub topic: String,
+    pub partition: i32,
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub sequence: i32,
+    pub records: i32,
+    pub bytes: Vec<u8>,
+}
+
+pub struct Rig {
+    pub shared: Arc<Shared>,
+    pub engine: Engine<Memory>,
+    pub now_us: u64,
+}
+
+pub fn config() -> Config {
+    Config {
+        client_id: "test".into(),
+        acks: -1,
+        rules: SendRules { idempotent: true, max_in_flight: 5, linger_us: 5 * MS, delivery_timeout_us: 120_000 * MS },
+        partitioning: PartitionRules {
+            ignore_keys: false,
+            adaptive: true,
+            availability_timeout_us: 0,
+            rack_aware: false,
+            sticky_bytes: 1_000,
+        },
+        batch_size: 1_000,
+        buffer_memory: 100_000,
+        max_request_size: 1 << 20,
+        max_in_flight_requests: 5,
+        request_timeout_us: 30_000 * MS,
+        max_idle_us: Some(540_000 * MS),
+        send_buffer: None,
+        receive_buffer: None,
+        seed: 1,
+    }
+}
+
+impl Rig {
+    pub fn new(config: Config) -> Self {
+        let shared = Shared::new(config);
+        shared.set_now_us(1);
+        let engine = Engine::new(Arc::clone(&shared), Memory::default());
+        Self { shared, engine, now_us: 1 }
+    }
+
+    /// A rig with topic "t" led by broker 1, which is connected as connection 1.
+    pub fn ready(config: Config, partitions: usize) -> Self {
+        let mut rig = Self::new(config);
+        rig.command(Command::SetIdentity(ME));
+        rig.leaders(1, &vec![(1, 0); partitions]);
+        rig.connect(1, 1);
+        rig
+    }
+
+    pub fn leaders(&mut self, version: u64, leaders: &[(i32, i32)]) {
+        let partitions = leaders
+            .iter()
+            .map(|&(leader, leader_epoch)| PartitionLeader { leader, leader_epoch, local: false })
+            .collect();
+        self.command(Command::SetTopic { name: "t".into(), topic_id: [7; 16], version, partitions });
+    }
+
+    pub fn connect(&mut self, connection: u64, broker: i32) {
+        let address = "127.0.0.1:9092".parse().unwrap();
+        self.command(Command::Connect { connection, broker, address, setup_timeout_us: 1_000 * MS });
+        self.engine.on_socket(connection, false, true);
+        self.command(Command::Ready { connection, produce_version: 3 });
+        self.events();
+    }
+
+    pub fn command(&mut self, command: Command) {
+        self.shared.command([command]);
+        self.engine.turn();
+    }
+
+    /// Let time pass; returns when the engine means to wake up next.
+    pub fn pass(&mut self, us: u64) -> u64 {
+        self.now_us += us;
+        self.shared.set_now_us(self.now_us);
+        self.engine.turn()
+    }
+
+    pub fn send(&self, partition: u32, value: &[u8]) -> (Arc<Completion>, u32) {
+        let topic = self.shared.topic("t").topic.unwrap();
+        let record = Record { timestamp: 1, key: None, value: Some(value), headers: &[] };
+        match self.shared.append(&topic, Some(partition), &record, None, &mut 0) {
+            Appended::Done { completion, index } => (completion, index),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn events(&self) -> Vec<Event> {
+        self.shared.events.take(Some(std::time::Duration::ZERO)).into()
+    }
+
+    pub fn handed_over(&self) -> Vec<LaneReport> {
+        self.events()
+            .into_iter()
+            .flat_map(|event| match event {
+                Event::LanesHandedOver { lanes, .. } => lanes,
+                _ => Vec::new(),
+            })
+            .collect()
+    }
+
+    /// What has arrived at the broker's end since the last look.
+    pub fn seen(&mut self, connection: u64) -> Vec<Seen> {
+        let Some(socket) = self.engine.transport().sockets.get_mut(&connection) else { return Vec::new() };
+        let mut stream = &std::mem::take(&mut socket.outgoing)[..];
+        let mut batches = Vec::new();
+        while !stream.is_empty() {
+            let len = u32::from_be_bytes(stream[..4].try_into().unwrap()) as usize;
+            parse_produce(&stream[4..4 + len], &mut batches);
+            stream = &stream[4 + len..];
+        }
+        batches
+    }
+
+    /// Answer one batch per request with an error code and an offset.
+    pub fn answer(&mut self, connection: u64, seen: &[Seen], code: i16, base_offset: i64) {
+        let mut frame = Vec::new();
+        frame.extend_from_slice(&seen[0].correlation.to_be_bytes());
+        frame.extend_from_slice(&(seen.len() as i32).to_be_bytes());
+        for batch in seen {
+            frame.extend_from_slice(&(batch.topic.len() as i16).to_be_bytes());
+            frame.extend_from_slice(batch.topic.as_bytes());
+            frame.extend_from_slice(&1i32.to_be_bytes());
+            frame.extend_from_slice(&batch.partition.to_be_bytes());
+            frame.extend_from_slice(&code.to_be_bytes());
+            frame.extend_from_slice(&base_offset.to_be_bytes());
+            frame.extend_from_slice(&(-1i64).to_be_bytes());
+        }
+        frame.extend_from_slice(&0i32.to_be_bytes());
+        self.deliver(connection, &frame);
+    }
+
+    pub fn deliver(&mut self, connection: u64, frame: &[u8]) {
+        let socket = self.engine.transport().sockets.get_mut(&connection).unwrap();
+        socket.incoming.extend((frame.len() as u32).to_be_bytes());
+        socket.incoming.extend(frame);
+        self.engine.on_socket(connection, true, false);
+        self.engine.turn();
+    }
+
+    pub fn resume(
+        &mut self,
+        report: &LaneReport,
+        decide: impl Fn(usize) -> Decision,
+        renumber: Option<(Identity, i32)>,
+    ) {
+        let decisions = report.batches.iter().enumerate().map(|(at, batch)| (batch.batch_id, decide(at))).collect();
+        self.command(Command::ResumeLane {
+            topic: "t".into(),
+            partition: report.partition,
+            decisions,
+            renumber,
+            delay_us: 0,
+        });
+    }
+}
+
+pub fn parse_produce(frame: &[u8], into: &mut Vec<Seen>) {
+    let int = |at: usize| i32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+    let short = |at: usize| i16::from_be_bytes(frame[at..at + 2].try_into().unwrap());
+    assert_eq!((short(0), short(2)), (0, 3));
+    let correlation = int(4);
+    let mut at = 8 + 2 + short(8) as usize + 2 + 2 + 4;
+    let topics = int(at);
+    at += 4;
+    for _ in 0..topics {
+        let len = short(at) as usize;
+        let topic = String::from_utf8(frame[at + 2..at + 2 + len].to_vec()).unwrap();
+        at += 2 + len;
+        let partitions = int(at);
+        at += 4;
+        for _ in 0..partitions {
+            let (partition, size) = (int(at), int(at + 4) as usize);
+            let batch = &frame[at + 8..at + 8 + size];
+            at += 8 + size;
+            into.push(Seen {
+                correlation,
+                topic: topic.clone(),
+                partition,
+                producer_id: i64::from_be_bytes(batch[43..51].try_into().unwrap()),
+                epoch: i16::from_be_bytes(batch[51..53].try_into().unwrap()),
+                sequence: i32::from_be_bytes(batch[53..57].try_into().unwrap()),
+                records: i32::from_be_bytes(batch[57..61].try_into().unwrap()),
+                bytes: batch.to_vec(),
+            });
+        }
+    }
+    assert_eq!(at, frame.len());
+}
+
+pub fn offset(completion: &Completion) -> Option<i64> {
+    match completion.outcome() {
+        Some(Outcome::Delivered { base_offset, .. }) => Some(*base_offset),
+        _ => None,
+    }
+}
