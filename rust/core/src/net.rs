@@ -76,8 +76,10 @@ impl Transport for NetTransport {
 
     fn close(&mut self, connection: u64) {
         if let Some(mut stream) = self.sockets.remove(&connection) {
-            // Dropping closes it either way; deregistering first spares us a stale event.
+            // Dropping closes it either way; deregistering first spares us a stale event. A child process may hold the
+            // descriptor as well, which would keep the connection up.
             let _ = self.registry.deregister(&mut stream);
+            let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 }
@@ -142,7 +144,12 @@ fn run(engine: &mut Engine<NetTransport>, mut poll: Poll, shared: &Arc<Shared>) 
         for event in &events {
             if event.token() != WAKER {
                 let readable = event.is_readable() || event.is_read_closed() || event.is_error();
-                engine.on_socket(event.token().0 as u64, readable, event.is_writable() || event.is_error());
+                let id = event.token().0 as u64;
+                engine.on_socket(id, readable, event.is_writable() || event.is_error());
+                if event.is_read_closed() || event.is_error() {
+                    // A short read ends the reading, but the end came with the same event and will raise no other.
+                    engine.on_socket(id, true, false);
+                }
             }
         }
     }

@@ -1,0 +1,74 @@
+//! The I/O thread over real sockets.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penstock_core::accumulator::{Config, Shared};
+use penstock_core::boundary::{Command, Event};
+use penstock_core::lane::SendRules;
+use penstock_core::net;
+use penstock_core::topic::PartitionRules;
+
+fn shared() -> Arc<Shared> {
+    Shared::new(Config {
+        client_id: "test".into(),
+        acks: -1,
+        rules: SendRules { idempotent: true, max_in_flight: 5, linger_us: 0, delivery_timeout_us: 120_000_000 },
+        partitioning: PartitionRules {
+            ignore_keys: false,
+            adaptive: true,
+            availability_timeout_us: 0,
+            rack_aware: false,
+            sticky_bytes: 1_000,
+        },
+        batch_size: 1_000,
+        buffer_memory: 100_000,
+        max_request_size: 1 << 20,
+        max_in_flight_requests: 5,
+        request_timeout_us: 30_000_000,
+        max_idle_us: None,
+        send_buffer: None,
+        receive_buffer: None,
+        seed: 1,
+    })
+}
+
+fn wait_for(shared: &Shared, wanted: impl Fn(&Event) -> bool) -> bool {
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        if shared.events.take(Some(Duration::from_millis(100))).iter().any(&wanted) {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn an_end_that_comes_with_the_last_answer_is_noticed() {
+    let shared = shared();
+    let thread = net::start(&shared).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for connection in 1..=20 {
+        shared.command([Command::Connect { connection, broker: 1, address, setup_timeout_us: 5_000_000 }]);
+        assert!(wait_for(&shared, |event| matches!(event, Event::ConnectionOpened { .. })));
+        let frame = vec![0, 3, 0, 0, 0, 0, 0, 1];
+        let request = |correlation_id| Command::SendFrame {
+            connection,
+            correlation_id,
+            frame: frame.clone(),
+            timeout_us: 30_000_000,
+        };
+        shared.command([request(1), request(2)]);
+        let (mut broker, _) = listener.accept().unwrap();
+        broker.read_exact(&mut [0; 24]).unwrap();
+        // One answer of two, and the end: often in one wake-up of the I/O thread.
+        broker.write_all(&[0, 0, 0, 4, 0, 0, 0, 1]).unwrap();
+        drop(broker);
+        assert!(wait_for(&shared, |event| matches!(event, Event::ConnectionClosed { .. })), "connection {connection}");
+    }
+    shared.request_stop();
+    thread.join().unwrap();
+}
