@@ -133,6 +133,7 @@ class Metadata:
         self.topic_ids_known = False
         """The last answer carried topic ids (version 10 or above): Produce 13 can be used."""
         self._topics: dict[str, _Topic] = {}
+        self._versions = 0  # of all topics: one that comes back after `expire` must not begin with old versions again
         self._refresh_wanted = True
         self._refreshed_at_ms = now_ms  # the last full answer
         self._not_before_ms = now_ms
@@ -261,6 +262,7 @@ class Metadata:
     def expire(self, ages_ms: Mapping[str, int], now_ms: float) -> list[Command]:
         """Forget the topics that were not appended to for metadata.max.idle.ms; ``ages_ms``: since the last append."""
         self.next_idle_check_ms = now_ms + self._idle_period_ms()
+        self.keep(ages_ms, now_ms)  # the data plane did not forget one that held a record by then
         commands: list[Command] = []
         for topic in list(self._topics.values()):
             idle_ms = min(float(ages_ms.get(topic.name, 0)), now_ms - topic.wanted_at_ms)
@@ -339,7 +341,8 @@ class Metadata:
                 del self._topics[name]
 
     def _snapshot(self, topic: _Topic) -> SetTopic:
-        topic.version += 1
+        self._versions += 1
+        topic.version = self._versions
         topic.view = None
         leaders = tuple(PartitionLeader(p.leader, p.epoch, self._is_local(p.leader)) for p in topic.partitions)
         return SetTopic(topic.name, topic.id, topic.version, leaders)

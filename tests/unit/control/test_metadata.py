@@ -105,6 +105,24 @@ def test_without_epochs_the_newest_answer_counts() -> None:
     assert len(refreshed(state, topic("t", 1, epoch=-1))) == 1
 
 
+def test_a_snapshot_after_forgetting_is_newer_than_one_before() -> None:
+    # The data plane keeps a topic that got a record in the very moment, and takes newer snapshots only.
+    state = known(topic("t", 1))
+    (before,) = refreshed(state, topic("t", 1, epoch=9))
+    state.expire({"t": 300_000}, 300_000)
+    state.keep(["t"], 300_001)
+    (after,) = refreshed(state, topic("t", 2, epoch=10))
+    assert isinstance(before, SetTopic) and isinstance(after, SetTopic)
+    assert after.version > before.version
+
+
+def test_a_topic_that_the_data_plane_did_not_forget_is_kept() -> None:
+    state = known(topic("t", 1))
+    assert state.expire({"t": 300_000}, 300_000) == [ForgetTopic("t")]
+    assert state.expire({"t": 100}, 301_000) == []
+    assert state.due_ms(301_000) == 301_000
+
+
 def test_a_recreated_topic_starts_afresh() -> None:
     state = known(topic("t", 2, epoch=5))
     (snapshot,) = refreshed(state, topic("t", 1, epoch=0, id=8))
