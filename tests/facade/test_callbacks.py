@@ -103,6 +103,28 @@ def test_a_raising_callback_is_logged_and_harms_nothing(
     assert "on purpose" in caplog.text
 
 
+def test_a_log_filter_that_raises_does_not_end_the_callback_thread(
+    producer: KafkaProducer[Any, Any], topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raise_again(record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError("in the filter")
+
+    unraisable: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda what: unraisable.append(what.exc_value))
+    logger = logging.getLogger("penstock.producer")
+    logger.addFilter(raise_again)
+    try:
+        producer.send(topic, b"a", callback=lambda *_: 1 / 0)
+        producer.flush(SOON_S)
+    finally:
+        logger.removeFilter(raise_again)
+    assert [str(error) for error in unraisable] == ["in the filter"]
+    seen: list[Outcome] = []
+    producer.send(topic, b"b", callback=lambda *outcome: seen.append(outcome))
+    producer.flush(SOON_S)
+    assert len(seen) == 1
+
+
 def test_a_callback_with_the_wrong_signature_is_logged(
     producer: KafkaProducer[Any, Any], topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:

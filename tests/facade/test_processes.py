@@ -82,11 +82,16 @@ def test_a_child_of_a_fork_may_ask_futures_that_were_done_and_the_others_raise(
         child = os.fork()
         if not child:
             assert done.result().offset == 0
-            try:
-                pending.result()
-            except ProducerForkedError:
-                os._exit(0)
-            os._exit(1)
+            seen = []
+            done.add_done_callback(seen.append)
+            assert seen == [done]
+            refused = 0
+            for use in (pending.result, pending.exception, lambda: pending.add_done_callback(seen.append)):
+                try:
+                    use()
+                except ProducerForkedError:
+                    refused += 1
+            os._exit(0 if refused == 3 else 1)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         producer.close()
         """,

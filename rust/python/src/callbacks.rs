@@ -62,13 +62,13 @@ impl Callbacks {
                 return Ok(());
             };
             for burst in bursts {
-                self.run_burst(py, &burst, report)?;
+                self.run_burst(py, &burst, report);
                 shared.callbacks.finish(1);
             }
         }
     }
 
-    fn run_burst(&self, py: Python<'_>, burst: &Burst, report: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn run_burst(&self, py: Python<'_>, burst: &Burst, report: &Bound<'_, PyAny>) {
         for &(index, token) in &burst.callbacks {
             let Some(callback) = self.remove(token) else { continue };
             let called = match &callback {
@@ -79,10 +79,12 @@ impl Callbacks {
                 let function = match &callback {
                     Callback::Send { function, .. } | Callback::Done { function, .. } => function,
                 };
-                report.call1((function, error.into_value(py)))?;
+                // A logging filter may raise, too; this thread must outlive it, or a flush would wait for it for ever.
+                if let Err(worse) = report.call1((function, error.into_value(py))) {
+                    worse.write_unraisable(py, Some(report));
+                }
             }
         }
-        Ok(())
     }
 }
 

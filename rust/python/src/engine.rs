@@ -140,7 +140,10 @@ impl Engine {
             max_request_size,
             max_in_flight_requests: max_in_flight_requests_per_connection,
             request_timeout_us: request_timeout_ms.saturating_mul(1000),
-            max_idle_us: u64::try_from(connections_max_idle_ms).ok().map(|ms| ms.saturating_mul(1000)),
+            max_idle_us: u64::try_from(connections_max_idle_ms)
+                .ok()
+                .filter(|&ms| ms > 0)
+                .map(|ms| ms.saturating_mul(1000)),
             send_buffer: usize_or_none(send_buffer_bytes),
             receive_buffer: usize_or_none(receive_buffer_bytes),
             seed: seed.unwrap_or_else(record::random_seed),

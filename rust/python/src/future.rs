@@ -40,7 +40,7 @@ impl Sizes {
         RecordMetadata {
             topic: completion.topic.to_string(),
             partition: completion.partition,
-            offset: if base_offset < 0 { -1 } else { base_offset + i64::from(index) },
+            offset: if base_offset < 0 { -1 } else { base_offset.saturating_add(i64::from(index)) },
             timestamp: if log_append_ms >= 0 { log_append_ms } else { self.timestamp },
             serialized_key_size: self.key,
             serialized_value_size: self.value,
@@ -101,17 +101,21 @@ impl DeliveryFuture {
         Self { completion, index, forks: forks(), sizes, error: PyOnceLock::new() }
     }
 
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        let (leaf, _) = self.completion.leaf(self.index);
-        if leaf.outcome().is_some() {
+    /// Note that somebody asks. Raises in a child if the record was on its way at the fork; there no lock is touched, which
+    /// a thread that no longer exists may hold for ever.
+    fn observe(&self, py: Python<'_>) -> PyResult<()> {
+        if self.forks == forks() {
             self.completion.observe(self.index);
             return Ok(());
         }
-        // Before any lock: in a child, a thread that no longer exists may hold it for ever.
-        if self.forks != forks() {
-            return Err(forked(py));
+        if self.done() { Ok(()) } else { Err(forked(py)) }
+    }
+
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        self.observe(py)?;
+        if self.done() {
+            return Ok(());
         }
-        self.completion.observe(self.index);
         let until = deadline(timeout)?;
         let (completion, index) = (&self.completion, self.index);
         if wait_in_slices(py, until, |slice| completion.wait(index, Some(slice)))? {
@@ -189,10 +193,11 @@ impl DeliveryFuture {
             return Err(PyTypeError::new_err(format!("not callable: {}", r#fn.get_type())));
         }
         let this = slf.get();
-        this.completion.observe(this.index);
+        this.observe(slf.py())?;
         let callback = Callback::Done { function: r#fn.clone().unbind(), future: slf.clone().unbind() };
         let token = CALLBACKS.insert(callback);
-        if let Err(token) = this.completion.add_callback(this.index, token, true) {
+        let added = if this.done() { Err(token) } else { this.completion.add_callback(this.index, token, true) };
+        if let Err(token) = added {
             CALLBACKS.remove(token);
             if let Err(error) = r#fn.call1((slf,)) {
                 // As `concurrent.futures` does it; Ctrl-C and the like are not the callback's own trouble.
@@ -211,7 +216,7 @@ impl DeliveryFuture {
         let place = format!("{}-{}", leaf.topic, leaf.partition);
         match leaf.outcome() {
             Some(Outcome::Delivered { base_offset, .. }) if *base_offset >= 0 => {
-                format!("<DeliveryFuture {place} at offset {}>", base_offset + i64::from(index))
+                format!("<DeliveryFuture {place} at offset {}>", base_offset.saturating_add(i64::from(index)))
             }
             Some(Outcome::Delivered { .. }) => format!("<DeliveryFuture {place} delivered>"),
             Some(Outcome::Failed(_)) => format!("<DeliveryFuture {place} failed>"),
