@@ -116,6 +116,19 @@ pub struct Batch {
     pub decided: bool,
 }
 
+/// A batch that a panic tears from the hands of the I/O thread is in no queue where `die` could find it.
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if !self.expired && self.completion.outcome().is_none() {
+            let message = "lost by the I/O thread (a bug in Penstock)".to_owned();
+            let mut failure = self.failure(FailureKind::Internal, 0, message, self.created_us);
+            failure.stage = "in flight";
+            failure.possibly_persisted = self.attempts > 0;
+            self.completion.resolve(Outcome::Failed(Box::new(failure)));
+        }
+    }
+}
+
 /// What the last attempt brought.
 #[derive(Clone, Debug, Default)]
 pub struct LastAnswer {
@@ -195,8 +208,8 @@ impl Batch {
     }
 
     /// The buffer, for recycling, if nothing else (a socket's queue) holds it.
-    pub fn into_buffer(self) -> Option<Vec<u8>> {
-        match self.content {
+    pub fn into_buffer(mut self) -> Option<Vec<u8>> {
+        match self.content.take() {
             Some(Content::Sealed(sealed)) => Arc::try_unwrap(sealed.into_body()).ok().map(Body::into_buffer),
             // Nobody else ever saw it.
             Some(Content::Open(builder)) => Arc::try_unwrap(builder.seal().into_body()).ok().map(Body::into_buffer),

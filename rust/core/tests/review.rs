@@ -149,3 +149,16 @@ fn an_offset_at_the_end_of_all_numbers_harms_nothing() {
     rig.answer(1, &seen, 0, i64::MAX);
     assert_eq!(offset(&completion), Some(i64::MAX));
 }
+
+#[test]
+fn a_batch_in_hand_when_the_io_thread_panics_fails_too() {
+    let mut rig = Rig::ready(config(), 1);
+    let (completion, _) = rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let lane = std::sync::Arc::clone(&rig.shared.topic("t").topic.unwrap().lanes[0]);
+    let batch = lane.inner.lock().in_flight.pop_front();
+    // What unwinding does.
+    drop(batch);
+    rig.engine.die("a bug");
+    assert!(matches!(completion.outcome(), Some(Outcome::Failed(failure)) if failure.possibly_persisted));
+}
