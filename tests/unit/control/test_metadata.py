@@ -112,7 +112,8 @@ def test_a_snapshot_after_forgetting_is_newer_than_one_before() -> None:
     state.expire({"t": 300_000}, 300_000)
     state.keep(["t"], 300_001)
     (after,) = refreshed(state, topic("t", 2, epoch=10))
-    assert isinstance(before, SetTopic) and isinstance(after, SetTopic)
+    assert isinstance(before, SetTopic)
+    assert isinstance(after, SetTopic)
     assert after.version > before.version
 
 
