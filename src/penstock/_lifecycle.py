@@ -26,6 +26,7 @@ EXIT_DRAIN_S: Final = 10.0
 """At exit a producer that was not closed is drained for this long at most (or delivery.timeout.ms, if that is less)."""
 _FIRST_ERRORS: Final = 5
 _JOIN_S: Final = 5.0
+_LAST_CALLBACK_S: Final = 1.0
 
 _open: set[Lifecycle] = set()
 _registry_lock = threading.Lock()
@@ -45,6 +46,7 @@ class Lifecycle:
         self._closed = False
         self._closer: int | None = None
         self._ended = threading.Event()
+        self._abandoned = False
 
     def start(self) -> None:
         """Start the three threads."""
@@ -109,9 +111,9 @@ class Lifecycle:
         if not in_callback and self._callbacks.is_alive():
             left = _JOIN_S if deadline is None else max(0.0, deadline - time.monotonic())
             self._callbacks.join(None if deadline is None else max(left, 0.1))
-        with _registry_lock:
-            _open.discard(self)
         self._ended.set()
+        if not self._callbacks.is_alive():
+            self._forget()
         count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
         if count:
             _logger.error("%s: %s", self.name, DeliveryError(count=count, errors=errors))
@@ -126,9 +128,36 @@ class Lifecycle:
         """Drain, and say how many records could not be delivered (by `close`'s warning)."""
         if not self.engine.is_foreign():
             self.close(self._drain_s)
+            # Callbacks that are still queued are not run any more; one that runs gets a moment to end.
+            self._abandoned = True
+            self._callbacks.join(_LAST_CALLBACK_S)
+
+    def _forget(self) -> None:
+        with _registry_lock:
+            _open.discard(self)
 
     def _run_callbacks(self) -> None:
-        self.engine.run_callbacks(report_callback_error)
+        try:
+            while not self._abandoned and (calls := self.engine.take_callbacks()) is not None:
+                self._run(calls)
+                del calls  # nothing of the user's is held while waiting
+        finally:
+            if self._ended.is_set():
+                self._forget()
+
+    def _run(self, calls: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> None:
+        for function, arguments in calls:
+            if self._abandoned:
+                return
+            try:
+                function(*arguments)
+            except BaseException as error:
+                try:
+                    report_callback_error(function, error)
+                except BaseException as worse:
+                    # A logging filter may raise, too; this thread must outlive it, or a flush would wait for ever.
+                    thread = threading.current_thread()
+                    threading.excepthook(threading.ExceptHookArgs((type(worse), worse, worse.__traceback__, thread)))
 
 
 def _records(count: int) -> str:

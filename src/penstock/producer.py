@@ -44,6 +44,10 @@ SerializerLike: TypeAlias = Serializer[T] | type[Serializer[T]] | Callable[[T], 
 Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
 
 
+INTERRUPT_DRAIN_S = 5.0
+"""Ctrl-C inside a `with` block: what is buffered gets this long."""
+
+
 class Producer(Protocol[K_contra, V_contra]):
     """What `KafkaProducer` and `penstock.testing.MockProducer` have in common: write applications against this."""
 
@@ -267,6 +271,9 @@ class KafkaProducer(Sender[K, V]):
                 self.flush()
             finally:
                 self.close()
+        elif kind is not None and issubclass(kind, KeyboardInterrupt):
+            # Whoever pressed Ctrl-C does not want to wait for delivery.timeout.ms.
+            self.close(INTERRUPT_DRAIN_S)
         else:
             self.close()
 

@@ -110,7 +110,7 @@ def test_a_log_filter_that_raises_does_not_end_the_callback_thread(
         raise ZeroDivisionError("in the filter")
 
     unraisable: list[object] = []
-    monkeypatch.setattr("sys.unraisablehook", lambda what: unraisable.append(what.exc_value))
+    monkeypatch.setattr("threading.excepthook", lambda what: unraisable.append(what.exc_value))
     logger = logging.getLogger("penstock.producer")
     logger.addFilter(raise_again)
     try:
@@ -246,3 +246,34 @@ def test_callbacks_of_records_that_close_gave_up_run_too(
     producer.close(0)
     assert done.wait(SOON_S)
     assert [type(error) for _, error in seen] == [ProducerClosedError]
+
+
+def test_callbacks_that_wait_hold_memory_so_that_slow_ones_slow_down_send(
+    new_producer: MakeProducer, topic: str
+) -> None:
+    gate = Gate()
+    producer = new_producer(buffer_memory=64 * 1024, batch_size=16 * 1024, max_block_ms=500)
+
+    def send_many() -> None:
+        for _ in range(100):
+            producer.send(topic, b"x" * 10_000, callback=gate)
+
+    with pytest.raises(BufferExhaustedError):
+        send_many()
+    gate.open.set()
+    producer.flush(SOON_S)
+    assert producer.metrics()["producer-metrics"]["buffer-available-bytes"] == 64 * 1024
+
+
+def test_a_callback_that_sends_finds_room_in_a_full_buffer(new_producer: MakeProducer, topic: str, log: Log) -> None:
+    producer = new_producer(buffer_memory=16 * 1024, batch_size=16 * 1024)
+    sent = threading.Event()
+
+    def send_again(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
+        producer.send(topic, b"again")
+        sent.set()
+
+    producer.send(topic, b"first", callback=send_again)
+    assert sent.wait(SOON_S)
+    producer.flush(SOON_S)
+    assert log.values(topic) == [b"first", b"again"]

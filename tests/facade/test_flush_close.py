@@ -376,3 +376,17 @@ def test_close_with_nobody_reachable_ends_within_its_time() -> None:
         began = time.monotonic()
         producer.close(1)
         assert time.monotonic() - began < 3
+
+
+def test_every_record_that_failed_unnoticed_counts_however_many_batches_there_were(
+    new_producer: MakeProducer, topic: str, faults: Faults
+) -> None:
+    # More batches than are remembered one by one.
+    count = 5_000
+    faults.add("Produce", topic=topic, error=errors.InvalidRecordError.code or 0, times=count)
+    producer = new_producer(batch_size=1, linger_ms=0)
+    for _ in range(count):
+        producer.send(topic, b"value")
+    with pytest.raises(DeliveryError) as raised:
+        producer.flush()
+    assert raised.value.count == count

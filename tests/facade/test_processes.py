@@ -437,3 +437,24 @@ def test_a_broker_that_never_answers_does_not_keep_the_process_from_ending() -> 
     assert time.monotonic() - began < SOON_S
     assert re.search(r"max\.block\.ms = 500", out)
     assert address in out
+
+
+def test_exit_with_callbacks_that_have_not_run_is_no_crash(cluster: RunningCluster, topic: str) -> None:
+    code, out, err = run_script(
+        """
+        import sys, threading
+        from penstock import KafkaProducer
+
+        entered, never = threading.Event(), threading.Event()
+        producer = KafkaProducer(bootstrap_servers=sys.argv[1])
+        producer.send(sys.argv[2], b"first", callback=lambda *_: (entered.set(), never.wait()))
+        for _ in range(100):
+            producer.send(sys.argv[2], b"value", callback=lambda *_: None)
+        assert entered.wait(20)
+        producer.close(0.2)
+        print("closed")
+        """,
+        cluster.bootstrap_servers,
+        topic,
+    )
+    assert (code, out) == (0, "closed\n"), err

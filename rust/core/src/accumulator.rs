@@ -5,7 +5,7 @@
 //!
 //! Locks, in the order in which they may be nested: topics, lane, (pool | completion | inbox | events | stats).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -112,10 +112,12 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct Unnoticed {
     /// (completion, records in it), the oldest first.
-    failed: Vec<(Arc<Completion>, u32)>,
+    failed: VecDeque<(Arc<Completion>, u32)>,
+    /// Records of batches that are no longer remembered: they still count.
+    forgotten: u64,
 }
 
-/// How many failed batches are remembered for `DeliveryError`; beyond that the oldest are let go (they were logged).
+/// How many failed batches are remembered for `DeliveryError`; beyond that the oldest only count.
 const REMEMBERED_FAILURES: usize = 4096;
 
 type Waker = Box<dyn Fn() + Send + Sync>;
@@ -543,24 +545,25 @@ impl Shared {
             return;
         }
         let mut unnoticed = self.unnoticed.lock();
-        if unnoticed.failed.len() >= REMEMBERED_FAILURES {
-            unnoticed.failed.retain(|(completion, records)| completion.unobserved(*records).0 > 0);
-            if unnoticed.failed.len() >= REMEMBERED_FAILURES {
-                unnoticed.failed.remove(0);
-            }
+        if unnoticed.failed.len() >= REMEMBERED_FAILURES
+            && let Some((oldest, records)) = unnoticed.failed.pop_front()
+        {
+            unnoticed.forgotten += u64::from(oldest.unobserved(records).0);
         }
-        unnoticed.failed.push((Arc::clone(completion), records));
+        unnoticed.failed.push_back((Arc::clone(completion), records));
     }
 
-    /// Failed batches that hold records nobody asked about: (completion, how many, the first one). They are forgotten.
-    pub fn take_unnoticed(&self) -> Vec<(Arc<Completion>, u32, u32)> {
-        let failed = std::mem::take(&mut self.unnoticed.lock().failed);
-        failed
+    /// Failed batches that hold records nobody asked about, (completion, how many, the first one), and how many records
+    /// there were before those. All are forgotten.
+    pub fn take_unnoticed(&self) -> (Vec<(Arc<Completion>, u32, u32)>, u64) {
+        let Unnoticed { failed, forgotten } = std::mem::take(&mut *self.unnoticed.lock());
+        let batches = failed
             .into_iter()
             .filter_map(|(completion, records)| match completion.unobserved(records) {
                 (count, Some(first)) if count > 0 => Some((completion, count, first)),
                 _ => None,
             })
-            .collect()
+            .collect();
+        (batches, forgotten)
     }
 }

@@ -292,9 +292,17 @@ pub struct Burst {
     pub completion: Arc<Completion>,
     /// Record index and callback, in order.
     pub callbacks: Vec<(u32, Token)>,
+    /// Bytes of buffer.memory that are given back when its turn comes: so slow callbacks slow down `send`, as in Java,
+    /// and a callback that sends finds the memory of its own batch free.
+    pub charged: usize,
 }
 
-/// The way from the I/O thread to the callback thread: unbounded in form, bounded by buffer.memory in fact.
+/// No more bursts will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+/// The way from the I/O thread to the callback thread: unbounded in form, bounded by buffer.memory in fact, because the
+/// bursts in it hold their batches' memory.
 #[derive(Debug, Default)]
 pub struct CallbackQueue {
     state: Mutex<CallbackState>,
@@ -321,16 +329,16 @@ impl CallbackQueue {
         self.arrived.notify_one();
     }
 
-    /// All that has arrived, waiting up to `timeout` for a first burst. None when the queue is closed and empty.
-    pub fn take(&self, timeout: Duration) -> Option<VecDeque<Burst>> {
+    /// The next burst, waiting up to `timeout` for it. An error when the queue is closed and empty.
+    pub fn take(&self, timeout: Duration) -> Result<Option<Burst>, Closed> {
         let mut state = self.state.lock();
         if state.bursts.is_empty() && !state.closed {
             self.arrived.wait_for(&mut state, timeout);
         }
-        if state.bursts.is_empty() && state.closed {
-            return None;
+        match state.bursts.pop_front() {
+            None if state.closed => Err(Closed),
+            burst => Ok(burst),
         }
-        Some(std::mem::take(&mut state.bursts))
     }
 
     /// `count` bursts have run.
@@ -403,12 +411,12 @@ mod tests {
     fn the_queue_of_callbacks_says_when_what_was_pushed_has_run() {
         let queue = CallbackQueue::default();
         let completion = Completion::new("t".into(), 0);
-        queue.push(Burst { completion, callbacks: vec![(0, 1)] });
+        queue.push(Burst { completion, callbacks: vec![(0, 1)], charged: 7 });
         assert!(!queue.wait_until_run(Some(Instant::now())));
-        assert_eq!(queue.take(Duration::ZERO).unwrap().len(), 1);
+        assert_eq!(queue.take(Duration::ZERO).unwrap().unwrap().charged, 7);
         queue.finish(1);
         assert!(queue.wait_until_run(None));
         queue.close();
-        assert!(queue.take(Duration::ZERO).is_none());
+        assert_eq!(queue.take(Duration::ZERO).unwrap_err(), Closed);
     }
 }

@@ -114,6 +114,17 @@ pub struct Connection {
     input: Vec<u8>,
 }
 
+/// What a peer is that announces an impossible length: people connect to the wrong port more often than brokers go mad.
+fn nonsense(head: [u8; 4]) -> String {
+    let announced = i32::from_be_bytes(head);
+    let guess = match head {
+        [0x14..=0x17, 3, ..] => "; it looks like TLS, which Penstock does not speak yet: use a PLAINTEXT listener",
+        [b'H', b'T', b'T', b'P'] => "; it looks like an HTTP server, not like a Kafka broker",
+        _ => "",
+    };
+    format!("it announced an answer of {announced} bytes, which no broker sends{guess}")
+}
+
 /// How many slices one write call gets (Linux takes up to 1,024; beyond a few dozen it gains nothing).
 const SLICES: usize = 64;
 
@@ -262,7 +273,7 @@ impl Connection {
         let len = usize::try_from(announced)
             .ok()
             .filter(|&len| (4..=MAX_FRAME).contains(&len))
-            .ok_or_else(|| format!("it announced an answer of {announced} bytes, which no broker sends"))?;
+            .ok_or_else(|| nonsense(*head))?;
         if self.input.len() < 4 + len {
             return Ok(None);
         }
@@ -347,5 +358,7 @@ mod tests {
         connection.read(&mut socket, &mut scratch).unwrap();
         assert_eq!(connection.next_frame(), Ok(Some(vec![9, 9, 9, 9])));
         assert!(connection.next_frame().is_err());
+        assert!(nonsense([0x15, 3, 3, 0]).contains("TLS"));
+        assert!(nonsense(*b"HTTP").contains("HTTP server"));
     }
 }

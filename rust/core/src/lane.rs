@@ -29,6 +29,9 @@ pub type LaneId = u32;
 /// The error code that stands for a lost connection, as in the Java client.
 pub const NETWORK_EXCEPTION: i16 = 13;
 
+/// CONTROLLER_ID_NOT_REGISTERED, the last error code of Kafka 4.4.
+const LAST_KNOWN_CODE: i16 = 136;
+
 /// What is known of a batch over all its attempts. Ordered: the worst counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
@@ -59,7 +62,9 @@ impl Fate {
             // UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS_AFTER_APPEND and
             // KAFKA_STORAGE_ERROR (it may strike between the write and the answer) leave it open.
             -1 | 7 | 13 | 20 | 56 => Self::Unknown,
-            _ => Self::Rejected,
+            1..=LAST_KNOWN_CODE => Self::Rejected,
+            // Nobody can know what a code means that Kafka 4.4 does not have.
+            _ => Self::Unknown,
         }
     }
 }
@@ -749,6 +754,8 @@ mod tests {
         tried.fate = Fate::Unknown;
         inner.settle(tried, Fate::Rejected, LastAnswer::default());
         assert_eq!(inner.settled[0].fate, Fate::Unknown);
+        assert_eq!(Fate::of_answer(6), Fate::Rejected);
+        assert_eq!(Fate::of_answer(9_999), Fate::Unknown, "who knows what it means");
         assert_eq!(advance_sequence(i32::MAX, 1), 0);
         assert_eq!(advance_sequence(i32::MAX - 1, 3), 1);
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use penstock_core::sync::Mutex;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use slab::Slab;
 
 use penstock_core::accumulator::Shared;
-use penstock_core::completion::{Burst, Completion, Outcome, Token};
+use penstock_core::completion::{Closed, Completion, Outcome, Token};
 use std::sync::Arc;
 
 use crate::future::{DeliveryFuture, Sizes};
@@ -52,59 +53,60 @@ impl Callbacks {
         self.slots.lock().try_remove(token)
     }
 
-    /// Run callbacks until the queue is closed. `report(function, error)` hears of exceptions.
-    pub fn run(&self, py: Python<'_>, shared: &Arc<Shared>, report: &Bound<'_, PyAny>) -> PyResult<()> {
-        IN_CALLBACK.set(true);
-        loop {
+    /// The calls of the next resolved batch, waiting for one; None when the producer has ended. Marks this thread as the
+    /// one of the callbacks. What the last call returned counts as run.
+    ///
+    /// The calls are made in Python: a thread that the interpreter's end finds inside a callback must not have frames of
+    /// ours on its stack, because CPython before 3.14 ends such a thread by unwinding it.
+    pub fn next<'py>(&self, py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Option<Bound<'py, PyList>>> {
+        if IN_CALLBACK.replace(true) {
+            shared.callbacks.finish(1);
+        }
+        let burst = loop {
             // The wait is long because `push` and `close` end it; no steady wake-ups.
-            let Some(bursts) = py.detach(|| shared.callbacks.take(Duration::from_secs(3600))) else {
-                IN_CALLBACK.set(false);
-                return Ok(());
-            };
-            for burst in bursts {
-                self.run_burst(py, &burst, report);
-                shared.callbacks.finish(1);
-            }
-        }
-    }
-
-    fn run_burst(&self, py: Python<'_>, burst: &Burst, report: &Bound<'_, PyAny>) {
-        for &(index, token) in &burst.callbacks {
-            let Some(callback) = self.remove(token) else { continue };
-            let called = match &callback {
-                Callback::Send { function, sizes } => call_send(py, function.bind(py), &burst.completion, index, sizes),
-                Callback::Done { function, future } => function.bind(py).call1((future,)).map(drop),
-            };
-            if let Err(error) = called {
-                let function = match &callback {
-                    Callback::Send { function, .. } | Callback::Done { function, .. } => function,
-                };
-                // A logging filter may raise, too; this thread must outlive it, or a flush would wait for it for ever.
-                if let Err(worse) = report.call1((function, error.into_value(py))) {
-                    worse.write_unraisable(py, Some(report));
+            match py.detach(|| shared.callbacks.take(Duration::from_secs(3600))) {
+                Err(Closed) => {
+                    IN_CALLBACK.set(false);
+                    return Ok(None);
                 }
+                Ok(None) => {}
+                Ok(Some(burst)) => break burst,
+            }
+        };
+        if burst.charged > 0 {
+            py.detach(|| shared.release(burst.charged));
+        }
+        let calls = PyList::empty(py);
+        for &(index, token) in &burst.callbacks {
+            match self.remove(token) {
+                None => {}
+                Some(Callback::Send { function, sizes }) => {
+                    if let Some((metadata, error)) = outcome(py, &burst.completion, index, &sizes)? {
+                        calls.append((function, (metadata, error)))?;
+                    }
+                }
+                Some(Callback::Done { function, future }) => calls.append((function, (future,)))?,
             }
         }
+        Ok(Some(calls))
     }
 }
 
-fn call_send(
-    py: Python<'_>,
-    function: &Bound<'_, PyAny>,
+/// (metadata, error), one of them None.
+fn outcome<'py>(
+    py: Python<'py>,
     completion: &Arc<Completion>,
     index: u32,
     sizes: &Sizes,
-) -> PyResult<()> {
-    match completion.outcome() {
+) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    let none = py.None().into_bound(py);
+    Ok(match completion.outcome() {
         Some(Outcome::Delivered { base_offset, log_append_time_ms }) => {
             let metadata = sizes.metadata(completion, *base_offset, *log_append_time_ms, index);
-            function.call1((metadata, py.None()))?;
+            Some((metadata.into_pyobject(py)?.into_any(), none))
         }
-        Some(Outcome::Failed(failure)) => {
-            function.call1((py.None(), python::delivery_error(py, completion, failure, index)?))?;
-        }
+        Some(Outcome::Failed(failure)) => Some((none, python::delivery_error(py, completion, failure, index)?)),
         // A split moves its callbacks to the children; an unresolved batch has no burst.
-        Some(Outcome::Split(_)) | None => {}
-    }
-    Ok(())
+        Some(Outcome::Split(_)) | None => None,
+    })
 }

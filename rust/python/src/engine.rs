@@ -208,9 +208,11 @@ impl Engine {
         Ok(ages)
     }
 
-    /// Run callbacks on this thread until the engine stops. `report(function, error)` hears of exceptions.
-    fn run_callbacks(&self, py: Python<'_>, report: &Bound<'_, PyAny>) -> PyResult<()> {
-        CALLBACKS.run(py, &self.core.shared, report)
+    /// The next calls of callbacks, as (function, arguments) pairs, waiting for some; None when the engine has ended.
+    ///
+    /// To be called on one thread only, which then counts as being inside a callback.
+    fn take_callbacks<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        CALLBACKS.next(py, &self.core.shared)
     }
 
     /// Whether the caller runs inside a callback.
@@ -293,9 +295,9 @@ impl Engine {
 
     /// Failed records nobody asked about, forgotten by this call: (how many, the errors of the first few).
     fn take_unnoticed<'py>(&self, py: Python<'py>, first: usize) -> PyResult<(u64, Vec<Bound<'py, PyAny>>)> {
-        let mut count = 0;
+        let (batches, mut count) = self.core.shared.take_unnoticed();
         let mut errors = Vec::new();
-        for (completion, records, index) in self.core.shared.take_unnoticed() {
+        for (completion, records, index) in batches {
             count += u64::from(records);
             if errors.len() < first
                 && let Some(Outcome::Failed(failure)) = completion.outcome()

@@ -22,6 +22,9 @@ use crate::future::{DeliveryFuture, SLICE, Sizes};
 use crate::python;
 use crate::record::{ProducerRecord, check_topic, extract_headers, extract_partition, extract_timestamp};
 
+/// Kafka's code for a topic that is not there.
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+
 /// How a key or value becomes bytes.
 struct Serialize {
     fast: Fast,
@@ -566,8 +569,12 @@ impl State {
         if !status.is_empty() {
             message = format!("{message}; {status}");
         }
-        let context =
-            [("topic", PyString::new(py, name).into_any()), ("stage", PyString::new(py, "metadata").into_any())];
+        let mut context =
+            vec![("topic", PyString::new(py, name).into_any()), ("stage", PyString::new(py, "metadata").into_any())];
+        if matches!(entry.error, Some((UNKNOWN_TOPIC_OR_PARTITION, ..))) {
+            let hint = "Create the topic, or check its name; the brokers answer, but do not know it.";
+            context.push(("hint", PyString::new(py, hint).into_any()));
+        }
         python::error(py, "KafkaTimeoutError", &message, &context)
     }
 }

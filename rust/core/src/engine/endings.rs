@@ -6,52 +6,55 @@ use std::time::Duration;
 
 use super::{Engine, TICK_US};
 use crate::boundary::{Event, Stage};
-use crate::completion::{Burst, Failure, FailureKind, Outcome};
+use crate::completion::{Burst, Failure, FailureKind, Outcome, Token};
 use crate::connection::{RequestKind, Transport};
 use crate::lane::{Batch, Fate, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, fail_batch};
 
 impl<T: Transport> Engine<T> {
-    /// Resolve a batch and give its memory back.
+    /// Resolve a batch; its memory goes back, or follows its callbacks.
     pub(super) fn finish(&self, batch: Batch, outcome: Outcome) {
-        if !batch.expired {
-            self.announce(&batch, |batch| batch.completion.resolve(outcome));
-        }
-        self.dispose(batch);
+        let callbacks = if batch.expired { None } else { batch.completion.resolve(outcome) };
+        self.dispose(batch, callbacks.unwrap_or_default());
     }
 
     pub(super) fn finish_failed(&self, batch: Batch, stage: &'static str, failure: Failure) {
-        self.fail(&batch, stage, failure);
-        self.dispose(batch);
+        let callbacks = self.resolve_failed(&batch, stage, failure);
+        self.dispose(batch, callbacks);
     }
 
-    /// Fail the records of a batch that goes on living for its numbers' sake.
+    /// Fail the records of a batch that goes on living for its numbers' sake, and so keeps its memory.
     pub(super) fn fail(&self, batch: &Batch, stage: &'static str, failure: Failure) {
+        let callbacks = self.resolve_failed(batch, stage, failure);
+        if !callbacks.is_empty() {
+            let completion = Arc::clone(&batch.completion);
+            self.shared.callbacks.push(Burst { completion, callbacks, charged: 0 });
+        }
+    }
+
+    fn resolve_failed(&self, batch: &Batch, stage: &'static str, failure: Failure) -> Vec<(u32, Token)> {
         if batch.expired {
-            return;
+            return Vec::new();
         }
         let count = batch.count();
         // Counted first: whoever hears of the failure finds it in the metrics.
         let mut stats = self.shared.stats.lock();
         stats.topic(&batch.completion.topic).errors += u64::from(count);
         drop(stats);
-        self.announce(batch, |batch| fail_batch(batch, stage, failure));
+        let callbacks = fail_batch(batch, stage, failure).unwrap_or_default();
         self.shared.note_failure(&batch.completion, count);
+        callbacks
     }
 
-    pub(super) fn announce(&self, batch: &Batch, resolve: impl FnOnce(&Batch) -> Option<Vec<(u32, usize)>>) {
-        if let Some(callbacks) = resolve(batch)
-            && !callbacks.is_empty()
-        {
-            self.shared.callbacks.push(Burst { completion: Arc::clone(&batch.completion), callbacks });
-        }
-    }
-
-    pub(super) fn dispose(&self, batch: Batch) {
-        let charged = batch.charged;
+    fn dispose(&self, batch: Batch, callbacks: Vec<(u32, Token)>) {
+        let (charged, completion) = (batch.charged, Arc::clone(&batch.completion));
         if let Some(buffer) = batch.into_buffer() {
             self.shared.pool.recycle(buffer);
         }
-        self.shared.release(charged);
+        if callbacks.is_empty() {
+            self.shared.release(charged);
+        } else {
+            self.shared.callbacks.push(Burst { completion, callbacks, charged });
+        }
     }
 
     pub(super) fn close(&mut self, id: u64, reason: &str, expected: bool, now_us: u64) {
