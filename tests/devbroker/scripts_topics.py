@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from kafka_scripts import NEW_ID, create, script
@@ -95,7 +96,11 @@ def more_partitions(client: RawClient, topic: str) -> Any:
         asked = CreatePartitionsTopic(name=name, count=count, assignments=None)
         request = CreatePartitionsRequest(topics=(asked,), timeout_ms=10_000, validate_only=only)
         seen.append(client.ask(request, CreatePartitionsResponse, 3).results[0].error_code)
-    return [*seen, len(client.metadata(topic).topics[0].partitions)]
+    # Kafka's brokers hear of the new partitions a moment after the answer.
+    deadline = time.monotonic() + 10
+    while (known := len(client.metadata(topic).topics[0].partitions)) < 4 and time.monotonic() < deadline:
+        pass
+    return [*seen, known]
 
 
 @script([(0, True), (3, True), (100, True), (0, True), 3])

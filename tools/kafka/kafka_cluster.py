@@ -246,7 +246,16 @@ class KafkaCluster:
 
     def pause(self, node_id: int = 1) -> None:
         """Make a node hang (SIGSTOP): its sockets stay open and the kernel still accepts connections for it."""
-        self.nodes[node_id].signal(signal.SIGSTOP)
+        node = self.nodes[node_id]
+        node.signal(signal.SIGSTOP)
+        # The signal stops the JVM's threads one after the other; until the last one it may still answer.
+        tasks = Path(f"/proc/{node.pid}/task")
+        deadline = time.monotonic() + 10
+        while tasks.exists() and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):  # a thread ended while we looked
+                states = [stat.read_text().rpartition(")")[2].split()[0] for stat in tasks.glob("*/stat")]
+                if all(state in "TtZX" for state in states):
+                    return
 
     def resume(self, node_id: int = 1) -> None:
         """End `pause`."""
