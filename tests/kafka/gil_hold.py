@@ -25,11 +25,12 @@ LINGER_MS = 700
 def main() -> None:
     bootstrap, topic, partitions, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     beats: list[float] = []
-    stop = threading.Event()
+    stop, beaten = threading.Event(), threading.Event()
 
     def beat() -> None:
         while not stop.wait(0.01):
             beats.append(time.monotonic())
+            beaten.set()
 
     hold = ctypes.PyDLL(None).sleep  # PyDLL, unlike CDLL, keeps the GIL during the call
     with KafkaProducer(bootstrap_servers=bootstrap, linger_ms=LINGER_MS, max_request_size=20_000) as producer:
@@ -39,12 +40,16 @@ def main() -> None:
         producer.flush()
         heart = threading.Thread(target=beat)
         heart.start()
+        beaten.wait()
         futures = [producer.send(topic, b"%d" % number, partition=number % partitions) for number in range(count)]
         before = sum(future.done() for future in futures)
         began = time.time_ns() // 1_000_000
         hold(HOLD_S)
         ended = time.time_ns() // 1_000_000
         after = sum(future.done() for future in futures)
+        # A beat before the hold and one after it are what the silence is measured between.
+        beaten.clear()
+        beaten.wait()
         stop.set()
         heart.join()
     silence = max(later - earlier for earlier, later in itertools.pairwise(beats))
