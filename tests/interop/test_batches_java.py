@@ -21,8 +21,8 @@ from support.java import JavaBatch, JavaJudge
 Bytes = ProducerRecord[bytes, bytes]
 TIMEOUT_S = 30
 NEVER_MS = 20_000  # linger.ms that only flush() ends
-# Timestamps from 1970 would roll a segment for each batch, and retention would delete it.
-ALL_TIME = {"retention.ms": "-1", "segment.ms": str(2**63 - 1)}
+# Timestamps from 1970 would roll a segment for each batch.
+ONE_SEGMENT = {"segment.ms": str(2**63 - 1)}
 
 # Longer than one, two and three bytes of a varint's length; the contents are drawn for short ones only.
 data = st.none() | st.binary(max_size=40) | st.sampled_from([63, 64, 8_191, 8_192, 70_000]).map(lambda n: b"\xa5" * n)
@@ -79,7 +79,7 @@ def check_plain(batch: JavaBatch, sent: list[Bytes]) -> None:
 
 @pytest.mark.parametrize("idempotence", [True, False])
 def test_generated_records(idempotence: bool, kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge) -> None:
-    topic = kafka_topic(config=ALL_TIME)
+    topic = kafka_topic(config=ONE_SEGMENT)
     log = LogFile(kafka, topic)
     known: list[JavaBatch] = []
     with KafkaProducer(

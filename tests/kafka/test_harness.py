@@ -16,6 +16,7 @@ import confluent_kafka
 import kafka_artifacts
 import kafka_wire
 import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource
 from kafka_cluster import KafkaCluster, KafkaStartError
 
 from support.fixtures import TopicFactory
@@ -65,6 +66,13 @@ def test_three_foreign_judges_read_the_same_records(
     for judge in judges:
         assert judge(kafka.bootstrap_servers, topic, expected=100) == expected_records(100)
         assert judge(kafka.bootstrap_servers, topic) == expected_records(100)
+
+
+def test_records_of_any_age_are_kept(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
+    topic = kafka_topic()
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    assert admin.describe_configs([resource])[resource].result(20)["retention.ms"].value == "-1"
 
 
 def test_a_judge_that_finds_too_little_says_so(kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge) -> None:

@@ -23,9 +23,6 @@ PARTITIONS = 7
 TIMEOUT_S = 30
 MOMENT = datetime(2024, 2, 29, 23, 59, 59, 999_999, timezone(timedelta(hours=5, minutes=30)))
 
-# Some timestamps here are older than a topic keeps records by default.
-FOR_EVER = {"retention.ms": "-1"}
-
 Judge = Callable[[str, str, int], list[Record]]
 
 
@@ -79,7 +76,7 @@ def test_what_is_acknowledged_is_there(
     kafka_topic: TopicFactory,
     judges: list[Judge],
 ) -> None:
-    topic = kafka_topic(PARTITIONS, config=FOR_EVER)
+    topic = kafka_topic(PARTITIONS)
     with KafkaProducer(
         bootstrap_servers=kafka.bootstrap_servers,
         acks=acks,
@@ -96,7 +93,7 @@ def test_what_is_acknowledged_is_there(
 def test_without_acknowledgments_everything_arrives_and_no_offset_is_claimed(
     linger_ms: int, kafka: KafkaCluster, kafka_topic: TopicFactory, judges: list[Judge]
 ) -> None:
-    topic = kafka_topic(PARTITIONS, config=FOR_EVER)
+    topic = kafka_topic(PARTITIONS)
     with KafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
         # A leader that is announced may not serve yet for a moment. Without acknowledgments that costs records.
         first = send_all(producer, [ProducerRecord(topic, b"first", partition=number) for number in range(PARTITIONS)])
@@ -115,8 +112,8 @@ def test_without_acknowledgments_everything_arrives_and_no_offset_is_claimed(
 
 
 def test_timestamps(kafka: KafkaCluster, kafka_topic: TopicFactory, judges: list[Judge]) -> None:
-    theirs = kafka_topic(config={"message.timestamp.type": LOG_APPEND_TIME, **FOR_EVER})
-    mine = kafka_topic(config=FOR_EVER)
+    theirs = kafka_topic(config={"message.timestamp.type": LOG_APPEND_TIME})
+    mine = kafka_topic()
     given: list[int | datetime] = [0, 1, 1_234_567_890_123, MOMENT, datetime(1999, 12, 31, tzinfo=UTC)]
     in_ms = [milliseconds(moment) if isinstance(moment, datetime) else moment for moment in given]
     before = milliseconds(datetime.now(UTC))

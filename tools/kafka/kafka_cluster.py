@@ -348,6 +348,9 @@ class KafkaCluster:
             "share.coordinator.state.topic.num.partitions": 3,
             "share.coordinator.state.topic.replication.factor": replicas,
             "share.coordinator.state.topic.min.isr": in_sync,
+            # Records say themselves when they are from, and tests choose old dates: by age, which a check every few
+            # seconds applies, Kafka would delete them while they are being read.
+            "log.retention.ms": -1,
             # Per partition. A minute of benchmarking writes gigabytes; small segments make the bound effective.
             "log.retention.bytes": 1 << 30,
             "log.segment.bytes": 128 << 20,
