@@ -1,0 +1,159 @@
+"""The oracle: what producers were told about their records, held against what the logs really hold.
+
+Whoever injects faults (simulation, chaos, soak) numbers its records, notes what each future said, reads the logs in a
+way that shares nothing with the producer, and asks `judge`. For acks=all with idempotence every violation is a bug:
+
+| violation | the promise it breaks |
+|---|---|
+| lost | an acknowledged record is in the log |
+| doubled | no record is in the log twice, whatever was said of it |
+| reordered | the records of one sender in one partition are in the order of their sends, failed ones included |
+| false failure | what failed as *not persisted* is not in the log |
+| misplaced | an acknowledged record is at the offset that its future names (if it names one) |
+| unresolved | every future resolves |
+| unknown | the log holds nothing that nobody sent |
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+Outcome: TypeAlias = Literal["acknowledged", "not persisted", "possibly persisted", "unresolved"]
+Place: TypeAlias = Hashable
+"""A partition: whatever the caller names it by."""
+
+EXAMPLES = 5
+"""How many violations of a kind are kept in words."""
+
+
+class Told(NamedTuple):
+    """What became of one record, as its future says."""
+
+    place: Place
+    sender: Hashable
+    """One thread of one producer: its records have an order."""
+    number: int
+    """Grows with each send of the sender; unique for it over all partitions."""
+    outcome: Outcome
+    offset: int = -1
+    """-1: none was named."""
+
+
+class Logged(NamedTuple):
+    """One record of a log, in the order of the log."""
+
+    sender: Hashable
+    number: int
+    offset: int
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Counts, and the first few violations of each kind in words."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    persisted_though_failed: int = 0
+    """Possibly persisted records that are in the log after all: no violation, but worth a look."""
+    violations: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """No promise was broken."""
+        return not self.violations
+
+    def __str__(self) -> str:
+        """Counts, then what was broken."""
+        told = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(self.outcomes.items()))
+        broken = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.violations.items())) or "nothing broken"
+        return "\n  ".join([f"{self.outcomes.total():,} records: {told}; {broken}", *self.examples])
+
+    def violate(self, kind: str, what: str) -> None:
+        """Note a broken promise."""
+        self.violations[kind] += 1
+        if self.violations[kind] <= EXAMPLES:
+            self.examples.append(f"{kind}: {what}")
+
+
+def judge(
+    told: Iterable[Told], logs: Mapping[Place, Sequence[Logged]], *, cut: Mapping[Place, int] | None = None
+) -> Verdict:
+    """Hold what was told against the logs.
+
+    ``cut``: logs that legitimately lost everything below an offset (a topic that was deleted and made again: all that
+    was acknowledged before). Records acknowledged at a lower offset than that need not be there. -1 forgives whatever
+    was acknowledged and is missing.
+    """
+    verdict = Verdict()
+    cut = cut or {}
+    by_place: dict[Place, dict[tuple[Hashable, int], Told]] = {}
+    for record in told:
+        verdict.outcomes[record.outcome] += 1
+        by_place.setdefault(record.place, {})[record.sender, record.number] = record
+    for place in [*by_place, *(place for place in logs if place not in by_place)]:
+        _judge_place(verdict, place, by_place.get(place, {}), logs.get(place, ()), cut)
+    return verdict
+
+
+def _judge_place(
+    verdict: Verdict,
+    place: Place,
+    told: Mapping[tuple[Hashable, int], Told],
+    log: Sequence[Logged],
+    cut: Mapping[Place, int],
+) -> None:
+    found: dict[tuple[Hashable, int], int] = {}
+    last: dict[Hashable, Logged] = {}
+    for entry in log:
+        name = f"record {entry.number} of {entry.sender} in {place} at offset {entry.offset}"
+        record = told.get((entry.sender, entry.number))
+        if record is None:
+            verdict.violate("unknown", name)
+            continue
+        if (entry.sender, entry.number) in found:
+            verdict.violate("doubled", f"{name}, and at {found[entry.sender, entry.number]}; it was {record.outcome}")
+            continue
+        found[entry.sender, entry.number] = entry.offset
+        before = last.get(entry.sender)
+        if before is not None and before.number > entry.number:
+            verdict.violate("reordered", f"{name}, behind record {before.number}; it was {record.outcome}")
+        last[entry.sender] = entry
+        if record.outcome == "not persisted":
+            verdict.violate("false failure", name)
+        elif record.outcome == "possibly persisted":
+            verdict.persisted_though_failed += 1
+        elif record.outcome == "acknowledged" and record.offset not in (-1, entry.offset):
+            verdict.violate("misplaced", f"{name}; its future says {record.offset}")
+    forgiven = cut.get(place, 0)
+    for key, record in told.items():
+        if record.outcome == "unresolved":
+            verdict.violate("unresolved", f"record {record.number} of {record.sender} in {place}")
+        elif record.outcome == "acknowledged" and key not in found and not _forgiven(record, forgiven):
+            verdict.violate(
+                "lost", f"record {record.number} of {record.sender} in {place}, told offset {record.offset}"
+            )
+
+
+def _forgiven(record: Told, below: int) -> bool:
+    return below == -1 or -1 < record.offset < below
+
+
+def told_of(place: Place, sender: Hashable, number: int, future: object) -> Told:
+    """What a `DeliveryFuture` (or one of `concurrent.futures`' shape) says now."""
+    from penstock import DeliveryFuture
+    from penstock.errors import KafkaError
+
+    assert isinstance(future, DeliveryFuture)
+    if not future.done():
+        return Told(place, sender, number, "unresolved")
+    error = future.exception(0)
+    if error is None:
+        return Told(place, sender, number, "acknowledged", future.result(0).offset)
+    assert isinstance(error, KafkaError)
+    return Told(place, sender, number, "possibly persisted" if error.possibly_persisted else "not persisted")
+
+
+__all__: Collection[str] = ["Logged", "Outcome", "Place", "Told", "Verdict", "judge", "told_of"]
