@@ -194,6 +194,8 @@ def command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": SOURCE},
+        # Whoever runs the tests in the background has a shell that lets its jobs ignore Ctrl-C, and ours inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process

@@ -5,7 +5,7 @@
 //!
 //! Locks, in the order in which they may be nested: topics, lane, (pool | completion | inbox | events | stats).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -91,7 +91,8 @@ pub struct TopicEntry {
 
 #[derive(Debug, Default)]
 struct Topics {
-    by_name: HashMap<Arc<str>, TopicEntry>,
+    /// Ordered, so that a run that is stepped by hand can be repeated.
+    by_name: BTreeMap<Arc<str>, TopicEntry>,
     status: String,
 }
 

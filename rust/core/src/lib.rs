@@ -13,6 +13,7 @@ pub mod crc;
 pub mod engine;
 pub mod lane;
 pub mod memory;
+pub mod memory_net;
 pub mod murmur2;
 pub mod net;
 pub mod produce;

@@ -9,7 +9,7 @@ use pyo3::types::PyList;
 use slab::Slab;
 
 use penstock_core::accumulator::Shared;
-use penstock_core::completion::{Closed, Completion, Outcome, Token};
+use penstock_core::completion::{Burst, Closed, Completion, Outcome, Token};
 use std::sync::Arc;
 
 use crate::future::{DeliveryFuture, Sizes};
@@ -73,6 +73,22 @@ impl Callbacks {
                 Ok(Some(burst)) => break burst,
             }
         };
+        self.calls(py, shared, &burst).map(Some)
+    }
+
+    /// The calls of the next resolved batch if there is one now, for those who step the engine by hand.
+    pub fn calls_now<'py>(&self, py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Bound<'py, PyList>> {
+        match shared.callbacks.take(Duration::ZERO) {
+            Ok(Some(burst)) => {
+                let calls = self.calls(py, shared, &burst);
+                shared.callbacks.finish(1);
+                calls
+            }
+            Ok(None) | Err(Closed) => Ok(PyList::empty(py)),
+        }
+    }
+
+    fn calls<'py>(&self, py: Python<'py>, shared: &Arc<Shared>, burst: &Burst) -> PyResult<Bound<'py, PyList>> {
         if burst.charged > 0 {
             py.detach(|| shared.release(burst.charged));
         }
@@ -88,7 +104,7 @@ impl Callbacks {
                 Some(Callback::Done { function, future }) => calls.append((function, (future,)))?,
             }
         }
-        Ok(Some(calls))
+        Ok(calls)
     }
 }
 

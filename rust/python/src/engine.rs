@@ -60,6 +60,11 @@ impl Core {
         forks() != self.forks
     }
 
+    /// Whether there is an I/O thread.
+    pub fn is_started(&self) -> bool {
+        self.io_thread.lock().is_some()
+    }
+
     /// Raise in a child process.
     pub fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_foreign() { Err(forked(py)) } else { Ok(()) }

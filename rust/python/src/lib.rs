@@ -12,6 +12,7 @@ mod future;
 mod python;
 mod record;
 mod sender;
+mod stepped;
 
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
@@ -51,6 +52,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<future::DeliveryFuture>()?;
     m.add_class::<engine::Engine>()?;
     m.add_class::<sender::Sender>()?;
+    m.add_class::<stepped::SteppedEngine>()?;
     m.add_function(wrap_pyfunction!(crc32c, m)?)?;
     m.add_function(wrap_pyfunction!(murmur2, m)?)?;
     m.add_function(wrap_pyfunction!(partition_for_key, m)?)?;

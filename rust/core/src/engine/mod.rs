@@ -9,7 +9,7 @@ mod endings;
 mod sending;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::accumulator::Shared;
@@ -35,13 +35,13 @@ struct Broker {
     health: Arc<BrokerHealth>,
 }
 
-/// See the module.
+/// See the module. What is iterated over has an order: a run that is stepped by hand must be one that can be repeated.
 #[derive(Debug)]
 pub struct Engine<T> {
     shared: Arc<Shared>,
     transport: T,
-    connections: HashMap<u64, Connection>,
-    brokers: HashMap<i32, Broker>,
+    connections: BTreeMap<u64, Connection>,
+    brokers: BTreeMap<i32, Broker>,
     /// Every lane there ever was, by id.
     lanes: Vec<Arc<Lane>>,
     /// Lanes of topics that are forgotten: their sequences go on if the topic comes back.
@@ -55,7 +55,7 @@ pub struct Engine<T> {
     /// Requests put together so far.
     request: u64,
     /// Connections with something to write.
-    writable: HashSet<u64>,
+    writable: BTreeSet<u64>,
     next_tick_us: u64,
     /// Something became ready behind the point where this pass sends: the next one is due at once.
     again: bool,
@@ -78,8 +78,8 @@ impl<T: Transport> Engine<T> {
         Self {
             shared,
             transport,
-            connections: HashMap::new(),
-            brokers: HashMap::new(),
+            connections: BTreeMap::new(),
+            brokers: BTreeMap::new(),
             lanes: Vec::new(),
             retired: HashMap::new(),
             timers: BinaryHeap::new(),
@@ -87,7 +87,7 @@ impl<T: Transport> Engine<T> {
             leader_wanted: HashMap::new(),
             identity: None,
             request: 0,
-            writable: HashSet::new(),
+            writable: BTreeSet::new(),
             next_tick_us: 0,
             again: false,
             handed_over: Vec::new(),

@@ -1,0 +1,151 @@
+//! `SteppedEngine`: an engine without its thread, its sockets and its clock, for the simulation.
+//!
+//! Everything else is the real thing. Whoever steps it plays the network and the time; see `penstock_core::memory_net`.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyKeyError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use penstock_core::accumulator::Shared;
+use penstock_core::completion::Completion;
+use penstock_core::memory_net::{MemoryNet, Socket};
+use penstock_core::sync::Mutex;
+
+use crate::callbacks::CALLBACKS;
+use crate::engine::Engine;
+
+/// Steps an `Engine` that is not started: the caller is its I/O thread, its network and its clock.
+#[pyclass(frozen, module = "penstock._native")]
+pub struct SteppedEngine {
+    shared: Arc<Shared>,
+    engine: Mutex<penstock_core::engine::Engine<MemoryNet>>,
+    flushed: Mutex<Vec<Arc<Completion>>>,
+}
+
+impl SteppedEngine {
+    fn socket<T>(&self, connection: u64, act: impl FnOnce(&mut Socket) -> T) -> PyResult<T> {
+        let mut engine = self.engine.lock();
+        let socket = engine.transport().sockets.get_mut(&connection);
+        socket.map(act).ok_or_else(|| PyKeyError::new_err(format!("connection {connection} is closed")))
+    }
+}
+
+#[pymethods]
+impl SteppedEngine {
+    #[new]
+    fn new(engine: &Bound<'_, Engine>) -> PyResult<Self> {
+        let core = &engine.get().core;
+        if core.is_started() {
+            return Err(PyRuntimeError::new_err("the engine has an I/O thread already"));
+        }
+        let shared = Arc::clone(&core.shared);
+        shared.set_now_us(1);
+        let engine = penstock_core::engine::Engine::new(Arc::clone(&shared), MemoryNet::default());
+        Ok(Self { shared, engine: Mutex::new(engine), flushed: Mutex::default() })
+    }
+
+    /// Set the clock (µs); it never goes back.
+    fn set_now_us(&self, now_us: u64) {
+        self.shared.set_now_us(now_us.max(self.shared.now_us()));
+    }
+
+    /// One pass of the I/O thread; when the next one is due (µs), None: when there is news.
+    fn turn(&self) -> Option<u64> {
+        Some(self.engine.lock().turn()).filter(|&at_us| at_us != u64::MAX)
+    }
+
+    /// Connections begun since the last look: (connection, IP address, port).
+    fn dialled(&self) -> Vec<(u64, String, u16)> {
+        let dialled = std::mem::take(&mut self.engine.lock().transport().dialled);
+        dialled
+            .into_iter()
+            .map(|(connection, address)| (connection, address.ip().to_string(), address.port()))
+            .collect()
+    }
+
+    /// Connections that the engine closed since the last look.
+    fn closed(&self) -> Vec<u64> {
+        std::mem::take(&mut self.engine.lock().transport().closed)
+    }
+
+    /// TCP comes up.
+    fn accept(&self, connection: u64) -> PyResult<()> {
+        self.socket(connection, |socket| socket.up = true)?;
+        self.engine.lock().on_socket(connection, false, true);
+        Ok(())
+    }
+
+    /// The connection fails (refused, reset): whatever is called next says so.
+    fn reset(&self, connection: u64) -> PyResult<()> {
+        self.socket(connection, |socket| {
+            let kind =
+                if socket.up { std::io::ErrorKind::ConnectionReset } else { std::io::ErrorKind::ConnectionRefused };
+            socket.failed = Some(kind);
+        })?;
+        self.engine.lock().on_socket(connection, true, true);
+        Ok(())
+    }
+
+    /// The far end closes: after what was delivered comes the end.
+    fn hang_up(&self, connection: u64) -> PyResult<()> {
+        self.socket(connection, |socket| socket.ended = true)?;
+        self.engine.lock().on_socket(connection, true, false);
+        Ok(())
+    }
+
+    /// What was written since the last look.
+    fn take_written<'py>(&self, py: Python<'py>, connection: u64) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = self.socket(connection, |socket| std::mem::take(&mut socket.outgoing))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// From now on the socket takes that many bytes, then blocks; None: any number.
+    #[pyo3(signature = (connection, room))]
+    fn set_room(&self, connection: u64, room: Option<usize>) -> PyResult<()> {
+        self.socket(connection, |socket| socket.room = room.unwrap_or(usize::MAX))?;
+        self.engine.lock().on_socket(connection, false, true);
+        Ok(())
+    }
+
+    /// Bytes arrive.
+    fn deliver(&self, connection: u64, bytes: &[u8]) -> PyResult<()> {
+        self.socket(connection, |socket| socket.incoming.extend(bytes))?;
+        self.engine.lock().on_socket(connection, true, false);
+        Ok(())
+    }
+
+    /// The calls of the next resolved batch with callbacks, without waiting: empty if there is none.
+    fn take_callbacks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        CALLBACKS.calls_now(py, &self.shared)
+    }
+
+    /// Begin a flush: nothing lingers until `flushed` says that all is resolved. One at a time.
+    fn begin_flush(&self) {
+        *self.flushed.lock() = self.shared.begin_flush();
+    }
+
+    /// Whether all that `begin_flush` found is resolved; if so, the flush is over.
+    fn flushed(&self) -> bool {
+        let now = std::time::Instant::now();
+        let done = self.flushed.lock().iter().all(|completion| completion.wait_all(Some(now)));
+        if done {
+            self.flushed.lock().clear();
+            self.shared.end_flush();
+        }
+        done
+    }
+
+    /// Bytes of buffer.memory that are free.
+    #[getter]
+    fn available_memory(&self) -> usize {
+        self.shared.pool.available()
+    }
+
+    /// The end of the I/O thread: what is unresolved fails as closed.
+    fn shut_down(&self) {
+        self.shared.refuse_sends();
+        self.engine.lock().shut_down();
+    }
+}
