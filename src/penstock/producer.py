@@ -353,9 +353,10 @@ def _fast_path(serializer: Serializer[Any]) -> str | None:
     return None
 
 
-def make_engine(settings: ProducerSettings) -> Engine:
-    """The native engine for these settings."""
+def make_engine(settings: ProducerSettings, seed: int | None = None) -> Engine:
+    """The native engine for these settings; its random choices follow from `seed`."""
     return Engine(
+        seed=seed,
         client_id=settings.client_id,
         acks=settings.acks,
         enable_idempotence=settings.enable_idempotence,

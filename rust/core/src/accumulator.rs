@@ -87,6 +87,8 @@ pub struct TopicEntry {
     pub topic: Option<Arc<Topic>>,
     /// The last error in place of a snapshot: (code, message, final).
     pub error: Option<(i16, String, bool)>,
+    /// How many errors there were: one that was there before a call began may be out of date.
+    pub errors: u64,
 }
 
 #[derive(Debug, Default)]

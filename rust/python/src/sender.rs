@@ -24,6 +24,8 @@ use crate::record::{ProducerRecord, check_topic, extract_headers, extract_partit
 
 /// Kafka's code for a topic that is not there.
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+/// And for one that cannot be.
+const INVALID_TOPIC: i16 = 17;
 
 /// How a key or value becomes bytes.
 struct Serialize {
@@ -514,30 +516,34 @@ impl State {
         let (started, deadline) = (Instant::now(), deadline.get());
         let mut asked: Option<Instant> = None;
         let mut warned = false;
+        let mut errors_before: Option<u64> = None;
         loop {
             self.check_open(py)?;
             let version = shared.topics_version.load(Ordering::Acquire);
             let entry = shared.topic(text);
-            match &entry {
-                TopicEntry { error: Some((code, message, true)), .. } => {
-                    return Err(python::error_for_code(py, *code, message, Some(text)));
-                }
-                TopicEntry { topic: Some(topic), error: None }
-                    if topic.partitions() > 0
-                        && partition.is_none_or(|partition| (partition as u32) < topic.partitions()) =>
-                {
-                    *self.cached.lock() = Some((version, Arc::clone(topic)));
-                    return Ok(Arc::clone(topic));
-                }
-                _ => {}
+            if let TopicEntry { topic: Some(topic), error: None, .. } = &entry
+                && topic.partitions() > 0
+                && partition.is_none_or(|partition| (partition as u32) < topic.partitions())
+            {
+                *self.cached.lock() = Some((version, Arc::clone(topic)));
+                return Ok(Arc::clone(topic));
             }
             let now = Instant::now();
-            if now >= deadline {
-                return Err(self.absent(py, text, partition, &entry));
-            }
+            // Asked for before the time is looked at: with max.block.ms=0 this call fails, and a later one finds the topic.
             if asked.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
                 asked = Some(now);
                 shared.want_topic(text, partition.unwrap_or(-1));
+            }
+            // A final answer counts if it came since; an earlier one may be out of date, since permissions change. That a
+            // name is illegal does not.
+            let errors = *errors_before.get_or_insert(entry.errors);
+            if let Some((code, message, true)) = &entry.error
+                && (*code == INVALID_TOPIC || entry.errors > errors || now >= deadline)
+            {
+                return Err(python::error_for_code(py, *code, message, Some(text)));
+            }
+            if now >= deadline {
+                return Err(self.absent(py, text, partition, &entry));
             }
             if !warned && now.duration_since(started) >= Duration::from_secs(1) {
                 warned = true;

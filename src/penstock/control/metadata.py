@@ -104,6 +104,7 @@ class _Topic:
 
     name: str
     wanted_at_ms: float  # of the last wish
+    wanted: bool = True  # the last wish has not been answered with a final error
     wanted_partition: int = -1
     asked: bool = False
     id: bytes = _NO_ID
@@ -149,7 +150,7 @@ class Metadata:
         topic = self._topics.get(name)
         if topic is None:
             topic = self._topics[name] = _Topic(name, now_ms)
-        topic.wanted_at_ms = now_ms
+        topic.wanted_at_ms, topic.wanted = now_ms, True
         topic.wanted_partition = partition if partition >= len(topic.partitions) else -1
 
     def keep(self, names: Iterable[str], now_ms: float) -> None:
@@ -288,7 +289,7 @@ class Metadata:
         """Something that is wanted still lacks."""
         for topic in self._topics.values():
             if topic.version == 0 or topic.lacks_partition():
-                if now_ms - topic.wanted_at_ms <= WISH_FRESH_MS:
+                if topic.wanted and now_ms - topic.wanted_at_ms <= WISH_FRESH_MS:
                     return True
             elif not topic.fresh:
                 return True
@@ -305,10 +306,12 @@ class Metadata:
         self.topic_ids_known = version >= 10
 
     def _take_topic(self, topic: _Topic, answer: MetadataResponseTopic) -> list[Command]:
-        topic.error = answer.error_code
+        failed_before, topic.error = topic.error != 0, answer.error_code
         topic.fresh = False
         if answer.error_code or not answer.partitions:
-            code = answer.error_code or 5
+            code = topic.error = answer.error_code or 5
+            # Who asks again after a final error wants to know whether it still holds: that takes another wish.
+            topic.wanted = code not in _FINAL_TOPIC_ERRORS
             return [FailTopic(topic.name, code, error_name(code), code in _FINAL_TOPIC_ERRORS)]
         topic_id = answer.topic_id.bytes
         if topic_id == _NO_ID:
@@ -327,17 +330,17 @@ class Metadata:
             topic.wanted_partition = -1
         unchanged = topic.version > 0 and not recreated and topic.id == topic_id and topic.partitions == partitions
         topic.id, topic.partitions, topic.view = topic_id, partitions, None
-        if unchanged and topic.fresh:
-            return []
+        if unchanged and topic.fresh and not failed_before:
+            return []  # the data plane has it; after an error it must hear that all is well again
         return [self._snapshot(topic)]
 
     def _retire(self, asked: Iterable[str], now_ms: float) -> None:
-        """Let go of wishes that nobody repeats, or that got a final answer."""
+        """Let go of wishes that nobody repeats."""
         for name in asked:
             topic = self._topics.get(name)
             if topic is None or topic.version:
                 continue
-            if topic.error in _FINAL_TOPIC_ERRORS or now_ms - topic.wanted_at_ms > WISH_FRESH_MS:
+            if now_ms - topic.wanted_at_ms > WISH_FRESH_MS:
                 del self._topics[name]
 
     def _snapshot(self, topic: _Topic) -> SetTopic:

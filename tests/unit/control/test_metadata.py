@@ -253,3 +253,16 @@ def test_a_topic_is_forgotten_when_it_was_idle_for_long_enough() -> None:
     assert set(state.view().views) == {"u"}
     state.keep(["t"], 300_001)
     assert state.due_ms(300_001) == 300_001
+
+
+def test_a_topic_that_comes_back_as_it_was_is_told_to_be_well_again() -> None:
+    # Found by the simulation: the data plane kept the error, and every later send waited until max.block.ms.
+    state = known(topic("t", 1))
+    (failed,) = refreshed(state, topic("t", error=5))
+    assert isinstance(failed, FailTopic)
+    (again,) = refreshed(state, topic("t", 1), now_ms=2_000)
+    assert isinstance(again, SetTopic)
+    assert refreshed(state, topic("t", 1), now_ms=3_000) == [], "once"
+    (failed,) = refreshed(state, topic("t"), now_ms=4_000)
+    assert isinstance(failed, FailTopic), "no partitions: not created yet"
+    assert len(refreshed(state, topic("t", 1), now_ms=5_000)) == 1

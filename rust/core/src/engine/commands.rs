@@ -40,8 +40,10 @@ impl<T: Transport> Engine<T> {
                 self.set_topic(&name, topic_id, version, &partitions, now_us);
             }
             Command::FailTopic { name, code, message, last_word } => {
-                self.shared
-                    .update_topic(&name, |entry| Some(TopicEntry { error: Some((code, message, last_word)), ..entry }));
+                self.shared.update_topic(&name, |entry| {
+                    let errors = entry.errors + 1;
+                    Some(TopicEntry { error: Some((code, message, last_word)), errors, ..entry })
+                });
             }
             Command::ForgetTopic { name } => self.forget_topic(&name),
             Command::SetStatus { message } => self.shared.set_status(message),
@@ -167,7 +169,7 @@ impl<T: Transport> Engine<T> {
         let partitions = leaders.len().max(lanes.len());
         lanes.truncate(partitions);
         let topic = Topic { name: key, id, version, lanes, leaders: snapshot, state };
-        self.shared.update_topic(name, |_| Some(TopicEntry { topic: Some(Arc::new(topic)), error: None }));
+        self.shared.update_topic(name, |entry| Some(TopicEntry { topic: Some(Arc::new(topic)), error: None, ..entry }));
     }
 
     pub(super) fn forget_topic(&mut self, name: &str) {

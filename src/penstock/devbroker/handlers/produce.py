@@ -9,6 +9,7 @@ batches are kept as they come; batches of transactions are refused; the timeout 
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from penstock.devbroker.context import CloseConnection, Context, Handler, now_ms
@@ -68,15 +69,19 @@ def _partition(
         return _failed(context, topic, data.index, error.code, error.message)
     except OSError as error:
         return _failed(context, topic, data.index, ErrorCode.KAFKA_STORAGE_ERROR, str(error))
-    injected = context.error_after(name, data.index)
-    if injected:
-        return _failed(context, topic, data.index, injected, "a scripted fault, after the append")
-    return PartitionProduceResponse(
+    response = PartitionProduceResponse(
         index=data.index,
         base_offset=appended.base_offset,
         log_append_time_ms=appended.append_time,
         log_start_offset=start_offset,
     )
+    injected = context.error_after(name, data.index)
+    if injected:
+        # Kafka's delayed produce puts the error into the answer that it had ready: the offsets stay.
+        message = "a scripted fault, after the append"
+        leader = _failed(context, topic, data.index, injected, message).current_leader
+        return replace(response, error_code=injected, error_message=message, current_leader=leader)
+    return response
 
 
 def _append(context: Context, topic: Topic | None, data: PartitionProduceData, acks: int) -> tuple[Appended, int]:

@@ -1,0 +1,314 @@
+"""The producer under test: the real controller and the real engine, stepped, and an application that sends.
+
+The control plane runs as `Runtime` runs it (step, hand the commands over, take the events), but when it runs is up to the
+world: at once mostly, now and then only after seconds, as when another library holds the GIL.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Any
+
+from simulation.network import Network
+from simulation.plan import Plan
+from simulation.world import MS, S, World
+from support.oracle import Told, told_of
+
+from penstock import serialization
+from penstock._native import DeliveryFuture, RecordMetadata, Sender, SteppedEngine
+from penstock.config import ProducerConfig, parse_bootstrap_servers
+from penstock.control import boundary
+from penstock.control.connections import Endpoint, Resolve, Resolved
+from penstock.control.controller import AskTopicAges, Controller, Event, Log, Publish, TopicAges
+from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
+from penstock.producer import make_engine
+
+TICK_US = 50 * MS
+"""How often the I/O thread looks at deadlines."""
+
+
+class Sent:
+    """One record that was buffered."""
+
+    __slots__ = ("called", "future", "number", "partition", "sent_us", "topic")
+
+    def __init__(self, number: int, topic: str, partition: int | None, sent_us: int) -> None:
+        self.number = number
+        self.topic = topic
+        self.partition = partition
+        self.sent_us = sent_us
+        self.future: DeliveryFuture | None = None
+        self.called: list[tuple[RecordMetadata | None, KafkaError | None]] | None = None
+
+
+class Client:
+    """See the module."""
+
+    def __init__(self, world: World, plan: Plan) -> None:
+        self._world = world
+        self._plan = plan
+        servers = ",".join(f"10.0.0.{number}:9092" for number in range(1, min(plan.nodes, 2) + 1))
+        self.config = ProducerConfig({"bootstrap.servers": servers, **plan.settings})
+        settings = self.config.settings
+        self.engine = make_engine(settings, seed=plan.seed)
+        self.stepped = SteppedEngine(self.engine)
+        bootstrap = [Endpoint(*pair) for pair in parse_bootstrap_servers(settings.bootstrap_servers)]
+        self.controller = Controller(settings, bootstrap, random=Random(plan.seed), now_ms=0.0, software_version="sim")
+        value = partial(serialization.serialize, serialization.BytesSerializer(), setting="value.serializer")
+        self._sender: Sender[bytes, bytes] = Sender()
+        self._sender._attach(
+            self.engine,
+            key_serializer=value,
+            value_serializer=value,
+            key_fast="bytes",
+            value_fast="bytes",
+            partitioner=None,
+            interceptors=None,
+            warn_waiting=lambda *_: None,
+            max_block_ms=0,
+        )
+        self.network: Network
+        self.sent: list[Sent] = []
+        self.refused: list[Told] = []
+        self.fatal = ""
+        self.late: list[str] = []
+        self.logs: list[str] = []
+        self._events: list[Event] = []
+        self._commands: list[boundary.Command] = []
+        self._stepping = False  # a step of the control plane is due
+        self._turning = False
+        self._next_turn_us: int | None = None
+        self._calling = False
+        self._flushing = False
+
+    def start(self) -> None:
+        """Let both planes run."""
+        self._wake_control()
+        self._turn_soon()
+
+    # ----------------------------------------------------------------------------------------------------- data plane
+
+    def turn(self) -> None:
+        """A pass of the I/O thread, and what follows from it."""
+        self.stepped.set_now_us(self._world.now_us)
+        due_us = self.stepped.turn()
+        self.network.pump()
+        if due_us is not None and (self._next_turn_us is None or due_us < self._next_turn_us):
+            self._next_turn_us = max(due_us, self._world.now_us)
+            self._world.at(self._next_turn_us, self._turn_by_timer)
+        self._take_events()
+        self._call_back()
+
+    def _turn_by_timer(self) -> None:
+        self._next_turn_us = None
+        self._turn_soon(0)
+
+    def _turn_soon(self, typical_us: float = 20) -> None:
+        if not self._turning:
+            self._turning = True
+            self._world.after(self._world.spread(typical_us), self._turn_now)
+
+    def _turn_now(self) -> None:
+        self._turning = False
+        self.turn()
+
+    def socket_changed(self) -> None:
+        """Something happened to a socket: the I/O thread looks."""
+        self._turn_soon(2)
+
+    # -------------------------------------------------------------------------------------------------- control plane
+
+    def _take_events(self) -> None:
+        events = self.engine.exchange([], 0)
+        if events:
+            self._events += events
+            self._wake_control()
+
+    def _wake_control(self) -> None:
+        if self._stepping:
+            return
+        self._stepping = True
+        self._world.after(self._stall_us(), self._step_control)
+
+    def _stall_us(self) -> int:
+        world = self._world
+        if not self._calm() and world.chance(self._plan.rates.stall):
+            stall_us = world.random.choice([50 * MS, 500 * MS, 3 * S])
+            world.note(f"the control plane does not run for {stall_us // MS} ms")
+            return stall_us
+        return world.spread(self._plan.stall_us)
+
+    def _calm(self) -> bool:
+        return self._world.now_us > self._plan.calm_ms * MS
+
+    def _step_control(self) -> None:
+        self._stepping = False
+        events, self._events = self._events, []
+        for event in events:
+            if not isinstance(event, boundary.FrameReceived):
+                self._world.note(f"event {_brief(event)}")
+        native: list[boundary.Command] = []
+        for command in self.controller.step(events, self._world.now_us / 1000):
+            if isinstance(command, Publish):
+                pass
+            elif isinstance(command, Resolve):
+                raise AssertionError("the simulation has no names")
+            elif isinstance(command, AskTopicAges):
+                self._events.append(TopicAges(self.engine.topic_ages()))
+                self._wake_control()
+            elif isinstance(command, Log):
+                self._log(command)
+            else:
+                native.append(command)
+        # Between the decision and its arrival things go on.
+        if native:
+            self._world.after(self._stall_us(), lambda: self._hand_over(native))
+        self._plan_wakeup()
+
+    def _hand_over(self, native: list[boundary.Command]) -> None:
+        for command in native:
+            if isinstance(command, boundary.FailProducer):
+                self.fatal = command.message
+            self._world.note(f"command {_brief(command)}")
+        self._events += self.engine.exchange(native, 0)
+        if self._events:
+            self._wake_control()
+        self.turn()
+
+    def _log(self, command: Log) -> None:
+        if command.level >= logging.ERROR:
+            self.logs.append(command.message)
+        self._world.note(f"log {command.message}")
+
+    def _plan_wakeup(self) -> None:
+        at_ms = self.controller.next_wakeup_ms()
+        if at_ms is not None:
+            self._world.at(at_ms * 1000 + 1, self._wake_by_timer)
+
+    def _wake_by_timer(self) -> None:
+        at_ms = self.controller.next_wakeup_ms()
+        if at_ms is not None and at_ms * 1000 <= self._world.now_us:
+            self._wake_control()
+
+    # ---------------------------------------------------------------------------------------------------- application
+
+    def send(self, number: int, topic: str, partition: int | None, key: bytes | None, size: int) -> None:
+        """Send record `number`; its value begins with that number."""
+        record = Sent(number, topic, partition, self._world.now_us)
+        callback: Callable[..., None] | None = None
+        if self._world.chance(self._plan.with_callback):
+            record.called = []
+            callback = partial(_called, record.called)
+        value = b"%d " % number + b"v" * size
+        try:
+            record.future = self._sender.send(
+                topic, value, key=key, partition=partition, timestamp=number, callback=callback
+            )
+        except (KafkaTimeoutError, ProducerClosedError, KafkaError) as error:
+            self.refused.append(Told((topic, partition), "app", number, "not persisted"))
+            self._world.note(f"record {number} is refused: {type(error).__name__}")
+            if record.called is not None:
+                assert not record.called, "a callback of a record that was refused"
+        else:
+            self.sent.append(record)
+            timeout_us = self.config.settings.delivery_timeout_ms * MS
+            self._world.after(timeout_us + 2 * TICK_US, lambda: self._check_deadline(record))
+        self._take_events()
+        self._turn_soon()
+
+    def flush(self) -> None:
+        """Begin a flush unless one is under way: nothing lingers until all that is buffered now is resolved."""
+        if not self._flushing:
+            self._flushing = True
+            self.stepped.begin_flush()
+            self._look_at_flush()
+            self._turn_soon()
+
+    def _look_at_flush(self) -> None:
+        if self.stepped.flushed():
+            self._flushing = False
+        else:
+            self._world.after(20 * MS, self._look_at_flush)
+
+    def _check_deadline(self, record: Sent) -> None:
+        assert record.future is not None
+        if not record.future.done():
+            self.late.append(f"record {record.number}, sent at {record.sent_us / MS:.3f} ms")
+
+    def _call_back(self) -> None:
+        """The callback thread, which may be slow."""
+        if self._calling:
+            return
+        calls = self.stepped.take_callbacks()
+        if calls:
+            self._calling = True
+            self._world.after(self._world.spread(self._plan.callback_delay_us), lambda: self._run_calls(calls))
+
+    def _run_calls(self, calls: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> None:
+        for function, arguments in calls:
+            function(*arguments)
+        self._calling = False
+        self._call_back()
+        self._turn_soon()
+
+    # -------------------------------------------------------------------------------------------------------- verdict
+
+    def told(self) -> list[Told]:
+        """What became of every record."""
+        return [*self.refused, *(self._told(record) for record in self.sent)]
+
+    def _told(self, record: Sent) -> Told:
+        future = record.future
+        assert future is not None
+        partition = record.partition
+        if partition is None and future.done():
+            error = future.exception(0)
+            partition = future.result(0).partition if error is None else error.partition
+        return told_of((record.topic, partition), "app", record.number, future)
+
+    def broken_callbacks(self) -> list[str]:
+        """Records whose callback did not run exactly once, or said something else than the future."""
+        broken = []
+        for record in self.sent:
+            if record.called is None:
+                continue
+            assert record.future is not None
+            if len(record.called) != 1:
+                broken.append(f"the callback of record {record.number} ran {len(record.called)} times")
+                continue
+            (metadata, error) = record.called[0]
+            if (error is None) != (record.future.exception(0) is None) or (metadata is None) == (error is None):
+                broken.append(f"record {record.number}: its callback and its future disagree")
+        return broken
+
+
+def _called(into: list[tuple[Any, Any]], metadata: Any, error: Any) -> None:
+    into.append((metadata, error))
+
+
+def _brief(of: object) -> str:
+    """An event or command in a line; frames and ids left out, since they differ from run to run."""
+    if isinstance(of, boundary.SendFrame):
+        return f"SendFrame({of.connection_id}, {of.correlation_id})"
+    if isinstance(of, boundary.SetTopic):
+        return f"SetTopic({of.name}, {of.version}, {[tuple(p)[:2] for p in of.partitions]})"
+    if isinstance(of, boundary.LanesHandedOver):
+        return "LanesHandedOver " + "; ".join(
+            f"{lane.topic}-{lane.partition} {lane.leader}/{lane.leader_epoch} id {lane.epoch} acked {lane.last_acked_sequence} "
+            + " ".join(
+                f"[{b.batch_id}: seq {b.base_sequence}+{b.record_count} try {b.attempts} {b.fate} {b.error_code}"
+                f"{' expired' if b.expired else ''}]"
+                for b in lane.batches
+            )
+            for lane in of.lanes
+        )
+    if isinstance(of, boundary.ResumeLane):
+        decisions = " ".join(f"{d.batch_id}:{d.action}" for d in of.decisions)
+        return f"ResumeLane({of.topic}-{of.partition} {decisions} renumber {of.renumber} in {of.delay_ms} ms)"
+    return repr(of)
+
+
+__all__ = ["Client", "Resolved", "Sent"]

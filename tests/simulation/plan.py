@@ -1,0 +1,190 @@
+"""What a seed decides before anything happens: the settings, the load, and how often what goes wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from random import Random
+from typing import Any
+
+MS = 1_000
+
+# Codes that a broker may answer for a partition before it appends anything, and those that may come after.
+REFUSALS = (2, 3, 5, 6, 19, 29, 45, 47, 56, 59, 74, 87, 89, 100)
+AFTER_APPEND = (6, 7, 20, 56, -1)
+FATAL = 31
+
+
+@dataclass(slots=True)
+class Rates:
+    """Probabilities per occasion, unless a name says otherwise."""
+
+    refuse_connection: float = 0.0
+    black_hole: float = 0.0  # a connection that never comes up, or never answers
+    reset_per_request: float = 0.0
+    lose_answer: float = 0.0  # appended, and the connection ends
+    swallow_answer: float = 0.0  # appended, and nothing comes back
+    refusal: float = 0.0  # per partition: an error instead of the append
+    error_after_append: float = 0.0  # per partition
+    mangle_answer: float = 0.0  # a partition left out, twice, or invented
+    garbage: float = 0.0  # bytes that are no answer
+    throttle: float = 0.0
+    metadata_error: float = 0.0
+    partial_write: float = 0.0  # the socket takes a part only
+    stall: float = 0.0  # of the control plane, per step
+    zombie: float = 0.7  # what a dead connection had sent is processed all the same
+    moves_per_s: float = 0.0
+    crashes_per_s: float = 0.0
+    freezes_per_s: float = 0.0
+    cuts_per_s: float = 0.0
+    stale_views_per_s: float = 0.0
+    recreations_per_s: float = 0.0
+    growths_per_s: float = 0.0
+    forgotten_producers_per_s: float = 0.0
+    truncation: float = 0.5  # a leader that goes takes with it what was not replicated
+    fatal: float = 0.0
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything that is drawn at the beginning. Times are ms."""
+
+    seed: int
+    settings: dict[str, Any]
+    nodes: int
+    topics: dict[str, int]
+    records: int
+    send_interval_us: float
+    burst: float  # probability that the next record follows at once
+    latency_us: float
+    append_us: float
+    replication_us: float
+    duration_ms: int
+    calm_ms: int  # after which nothing new goes wrong
+    stall_us: float
+    produce_versions: tuple[int, int]
+    max_message_bytes: int
+    keyed: float
+    with_callback: float
+    callback_delay_us: float
+    rates: Rates = field(default_factory=Rates)
+
+    def __str__(self) -> str:
+        """What is out of the ordinary."""
+        rates = {f.name: getattr(self.rates, f.name) for f in fields(Rates)}
+        wrong = ", ".join(f"{name} {value:.3g}" for name, value in rates.items() if value)
+        return f"seed {self.seed}: {self.nodes} nodes, {self.topics}, {self.records} records, {self.settings}; {wrong}"
+
+
+TEMPERS = ("calm", "network", "leaders", "answers", "expiry", "crashes", "clusters", "memory", "stalls", "everything")
+
+
+def draw(seed: int, *, temper: str | None = None) -> Plan:
+    """The plan of a seed; `temper`: of which kind, if it is not to be drawn."""
+    random = Random(seed * 7919 + 13)
+    temper = temper or random.choice(TEMPERS)
+    nodes = random.choice([1, 2, 3, 3, 3, 5])
+    topics = {f"topic-{number}": random.choice([1, 1, 2, 3, 6]) for number in range(random.choice([1, 1, 2]))}
+    duration_ms = random.choice([3_000, 8_000, 15_000])
+    records = random.choice([40, 150, 300, 600])
+    request_ms = random.choice([300, 1_000, 2_500])
+    linger_ms = random.choice([0, 0, 5, 50])
+    delivery_ms = linger_ms + request_ms + random.choice([0, 500, 4_000, 20_000])
+    if temper == "expiry":
+        delivery_ms = linger_ms + request_ms + random.choice([0, 100, 700])
+    settings: dict[str, Any] = {
+        "client.id": "sim",
+        "linger.ms": linger_ms,
+        "batch.size": random.choice([0, 100, 300, 300, 1_000, 16_384]),
+        "request.timeout.ms": request_ms,
+        "delivery.timeout.ms": delivery_ms,
+        "max.block.ms": 0,
+        "retry.backoff.ms": random.choice([1, 20, 100]),
+        "retry.backoff.max.ms": random.choice([100, 1_000]),
+        "reconnect.backoff.ms": random.choice([1, 50]),
+        "reconnect.backoff.max.ms": random.choice([50, 1_000]),
+        "max.in.flight.requests.per.connection": random.choice([1, 2, 5, 5, 5]),
+        "metadata.max.age.ms": random.choice([200, 2_000, 300_000]),
+        "connections.max.idle.ms": random.choice([100, 1_000, 540_000]),
+        "socket.connection.setup.timeout.ms": random.choice([100, 1_000]),
+        "socket.connection.setup.timeout.max.ms": 2_000,
+        "metadata.recovery.rebootstrap.trigger.ms": random.choice([500, 300_000]),
+        "buffer.memory": random.choice([20_000, 100_000, 1_000_000]),
+        "max.request.size": random.choice([700, 5_000, 1_048_576]),
+    }
+    if random.random() < 0.15:
+        settings["retries"] = random.choice([1, 2, 5])
+    if settings["batch.size"] > settings["buffer.memory"]:
+        settings["batch.size"] = 1_000
+    plan = Plan(
+        seed=seed,
+        settings=settings,
+        nodes=nodes,
+        topics=topics,
+        records=records,
+        send_interval_us=duration_ms * MS / records,
+        burst=random.choice([0.0, 0.5, 0.9]),
+        latency_us=random.choice([100, 1_000, 20_000]),
+        append_us=random.choice([10, 500, 5_000]),
+        replication_us=random.choice([0, 1_000, 30_000]),
+        duration_ms=duration_ms,
+        calm_ms=duration_ms + random.choice([0, 2_000]),
+        stall_us=random.choice([10, 300, 3_000]),
+        produce_versions=random.choice([(3, 13), (3, 13), (3, 12), (3, 9), (3, 3)]),
+        max_message_bytes=random.choice([1_048_588, 1_048_588, 300]),
+        keyed=random.choice([0.0, 0.5, 1.0]),
+        with_callback=random.choice([0.0, 0.2, 1.0]),
+        callback_delay_us=random.choice([10, 5_000, 200_000]),
+    )
+    _rates(plan, temper, random)
+    return plan
+
+
+def _rates(plan: Plan, temper: str, random: Random) -> None:
+    rates = plan.rates
+    rates.truncation = random.choice([0.0, 0.5, 1.0])
+    rates.zombie = random.choice([0.0, 0.5, 1.0])
+
+    def some(*choices: float) -> float:
+        return random.choice([0.0, *choices])
+
+    def is_part(of: str) -> bool:
+        return temper in (of, "everything")
+
+    if is_part("network") or temper == "expiry":
+        rates.refuse_connection = some(0.1, 0.5)
+        rates.black_hole = some(0.05, 0.2)
+        rates.reset_per_request = some(0.02, 0.2)
+        rates.lose_answer = some(0.02, 0.2)
+        rates.swallow_answer = some(0.02, 0.1)
+        rates.partial_write = some(0.05, 0.3)
+        rates.garbage = some(0.01)
+        rates.cuts_per_s = some(0.3)
+    if is_part("leaders"):
+        rates.moves_per_s = random.choice([0.5, 3.0, 20.0])
+        rates.stale_views_per_s = some(0.5, 2.0)
+        rates.lose_answer = max(rates.lose_answer, some(0.05))
+    if is_part("answers") or temper == "expiry":
+        rates.refusal = some(0.05, 0.3)
+        rates.error_after_append = some(0.05, 0.3)
+        rates.mangle_answer = some(0.05)
+        rates.throttle = some(0.1)
+        rates.metadata_error = some(0.1, 0.4)
+        rates.fatal = some(0.002) if random.random() < 0.2 else 0.0
+    if is_part("crashes"):
+        rates.crashes_per_s = random.choice([0.1, 0.5])
+        rates.freezes_per_s = some(0.3)
+        rates.forgotten_producers_per_s = some(0.3)
+    if is_part("clusters"):
+        rates.recreations_per_s = some(0.2)
+        rates.growths_per_s = some(0.2)
+        rates.moves_per_s = max(rates.moves_per_s, some(0.5))
+    if is_part("memory"):
+        plan.settings["buffer.memory"] = random.choice([5_000, 20_000])
+        plan.settings["batch.size"] = min(plan.settings["batch.size"], 1_000)
+        plan.with_callback = random.choice([0.2, 1.0])
+        rates.lose_answer = max(rates.lose_answer, some(0.1))
+    if is_part("stalls"):
+        rates.stall = random.choice([0.02, 0.2])
+        rates.refusal = max(rates.refusal, some(0.1))
+        rates.lose_answer = max(rates.lose_answer, some(0.1))
+        rates.moves_per_s = max(rates.moves_per_s, some(2.0))

@@ -1,0 +1,156 @@
+"""One seed, from its plan to the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from simulation.client import Client
+from simulation.cluster import Cluster
+from simulation.nemesis import Nemesis
+from simulation.network import Network
+from simulation.plan import Plan, draw
+from simulation.world import MS, S, World
+from support.oracle import Logged, Told, Verdict, judge
+
+MAX_STEPS = 2_000_000
+PROBE = 1_000_000
+"""Numbers of the records that are sent when all is well again."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What a seed came to."""
+
+    plan: Plan
+    verdict: Verdict
+    digest: str
+    virtual_s: float
+    broken: list[str] = field(default_factory=list)
+    """Promises beyond the oracle's: deadlines, callbacks, memory, recovery."""
+    trace: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """All promises were kept."""
+        return self.verdict.ok and not self.broken
+
+    def __str__(self) -> str:
+        """The plan, and what came of it."""
+        return "\n  ".join([str(self.plan), str(self.verdict), *self.broken])
+
+
+def simulate(seed: int, *, temper: str | None = None, keep_trace: bool = False) -> Result:
+    """Run a seed. The same seed gives the same digest, on any machine."""
+    plan = draw(seed, temper=temper)
+    world = World(seed, keep_trace=keep_trace)
+    cluster = Cluster(world, plan)
+    client = Client(world, plan)
+    client.network = Network(world, plan, cluster, client.stepped, client.socket_changed)
+    nemesis = Nemesis(world, plan, cluster, client)
+    client.start()
+    nemesis.start()
+    world.on_time = client.stepped.set_now_us
+    _load(world, plan, cluster, client)
+    world.at(plan.calm_ms * MS, nemesis.calm_down)
+    settings = client.config.settings
+    # Long enough for every record's deadline, every backoff and every request's time to be over.
+    recovered_us = (plan.calm_ms + settings.delivery_timeout_ms + 12_000) * MS
+    _run_until(world, plan, recovered_us)
+    probes = [(name, p.index) for name, t in sorted(cluster.state.topics.items()) for p in t.partitions]
+    for attempt in range(40):  # a topic that is forgotten has to be asked for, and max.block.ms is 0
+        missing = [pair for pair in probes if not any(_is_probe(sent, pair) for sent in client.sent)]
+        for at, (topic, partition) in enumerate(missing):
+            client.send(PROBE + 1_000 * attempt + at, topic, partition, None, 0)
+        _run_until(world, plan, world.now_us + 500 * MS)
+    _run_until(world, plan, world.now_us + settings.delivery_timeout_ms * MS + S)
+    return _judge(world, plan, cluster, client, probes)
+
+
+def _is_probe(sent: object, pair: tuple[str, int]) -> bool:
+    return getattr(sent, "number", 0) >= PROBE and (getattr(sent, "topic", ""), getattr(sent, "partition", -1)) == pair
+
+
+def _run_until(world: World, plan: Plan, until_us: int) -> None:
+    for _ in range(MAX_STEPS):
+        if not world.step(until_us):
+            return
+    raise AssertionError(f"seed {plan.seed}: the producer spins")
+
+
+def _load(world: World, plan: Plan, cluster: Cluster, client: Client) -> None:
+    """The application: sends until all records are out, flushes now and then."""
+    numbers = iter(range(plan.records))
+
+    def send_next() -> None:
+        number = next(numbers, None)
+        if number is None:
+            return
+        topic = world.random.choice(sorted(plan.topics))
+        known = cluster.state.topics.get(topic)
+        count = len(known.partitions) if known else plan.topics[topic]
+        partition: int | None = world.random.randrange(count)
+        key = None
+        if world.chance(plan.keyed):
+            partition, key = None, b"key-%d" % world.random.randrange(10)
+        client.send(number, topic, partition, key, world.random.choice([0, 10, 60, 200]))
+        if world.chance(0.02):
+            client.flush()
+        delay_us = 0 if world.chance(plan.burst) else world.spread(plan.send_interval_us / (1 - plan.burst))
+        world.after(delay_us, send_next)
+
+    world.after(world.spread(5 * MS), send_next)
+
+
+def _judge(
+    world: World, plan: Plan, cluster: Cluster, client: Client, probes: list[tuple[str, int]]
+) -> Result:
+    told, logs = client.told(), cluster.logs()
+    verdict = judge(_without_buried(told, logs, cluster), logs)
+    for place, buried in cluster.buried.items():
+        for log in buried:
+            _judge_buried(verdict, place, log, told, logs)
+    result = Result(plan, verdict, world.digest, world.now_us / S, trace=world.trace)
+    result.broken += [f"late: {late}" for late in client.late[:3]]
+    if plan.with_callback:
+        result.broken += client.broken_callbacks()[:3]
+    available, total = client.stepped.available_memory, client.config.settings.buffer_memory
+    if available != total:
+        result.broken.append(f"memory: {total - available} of {total} bytes did not come back")
+    if client.fatal:
+        if not plan.rates.fatal:
+            result.broken.append(f"fatal: {client.fatal}")
+    else:
+        reached = {(t.place) for t in told if t.number >= PROBE and t.outcome == "acknowledged"}
+        result.broken += [f"not recovered: {topic}-{index}" for topic, index in probes if (topic, index) not in reached]
+    return result
+
+
+def _without_buried(told: list[Told], logs: dict[object, list[Logged]], cluster: Cluster) -> list[Told]:
+    """Acknowledged records that lie in the log of a deleted topic need not be in the present one."""
+    buried = {
+        (place, entry.number) for place, old in cluster.buried.items() for log in old for entry in log
+    }
+    there = {(place, entry.number) for place, log in logs.items() for entry in log}
+    return [
+        record
+        for record in told
+        if record.outcome != "acknowledged"
+        or (record.place, record.number) in there
+        or (record.place, record.number) not in buried
+    ]
+
+
+def _judge_buried(
+    verdict: Verdict, place: object, log: list[Logged], told: list[Told], logs: dict[object, list[Logged]]
+) -> None:
+    """A deleted log had to be in order too; a record in it may have been acknowledged from the topic's next life."""
+    numbers = {entry.number for entry in log}
+    again = {entry.number for entry in logs.get(place, ())}
+    mine = [
+        record._replace(outcome="possibly persisted") if record.number in again else record
+        for record in told
+        if record.place == place and record.number in numbers
+    ]
+    other = judge([record._replace(offset=-1) for record in mine], {place: log})
+    verdict.violations.update(other.violations)
+    verdict.examples += [f"{example} (in a deleted log)" for example in other.examples]
