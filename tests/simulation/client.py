@@ -79,6 +79,7 @@ class Client:
         self._events: list[Event] = []
         self._commands: list[boundary.Command] = []
         self._stepping = False  # a step of the control plane is due
+        self._handing_over = False  # it has stepped, and its commands are not handed over yet
         self._turning = False
         self._next_turn_us: int | None = None
         self._calling = False
@@ -128,7 +129,7 @@ class Client:
             self._wake_control()
 
     def _wake_control(self) -> None:
-        if self._stepping:
+        if self._stepping or self._handing_over:
             return
         self._stepping = True
         self._world.after(self._stall_us(), self._step_control)
@@ -165,6 +166,7 @@ class Client:
                 native.append(command)
         # Between the decision and its arrival things go on.
         if native:
+            self._handing_over = True
             self._world.after(self._stall_us(), lambda: self._hand_over(native))
         self._plan_wakeup()
 
@@ -173,7 +175,9 @@ class Client:
             if isinstance(command, boundary.FailProducer):
                 self.fatal = command.message
             self._world.note(f"command {_brief(command)}")
+        self._handing_over = False
         self._events += self.engine.exchange(native, 0)
+        self._wake_by_timer()
         if self._events:
             self._wake_control()
         self.turn()
@@ -245,7 +249,8 @@ class Client:
         calls = self.stepped.take_callbacks()
         if calls:
             self._calling = True
-            self._world.after(self._world.spread(self._plan.callback_delay_us), lambda: self._run_calls(calls))
+            typical_us = 10 if self._calm() else self._plan.callback_delay_us
+            self._world.after(self._world.spread(typical_us), lambda: self._run_calls(calls))
 
     def _run_calls(self, calls: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> None:
         for function, arguments in calls:

@@ -56,8 +56,14 @@ impl Fate {
         }
     }
 
-    /// What an answer with this error code says about the append.
-    pub const fn of_answer(code: i16) -> Self {
+    /// What an answer with this error code says about the append; `base_offset` as the answer has it, or -1.
+    pub const fn of_answer(code: i16, base_offset: i64) -> Self {
+        if base_offset >= 0 {
+            // It was appended first and failed afterwards: Kafka puts an error that comes while replication is awaited
+            // (NOT_LEADER_OR_FOLLOWER among them: its leader went) into the answer that it had ready, offset and all
+            // (`DelayedProduce`). The next leader may have the batch.
+            return Self::Unknown;
+        }
         match code {
             // UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS_AFTER_APPEND and
             // KAFKA_STORAGE_ERROR (it may strike between the write and the answer) leave it open.
@@ -754,8 +760,9 @@ mod tests {
         tried.fate = Fate::Unknown;
         inner.settle(tried, Fate::Rejected, LastAnswer::default());
         assert_eq!(inner.settled[0].fate, Fate::Unknown);
-        assert_eq!(Fate::of_answer(6), Fate::Rejected);
-        assert_eq!(Fate::of_answer(9_999), Fate::Unknown, "who knows what it means");
+        assert_eq!(Fate::of_answer(6, -1), Fate::Rejected);
+        assert_eq!(Fate::of_answer(9_999, -1), Fate::Unknown, "who knows what it means");
+        assert_eq!(Fate::of_answer(6, 35), Fate::Unknown, "appended, then its leader went");
         assert_eq!(advance_sequence(i32::MAX, 1), 0);
         assert_eq!(advance_sequence(i32::MAX - 1, 3), 1);
     }

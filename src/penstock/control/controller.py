@@ -138,6 +138,8 @@ class Controller:
 
     def next_wakeup_ms(self) -> float | None:
         """When the next `step` is due if there are no events; None: never."""
+        if self._failed:
+            return None
         now_ms = self._now_ms
         times = [self._connections.next_wakeup_ms(), self._metadata.next_idle_check_ms, self._resolve_deadline_ms]
         requests = [self._metadata.due_ms(now_ms), self._identity.due_ms()]

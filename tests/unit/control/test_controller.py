@@ -490,6 +490,7 @@ def test_a_fatal_error_fails_the_producer_and_gives_the_lane_back() -> None:
     bench.step(LanesHandedOver((lane(batch(error=31)),), ()))
     assert bench.one(ResumeLane).decisions[0].action == "fail"
     assert bench.one(FailProducer).code == 31
+    assert bench.controller.next_wakeup_ms() is None, "nothing is left to be done, least of all again and again"
     assert [log.level for log in bench.all(Log)][-1] == logging.ERROR
 
 

@@ -179,7 +179,7 @@ impl<T: Transport> Engine<T> {
                     .filter_map(|(index, why)| Some((u32::try_from(index).ok().filter(|&i| i < count)?, why)))
                     .collect(),
             };
-            inner.settle(batch, Fate::of_answer(answer.error_code), last);
+            inner.settle(batch, Fate::of_answer(answer.error_code, answer.base_offset), last);
         }
         drop(inner);
         self.after_answer(&sent.lane, now_us);
