@@ -250,6 +250,8 @@ def test_a_topic_that_may_not_be_written_is_an_error_at_once(
     producer = new_producer()
     with pytest.raises(errors.TopicAuthorizationError, match=topic):
         producer.send(topic, b"value")
+    # Permissions change: the next send asks again instead of repeating what was said.
+    assert producer.send(topic, b"value").result(10).offset == 0
 
 
 def test_waiting_for_a_topic_is_warned_about_once_and_ends_when_it_appears(

@@ -84,6 +84,7 @@ class Client:
         self._next_turn_us: int | None = None
         self._calling = False
         self._flushing = False
+        self.closed = False
 
     def start(self) -> None:
         """Let both planes run."""
@@ -94,6 +95,8 @@ class Client:
 
     def turn(self) -> None:
         """A pass of the I/O thread, and what follows from it."""
+        if self.closed:
+            return
         self.stepped.set_now_us(self._world.now_us)
         due_us = self.stepped.turn()
         self.network.pump()
@@ -147,6 +150,8 @@ class Client:
 
     def _step_control(self) -> None:
         self._stepping = False
+        if self.closed:
+            return
         events, self._events = self._events, []
         for event in events:
             if not isinstance(event, boundary.FrameReceived):
@@ -171,6 +176,8 @@ class Client:
         self._plan_wakeup()
 
     def _hand_over(self, native: list[boundary.Command]) -> None:
+        if self.closed:
+            return
         for command in native:
             if isinstance(command, boundary.FailProducer):
                 self.fatal = command.message
@@ -236,6 +243,16 @@ class Client:
             self._flushing = False
         else:
             self._world.after(20 * MS, self._look_at_flush)
+
+    def close(self) -> None:
+        """close(0): what is unresolved fails, and the network is left alone with what it has."""
+        self._world.note("the producer is closed")
+        self.stepped.shut_down()
+        self.network.pump()
+        self.closed = True
+        unresolved = [record.number for record in self.sent if record.future is not None and not record.future.done()]
+        assert not unresolved, f"close left {unresolved} unresolved"
+        self._call_back()
 
     def _check_deadline(self, record: Sent) -> None:
         assert record.future is not None

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
-from simulation.plan import AFTER_APPEND, FATAL, REFUSALS, Plan
+from simulation.plan import AFTER_APPEND, FATAL, IDENTITY_ERRORS, REFUSALS, Plan
 from simulation.world import MS, World
 from support.oracle import Logged
 
@@ -24,6 +25,7 @@ from penstock.devbroker.settings import BrokerSettings
 from penstock.devbroker.state import ClusterState
 from penstock.devbroker.topics import NO_LEADER, Partition
 from penstock.protocol.messages import index
+from penstock.protocol.messages.init_producer_id import InitProducerIdResponse
 from penstock.protocol.messages.metadata import MetadataRequest, MetadataResponse
 from penstock.protocol.messages.produce import (
     PartitionProduceResponse,
@@ -51,6 +53,7 @@ class Waiting:
     """A batch that is appended and not replicated yet; its answer can still become an error."""
 
     partition: Partition
+    topic_id: UUID
     base_offset: int
     ready_us: int
     error: int = 0
@@ -197,6 +200,11 @@ class Cluster:
         response = _run(handled)
         if isinstance(response, MetadataResponse):
             return response
+        if isinstance(response, InitProducerIdResponse):
+            if not self.calm and self._world.chance(self._plan.rates.identity_error):
+                code = self._world.random.choice(IDENTITY_ERRORS)
+                return replace(response, error_code=code, producer_id=-1, producer_epoch=-1)
+            return replace(response, producer_epoch=self._plan.first_epoch)
         low, high = self._plan.produce_versions
         if hasattr(response, "api_keys"):
             keys = tuple(
@@ -243,7 +251,8 @@ class Cluster:
         typical_us = self._plan.replication_us if len(partition.replicas) > 1 else 0
         earlier = self._pending(partition)
         ready_us = self._world.now_us + self._world.spread(typical_us)
-        entry = Waiting(partition, base_offset, max([ready_us, *(other.ready_us for other in earlier)]))
+        topic_id = self.state.topics[partition.topic].topic_id
+        entry = Waiting(partition, topic_id, base_offset, max([ready_us, *(other.ready_us for other in earlier)]))
         earlier.append(entry)
         return entry
 
@@ -278,20 +287,23 @@ class Cluster:
         log.producers._producers = forgiving._producers
 
     def _with_errors(self, response: ProduceResponse, waiting: list[Waiting]) -> ProduceResponse:
-        failed = {(e.partition.topic, e.partition.index): e for e in waiting if e.error}
+        # By name or by id, as the request had it; the topic may be gone by now.
+        failed: dict[tuple[str | UUID, int], Waiting] = {}
+        for entry in waiting:
+            if entry.error:
+                failed[entry.partition.topic, entry.partition.index] = failed[entry.topic_id, entry.partition.index] = entry
         if not failed:
             return response
 
-        def part_of(name: str, part: PartitionProduceResponse) -> PartitionProduceResponse:
-            entry = failed.get((name, part.index))
+        def part_of(topic: str | UUID, part: PartitionProduceResponse) -> PartitionProduceResponse:
+            entry = failed.get((topic, part.index))
             if entry is None or part.error_code:
                 return part
             return replace(part, error_code=entry.error, error_message="not replicated in time")
 
         def topic_of(topic: TopicProduceResponse) -> TopicProduceResponse:
-            known = self.state.topic_by_id(topic.topic_id)
-            name = topic.name or (known.name if known else "")
-            return replace(topic, partition_responses=tuple(part_of(name, p) for p in topic.partition_responses))
+            key = topic.name or topic.topic_id
+            return replace(topic, partition_responses=tuple(part_of(key, p) for p in topic.partition_responses))
 
         return replace(response, responses=tuple(map(topic_of, response.responses)))
 

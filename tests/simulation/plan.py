@@ -11,6 +11,7 @@ MS = 1_000
 # Codes that a broker may answer for a partition before it appends anything, and those that may come after.
 REFUSALS = (2, 3, 5, 6, 19, 29, 45, 47, 56, 59, 74, 87, 89, 100)
 AFTER_APPEND = (6, 7, 20, 56, -1)
+IDENTITY_ERRORS = (14, 15, 16, 51)
 FATAL = 31
 
 
@@ -29,6 +30,7 @@ class Rates:
     garbage: float = 0.0  # bytes that are no answer
     throttle: float = 0.0
     metadata_error: float = 0.0
+    identity_error: float = 0.0
     partial_write: float = 0.0  # the socket takes a part only
     stall: float = 0.0  # of the control plane, per step
     zombie: float = 0.7  # what a dead connection had sent is processed all the same
@@ -66,6 +68,8 @@ class Plan:
     keyed: float
     with_callback: float
     callback_delay_us: float
+    first_epoch: int
+    abandon: bool  # close(0) at the end of the load instead of waiting for deliveries
     rates: Rates = field(default_factory=Rates)
 
     def __str__(self) -> str:
@@ -134,6 +138,8 @@ def draw(seed: int, *, temper: str | None = None) -> Plan:
         keyed=random.choice([0.0, 0.5, 1.0]),
         with_callback=random.choice([0.0, 0.2, 1.0]),
         callback_delay_us=random.choice([10, 5_000, 200_000]),
+        first_epoch=random.choice([0, 0, 0, 0, 32_760, 32_766, 32_767]),
+        abandon=random.random() < 0.1,
     )
     _rates(plan, temper, random)
     return plan
@@ -169,6 +175,7 @@ def _rates(plan: Plan, temper: str, random: Random) -> None:
         rates.mangle_answer = some(0.05)
         rates.throttle = some(0.1)
         rates.metadata_error = some(0.1, 0.4)
+        rates.identity_error = some(0.5)
         rates.fatal = some(0.002) if random.random() < 0.2 else 0.0
     if is_part("crashes"):
         rates.crashes_per_s = random.choice([0.1, 0.5])

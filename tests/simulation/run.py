@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, field
 
 from simulation.client import Client
@@ -43,22 +44,38 @@ def simulate(seed: int, *, temper: str | None = None, keep_trace: bool = False) 
     """Run a seed. The same seed gives the same digest, on any machine."""
     plan = draw(seed, temper=temper)
     world = World(seed, keep_trace=keep_trace)
+    try:
+        return _simulate(plan, world)
+    except Exception as error:
+        # A promise of the code's own is broken, or one of the simulation's assertions: as good as any other find.
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        broken = [f"crash: {type(error).__name__} in {where.name}: {error}"]
+        return Result(plan, Verdict(), world.digest, world.now_us / S, broken, world.trace)
+
+
+def _simulate(plan: Plan, world: World) -> Result:
     cluster = Cluster(world, plan)
     client = Client(world, plan)
     client.network = Network(world, plan, cluster, client.stepped, client.socket_changed)
     nemesis = Nemesis(world, plan, cluster, client)
+    world.on_time = client.stepped.set_now_us
     client.start()
     nemesis.start()
-    world.on_time = client.stepped.set_now_us
     _load(world, plan, cluster, client)
     world.at(plan.calm_ms * MS, nemesis.calm_down)
     settings = client.config.settings
     # Long enough for every record's deadline, every backoff and every request's time to be over.
     recovered_us = (plan.calm_ms + settings.delivery_timeout_ms + 12_000) * MS
+    if plan.abandon:
+        world.at(plan.duration_ms * MS, client.close)
+        _run_until(world, plan, recovered_us)
+        return _judge(world, plan, cluster, client, [])
     _run_until(world, plan, recovered_us)
     probes = [(name, p.index) for name, t in sorted(cluster.state.topics.items()) for p in t.partitions]
     for attempt in range(40):  # a topic that is forgotten has to be asked for, and max.block.ms is 0
         missing = [pair for pair in probes if not any(_is_probe(sent, pair) for sent in client.sent)]
+        if not missing:
+            break
         for at, (topic, partition) in enumerate(missing):
             client.send(PROBE + 1_000 * attempt + at, topic, partition, None, 0)
         _run_until(world, plan, world.now_us + 500 * MS)

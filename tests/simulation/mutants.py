@@ -1,0 +1,314 @@
+"""Can the simulation find bugs? Each mutant breaks one rule on purpose; a seed must notice.
+
+    python -m simulation.mutants                    # all of them; those in Rust are built, which takes minutes
+    python -m simulation.mutants NAME …             # some
+    python -m simulation.mutants --search 400       # look for a seed where none is known
+
+A mutant is a change of source text. `tests/simulation/test_mutants.py` checks that every change still applies, and runs
+those in Python, which need no build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A rule, how it is broken, and a seed that notices."""
+
+    name: str
+    rule: str
+    file: str
+    old: str
+    new: str
+    seed: int = -1
+    """Known to catch it; -1: none is known."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it takes a build."""
+        return self.file.endswith(".rs")
+
+    def source(self, root: Path = ROOT) -> str:
+        """The file, changed; raises `ValueError` if the change does not apply any more."""
+        text = (root / self.file).read_text()
+        if text.count(self.old) != 1:
+            raise ValueError(f"mutant {self.name}: {self.file} has {text.count(self.old)} places like {self.old!r}")
+        return text.replace(self.old, self.new)
+
+
+DELIVERY: Final = "src/penstock/control/delivery.py"
+LANE: Final = "rust/core/src/lane.rs"
+ENGINE: Final = "rust/core/src/engine/"
+
+MUTANTS: Final = (
+    Mutant(
+        "forget-the-unknown",
+        "a batch of unknown fate is never renumbered (the control plane's half)",
+        DELIVERY,
+        'if not choice.remains or batch.fate != "unknown":',
+        "if True:",
+    ),
+    Mutant(
+        "close-ranks-always",
+        "a gap that may be no gap takes a new epoch",
+        DELIVERY,
+        "if doubtful or unknown_behind or first_sequence != expected:",
+        "if False:",
+    ),
+    Mutant(
+        "close-ranks-never",
+        "behind a batch that failed for certain its successors close ranks",
+        DELIVERY,
+        "    first_sequence = first_remaining if first_remaining >= 0 else first_failed\n",
+        '    return "as is", 0\n    first_sequence = first_remaining if first_remaining >= 0 else first_failed\n',
+    ),
+    Mutant(
+        "send-what-has-expired",
+        "records that were told that they failed are not sent again",
+        DELIVERY,
+        "    if batch.expired:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "a-duplicate-is-a-failure",
+        "DUPLICATE_SEQUENCE_NUMBER and success mean that it is in the log",
+        DELIVERY,
+        "if outcome is Outcome.DUPLICATE or",
+        "if",
+    ),
+    Mutant(
+        "no-new-epoch",
+        "a new epoch begins at sequence 0",
+        DELIVERY,
+        "renumber = Renumber(*fresh, 0)",
+        "renumber = Renumber(report.producer_id, report.epoch, 0)",
+    ),
+    Mutant(
+        "same-epoch-again",
+        "each new epoch is higher than the last",
+        "src/penstock/control/identity.py",
+        "return Identity(self.current.producer_id, self.current.epoch + 1)",
+        "return Identity(self.current.producer_id, self.current.epoch)",
+    ),
+    Mutant(
+        "leaders-go-back",
+        "a leader epoch never goes back under one topic id",
+        "src/penstock/control/metadata.py",
+        "(known := topic.partitions[index]).epoch > new.epoch >= 0",
+        "(known := topic.partitions[index]).epoch > 1_000_000",
+    ),
+    Mutant(
+        "an-error-stays",
+        "a topic that is well again is told to be",
+        "src/penstock/control/metadata.py",
+        "if unchanged and topic.fresh and not failed_before:",
+        "if unchanged and topic.fresh:",
+    ),
+    Mutant(
+        "never-ask-again",
+        "metadata that could not be had is asked for again",
+        "src/penstock/control/metadata.py",
+        "        self._in_flight = None\n        self._refresh_wanted = True\n",
+        "        self._in_flight = frozenset()\n        self._refresh_wanted = True\n",
+    ),
+    Mutant(
+        "renumber-an-unknown-batch",
+        "a batch of unknown fate is never renumbered (both halves)",
+        LANE,
+        "if remaining.iter().any(|batch| batch.fate == Fate::Unknown) {",
+        "if false {",
+    ),
+    Mutant(
+        "fate-is-forgotten",
+        "fate is sticky: the worst over all attempts counts",
+        LANE,
+        "batch.fate = batch.fate.max(fate);",
+        "batch.fate = fate;",
+    ),
+    Mutant(
+        "errors-mean-rejected",
+        "an error after the append leaves the fate open",
+        LANE,
+        "        if base_offset >= 0 {\n            // It was appended",
+        "        if base_offset == i64::MAX {\n            // It was appended",
+    ),
+    Mutant(
+        "open-too-early",
+        "a lane is handed over when nothing of it is in flight any more",
+        LANE,
+        "if self.state != LaneState::Settling || !self.in_flight.is_empty() {",
+        "if self.state != LaneState::Settling {",
+    ),
+    Mutant(
+        "many-before-the-first",
+        "until the first success one batch is in flight",
+        LANE,
+        "let limit = if rules.idempotent && !self.confirmed { 1 } else { rules.max_in_flight };",
+        "let limit = rules.max_in_flight;",
+    ),
+    Mutant(
+        "two-leaders-at-once",
+        "nothing goes to a new leader before the old one's answers are in",
+        LANE,
+        "if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.moved()) {",
+        "if self.in_flight.len() >= limit {",
+    ),
+    Mutant(
+        "adopt-at-once",
+        "an identity is adopted by a quiescent lane only",
+        LANE,
+        "if self.identity != target && self.quiescent() {",
+        "if self.identity != target {",
+    ),
+    Mutant(
+        "go-on-sending",
+        "trouble stops a lane until it is decided",
+        LANE,
+        "            self.state = LaneState::Settling;\n",
+        "            self.state = self.state;\n",
+    ),
+    Mutant(
+        "sequences-skip",
+        "sequences are contiguous",
+        LANE,
+        "            self.next_sequence = advance_sequence(self.next_sequence, batch.count());\n        }\n        self.state",
+        "            self.next_sequence = advance_sequence(self.next_sequence, batch.count() + 1);\n        }\n        self.state",
+    ),
+    Mutant(
+        "lost-means-unsent",
+        "a request that was written whole may have been processed",
+        "rust/core/src/connection.rs",
+        "        if self.written >= request.to {\n            Fate::Unknown\n",
+        "        if self.written >= request.to {\n            Fate::Unsent\n",
+    ),
+    Mutant(
+        "merge-two-answers",
+        "an answer belongs to the partition that it names",
+        ENGINE + "answers.rs",
+        "Some(place) => answers.push((place, answer)),",
+        "Some(_) => answers.push((answers.len(), answer)),",
+    ),
+    Mutant(
+        "expired-in-flight-is-certain",
+        "what expires in flight may be in the log",
+        ENGINE + "endings.rs",
+        "                failure.possibly_persisted = true;\n                self.fail",
+        "                self.fail",
+    ),
+    Mutant(
+        "expiry-leaves-a-gap",
+        "what expires after it was sent is decided upon",
+        ENGINE + "endings.rs",
+        "        if sent_expired {\n            inner.begin_settling();\n        }\n",
+        "        let _ = sent_expired;\n",
+    ),
+    Mutant(
+        "deadlines-wait",
+        "every future resolves by delivery.timeout.ms",
+        ENGINE + "endings.rs",
+        "let Some(limit_us) = now_us.checked_sub(self.shared.config.rules.delivery_timeout_us) else { return };",
+        "let Some(limit_us) = now_us.checked_sub(2 * self.shared.config.rules.delivery_timeout_us) else { return };",
+    ),
+    Mutant(
+        "memory-leaks",
+        "buffer.memory comes back",
+        ENGINE + "endings.rs",
+        "        if callbacks.is_empty() {\n            self.shared.release(charged);\n",
+        "        if callbacks.is_empty() && charged % 7 != 0 {\n            self.shared.release(charged);\n",
+    ),
+    Mutant(
+        "dirty-buffers",
+        "a recycled buffer is empty",
+        "rust/core/src/memory.rs",
+        "        buffer.clear();\n",
+        "",
+    ),
+    Mutant(
+        "callbacks-twice",
+        "a callback runs once",
+        "rust/core/src/completion.rs",
+        "let callbacks = std::mem::take(&mut side.callbacks);\n        drop(side);",
+        "let callbacks = side.callbacks.iter().flat_map(|&call| [call, call]).collect();\n        drop(side);",
+    ),
+)
+
+
+@contextmanager
+def mutated(mutant: Mutant, target: Path) -> Iterator[dict[str, str]]:
+    """The environment in which Python finds the mutant; a native one is built below `target`."""
+    with tempfile.TemporaryDirectory(prefix="penstock-mutant-") as folder:
+        tree = Path(folder)
+        shutil.copytree(ROOT / "src", tree / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        if mutant.is_native:
+            # In one place, so that cargo builds anew only what changed.
+            work = target / "tree"
+            shutil.rmtree(work, ignore_errors=True)
+            shutil.copytree(ROOT / "rust", work / "rust", ignore=shutil.ignore_patterns("target", "fuzz"))
+            for name in ("Cargo.toml", "Cargo.lock"):
+                shutil.copy(ROOT / name, work / name)
+            (work / mutant.file).write_text(mutant.source())
+            _build(work, target, tree / "src" / "penstock")
+        else:
+            (tree / mutant.file).write_text(mutant.source())
+        yield {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree / "src"), str(ROOT / "tests")])}
+
+
+def _build(work: Path, target: Path, package: Path) -> None:
+    command = ["cargo", "build", "--quiet", "-p", "penstock-python", "--features", "pyo3/extension-module"]
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(target), "RUSTFLAGS": "-Awarnings"}
+    subprocess.run(command, cwd=work, env=environment, check=True)
+    (library,) = (file for file in (target / "debug").glob("*_native.*") if re.search(r"\.(so|dylib|dll)$", file.name))
+    for module in package.glob("_native.*"):
+        if module.suffix != ".pyi":
+            module.unlink()
+    shutil.copy(library, package / "_native.abi3.so")
+
+
+def catches(mutant: Mutant, environment: dict[str, str], seeds: Iterable[int], together: int = 1) -> int | None:
+    """The first of these seeds at which a promise is broken; None if all are kept."""
+    for seed in seeds:
+        command = [sys.executable, "-m", "simulation", f"{seed}:{seed + together}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            failed = re.search(r"failed: \[(\d+)", done.stdout)
+            return int(failed[1]) if failed else seed  # an assertion of the simulation's own
+    return None
+
+
+def main() -> int:
+    """Try mutants; how many were not caught."""
+    parser = argparse.ArgumentParser(prog="simulation.mutants", description="Break rules; see the simulation notice.")
+    parser.add_argument("names", nargs="*", help="mutants to try (default: all)")
+    parser.add_argument("--search", type=int, default=400, metavar="N", help="seeds to try if the known one fails")
+    arguments = parser.parse_args()
+    chosen = [mutant for mutant in MUTANTS if not arguments.names or mutant.name in arguments.names]
+    survived = []
+    for mutant in chosen:
+        with mutated(mutant, ROOT / "target" / "mutants") as environment:
+            seed = catches(mutant, environment, [mutant.seed]) if mutant.seed >= 0 else None
+            if seed is None:
+                seed = catches(mutant, environment, range(0, arguments.search, 20), together=20)
+        print(f"{mutant.name:28} {f'seed {seed}' if seed is not None else 'SURVIVES':10} {mutant.rule}", flush=True)
+        if seed is None:
+            survived.append(mutant.name)
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} caught{f'; not: {survived}' if survived else ''}")
+    return len(survived)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
