@@ -11,7 +11,7 @@ DEPS := $(VENV)/.dependencies
 BUILT := $(VENV)/.built
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-rust test-python check format codegen bench bench-quick kafka wheel hooks clean
+.PHONY: help setup build demo test test-rust test-python check format codegen simulate mutants bench bench-quick kafka wheel hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ test-rust: $(DEPS)
 
 test-python: $(BUILT)
 	$(BIN)/python -m pytest -q
+
+simulate: $(BUILT) ## seeds of the deterministic simulation: SEEDS=0:1000, or one; TEMPER=expiry
+	cd tests && $(CURDIR)/$(BIN)/python -m simulation $(or $(SEEDS),0:1000) $(if $(TEMPER),--temper $(TEMPER))
+
+mutants: $(BUILT) ## break the rules one by one and see the simulation notice (a build for each, minutes in all)
+	cd tests && $(CURDIR)/$(BIN)/python -m simulation.mutants
 
 check: $(BUILT) ## format, lint, types, layers, drift of generated code, stub: what the hook and CI run
 	cargo fmt --all --check
