@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Engine, TOPIC_IDS_SINCE};
+use super::{Engine, KEEPS_STILL_SINCE, TOPIC_IDS_SINCE};
 use crate::boundary::{BatchReport, Event, LaneReport, Stage};
 use crate::completion::Outcome;
 use crate::connection::{ReadEnd, RequestKind, SentBatch, Transport};
@@ -114,8 +114,10 @@ impl<T: Transport> Engine<T> {
     ) -> Result<(), String> {
         if response.throttle_time_ms > 0 {
             self.shared.stats.lock().throttle.record(f64::from(response.throttle_time_ms));
-            if let Some(connection) = self.connections.get_mut(&id) {
-                // KIP-219: the broker has answered already and expects us to keep still.
+            if version >= KEEPS_STILL_SINCE
+                && let Some(connection) = self.connections.get_mut(&id)
+            {
+                // KIP-219: the broker has answered already and expects us to keep still. Before, it kept the answer back.
                 let until_us = now_us + response.throttle_time_ms as u64 * 1000;
                 connection.muted_until_us = connection.muted_until_us.max(until_us);
             }
@@ -179,6 +181,7 @@ impl<T: Transport> Engine<T> {
                     .filter_map(|(index, why)| Some((u32::try_from(index).ok().filter(|&i| i < count)?, why)))
                     .collect(),
             };
+            inner.log_start_offset = answer.log_start_offset;
             inner.settle(batch, Fate::of_answer(answer.error_code, answer.base_offset), last);
         }
         drop(inner);

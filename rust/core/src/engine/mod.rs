@@ -22,6 +22,8 @@ use crate::topic::BrokerHealth;
 const TICK_US: u64 = 50_000;
 /// From which Produce version on topics go by id.
 const TOPIC_IDS_SINCE: i16 = 13;
+/// From which Produce version on a broker that throttles answers first, and the client keeps still (KIP-219).
+const KEEPS_STILL_SINCE: i16 = 6;
 
 /// A broker, as the leader of lanes.
 #[derive(Debug, Default)]
