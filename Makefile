@@ -57,6 +57,7 @@ check: $(BUILT) ## format, lint, types, layers, drift of generated code, stub: w
 	$(BIN)/lint-imports
 	$(BIN)/python -m codegen --check
 	$(BIN)/python -m codegen.config --check
+	$(BIN)/python -m codegen.error_tables --check
 	$(BIN)/python -m mypy.stubtest penstock._native
 
 format: $(DEPS) ## format everything

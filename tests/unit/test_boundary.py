@@ -29,6 +29,7 @@ SAMPLES: dict[str, Any] = {
         boundary.Renumber(7, 1, 0),
         100,
     ),
+    "FailBuffered": boundary.FailBuffered(31, "not allowed"),
     "FailProducer": boundary.FailProducer(31, "not allowed"),
 }
 

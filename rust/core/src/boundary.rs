@@ -131,6 +131,13 @@ pub enum Command {
         /// Backoff.
         delay_us: u64,
     },
+    /// What is buffered fails; later records are taken.
+    FailBuffered {
+        /// Kafka's code.
+        code: i16,
+        /// For people.
+        message: String,
+    },
     /// Fatal.
     FailProducer {
         /// Kafka's code.

@@ -112,6 +112,7 @@ pub fn command(of: &Bound<'_, PyAny>) -> PyResult<Command> {
                 delay_us: micros(field(of, "delay_ms")?),
             }
         }
+        "FailBuffered" => Command::FailBuffered { code: field(of, "code")?, message: field(of, "message")? },
         "FailProducer" => Command::FailProducer { code: field(of, "code")?, message: field(of, "message")? },
         other => return Err(PyTypeError::new_err(format!("not a command of the boundary: {other}"))),
     })

@@ -154,6 +154,16 @@ class ResumeLane(NamedTuple):
     delay_ms: int
 
 
+class FailBuffered(NamedTuple):
+    """Every record that is buffered now fails with this error; later ones are taken.
+
+    A batch that was sent before stays for its sequence numbers' sake, as one whose time ran out.
+    """
+
+    code: int
+    message: str
+
+
 class FailProducer(NamedTuple):
     """Fatal: every record that is buffered fails with this error and later sends raise it."""
 
@@ -172,6 +182,7 @@ Command: TypeAlias = (
     | SetStatus
     | SetIdentity
     | ResumeLane
+    | FailBuffered
     | FailProducer
 )
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from penstock import errors
 from penstock.control.boundary import (
     Close,
     Command,
@@ -36,6 +37,7 @@ from penstock.control.boundary import (
     FrameReceived,
     SendFrame,
 )
+from penstock.control.error_table import API_VERSIONS, VersionsOutcome
 from penstock.control.settings import Backoff, ControlSettings
 from penstock.protocol import versions
 from penstock.protocol.message import Api, Request
@@ -47,8 +49,6 @@ Purpose: TypeAlias = Literal["control", "data"]
 PeerState: TypeAlias = Literal["idle", "resolving", "connecting", "handshake", "open", "closing"]
 
 SOFTWARE_NAME: Final = "penstock"
-_UNSUPPORTED_VERSION: Final = 35
-_REBOOTSTRAP_REQUIRED: Final = 129
 
 
 class Endpoint(NamedTuple):
@@ -294,16 +294,18 @@ class Connections:
             _, answer = versions.decode_response(ApiVersionsResponse, peer.handshake_version, event.frame)
         except ProtocolError as error:
             return Handshake(peer, "failed"), [self.close(peer, f"malformed answer to ApiVersions: {error}")]
-        if answer.error_code == _UNSUPPORTED_VERSION and peer.handshake_version > 0:
+        outcome = API_VERSIONS.outcome(answer.error_code)
+        if outcome is VersionsOutcome.DOWNGRADE and peer.handshake_version > 0:
             offered = {key.api_key: key.max_version for key in answer.api_keys}
             highest = offered.get(index.API_VERSIONS.key, 0)
             peer.handshake_version = max(0, min(highest, peer.handshake_version - 1))
             return Handshake(peer, "again"), [self._ask_versions(peer, cluster_id)]
-        if answer.error_code == _REBOOTSTRAP_REQUIRED:
+        if outcome is VersionsOutcome.REBOOTSTRAP:
             reason = "the node says that it is not the one looked for (another cluster or node id)"
             return Handshake(peer, "rebootstrap"), [self.close(peer, reason)]
-        if answer.error_code != 0:
-            return Handshake(peer, "failed"), [self.close(peer, f"ApiVersions: error {answer.error_code}")]
+        if outcome is not VersionsOutcome.OPEN:
+            reason = f"ApiVersions was answered with {errors.error_name(answer.error_code)}"
+            return Handshake(peer, "failed"), [self.close(peer, reason)]
         peer.versions = {key.api_key: (key.min_version, key.max_version) for key in answer.api_keys}
         try:
             for api in self._needed[peer.purpose]:

@@ -19,11 +19,13 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import NamedTuple, TypeAlias
 
+from penstock import errors
 from penstock.control import boundary
 from penstock.control.boundary import (
     ConnectionClosed,
     ConnectionOpened,
     ConnectionWanted,
+    FailBuffered,
     FailProducer,
     FrameReceived,
     LaneReport,
@@ -36,8 +38,7 @@ from penstock.control.boundary import (
 )
 from penstock.control.connections import Connections, Endpoint, Peer, Resolve, Resolved
 from penstock.control.delivery import Policy, decide
-from penstock.control.error_table import error_name
-from penstock.control.identity import Fatal, IdentityManager
+from penstock.control.identity import Fatal, IdentityManager, Refused
 from penstock.control.metadata import ClusterView, Metadata
 from penstock.control.settings import Backoff, ControlSettings
 from penstock.protocol import versions
@@ -395,6 +396,9 @@ class Controller:
         outcome = self._identity.answered(answer.error_code, answer.producer_id, answer.producer_epoch, self._now_ms)
         if isinstance(outcome, Fatal):
             self._fail(outcome.code, outcome.message)
+        elif isinstance(outcome, Refused):
+            self._out.append(Log(logging.ERROR, "identity", outcome.message))
+            self._out.append(FailBuffered(*outcome))
         elif outcome is not None:
             self._out.append(SetIdentity(*outcome))
             parked, self._parked = self._parked, []
@@ -452,7 +456,7 @@ class Controller:
         said = next((batch for batch in report.batches if batch.error_code or batch.error_message), None)
         if said is not None:
             name = f"{report.topic}-{report.partition}"
-            names = (error_name(said.error_code) if said.error_code else "", said.error_message)
+            names = (errors.error_name(said.error_code) if said.error_code else "", said.error_message)
             cause = ": ".join(part for part in names if part)
             text = f"{name}: {cause} (broker {report.leader}, attempt {said.attempts}, {len(report.batches)} batches)"
             self._out.append(Log(logging.WARNING, f"lane {report.topic} {said.error_code}", text))

@@ -24,12 +24,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
 
+from penstock import errors
 from penstock.control.boundary import BatchDecision, BatchReport, LaneReport, Renumber, ResumeLane
-from penstock.control.error_table import Outcome, error_name, is_stale_metadata, row
+from penstock.control.error_table import PRODUCE
+from penstock.control.error_table import ProduceOutcome as Outcome
 from penstock.control.settings import Backoff
 
 _SEQUENCE_MASK: Final = 0x7FFF_FFFF
-_UNKNOWN_PRODUCER_ID: Final = 59
 
 
 class Identity(NamedTuple):
@@ -79,7 +80,7 @@ def decide(
     """Decide about every batch of a lane.
 
     ``target`` is the identity that lanes are to adopt, ``next_identity`` the one to use if this lane needs a newer one
-    than that (None: no epoch is left). ``known_leader_epoch`` is of the newest leader known, hints included, or -1.
+    than that (None: no epoch is left). ``known_leader_epoch`` is of the newest leader known, usable hints included, or -1.
     """
     numbered = policy.idempotent and report.producer_id >= 0
     choices = _choose_all(report, policy, numbered)
@@ -130,7 +131,7 @@ def _choose_all(report: LaneReport, policy: Policy, numbered: bool) -> list[_Cho
 def _choose(
     batch: BatchReport, report: LaneReport, policy: Policy, numbered: bool, behind_retry: bool, behind_failure: bool
 ) -> _Choice:
-    outcome = row(batch.error_code).outcome
+    outcome = PRODUCE.outcome(batch.error_code)
     if outcome is Outcome.DUPLICATE or (outcome is Outcome.DONE and batch.base_offset >= 0):
         offset = batch.base_offset if outcome is Outcome.DONE else -1
         return _Choice(BatchDecision(batch.batch_id, "complete", offset=offset))
@@ -159,7 +160,7 @@ def _choose_numbers(
     if behind_retry:
         # It merely followed one that did not get through. That one goes first again and will settle the matter.
         return _retry(batch)
-    if batch.error_code == _UNKNOWN_PRODUCER_ID and report.log_start_offset < 0:
+    if outcome is Outcome.LOST_STATE and report.log_start_offset < 0:
         return _retry(batch)  # the partition was moving while it was answered; ask until it is known (Java: the same)
     if batch.fate == "unknown":
         return _fail(batch, "an earlier attempt may have been appended, so that it cannot be sent under new numbers")
@@ -173,7 +174,8 @@ def _retry(batch: BatchReport, renew: bool = False) -> _Choice:
 
 def _fail(batch: BatchReport, why: str = "", kind: str = "broker") -> _Choice:
     # The error's name goes with its code, unless nobody knows it; words are what the broker and we have to add.
-    unknown = "" if row(batch.error_code).code == batch.error_code else error_name(batch.error_code)
+    known = batch.error_code == 0 or batch.error_code in errors.ERROR_BY_CODE
+    unknown = "" if known else errors.error_name(batch.error_code)
     message = "; ".join(part for part in (unknown, batch.error_message, why) if part)
     return _Choice(BatchDecision(batch.batch_id, "fail", batch.error_code, kind, message))
 
@@ -224,17 +226,18 @@ def _numbering(report: LaneReport, choices: list[_Choice]) -> tuple[str, int]:
 
 
 def _wants_refresh(report: LaneReport) -> bool:
-    return report.leader < 0 or any(is_stale_metadata(batch.error_code) for batch in report.batches)
+    outcomes = [PRODUCE.outcome(batch.error_code) for batch in report.batches]
+    return report.leader < 0 or Outcome.REFRESH in outcomes
 
 
 def _fatal(report: LaneReport, numbered: bool) -> tuple[int, str] | None:
     if not numbered:
         return None
     for batch in report.batches:
-        if row(batch.error_code).outcome is Outcome.FATAL:
+        if PRODUCE.outcome(batch.error_code) is Outcome.FATAL:
             where = f"{report.topic}-{report.partition}"
             said = f": {batch.error_message}" if batch.error_message else ""
-            return batch.error_code, f"{error_name(batch.error_code)} from the leader of {where}{said}"
+            return batch.error_code, f"{errors.error_name(batch.error_code)} from the leader of {where}{said}"
     return None
 
 
@@ -243,7 +246,8 @@ def _delay_ms(
 ) -> int:
     if all(decision.action != "retry" for decision in decisions):
         return 0  # Java: the children of a split and the batches behind a failed one need not wait
-    hinted = max((batch.current_leader_epoch for batch in report.batches if batch.current_leader >= 0), default=-1)
-    if max(hinted, known_leader_epoch) > report.leader_epoch >= 0:
-        return 0  # KIP-951: there is a new leader to go to
+    if known_leader_epoch > report.leader_epoch >= 0:
+        return (
+            0  # there is a new leader to go to; a hint (KIP-951) counts once its address is known, or it would not end
+        )
     return round(policy.backoff.delay_ms(report.failures, random))

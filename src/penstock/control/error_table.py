@@ -1,214 +1,323 @@
-"""Every Kafka error code and what it means for a batch: the table that `delivery` decides by.
+"""What each error code means, for each answer that carries one: the tables that the control plane decides by.
 
-``python -m penstock.control.error_table`` prints it for DESIGN.md. Which errors are retriable, and which of these ask
-for new metadata, follows the class of Java's exception for the code (`RetriableException`, `InvalidMetadataException`;
-KIP-1050's categories), except where a row says otherwise. Codes that the table lacks are treated as
-UNKNOWN_SERVER_ERROR, as in Java.
+One table per place of an error code. A row is a code that Kafka (4.4, and older brokers that we support) may put there,
+with what follows and where that rule comes from; every other code falls to the table's default, which goes by the kind
+of Java's exception for the code (KIP-1050): *refresh* (`InvalidMetadataException` and its like), *retriable*, or
+neither. Codes that Kafka 4.4 does not have are neither, as in Java. Classes named as sources are the Java client's,
+unless they are said to be the broker's.
+
+`python -m codegen.error_tables` renders this file into DESIGN.md; `tests/unit/control/test_error_tables.py` steps every
+row through the code that acts on it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple
+from functools import cached_property
+from typing import Final, Generic, TypeVar
+
+from penstock import errors
+
+Outcome_co = TypeVar("Outcome_co", bound=Enum, covariant=True)
 
 
-class Outcome(Enum):
+@dataclass(frozen=True, slots=True)
+class Row(Generic[Outcome_co]):
+    """One error code in one place."""
+
+    code: int
+    outcome: Outcome_co
+    source: str
+    """Where the rule comes from, and what is to be said of it."""
+
+
+@dataclass(frozen=True)
+class Table(Generic[Outcome_co]):
+    """What follows from an error code in one place of one answer."""
+
+    place: str
+    test: str
+    """The test that steps each row."""
+    rows: tuple[Row[Outcome_co], ...]
+    refresh: Outcome_co
+    retriable: Outcome_co
+    other: Outcome_co
+
+    def outcome(self, code: int) -> Outcome_co:
+        """What follows from a code, by its row or by default."""
+        row = self._by_code.get(code)
+        if row is not None:
+            return row.outcome
+        if errors.needs_refresh(code):
+            return self.refresh
+        return self.retriable if errors.is_retriable(code) else self.other
+
+    @cached_property
+    def _by_code(self) -> dict[int, Row[Outcome_co]]:
+        return {row.code: row for row in self.rows}
+
+
+# ------------------------------------------------------------------------------------------------------------- Produce
+
+
+class ProduceOutcome(Enum):
     """What an error means for a batch; the value is the explanation for people."""
 
-    DONE = "complete"
-    RETRY = "retry"
-    REFRESH = "refresh metadata, retry"
+    DONE = "with an offset: complete; not answered yet: retry as is"
+    RETRY = "retry after backoff"
+    REFRESH = "refresh metadata, retry after backoff; at once if a newer leader is known"
     FAIL = "fail this batch"
-    SPLIT = "more than one record: split and retry (KIP-126); one record, or fate unknown: fail"
-    DUPLICATE = "complete without an offset: it is in the log, the broker has forgotten where"
-    GAP = "behind a batch that is retried: retry as is; else a gap: new epoch and retry, or fail if its fate is unknown"
-    NEW_EPOCH = "new epoch and retry, or fail if its fate is unknown"
+    SPLIT = "more than one record: split and retry at once; one record, or fate unknown: fail"
+    DUPLICATE = "complete without an offset"
+    GAP = "as *new epoch*, but behind a batch that failed: retry, ranks close"
+    NEW_EPOCH = "behind a batch that is retried: retry as is; else new epoch and retry, or fail if its fate is unknown"
+    LOST_STATE = "without log start in the answer: retry as is; else as *new epoch*"
     FATAL = "idempotent: the producer fails; otherwise this batch fails"
 
 
-class Row(NamedTuple):
-    """One error code."""
+_P = ProduceOutcome
 
-    code: int
-    name: str
-    outcome: Outcome
-    remark: str = ""
-
-
-ROWS: Final = (
-    Row(-1, "UNKNOWN_SERVER_ERROR", Outcome.FAIL, "the broker does not know itself what happened"),
-    Row(0, "NONE", Outcome.DONE, "with an offset: complete; not answered yet: retry as is"),
-    Row(1, "OFFSET_OUT_OF_RANGE", Outcome.FAIL),
-    Row(2, "CORRUPT_MESSAGE", Outcome.RETRY),
-    Row(3, "UNKNOWN_TOPIC_OR_PARTITION", Outcome.REFRESH),
-    Row(4, "INVALID_FETCH_SIZE", Outcome.FAIL),
-    Row(5, "LEADER_NOT_AVAILABLE", Outcome.REFRESH),
-    Row(6, "NOT_LEADER_OR_FOLLOWER", Outcome.REFRESH),
-    Row(7, "REQUEST_TIMED_OUT", Outcome.RETRY),
-    Row(8, "BROKER_NOT_AVAILABLE", Outcome.FAIL),
-    Row(9, "REPLICA_NOT_AVAILABLE", Outcome.REFRESH),
-    Row(10, "MESSAGE_TOO_LARGE", Outcome.SPLIT),
-    Row(11, "STALE_CONTROLLER_EPOCH", Outcome.FAIL),
-    Row(12, "OFFSET_METADATA_TOO_LARGE", Outcome.FAIL),
-    Row(13, "NETWORK_EXCEPTION", Outcome.REFRESH),
-    Row(14, "COORDINATOR_LOAD_IN_PROGRESS", Outcome.RETRY),
-    Row(15, "COORDINATOR_NOT_AVAILABLE", Outcome.REFRESH),
-    Row(16, "NOT_COORDINATOR", Outcome.REFRESH),
-    Row(17, "INVALID_TOPIC_EXCEPTION", Outcome.FAIL),
-    Row(18, "RECORD_LIST_TOO_LARGE", Outcome.FAIL),
-    Row(19, "NOT_ENOUGH_REPLICAS", Outcome.RETRY),
-    Row(20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", Outcome.RETRY),
-    Row(21, "INVALID_REQUIRED_ACKS", Outcome.FAIL),
-    Row(22, "ILLEGAL_GENERATION", Outcome.FAIL),
-    Row(23, "INCONSISTENT_GROUP_PROTOCOL", Outcome.FAIL),
-    Row(24, "INVALID_GROUP_ID", Outcome.FAIL),
-    Row(25, "UNKNOWN_MEMBER_ID", Outcome.FAIL),
-    Row(26, "INVALID_SESSION_TIMEOUT", Outcome.FAIL),
-    Row(27, "REBALANCE_IN_PROGRESS", Outcome.FAIL),
-    Row(28, "INVALID_COMMIT_OFFSET_SIZE", Outcome.FAIL),
-    Row(29, "TOPIC_AUTHORIZATION_FAILED", Outcome.FAIL, "this topic only"),
-    Row(30, "GROUP_AUTHORIZATION_FAILED", Outcome.FAIL),
-    Row(31, "CLUSTER_AUTHORIZATION_FAILED", Outcome.FATAL),
-    Row(32, "INVALID_TIMESTAMP", Outcome.FAIL),
-    Row(33, "UNSUPPORTED_SASL_MECHANISM", Outcome.FAIL),
-    Row(34, "ILLEGAL_SASL_STATE", Outcome.FAIL),
-    Row(35, "UNSUPPORTED_VERSION", Outcome.FATAL),
-    Row(36, "TOPIC_ALREADY_EXISTS", Outcome.FAIL),
-    Row(37, "INVALID_PARTITIONS", Outcome.FAIL),
-    Row(38, "INVALID_REPLICATION_FACTOR", Outcome.FAIL),
-    Row(39, "INVALID_REPLICA_ASSIGNMENT", Outcome.FAIL),
-    Row(40, "INVALID_CONFIG", Outcome.FAIL),
-    Row(41, "NOT_CONTROLLER", Outcome.RETRY),
-    Row(42, "INVALID_REQUEST", Outcome.FAIL),
-    Row(43, "UNSUPPORTED_FOR_MESSAGE_FORMAT", Outcome.FAIL),
-    Row(44, "POLICY_VIOLATION", Outcome.FAIL),
-    Row(45, "OUT_OF_ORDER_SEQUENCE_NUMBER", Outcome.GAP),
-    Row(46, "DUPLICATE_SEQUENCE_NUMBER", Outcome.DUPLICATE),
-    Row(47, "INVALID_PRODUCER_EPOCH", Outcome.NEW_EPOCH, "Java fails the batch, and then bumps"),
-    Row(48, "INVALID_TXN_STATE", Outcome.FAIL),
-    Row(49, "INVALID_PRODUCER_ID_MAPPING", Outcome.FATAL, "the broker does not know this producer id"),
-    Row(50, "INVALID_TRANSACTION_TIMEOUT", Outcome.FAIL),
-    Row(51, "CONCURRENT_TRANSACTIONS", Outcome.RETRY),
-    Row(52, "TRANSACTION_COORDINATOR_FENCED", Outcome.FAIL),
-    Row(53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", Outcome.FATAL),
-    Row(54, "SECURITY_DISABLED", Outcome.FAIL),
-    Row(55, "OPERATION_NOT_ATTEMPTED", Outcome.FAIL),
-    Row(56, "KAFKA_STORAGE_ERROR", Outcome.REFRESH),
-    Row(57, "LOG_DIR_NOT_FOUND", Outcome.FAIL),
-    Row(58, "SASL_AUTHENTICATION_FAILED", Outcome.FAIL),
-    Row(59, "UNKNOWN_PRODUCER_ID", Outcome.NEW_EPOCH, "while the answer lacks the log start: retry as is"),
-    Row(60, "REASSIGNMENT_IN_PROGRESS", Outcome.FAIL),
-    Row(61, "DELEGATION_TOKEN_AUTH_DISABLED", Outcome.FAIL),
-    Row(62, "DELEGATION_TOKEN_NOT_FOUND", Outcome.FAIL),
-    Row(63, "DELEGATION_TOKEN_OWNER_MISMATCH", Outcome.FAIL),
-    Row(64, "DELEGATION_TOKEN_REQUEST_NOT_ALLOWED", Outcome.FAIL),
-    Row(65, "DELEGATION_TOKEN_AUTHORIZATION_FAILED", Outcome.FAIL),
-    Row(66, "DELEGATION_TOKEN_EXPIRED", Outcome.FAIL),
-    Row(67, "INVALID_PRINCIPAL_TYPE", Outcome.FAIL),
-    Row(68, "NON_EMPTY_GROUP", Outcome.FAIL),
-    Row(69, "GROUP_ID_NOT_FOUND", Outcome.FAIL),
-    Row(70, "FETCH_SESSION_ID_NOT_FOUND", Outcome.RETRY),
-    Row(71, "INVALID_FETCH_SESSION_EPOCH", Outcome.RETRY),
-    Row(72, "LISTENER_NOT_FOUND", Outcome.REFRESH),
-    Row(73, "TOPIC_DELETION_DISABLED", Outcome.FAIL),
-    Row(74, "FENCED_LEADER_EPOCH", Outcome.REFRESH),
-    Row(75, "UNKNOWN_LEADER_EPOCH", Outcome.REFRESH),
-    Row(76, "UNSUPPORTED_COMPRESSION_TYPE", Outcome.FAIL),
-    Row(77, "STALE_BROKER_EPOCH", Outcome.FAIL),
-    Row(78, "OFFSET_NOT_AVAILABLE", Outcome.RETRY),
-    Row(79, "MEMBER_ID_REQUIRED", Outcome.FAIL),
-    Row(80, "PREFERRED_LEADER_NOT_AVAILABLE", Outcome.REFRESH),
-    Row(81, "GROUP_MAX_SIZE_REACHED", Outcome.FAIL),
-    Row(82, "FENCED_INSTANCE_ID", Outcome.FAIL),
-    Row(83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", Outcome.REFRESH),
-    Row(84, "ELECTION_NOT_NEEDED", Outcome.REFRESH),
-    Row(85, "NO_REASSIGNMENT_IN_PROGRESS", Outcome.FAIL),
-    Row(86, "GROUP_SUBSCRIBED_TO_TOPIC", Outcome.FAIL),
-    Row(87, "INVALID_RECORD", Outcome.FAIL, "the answer names the records that are bad (KIP-467)"),
-    Row(88, "UNSTABLE_OFFSET_COMMIT", Outcome.RETRY),
-    Row(89, "THROTTLING_QUOTA_EXCEEDED", Outcome.RETRY),
-    Row(90, "PRODUCER_FENCED", Outcome.FATAL, "another producer has taken over"),
-    Row(91, "RESOURCE_NOT_FOUND", Outcome.FAIL),
-    Row(92, "DUPLICATE_RESOURCE", Outcome.FAIL),
-    Row(93, "UNACCEPTABLE_CREDENTIAL", Outcome.FAIL),
-    Row(94, "INCONSISTENT_VOTER_SET", Outcome.FAIL),
-    Row(95, "INVALID_UPDATE_VERSION", Outcome.FAIL),
-    Row(96, "FEATURE_UPDATE_FAILED", Outcome.FAIL),
-    Row(97, "PRINCIPAL_DESERIALIZATION_FAILURE", Outcome.FAIL),
-    Row(98, "SNAPSHOT_NOT_FOUND", Outcome.FAIL),
-    Row(99, "POSITION_OUT_OF_RANGE", Outcome.FAIL),
-    Row(100, "UNKNOWN_TOPIC_ID", Outcome.REFRESH),
-    Row(101, "DUPLICATE_BROKER_REGISTRATION", Outcome.FAIL),
-    Row(102, "BROKER_ID_NOT_REGISTERED", Outcome.FAIL),
-    Row(103, "INCONSISTENT_TOPIC_ID", Outcome.REFRESH),
-    Row(104, "INCONSISTENT_CLUSTER_ID", Outcome.FAIL),
-    Row(105, "TRANSACTIONAL_ID_NOT_FOUND", Outcome.FAIL),
-    Row(106, "FETCH_SESSION_TOPIC_ID_ERROR", Outcome.RETRY),
-    Row(107, "INELIGIBLE_REPLICA", Outcome.FAIL),
-    Row(108, "NEW_LEADER_ELECTED", Outcome.FAIL),
-    Row(109, "OFFSET_MOVED_TO_TIERED_STORAGE", Outcome.FAIL),
-    Row(110, "FENCED_MEMBER_EPOCH", Outcome.FAIL),
-    Row(111, "UNRELEASED_INSTANCE_ID", Outcome.FAIL),
-    Row(112, "UNSUPPORTED_ASSIGNOR", Outcome.FAIL),
-    Row(113, "STALE_MEMBER_EPOCH", Outcome.FAIL),
-    Row(114, "MISMATCHED_ENDPOINT_TYPE", Outcome.FAIL),
-    Row(115, "UNSUPPORTED_ENDPOINT_TYPE", Outcome.FAIL),
-    Row(116, "UNKNOWN_CONTROLLER_ID", Outcome.FAIL),
-    Row(117, "UNKNOWN_SUBSCRIPTION_ID", Outcome.FAIL),
-    Row(118, "TELEMETRY_TOO_LARGE", Outcome.FAIL),
-    Row(119, "INVALID_REGISTRATION", Outcome.FAIL),
-    Row(120, "TRANSACTION_ABORTABLE", Outcome.FAIL),
-    Row(121, "INVALID_RECORD_STATE", Outcome.FAIL),
-    Row(122, "SHARE_SESSION_NOT_FOUND", Outcome.RETRY),
-    Row(123, "INVALID_SHARE_SESSION_EPOCH", Outcome.RETRY),
-    Row(124, "FENCED_STATE_EPOCH", Outcome.FAIL),
-    Row(125, "INVALID_VOTER_KEY", Outcome.FAIL),
-    Row(126, "DUPLICATE_VOTER", Outcome.FAIL),
-    Row(127, "VOTER_NOT_FOUND", Outcome.FAIL),
-    Row(128, "INVALID_REGULAR_EXPRESSION", Outcome.FAIL),
-    Row(129, "REBOOTSTRAP_REQUIRED", Outcome.FAIL),
-    Row(130, "STREAMS_INVALID_TOPOLOGY", Outcome.FAIL),
-    Row(131, "STREAMS_INVALID_TOPOLOGY_EPOCH", Outcome.FAIL),
-    Row(132, "STREAMS_TOPOLOGY_FENCED", Outcome.FAIL),
-    Row(133, "SHARE_SESSION_LIMIT_REACHED", Outcome.RETRY),
-    Row(134, "GROUP_DELETION_FAILED", Outcome.FAIL),
-    Row(135, "STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED", Outcome.FAIL),
-    Row(136, "CONTROLLER_ID_NOT_REGISTERED", Outcome.FAIL),
+PRODUCE: Final = Table(
+    place="Produce, a partition",
+    test="test_a_produce_answer",
+    refresh=_P.REFRESH,
+    retriable=_P.RETRY,
+    other=_P.FAIL,
+    rows=(
+        Row(-1, _P.FAIL, "Sender.canRetry; the broker does not know itself whether it appended: fate unknown"),
+        Row(0, _P.DONE, "Sender.completeBatch"),
+        Row(2, _P.RETRY, "RetriableException; damaged on its way, the next copy need not be"),
+        Row(
+            3,
+            _P.REFRESH,
+            "InvalidMetadataException; with an offset: appended by a broker that lost the partition since",
+        ),
+        Row(5, _P.REFRESH, "InvalidMetadataException"),
+        Row(
+            6, _P.REFRESH, "KIP-951; with an offset: appended by a leader that was deposed before its followers had it"
+        ),
+        Row(7, _P.RETRY, "appended, its replicas did not confirm in time: fate unknown"),
+        Row(10, _P.SPLIT, "KIP-126; Sender.completeBatch"),
+        Row(
+            13,
+            _P.REFRESH,
+            "never answered, our own code for a lost connection; fate unknown once the request was written",
+        ),
+        Row(17, _P.FAIL, "the topic is one that clients must not write to"),
+        Row(18, _P.FAIL, "larger than a segment of the log; Java does not split here"),
+        Row(19, _P.RETRY, "below min.insync.replicas, not appended"),
+        Row(20, _P.RETRY, "appended, below min.insync.replicas then: fate unknown"),
+        Row(21, _P.FAIL, "ApiException"),
+        Row(29, _P.FAIL, "Sender.failBatch; this topic only, the others go on"),
+        Row(31, _P.FATAL, "TransactionManager.maybeTransitionToErrorState"),
+        Row(32, _P.FAIL, "KIP-467; beyond message.timestamp.before.max.ms or .after.max.ms"),
+        Row(35, _P.FATAL, "TransactionManager.maybeTransitionToErrorState"),
+        Row(42, _P.FAIL, "ApiException"),
+        Row(43, _P.FAIL, "InvalidConfigurationException"),
+        Row(45, _P.GAP, "KIP-360; TransactionManager.canRetry"),
+        Row(46, _P.DUPLICATE, "Sender.completeBatch; it is in the log, but the broker has forgotten where"),
+        Row(47, _P.NEW_EPOCH, "KIP-360; Java fails this batch before it raises the epoch"),
+        Row(48, _P.FAIL, "transactions only"),
+        Row(49, _P.FATAL, "TransactionManager.maybeTransitionToErrorState; the broker does not know this producer id"),
+        Row(51, _P.RETRY, "transactions only: the partition is still being added (KIP-890)"),
+        Row(53, _P.FATAL, "TransactionManager.maybeTransitionToErrorState"),
+        Row(56, _P.REFRESH, "the disk failed, perhaps between the write and the answer: fate unknown"),
+        Row(59, _P.LOST_STATE, "KIP-360; TransactionManager.canRetry; old brokers"),
+        Row(74, _P.REFRESH, "InvalidMetadataException"),
+        Row(75, _P.REFRESH, "Java only retries; fresh metadata gets over it sooner"),
+        Row(76, _P.FAIL, "ApiException"),
+        Row(87, _P.FAIL, "KIP-467: the answer names the records at fault"),
+        Row(90, _P.FATAL, "TransactionManager.maybeTransitionToErrorState; another producer has taken over"),
+        Row(100, _P.REFRESH, "KIP-516: deleted, or made anew with another id"),
+        Row(103, _P.REFRESH, "InvalidMetadataException"),
+        Row(120, _P.FAIL, "transactions only (KIP-890)"),
+    ),
 )
 
-_BY_CODE: Final = {row.code: row for row in ROWS}
+
+# ------------------------------------------------------------------------------------------------------------ Metadata
 
 
-def row(code: int) -> Row:
-    """The row of a code; that of UNKNOWN_SERVER_ERROR for one that does not exist."""
-    return _BY_CODE.get(code) or _BY_CODE[-1]
+class ClusterOutcome(Enum):
+    """What the error of a whole Metadata answer means."""
+
+    TAKE = "take it in; without brokers: ignore it, ask again after backoff"
+    REBOOTSTRAP = "ask bootstrap.servers again; metadata.recovery.strategy=none: ask again after backoff"
 
 
-def error_name(code: int) -> str:
-    """Kafka's name of a code, for people."""
-    known = _BY_CODE.get(code)
-    return known.name if known else f"error code {code}"
+METADATA_CLUSTER: Final = Table(
+    place="Metadata, the whole answer",
+    test="test_a_metadata_answer_as_a_whole",
+    refresh=ClusterOutcome.TAKE,
+    retriable=ClusterOutcome.TAKE,
+    other=ClusterOutcome.TAKE,
+    rows=(
+        Row(
+            0, ClusterOutcome.TAKE, "NetworkClient.handleSuccessfulResponse; a broker that is starting names no brokers"
+        ),
+        Row(129, ClusterOutcome.REBOOTSTRAP, "KIP-1102; NetworkClient.handleSuccessfulResponse"),
+    ),
+)
 
 
-def is_retriable(code: int) -> bool:
-    """Whether the same request may succeed later."""
-    return row(code).outcome in (Outcome.RETRY, Outcome.REFRESH)
+class TopicOutcome(Enum):
+    """What the error of a topic means."""
+
+    TAKE = "take its partitions in"
+    ASK_AGAIN = "what waits for it waits on, what is known of it stays; ask again after backoff"
+    REFUSE = "what waits for it fails at once, what is known of it stays"
 
 
-def is_stale_metadata(code: int) -> bool:
-    """Whether the error says that what we know of leaders and topics is out of date."""
-    return row(code).outcome is Outcome.REFRESH
+_T = TopicOutcome
+
+METADATA_TOPIC: Final = Table(
+    place="Metadata, a topic",
+    test="test_a_metadata_answer_about_a_topic",
+    refresh=_T.ASK_AGAIN,
+    retriable=_T.ASK_AGAIN,
+    other=_T.ASK_AGAIN,
+    rows=(
+        Row(0, _T.TAKE, "Metadata.handleMetadataResponse; without partitions: as LEADER_NOT_AVAILABLE"),
+        Row(-1, _T.ASK_AGAIN, "ProducerMetadata; who waits asks again until max.block.ms"),
+        Row(3, _T.ASK_AGAIN, "InvalidMetadataException; not there yet, or not for us to see"),
+        Row(5, _T.ASK_AGAIN, "InvalidMetadataException; it is just being made"),
+        Row(17, _T.REFUSE, "KafkaProducer.waitOnMetadata: an illegal name"),
+        Row(29, _T.REFUSE, "KafkaProducer.waitOnMetadata; this topic only, and the next `send` asks again"),
+        Row(38, _T.ASK_AGAIN, "auto.create.topics.enable with too few brokers yet; old brokers"),
+    ),
+)
 
 
-def markdown() -> str:
-    """The table in Markdown, codes with equal treatment and no remark together on one line."""
-    lines = ["| what happens | codes |", "|---|---|"]
-    for outcome in Outcome:
-        rows = [each for each in ROWS if each.outcome is outcome]
-        names = [f"{each.code} {each.name}" + (f" ({each.remark})" if each.remark else "") for each in rows]
-        lines.append(f"| {outcome.value} | {', '.join(names)} |")
-    return "\n".join(lines)
+class PartitionOutcome(Enum):
+    """What the error of a partition means. Its epoch and leader count in any case, so that epochs are never missed."""
+
+    TAKE = "take it in"
+    STALE = "take it in; ask again after backoff"
 
 
-if __name__ == "__main__":
-    print(markdown())
+METADATA_PARTITION: Final = Table(
+    place="Metadata, a partition",
+    test="test_a_metadata_answer_about_a_partition",
+    refresh=PartitionOutcome.STALE,
+    retriable=PartitionOutcome.TAKE,
+    other=PartitionOutcome.TAKE,
+    rows=(
+        Row(0, PartitionOutcome.TAKE, "Metadata.updateLatestMetadata; without a leader: ask again after backoff"),
+        Row(5, PartitionOutcome.STALE, "InvalidMetadataException; no leader at present"),
+        Row(9, PartitionOutcome.STALE, "InvalidMetadataException; a replica's broker is down, the leader need not be"),
+        Row(72, PartitionOutcome.STALE, "InvalidMetadataException; the leader does not listen where we can reach it"),
+    ),
+)
+
+
+# --------------------------------------------------------------------------------------------------------- ApiVersions
+
+
+class VersionsOutcome(Enum):
+    """What the error of an ApiVersions answer means."""
+
+    OPEN = "the connection is open, if there are common versions; else close, backoff"
+    DOWNGRADE = "ask in the version that the answer offers, at least one lower; refused in version 0: close, backoff"
+    CLOSE = "close, backoff"
+    REBOOTSTRAP = "close; ask bootstrap.servers again, unless metadata.recovery.strategy=none"
+
+
+_V = VersionsOutcome
+
+API_VERSIONS: Final = Table(
+    place="ApiVersions",
+    test="test_an_api_versions_answer",
+    refresh=_V.CLOSE,
+    retriable=_V.CLOSE,
+    other=_V.CLOSE,
+    rows=(
+        Row(0, _V.OPEN, "NetworkClient.handleApiVersionsResponse"),
+        Row(35, _V.DOWNGRADE, "KIP-511; NetworkClient.handleApiVersionsResponse"),
+        Row(42, _V.CLOSE, "KIP-511: the broker dislikes our name or version"),
+        Row(129, _V.REBOOTSTRAP, "metadata.cluster.check.enable: another cluster or node answers at this address"),
+    ),
+)
+
+
+# ------------------------------------------------------------------------------------------------------ InitProducerId
+
+
+class IdentityOutcome(Enum):
+    """What the error of an InitProducerId answer means for a producer without transactional.id."""
+
+    HELD = "adopt it; without a producer id: ask again after backoff"
+    RETRY = "ask again after backoff"
+    REFUSED = "every record that is buffered fails, later ones are taken; ask again after backoff"
+    FATAL = "the producer fails"
+
+
+_I = IdentityOutcome
+
+INIT_PRODUCER_ID: Final = Table(
+    place="InitProducerId",
+    test="test_an_init_producer_id_answer",
+    refresh=_I.RETRY,
+    retriable=_I.RETRY,
+    other=_I.FATAL,
+    rows=(
+        Row(0, _I.HELD, "InitProducerIdHandler"),
+        Row(14, _I.RETRY, "InitProducerIdHandler; the broker waits for a block of producer ids"),
+        Row(15, _I.RETRY, "InitProducerIdHandler; transactions only"),
+        Row(16, _I.RETRY, "InitProducerIdHandler; transactions only"),
+        Row(
+            31,
+            _I.REFUSED,
+            "InitProducerIdHandler, Sender.shouldHandleAuthorizationError: permission may be given later",
+        ),
+        Row(42, _I.FATAL, "InitProducerIdHandler"),
+        Row(47, _I.FATAL, "InitProducerIdHandler; transactions only"),
+        Row(51, _I.RETRY, "InitProducerIdHandler; transactions only"),
+        Row(53, _I.REFUSED, "InitProducerIdHandler, Sender.shouldHandleAuthorizationError; transactions only"),
+        Row(90, _I.FATAL, "InitProducerIdHandler; transactions only"),
+        Row(120, _I.FATAL, "transactions only, where it is no end (KIP-890)"),
+    ),
+)
+
+
+# ----------------------------------------------------------------------------------------------------- FindCoordinator
+
+
+class CoordinatorOutcome(Enum):
+    """What the error of a FindCoordinator answer means. Decided here for transactions, which nothing sends yet."""
+
+    FOUND = "go to it"
+    RETRY = "ask again after backoff"
+    ABORT = "the transaction has to be aborted"
+    FATAL = "the producer fails"
+
+
+_C = CoordinatorOutcome
+
+FIND_COORDINATOR: Final = Table(
+    place="FindCoordinator (reserved for transactions)",
+    test="test_a_find_coordinator_answer",
+    refresh=_C.RETRY,
+    retriable=_C.RETRY,
+    other=_C.FATAL,
+    rows=(
+        Row(0, _C.FOUND, "FindCoordinatorHandler"),
+        Row(14, _C.RETRY, "FindCoordinatorHandler"),
+        Row(15, _C.RETRY, "FindCoordinatorHandler; its log is just being made, or has no leader"),
+        Row(30, _C.ABORT, "FindCoordinatorHandler; sendOffsetsToTransaction for a group that is not ours"),
+        Row(42, _C.FATAL, "FindCoordinatorHandler"),
+        Row(53, _C.FATAL, "FindCoordinatorHandler"),
+        Row(120, _C.ABORT, "FindCoordinatorHandler (KIP-890)"),
+    ),
+)
+
+
+TABLES: Final[tuple[Table[Enum], ...]] = (
+    PRODUCE,
+    METADATA_CLUSTER,
+    METADATA_TOPIC,
+    METADATA_PARTITION,
+    API_VERSIONS,
+    INIT_PRODUCER_ID,
+    FIND_COORDINATOR,
+)

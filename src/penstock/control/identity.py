@@ -6,6 +6,7 @@
 | needed | a request may leave (backoff is over) | requested | InitProducerId goes out |
 | requested | answer 0 | held | `SetIdentity`; lanes that waited are decided |
 | requested | retriable error, or the connection was lost | needed | after backoff |
+| requested | not authorized | needed | `FailBuffered`; after backoff, since permission may be given (Java: the same) |
 | requested | any other error | failed | `FailProducer` |
 | held | a lane needs a new epoch | held | epoch + 1, decided here without asking (KIP-360), `SetIdentity` |
 | held | the same, and the epoch is 32767 | needed | a new producer id; lanes that need one wait for it |
@@ -20,13 +21,21 @@ from __future__ import annotations
 from random import Random
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from penstock import errors
 from penstock.control.delivery import Identity
-from penstock.control.error_table import error_name, is_retriable
+from penstock.control.error_table import INIT_PRODUCER_ID, IdentityOutcome
 from penstock.control.settings import Backoff, ControlSettings
 
 State: TypeAlias = Literal["off", "needed", "requested", "held", "failed"]
 
 MAX_EPOCH: Final = 32767
+
+
+class Refused(NamedTuple):
+    """No producer id for what is buffered now; perhaps for what comes later."""
+
+    code: int
+    message: str
 
 
 class Fatal(NamedTuple):
@@ -61,20 +70,24 @@ class IdentityManager:
         if self.state == "requested":
             self._retry(now_ms)
 
-    def answered(self, error_code: int, producer_id: int, epoch: int, now_ms: float) -> Identity | Fatal | None:
-        """The answer to InitProducerId: the new identity, the end, or None for another attempt after backoff."""
+    def answered(
+        self, error_code: int, producer_id: int, epoch: int, now_ms: float
+    ) -> Identity | Refused | Fatal | None:
+        """The answer to InitProducerId: the new identity, or why there is none; None for another attempt alone."""
         if self.state != "requested":
             return None
-        if error_code == 0 and producer_id >= 0:
+        outcome = INIT_PRODUCER_ID.outcome(error_code)
+        if outcome is IdentityOutcome.HELD and producer_id >= 0:
             self.state = "held"
             self._failures = 0
             self.current = Identity(producer_id, epoch)
             return self.current
-        if error_code == 0 or is_retriable(error_code):
-            self._retry(now_ms)
-            return None
-        self.state = "failed"
-        return Fatal(error_code, f"no producer id could be obtained: {error_name(error_code)}{_advice(error_code)}")
+        message = f"no producer id could be obtained: {errors.error_name(error_code)}"
+        if outcome is IdentityOutcome.FATAL:
+            self.state = "failed"
+            return Fatal(error_code, message)
+        self._retry(now_ms)
+        return Refused(error_code, message) if outcome is IdentityOutcome.REFUSED else None
 
     def next_identity(self) -> Identity | None:
         """What a lane would adopt if it needed a new epoch now; None if a new producer id must be obtained first."""
@@ -96,9 +109,3 @@ class IdentityManager:
         self.state = "needed"
         self._not_before_ms = now_ms + self._backoff.delay_ms(self._failures, self._random)
         self._failures += 1
-
-
-def _advice(error_code: int) -> str:
-    if error_code == 31:
-        return "; it takes IDEMPOTENT_WRITE on the cluster or WRITE on a topic, or enable.idempotence=false"
-    return ""

@@ -18,8 +18,16 @@ from random import Random
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from penstock import errors
 from penstock.control.boundary import Command, FailTopic, ForgetTopic, NodeEndpoint, PartitionLeader, SetTopic
-from penstock.control.error_table import error_name, is_stale_metadata
+from penstock.control.error_table import (
+    METADATA_CLUSTER,
+    METADATA_PARTITION,
+    METADATA_TOPIC,
+    ClusterOutcome,
+    PartitionOutcome,
+    TopicOutcome,
+)
 from penstock.control.settings import Backoff, ControlSettings
 from penstock.protocol.messages.metadata import (
     MetadataRequest,
@@ -33,8 +41,7 @@ WISH_FRESH_MS: Final = 3_000.0
 """The engine repeats a wish about every second while somebody waits; after this long without one nobody does."""
 
 _NO_ID: Final = bytes(16)
-_FINAL_TOPIC_ERRORS: Final = frozenset({17, 29})  # INVALID_TOPIC_EXCEPTION, TOPIC_AUTHORIZATION_FAILED
-_REBOOTSTRAP_REQUIRED: Final = 129
+_LEADER_NOT_AVAILABLE: Final = 5
 
 
 class Node(NamedTuple):
@@ -95,7 +102,7 @@ class _Partition(NamedTuple):
     offline: tuple[int, ...]
 
 
-_UNKNOWN_PARTITION: Final = _Partition(-1, -1, 5, (), (), ())
+_UNKNOWN_PARTITION: Final = _Partition(-1, -1, _LEADER_NOT_AVAILABLE, (), (), ())
 
 
 @dataclass(slots=True)
@@ -202,7 +209,7 @@ class Metadata:
     def answered(self, response: MetadataResponse, version: int, now_ms: float) -> list[Command] | None:
         """Take the answer in; the commands that tell the data plane, or None if the server wants a new bootstrap."""
         asked, full = self._in_flight or frozenset(), self._in_flight_full
-        if response.error_code == _REBOOTSTRAP_REQUIRED:
+        if METADATA_CLUSTER.outcome(response.error_code) is ClusterOutcome.REBOOTSTRAP:
             self.failed(now_ms)
             return None
         if not response.brokers:  # a broker that is only starting (Java ignores these answers as well)
@@ -306,13 +313,15 @@ class Metadata:
         self.topic_ids_known = version >= 10
 
     def _take_topic(self, topic: _Topic, answer: MetadataResponseTopic) -> list[Command]:
-        failed_before, topic.error = topic.error != 0, answer.error_code
+        failed_before = topic.error != 0
+        topic.error = answer.error_code or (0 if answer.partitions else _LEADER_NOT_AVAILABLE)
         topic.fresh = False
-        if answer.error_code or not answer.partitions:
-            code = topic.error = answer.error_code or 5
+        outcome = METADATA_TOPIC.outcome(topic.error)
+        if outcome is not TopicOutcome.TAKE:
+            final = outcome is TopicOutcome.REFUSE
             # Who asks again after a final error wants to know whether it still holds: that takes another wish.
-            topic.wanted = code not in _FINAL_TOPIC_ERRORS
-            return [FailTopic(topic.name, code, error_name(code), code in _FINAL_TOPIC_ERRORS)]
+            topic.wanted = not final
+            return [FailTopic(topic.name, topic.error, errors.error_name(topic.error), final)]
         topic_id = answer.topic_id.bytes
         if topic_id == _NO_ID:
             topic_id = topic.id  # an older broker that knows no ids must not make us forget the one we have
@@ -325,7 +334,7 @@ class Metadata:
                 else new
                 for index, new in enumerate(partitions)
             )
-        topic.fresh = not any(new.leader < 0 or is_stale_metadata(new.error) for new in partitions)
+        topic.fresh = not any(new.leader < 0 or _is_stale(new) for new in partitions)
         if topic.wanted_partition < len(partitions):
             topic.wanted_partition = -1
         unchanged = topic.version > 0 and not recreated and topic.id == topic_id and topic.partitions == partitions
@@ -382,11 +391,15 @@ class Metadata:
         return max(1_000.0, min(self._max_idle_ms, self._max_age_ms))
 
 
+def _is_stale(partition: _Partition) -> bool:
+    return METADATA_PARTITION.outcome(partition.error) is PartitionOutcome.STALE
+
+
 def _in_order(answers: tuple[MetadataResponsePartition, ...]) -> tuple[_Partition, ...]:
     """Partitions by number; one that the answer leaves out has no leader.
 
-    The count follows from the highest number, but never exceeds what an answer of this many entries may claim: numbers
-    are contiguous in Kafka, so that a nonsense number must not make us allocate.
+    There are as many as the answer has: numbers are contiguous in Kafka, so that a nonsense number must not make us
+    allocate, nor one that is repeated invent a partition.
     """
     found = {
         answer.partition_index: _Partition(
@@ -399,4 +412,4 @@ def _in_order(answers: tuple[MetadataResponsePartition, ...]) -> tuple[_Partitio
         )
         for answer in answers
     }
-    return tuple(found.get(number, _UNKNOWN_PARTITION) for number in range(len(answers)))
+    return tuple(found.get(number, _UNKNOWN_PARTITION) for number in range(len(found)))

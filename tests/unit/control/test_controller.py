@@ -385,15 +385,6 @@ def test_an_identity_is_asked_for_again_after_retriable_errors() -> None:
     assert bench.one(SetIdentity) == SetIdentity(5, 0)
 
 
-def test_an_identity_that_is_refused_ends_the_producer() -> None:
-    bench = Bench()
-    bench.handshake(bench.connect_control())
-    bench.answer(bench.find(InitProducerIdRequest), InitProducerIdResponse(error_code=31))
-    failure = bench.one(FailProducer)
-    assert failure.code == 31
-    assert "IDEMPOTENT_WRITE" in failure.message
-
-
 def test_without_idempotence_no_identity_is_asked_for() -> None:
     bench = Bench(Settings(enable_idempotence=False))
     bench.handshake(bench.connect_control())
@@ -461,6 +452,18 @@ def test_a_hint_is_known_before_the_lane_goes_back() -> None:
     assert kinds.index(Publish) < kinds.index(SetTopic) < kinds.index(ResumeLane)
     bench.step(ConnectionWanted(3))
     assert bench.one(Connect).ip == "10.0.0.3"
+
+
+def test_a_hint_without_an_address_waits_for_metadata() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    report = lane(batch(error=6, current_leader=3, current_leader_epoch=2))
+    bench.step(LanesHandedOver((report,), ()))
+    assert not bench.all(SetTopic)
+    assert bench.one(ResumeLane).delay_ms > 0
+    while not bench.all(SendFrame):
+        bench.sleep()
+    bench.find(MetadataRequest)
 
 
 def test_a_bump_is_every_lanes_target_and_is_shared() -> None:

@@ -186,14 +186,29 @@ def test_a_wanted_partition_beyond_those_known_is_asked_for() -> None:
     assert state.due_ms(9_000) == 301_000, "nobody repeats it"
 
 
-def test_errors_that_no_patience_heals_are_final() -> None:
-    for code, final in ((17, True), (29, True), (3, False), (5, False)):
-        state = known()
-        state.want("t", -1, 0)
-        state.request(0)
-        (failure,) = state.answered(metadata(topic("t", error=code)), 13, 0) or []
-        assert isinstance(failure, FailTopic)
-        assert (failure.code, failure.final) == (code, final)
+def test_after_an_error_the_same_answer_as_before_it_is_announced() -> None:
+    """The data plane has heard of the error: without another snapshot its senders would wait for ever."""
+    state = known(topic("t", 1))
+    (failure,) = refreshed(state, topic("t", error=3))
+    assert isinstance(failure, FailTopic)
+    (snapshot,) = refreshed(state, topic("t", 1))
+    assert isinstance(snapshot, SetTopic)
+    assert refreshed(state, topic("t", 1)) == []
+
+
+def test_a_partition_that_is_named_twice_is_one() -> None:
+    partitions = tuple(MetadataResponsePartition(partition_index=0, leader_id=n, leader_epoch=1) for n in (1, 2))
+    (snapshot,) = refreshed(
+        known(topic("t", -1)), MetadataResponseTopic(name="t", topic_id=UUID(int=7), partitions=partitions)
+    )
+    assert isinstance(snapshot, SetTopic)
+    assert len(snapshot.partitions) == 1
+
+
+def test_topics_that_were_not_asked_for_are_ignored() -> None:
+    state = known(topic("t", 1))
+    assert refreshed(state, topic("t", 1), topic("invented", 1)) == []
+    assert set(state.view().views) == {"t"}
 
 
 def test_a_topic_that_vanishes_keeps_its_snapshot() -> None:

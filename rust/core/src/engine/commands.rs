@@ -62,6 +62,7 @@ impl<T: Transport> Engine<T> {
                     self.shared.events.push(Event::EngineFailed { message });
                 }
             }
+            Command::FailBuffered { code, message } => self.fail_buffered(code, &message, now_us),
             Command::FailProducer { code, message } => {
                 self.shared.set_fatal(code, message.clone());
                 let kind = match code {

@@ -162,12 +162,17 @@ impl<T: Transport> Engine<T> {
             let message = if batch.last.message.is_empty() { cause.clone() } else { batch.last.message.clone() };
             batch.failure(FailureKind::Timeout, batch.last.code, message, now_us)
         };
-        // Sent and unanswered, or with the control plane: the records fail now, the batch stays for its numbers' sake.
+        self.give_up(inner, |batch| batch.created_us <= limit_us, timeout);
+    }
+
+    /// Fail the records of the batches that are due. A batch that was sent stays for its numbers' sake, marked.
+    fn give_up(&self, inner: &mut LaneInner, due: impl Fn(&Batch) -> bool, failure: impl Fn(&Batch) -> Failure) {
+        // Sent and unanswered, or with the control plane: the records fail now, the batch goes on.
         let mut sent_expired = false;
         for batch in &mut inner.in_flight {
-            if !batch.expired && batch.created_us <= limit_us {
+            if !batch.expired && due(batch) {
                 // It is on the wire: only an answer could say more.
-                let mut failure = timeout(batch);
+                let mut failure = failure(batch);
                 failure.possibly_persisted = true;
                 self.fail(batch, "in flight", failure);
                 batch.fate = Fate::Unknown;
@@ -176,29 +181,45 @@ impl<T: Transport> Engine<T> {
             }
         }
         for batch in &mut inner.settled {
-            if !batch.expired && batch.created_us <= limit_us {
-                self.fail(batch, "retry", timeout(batch));
+            if !batch.expired && due(batch) {
+                self.fail(batch, "retry", failure(batch));
                 batch.expired = true;
             }
         }
         let mut kept = VecDeque::with_capacity(inner.queue.len());
         for mut batch in std::mem::take(&mut inner.queue) {
-            if batch.expired || batch.created_us > limit_us {
+            if batch.expired || !due(&batch) {
                 kept.push_back(batch);
             } else if batch.attempts > 0 {
-                self.fail(&batch, "retry", timeout(&batch));
+                self.fail(&batch, "retry", failure(&batch));
                 batch.expired = true;
                 sent_expired = true;
                 kept.push_back(batch);
             } else {
                 // Never sent, never numbered: nothing depends on it.
-                let failure = timeout(&batch);
+                let failure = failure(&batch);
                 self.finish_failed(batch, "linger", failure);
             }
         }
         inner.queue = kept;
         if sent_expired {
             inner.begin_settling();
+        }
+    }
+
+    /// Every record that is buffered now fails; the producer goes on, and its lanes do as after an expiry.
+    pub(super) fn fail_buffered(&mut self, code: i16, message: &str, now_us: u64) {
+        for at in 0..self.lanes.len() {
+            let lane = Arc::clone(&self.lanes[at]);
+            let mut inner = lane.inner.lock();
+            if inner.unresolved().next().is_none() {
+                continue;
+            }
+            let refused = |batch: &Batch| batch.failure(FailureKind::Broker, code, message.to_owned(), now_us);
+            self.give_up(&mut inner, |_| true, refused);
+            lane.publish_load(&inner);
+            drop(inner);
+            self.after_answer(&lane, now_us);
         }
     }
 

@@ -1,0 +1,212 @@
+//! What Produce answers say besides plain success: errors with an offset, log starts, throttling, one bad lane of many.
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use penstock_core::boundary::{Command, Decision, Event, LaneReport};
+use penstock_core::completion::{Completion, FailureKind, Outcome};
+use penstock_core::lane::{Fate, Identity};
+
+use rig::{MS, Rig, Seen, config, offset};
+
+/// What is answered about one partition.
+#[derive(Clone, Copy)]
+struct Said {
+    code: i16,
+    base_offset: i64,
+    log_start: i64,
+}
+
+const REFUSED: Said = Said { code: 6, base_offset: -1, log_start: -1 };
+
+/// A rig whose connection speaks this version of Produce.
+fn rig_of(version: i16, partitions: usize) -> Rig {
+    let mut rig = Rig::ready(config(), partitions);
+    rig.command(Command::Ready { connection: 1, produce_version: version });
+    rig
+}
+
+/// Answer in a version from 3 to 7.
+fn answer(rig: &mut Rig, version: i16, seen: &[(&Seen, Said)], throttle_ms: i32) {
+    let mut frame = Vec::new();
+    frame.extend_from_slice(&seen[0].0.correlation.to_be_bytes());
+    frame.extend_from_slice(&(seen.len() as i32).to_be_bytes());
+    for (batch, said) in seen {
+        frame.extend_from_slice(&(batch.topic.len() as i16).to_be_bytes());
+        frame.extend_from_slice(batch.topic.as_bytes());
+        frame.extend_from_slice(&1i32.to_be_bytes());
+        frame.extend_from_slice(&batch.partition.to_be_bytes());
+        frame.extend_from_slice(&said.code.to_be_bytes());
+        frame.extend_from_slice(&said.base_offset.to_be_bytes());
+        frame.extend_from_slice(&(-1i64).to_be_bytes());
+        if version >= 5 {
+            frame.extend_from_slice(&said.log_start.to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&throttle_ms.to_be_bytes());
+    rig.deliver(1, &frame);
+}
+
+/// One batch is sent and answered like this; the lane that comes back.
+fn settled(said: Said) -> LaneReport {
+    let mut rig = rig_of(7, 1);
+    rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    answer(&mut rig, 7, &[(&seen[0], said)], 0);
+    rig.handed_over().remove(0)
+}
+
+fn failure(completion: &Completion) -> (FailureKind, i16, &'static str, bool) {
+    match completion.outcome() {
+        Some(Outcome::Failed(failure)) => (failure.kind, failure.code, failure.stage, failure.possibly_persisted),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_error_with_an_offset_was_appended_first() {
+    // A leader that is deposed (6) or loses the partition (3) while it waits for its followers answers with the error in
+    // the place of success: the offset of the append is still there, and the next leader may have the batch.
+    for code in [3, 6] {
+        let appended = settled(Said { code, base_offset: 17, log_start: 0 });
+        assert_eq!((appended.batches[0].error_code, appended.batches[0].fate), (code, Fate::Unknown));
+        let refused = settled(Said { code, ..REFUSED });
+        assert_eq!((refused.batches[0].error_code, refused.batches[0].fate), (code, Fate::Rejected));
+    }
+}
+
+#[test]
+fn every_error_says_whether_the_batch_may_be_in_the_log() {
+    let open: Vec<i16> = (-1..=137)
+        .filter(|&code| code != 0 && settled(Said { code, ..REFUSED }).batches[0].fate == Fate::Unknown)
+        .collect();
+    assert_eq!(open, [-1, 7, 13, 20, 56, 137]);
+}
+
+#[test]
+fn the_log_start_of_an_error_answer_is_reported() {
+    let report = settled(Said { code: 59, base_offset: -1, log_start: 400 });
+    assert_eq!(report.log_start_offset, 400);
+    assert_eq!(settled(Said { code: 59, base_offset: -1, log_start: -1 }).log_start_offset, -1);
+}
+
+#[test]
+fn a_throttled_broker_gets_nothing_for_that_long_and_others_go_on() {
+    let mut rig = rig_of(6, 2);
+    rig.leaders(2, &[(1, 0), (2, 0)]);
+    rig.connect(2, 2);
+    rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    answer(&mut rig, 6, &[(&seen[0], Said { code: 0, base_offset: 0, log_start: 0 })], 100);
+    rig.send(0, &[2; 900]);
+    rig.send(1, &[3; 900]);
+    rig.pass(99 * MS);
+    assert_eq!((rig.seen(1).len(), rig.seen(2).len()), (0, 1));
+    rig.pass(MS);
+    assert_eq!(rig.seen(1).len(), 1);
+}
+
+#[test]
+fn before_version_6_the_broker_has_waited_itself() {
+    let mut rig = rig_of(5, 1);
+    rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    answer(&mut rig, 5, &[(&seen[0], Said { code: 0, base_offset: 0, log_start: 0 })], 100);
+    rig.send(0, &[2; 900]);
+    rig.pass(6 * MS);
+    assert_eq!(rig.seen(1).len(), 1);
+}
+
+#[test]
+fn mixed_results_trouble_only_the_lanes_that_they_concern() {
+    let mut rig = rig_of(7, 3);
+    let sent: Vec<_> = (0..3).map(|partition| rig.send(partition, &[1; 900]).0).collect();
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    let fine = Said { code: 0, base_offset: 5, log_start: 0 };
+    let said = [fine, Said { code: 29, ..REFUSED }, fine];
+    let told: Vec<_> = seen.iter().map(|batch| (batch, said[batch.partition as usize])).collect();
+    answer(&mut rig, 7, &told, 0);
+    let reports = rig.handed_over();
+    assert_eq!(reports.iter().map(|report| report.partition).collect::<Vec<_>>(), [1]);
+    assert_eq!([offset(&sent[0]), offset(&sent[2])], [Some(5), Some(5)]);
+    rig.send(0, &[2; 900]);
+    rig.send(1, &[2; 900]);
+    rig.pass(6 * MS);
+    let partitions: Vec<_> = rig.seen(1).iter().map(|batch| batch.partition).collect();
+    assert_eq!(partitions, [0], "the troubled lane waits for its decision");
+}
+
+#[test]
+fn of_a_partition_that_is_answered_twice_the_first_answer_counts() {
+    let mut rig = rig_of(7, 1);
+    let (sent, _) = rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    answer(&mut rig, 7, &[(&seen[0], Said { code: 0, base_offset: 5, log_start: 0 }), (&seen[0], REFUSED)], 0);
+    assert_eq!(offset(&sent), Some(5));
+    let events = rig.events();
+    assert!(!events.iter().any(|event| matches!(event, Event::LanesHandedOver { .. })));
+    assert!(events.iter().any(|event| matches!(event, Event::ConnectionClosed { connection: 1, .. })));
+}
+
+#[test]
+fn what_is_buffered_can_be_refused_and_the_producer_goes_on() {
+    let mut rig = Rig::new(config());
+    rig.leaders(1, &[(1, 0)]);
+    rig.connect(1, 1);
+    let (refused, _) = rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    rig.command(Command::FailBuffered { code: 31, message: "not allowed".into() });
+    assert_eq!(failure(&refused), (FailureKind::Broker, 31, "linger", false));
+    assert!(rig.handed_over().is_empty(), "nothing was numbered, so that nothing is to be decided");
+
+    let (later, _) = rig.send(0, &[2; 900]);
+    rig.command(Command::SetIdentity(Identity { producer_id: 9, epoch: 0 }));
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    assert_eq!((seen[0].producer_id, seen[0].sequence), (9, 0));
+    rig.answer(1, &seen, 0, 3);
+    assert_eq!(offset(&later), Some(3));
+}
+
+#[test]
+fn what_is_in_flight_when_records_are_refused_is_possibly_persisted_and_keeps_its_numbers() {
+    let mut rig = rig_of(7, 1);
+    let (refused, _) = rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.command(Command::FailBuffered { code: 31, message: "not allowed".into() });
+    assert_eq!(failure(&refused), (FailureKind::Broker, 31, "in flight", true));
+    let (later, _) = rig.send(0, &[2; 900]);
+    rig.pass(6 * MS);
+    assert!(rig.seen(1).is_empty(), "its lane settles first");
+    answer(&mut rig, 7, &[(&seen[0], Said { code: 0, base_offset: 5, log_start: 0 })], 0);
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    assert_eq!(seen[0].sequence, 1);
+    answer(&mut rig, 7, &[(&seen[0], Said { code: 0, base_offset: 6, log_start: 0 })], 0);
+    assert_eq!(offset(&later), Some(6));
+}
+
+#[test]
+fn a_lane_with_the_control_plane_can_be_refused_before_it_comes_back() {
+    let mut rig = rig_of(7, 1);
+    let (refused, _) = rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    answer(&mut rig, 7, &[(&seen[0], Said { code: 19, ..REFUSED })], 0);
+    let report = rig.handed_over().remove(0);
+    rig.command(Command::FailBuffered { code: 31, message: "not allowed".into() });
+    assert_eq!(failure(&refused), (FailureKind::Broker, 31, "retry", false));
+    rig.resume(&report, |_| Decision::Retry, None);
+    rig.pass(MS);
+    assert!(rig.seen(1).is_empty(), "it was told that its record is not persisted");
+    let again = rig.handed_over().remove(0);
+    assert!(again.batches[0].expired);
+    rig.resume(&again, |_| Decision::Fail { kind: FailureKind::Timeout, code: 19, message: String::new() }, None);
+    assert_eq!(failure(&refused), (FailureKind::Broker, 31, "retry", false), "once");
+}
