@@ -380,6 +380,7 @@ def delivery_error(
     message: str | None,
     elapsed_ms: int,
     record_error: str | None,
+    blamed: int = 0,
 ) -> KafkaError:
     """Why a record that was accepted is not known to be delivered; called by native code for its future.
 
@@ -395,6 +396,7 @@ def delivery_error(
         message: what the broker or the engine said besides.
         elapsed_ms: milliseconds since `send`.
         record_error: what the broker said about this very record (KIP-467); None if it blamed no or another record.
+        blamed: how many records of the batch the broker blamed.
     """
     context: dict[str, Any] = {
         "topic": topic,
@@ -405,7 +407,13 @@ def delivery_error(
         "possibly_persisted": possibly_persisted,
     }
     said = f": {message}" if message else ""
+    if kind == "broker" and blamed and record_error is None:
+        culprits = "a record" if blamed == 1 else f"{blamed} records"
+        text = f"not delivered: the broker refused its batch for {culprits} in it, not for this one"
+        return KafkaError(text, cause=error_for_code(code, message), hint="Send it again.", **context)
     if kind == "broker" and code != 0:
+        if blamed > 1:
+            code = InvalidRecordError.code  # the answer has one code for all of them: the words tell them apart
         words = [text for text in (message, record_error) if text]
         return error_for_code(code, "; ".join(dict.fromkeys(words)) or None, **context)
     if kind == "broker" and message:

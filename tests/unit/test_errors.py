@@ -202,6 +202,24 @@ class TestDeliveryError:
         error = delivery_error(**FAILED | {"code": 87, "message": "no key", "record_error": "no key"})
         assert error.message == "INVALID_RECORD: no key"
 
+    def test_a_single_culprit_fails_with_the_answer_s_own_error(self) -> None:
+        error = delivery_error(**FAILED | {"code": 32, "message": "refused", "record_error": "too old", "blamed": 1})
+        assert type(error) is errors.InvalidTimestampError
+        assert error.message == "INVALID_TIMESTAMP: refused; too old"
+
+    def test_of_several_culprits_each_is_an_invalid_record(self) -> None:
+        """The answer has one code for all of them (Java: `Sender.failBatch`)."""
+        error = delivery_error(**FAILED | {"code": 32, "record_error": "no key", "blamed": 2})
+        assert type(error) is errors.InvalidRecordError
+        assert "no key" in str(error)
+
+    def test_the_innocent_of_a_refused_batch_are_told_so(self) -> None:
+        error = delivery_error(**FAILED | {"code": 87, "message": "no key", "blamed": 2})
+        assert type(error) is errors.KafkaError
+        assert type(error.cause) is errors.InvalidRecordError
+        assert "2 records in it, not for this one" in str(error)
+        assert (error.possibly_persisted, error.topic, error.stage) == (False, "orders", "in flight")
+
     def test_out_of_time_after_a_broker_s_error(self) -> None:
         error = delivery_error(**FAILED | {"kind": "timeout", "code": 19, "stage": "retry", "possibly_persisted": True})
         assert type(error) is errors.KafkaTimeoutError

@@ -72,5 +72,6 @@ pub fn delivery_error<'py>(
     kwargs.set_item("message", if failure.message.is_empty() { None } else { Some(&failure.message) })?;
     kwargs.set_item("elapsed_ms", failure.elapsed_ms)?;
     kwargs.set_item("record_error", record_error)?;
+    kwargs.set_item("blamed", failure.record_errors.len())?;
     errors(py)?.getattr("delivery_error")?.call((), Some(&kwargs))
 }
