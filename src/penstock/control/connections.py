@@ -50,6 +50,10 @@ PeerState: TypeAlias = Literal["idle", "resolving", "connecting", "handshake", "
 
 SOFTWARE_NAME: Final = "penstock"
 
+_KEEPS_STILL_SINCE: Final = {index.METADATA: 6, index.API_VERSIONS: 2, index.INIT_PRODUCER_ID: 1}
+"""From which version on a broker that throttles answers at once, and the client keeps still; before, it kept the answer
+back (KIP-219; Java: `shouldClientThrottle`)."""
+
 
 class Endpoint(NamedTuple):
     """Host (name or IP address) and port."""
@@ -105,6 +109,7 @@ class Peer:
     correlation_id: int = 0  # of the handshake request that is out
     versions: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # API key → what the broker offers
     closing: str = ""  # why we have closed it, if for cause
+    still_until_ms: float = 0.0  # the broker reads nothing from this connection before that time
 
     def label(self) -> str:
         """For people: the name, and the address behind it."""
@@ -203,7 +208,7 @@ class Connections:
         peer.address = peer.addresses.pop(0)
         self._last_connection_id += 1
         peer.connection_id = self._last_connection_id
-        peer.state, peer.closing = "connecting", ""
+        peer.state, peer.closing, peer.still_until_ms = "connecting", "", 0.0
         self._by_connection[peer.connection_id] = peer
         timeout_ms = round(self._setup.delay_ms(peer.setup_failures, self._random))
         return Connect(peer.connection_id, peer.broker_id, peer.address, peer.endpoint.port, max(1, timeout_ms))
@@ -286,7 +291,14 @@ class Connections:
         frame = versions.encode_request(message, version, self._last_correlation_id, self._settings.client_id)
         return SendFrame(peer.connection_id, self._last_correlation_id, frame, self._settings.request_timeout_ms)
 
-    def handshake(self, peer: Peer, event: FrameReceived, cluster_id: str | None) -> tuple[Handshake, list[Command]]:
+    def keep_still(self, peer: Peer, api: Api, version: int, throttle_time_ms: int, now_ms: float) -> None:
+        """An answer said for how long the broker will read nothing from this connection (KIP-219)."""
+        if throttle_time_ms > 0 and version >= _KEEPS_STILL_SINCE[api]:
+            peer.still_until_ms = max(peer.still_until_ms, now_ms + throttle_time_ms)
+
+    def handshake(
+        self, peer: Peer, event: FrameReceived, cluster_id: str | None, now_ms: float
+    ) -> tuple[Handshake, list[Command]]:
         """The answer to ApiVersions."""
         if event.correlation_id != peer.correlation_id:
             return Handshake(peer, "failed"), [self.close(peer, "an answer to a request that was not sent")]
@@ -294,6 +306,7 @@ class Connections:
             _, answer = versions.decode_response(ApiVersionsResponse, peer.handshake_version, event.frame)
         except ProtocolError as error:
             return Handshake(peer, "failed"), [self.close(peer, f"malformed answer to ApiVersions: {error}")]
+        self.keep_still(peer, index.API_VERSIONS, peer.handshake_version, answer.throttle_time_ms, now_ms)
         outcome = API_VERSIONS.outcome(answer.error_code)
         if outcome is VersionsOutcome.DOWNGRADE and peer.handshake_version > 0:
             offered = {key.api_key: key.max_version for key in answer.api_keys}

@@ -121,6 +121,7 @@ class Controller:
         self._requests: dict[int, _Request] = {}  # correlation id → request, all on the control connection
         self._trying_since_ms: float | None = None  # metadata was due then, and has not come yet
         self._homeless: set[int] = set()  # brokers that records wait for and whose address is not known
+        self._not_ready: list[Peer] = []  # data connections whose handshake is done, and that are not announced yet
         self._parked: list[LaneReport] = []  # lanes that wait for a new producer id
         self._status = ""
         self._failed = False
@@ -149,7 +150,8 @@ class Controller:
             if due is not None:
                 times.append(max(due, min((peer.not_before_ms for peer in self._candidates()), default=due)))
         elif self._control.state == "open":
-            times += requests
+            times += [max(time, self._control.still_until_ms) for time in requests if time is not None]
+        times += [peer.still_until_ms for peer in self._not_ready]
         if self._trying_since_ms is not None and self._rebootstraps and not self._bootstrapping:
             times.append(self._trying_since_ms + self._settings.metadata_recovery_rebootstrap_trigger_ms)
         return min((time for time in times if time is not None), default=None)
@@ -199,6 +201,7 @@ class Controller:
         if metadata_due or _reached(self._identity.due_ms(), now_ms):
             self._use_control_connection()
         self._out += self._connections.drive(now_ms)
+        self._make_ready()
         self._publish_status()
 
     # ------------------------------------------------------------------------------------------ the control connection
@@ -216,8 +219,9 @@ class Controller:
         """Send what is due if there is a connection, else see to it that there will be one."""
         if self._control is None:
             self._choose_control()
-        if self._control is not None and self._control.state == "open":
-            self._send_due(self._control)
+        control = self._control
+        if control is not None and control.state == "open" and control.still_until_ms <= self._now_ms:
+            self._send_due(control)
 
     def _choose_control(self) -> None:
         ready = [peer for peer in self._candidates() if peer.not_before_ms <= self._now_ms]
@@ -282,11 +286,16 @@ class Controller:
             return
         self._connections.peer("data", node.id, Endpoint(node.host, node.port)).wanted = True
 
-    def _open_data(self, peer: Peer) -> None:
-        version = peer.negotiate(index.PRODUCE)
-        if not self._metadata.topic_ids_known:
-            version = min(version, _PRODUCE_WITHOUT_TOPIC_IDS)
-        self._out.append(Ready(peer.connection_id, version))
+    def _make_ready(self) -> None:
+        """Data connections whose handshake is done carry records, once their broker reads again."""
+        self._not_ready = [peer for peer in self._not_ready if peer.state == "open"]
+        for peer in self._not_ready:
+            if peer.still_until_ms <= self._now_ms:
+                version = peer.negotiate(index.PRODUCE)
+                if not self._metadata.topic_ids_known:
+                    version = min(version, _PRODUCE_WITHOUT_TOPIC_IDS)
+                self._out.append(Ready(peer.connection_id, version))
+        self._not_ready = [peer for peer in self._not_ready if peer.still_until_ms > self._now_ms]
 
     def _move_data_peers(self) -> None:
         """Brokers may have new addresses, or an address at last: what waits for them goes there."""
@@ -355,19 +364,23 @@ class Controller:
         try:
             if request.kind == "metadata":
                 _, metadata = versions.decode_response(MetadataResponse, request.version, event.frame)
+                throttle = index.METADATA, request.version, metadata.throttle_time_ms
+                self._connections.keep_still(peer, *throttle, self._now_ms)
                 self._metadata_answered(metadata, request.version)
             else:
                 _, identity = versions.decode_response(InitProducerIdResponse, request.version, event.frame)
+                throttle = index.INIT_PRODUCER_ID, request.version, identity.throttle_time_ms
+                self._connections.keep_still(peer, *throttle, self._now_ms)
                 self._identity_answered(identity)
         except ProtocolError as error:
             self._requests[event.correlation_id] = request  # lost with its connection
             self._out.append(self._connections.close(peer, f"malformed answer to {request.kind} request: {error}"))
 
     def _handshake_answered(self, peer: Peer, event: FrameReceived) -> None:
-        handshake, commands = self._connections.handshake(peer, event, self._cluster_to_check())
+        handshake, commands = self._connections.handshake(peer, event, self._cluster_to_check(), self._now_ms)
         self._out += commands
         if handshake.outcome == "open" and peer.purpose == "data":
-            self._open_data(peer)
+            self._not_ready.append(peer)
         elif handshake.outcome == "rebootstrap" and self._rebootstraps and not self._bootstrapping:
             self._rebootstrap(f"{peer.label()} is not the node it was (metadata.cluster.check.enable)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from itertools import pairwise
 
 from control_harness import Bench, Settings, batch, lane, metadata, topic
@@ -98,6 +99,58 @@ def test_produce_stays_below_13_while_topic_ids_are_unknown() -> None:
     bench.step(ConnectionWanted(1))
     bench.handshake(bench.one(Connect))
     assert bench.one(Ready).produce_version == 12
+
+
+def test_a_throttled_control_connection_keeps_still() -> None:
+    """KIP-219: the broker has answered at once, and reads no further before that time."""
+    bench = Bench()
+    control = bench.connect_control()
+    bench.answer(bench.open(control), replace(bench.api_versions(), throttle_time_ms=300))
+    assert not bench.all(SendFrame)
+    bench.step(TopicWanted("t", -1), after_ms=299)
+    assert not bench.all(SendFrame)
+    assert bench.sleep()
+    assert bench.now_ms == 1_300
+    bench.answer(bench.find(MetadataRequest), replace(metadata(topic("t", 1)), throttle_time_ms=500))
+    bench.step(TopicWanted("u", -1), after_ms=499)
+    assert not bench.all(SendFrame)
+    bench.sleep()
+    assert bench.now_ms == 1_800
+    bench.find(MetadataRequest)
+
+
+def test_an_old_broker_has_throttled_before_it_answers() -> None:
+    bench = Bench()
+    bench.broker_versions[3] = (0, 5)
+    bench.handshake(bench.connect_control())
+    bench.answer(bench.find(MetadataRequest), replace(metadata(), throttle_time_ms=500))
+    bench.step(TopicWanted("t", -1))
+    bench.find(MetadataRequest)
+
+
+def test_a_throttled_data_connection_gets_no_records_before_its_time() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(ConnectionWanted(1))
+    hello = bench.open(bench.one(Connect))
+    bench.answer(hello, replace(bench.api_versions(), throttle_time_ms=300))
+    opened_ms = bench.now_ms
+    while not bench.all(Ready):
+        bench.sleep()
+    assert bench.now_ms == opened_ms + 300
+    bench.step(after_ms=50)
+    assert not bench.all(Ready), "once"
+
+
+def test_a_throttled_data_connection_that_closes_is_not_ready() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(ConnectionWanted(1))
+    connect = bench.one(Connect)
+    bench.answer(bench.open(connect), replace(bench.api_versions(), throttle_time_ms=300))
+    bench.close(connect, "reset", stage="handshake")
+    bench.step(after_ms=400)
+    assert not bench.all(Ready)
 
 
 def test_a_broker_without_a_common_version_is_left_alone_with_growing_backoff() -> None:
