@@ -413,7 +413,7 @@ def delivery_error(
         return KafkaError(text, cause=error_for_code(code, message), hint="Send it again.", **context)
     if kind == "broker" and code != 0:
         if blamed > 1:
-            code = InvalidRecordError.code  # the answer has one code for all of them: the words tell them apart
+            code = 87  # INVALID_RECORD: the answer has one code for all of them, and the words tell them apart
         words = [text for text in (message, record_error) if text]
         return error_for_code(code, "; ".join(dict.fromkeys(words)) or None, **context)
     if kind == "broker" and message:
