@@ -109,6 +109,26 @@ fn a_throttled_broker_gets_nothing_for_that_long_and_others_go_on() {
 }
 
 #[test]
+fn what_is_in_flight_while_the_broker_keeps_still_is_not_timed_out() {
+    let mut rig = rig_of(6, 1);
+    rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let first = rig.seen(1);
+    answer(&mut rig, 6, &[(&first[0], Said { code: 0, base_offset: 0, log_start: 0 })], 0);
+    rig.send(0, &[2; 900]);
+    rig.send(0, &[3; 900]);
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    assert_eq!(seen.len(), 2);
+    answer(&mut rig, 6, &[(&seen[0], Said { code: 0, base_offset: 1, log_start: 0 })], 40_000);
+    let closed = |rig: &Rig| rig.events().iter().any(|event| matches!(event, Event::ConnectionClosed { .. }));
+    rig.pass(69_900 * MS);
+    assert!(!closed(&rig), "request.timeout.ms begins when the broker reads again");
+    rig.pass(200 * MS);
+    assert!(closed(&rig));
+}
+
+#[test]
 fn before_version_6_the_broker_has_waited_itself() {
     let mut rig = rig_of(5, 1);
     rig.send(0, &[1; 900]);

@@ -205,6 +205,21 @@ def test_a_partition_that_is_named_twice_is_one() -> None:
     assert len(snapshot.partitions) == 1
 
 
+def test_a_topic_that_the_answer_leaves_out_is_asked_for_again_after_backoff() -> None:
+    state = known()
+    state.want("t", -1, 0)
+    state.request(0)
+    assert state.answered(metadata(), 13, 0) == []
+    assert 80 <= (state.due_ms(0) or 0) <= 120
+    assert names(state, 120) == ["t"]
+
+
+def test_a_known_topic_that_the_answer_leaves_out_stays_known() -> None:
+    state = known(topic("t", 1))
+    assert refreshed(state) == []
+    assert state.view().partitions_for_topic("t") == (0,)
+
+
 def test_topics_that_were_not_asked_for_are_ignored() -> None:
     state = known(topic("t", 1))
     assert refreshed(state, topic("t", 1), topic("invented", 1)) == []

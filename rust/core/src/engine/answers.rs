@@ -118,8 +118,12 @@ impl<T: Transport> Engine<T> {
                 && let Some(connection) = self.connections.get_mut(&id)
             {
                 // KIP-219: the broker has answered already and expects us to keep still. Before, it kept the answer back.
-                let until_us = now_us + response.throttle_time_ms as u64 * 1000;
-                connection.muted_until_us = connection.muted_until_us.max(until_us);
+                let throttle_us = response.throttle_time_ms as u64 * 1000;
+                connection.muted_until_us = connection.muted_until_us.max(now_us + throttle_us);
+                for request in &mut connection.requests {
+                    // It reads none of these meanwhile: their time begins afterwards (Java: `incrementThrottleTime`).
+                    request.timeout_at_us = request.timeout_at_us.saturating_add(throttle_us);
+                }
             }
         }
         let endpoints = response.node_endpoints.into_iter();
