@@ -12,6 +12,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from simulation.cluster import sender_of
 from simulation.network import Network
 from simulation.plan import Plan
 from simulation.world import MS, S, World
@@ -219,7 +220,7 @@ class Client:
                 topic, value, key=key, partition=partition, timestamp=number, callback=callback
             )
         except (KafkaTimeoutError, ProducerClosedError, KafkaError) as error:
-            self.refused.append(Told((topic, partition), "app", number, "not persisted"))
+            self.refused.append(Told((topic, partition), sender_of(number), number, "not persisted"))
             self._world.note(f"record {number} is refused: {type(error).__name__}")
             if record.called is not None:
                 assert not record.called, "a callback of a record that was refused"
@@ -289,7 +290,7 @@ class Client:
         if partition is None and future.done():
             error = future.exception(0)
             partition = future.result(0).partition if error is None else error.partition
-        return told_of((record.topic, partition), "app", record.number, future)
+        return told_of((record.topic, partition), sender_of(record.number), record.number, future)
 
     def broken_callbacks(self) -> list[str]:
         """Records whose callback did not run exactly once, or said something else than the future."""

@@ -38,6 +38,8 @@ from penstock.protocol.records import BatchHeader, decode_batch, split_batches
 from penstock.protocol.versions import decode_request_header
 
 PORT = 9092
+PROBE = 1_000_000
+"""Numbers of the records that are sent when all is well again."""
 _NOT_LEADER = 6
 _REQUEST_TIMED_OUT = 7
 _WHOLE = 1 << 40
@@ -291,7 +293,9 @@ class Cluster:
         failed: dict[tuple[str | UUID, int], Waiting] = {}
         for entry in waiting:
             if entry.error:
-                failed[entry.partition.topic, entry.partition.index] = failed[entry.topic_id, entry.partition.index] = entry
+                failed[entry.partition.topic, entry.partition.index] = failed[entry.topic_id, entry.partition.index] = (
+                    entry
+                )
         if not failed:
             return response
 
@@ -377,6 +381,11 @@ class Cluster:
         return {(partition.topic, partition.index): read_log(partition) for partition in self.partitions()}
 
 
+def sender_of(number: int) -> str:
+    """The records that are sent when all is well again have an order of their own: some of the load may follow them."""
+    return "probe" if number >= PROBE else "app"
+
+
 def read_log(partition: Partition) -> list[Logged]:
     """Its records; a record's value begins with its number."""
     data = partition.log.read(0, _WHOLE)
@@ -384,7 +393,8 @@ def read_log(partition: Partition) -> list[Logged]:
     for _, batch in split_batches(data):
         for record in decode_batch(batch)[1]:
             assert record.value is not None
-            logged.append(Logged("app", int(record.value.split(b" ", 1)[0]), record.offset))
+            number = int(record.value.split(b" ", 1)[0])
+            logged.append(Logged(sender_of(number), number, record.offset))
     return logged
 
 
@@ -397,4 +407,4 @@ def _run(handled: Any) -> Any:
     raise ProtocolError("the handler waits for something, which the simulation has no time for")
 
 
-__all__ = ["NO_LEADER", "Cluster", "Reply", "ip", "read_log"]
+__all__ = ["NO_LEADER", "PROBE", "Cluster", "Reply", "ip", "read_log", "sender_of"]

@@ -144,8 +144,8 @@ MUTANTS: Final = (
         "errors-mean-rejected",
         "an error after the append leaves the fate open",
         LANE,
-        "        if base_offset >= 0 {\n            // It was appended",
-        "        if base_offset == i64::MAX {\n            // It was appended",
+        "if base_offset >= 0 && !matches!(code, 10 | 18) {",
+        "if base_offset == i64::MAX && !matches!(code, 10 | 18) {",
     ),
     Mutant(
         "open-too-early",

@@ -253,4 +253,6 @@ class Network:
                 link.broker_open = False
                 link.frames.clear()
                 if link.up:
-                    self._world.after(self._world.spread(self._plan.latency_us), lambda link=link: self._reset(link, "crash"))  # type: ignore[misc]
+                    self._world.after(
+                        self._world.spread(self._plan.latency_us), lambda link=link: self._reset(link, "crash")
+                    )  # type: ignore[misc]

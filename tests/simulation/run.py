@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass, field
 
 from simulation.client import Client
-from simulation.cluster import Cluster
+from simulation.cluster import PROBE, Cluster
 from simulation.nemesis import Nemesis
 from simulation.network import Network
 from simulation.plan import Plan, draw
@@ -14,8 +14,6 @@ from simulation.world import MS, S, World
 from support.oracle import Logged, Told, Verdict, judge
 
 MAX_STEPS = 2_000_000
-PROBE = 1_000_000
-"""Numbers of the records that are sent when all is well again."""
 
 
 @dataclass(slots=True)
@@ -118,9 +116,7 @@ def _load(world: World, plan: Plan, cluster: Cluster, client: Client) -> None:
     world.after(world.spread(5 * MS), send_next)
 
 
-def _judge(
-    world: World, plan: Plan, cluster: Cluster, client: Client, probes: list[tuple[str, int]]
-) -> Result:
+def _judge(world: World, plan: Plan, cluster: Cluster, client: Client, probes: list[tuple[str, int]]) -> Result:
     told, logs = client.told(), cluster.logs()
     verdict = judge(_without_buried(told, logs, cluster), logs)
     for place, buried in cluster.buried.items():
@@ -144,9 +140,7 @@ def _judge(
 
 def _without_buried(told: list[Told], logs: dict[object, list[Logged]], cluster: Cluster) -> list[Told]:
     """Acknowledged records that lie in the log of a deleted topic need not be in the present one."""
-    buried = {
-        (place, entry.number) for place, old in cluster.buried.items() for log in old for entry in log
-    }
+    buried = {(place, entry.number) for place, old in cluster.buried.items() for log in old for entry in log}
     there = {(place, entry.number) for place, log in logs.items() for entry in log}
     return [
         record

@@ -58,7 +58,8 @@ impl Fate {
 
     /// What an answer with this error code says about the append; `base_offset` as the answer has it, or -1.
     pub const fn of_answer(code: i16, base_offset: i64) -> Self {
-        if base_offset >= 0 {
+        // What is too large for the log is not in it, whatever a broker writes beside that.
+        if base_offset >= 0 && !matches!(code, 10 | 18) {
             // It was appended first and failed afterwards: Kafka puts an error that comes while replication is awaited
             // (NOT_LEADER_OR_FOLLOWER among them: its leader went) into the answer that it had ready, offset and all
             // (`DelayedProduce`). The next leader may have the batch.
@@ -762,6 +763,7 @@ mod tests {
         assert_eq!(inner.settled[0].fate, Fate::Unknown);
         assert_eq!(Fate::of_answer(6, -1), Fate::Rejected);
         assert_eq!(Fate::of_answer(9_999, -1), Fate::Unknown, "who knows what it means");
+        assert_eq!(Fate::of_answer(10, 0), Fate::Rejected, "it can still be split");
         assert_eq!(Fate::of_answer(6, 35), Fate::Unknown, "appended, then its leader went");
         assert_eq!(advance_sequence(i32::MAX, 1), 0);
         assert_eq!(advance_sequence(i32::MAX - 1, 3), 1);
