@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-# The Kafka harness is a tool first (`make kafka`, bench/), not a package that gets installed.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools" / "kafka"))
+# The Kafka harness and the fault proxy are tools first (`make kafka`, bench/, `make chaos`), not packages that get installed.
+for tool in ("kafka", "chaos"):
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools" / tool))
 
 import kafka_artifacts
 from kafka_cluster import KafkaCluster
