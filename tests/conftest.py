@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-# The Kafka harness and the fault proxy are tools first (`make kafka`, bench/, `make chaos`), not packages that get installed.
-for tool in ("kafka", "chaos"):
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools" / tool))
+# The Kafka harness and the fault proxy are tools first (`make kafka`, `make chaos`, bench/), not packages to install.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools" / "kafka"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools" / "chaos"))
 
 import kafka_artifacts
 from kafka_cluster import KafkaCluster
