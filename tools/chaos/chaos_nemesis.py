@@ -70,10 +70,7 @@ class Nemesis:
                 self._cluster.restart(node_id)
         for topic, partitions in self._topics.items():
             self._reassign(topic, {number: self._replicas(number) for number in range(partitions)})
-            self._await(
-                lambda topic=topic: all(len(nodes) == self._factor for nodes in self._in_sync(topic).values()),
-                f"{topic}: some replicas are not in sync",
-            )
+            self._await_in_sync(topic, self._factor)
 
     # ----------------------------------------------------------------------------------------------- the network, by the proxy
 
@@ -117,10 +114,7 @@ class Nemesis:
         for node in self._cluster.nodes:
             # As an operator would: the next one only when all replicas are in sync again.
             for topic in self._topics:
-                self._await(
-                    lambda topic=topic: all(len(nodes) >= MIN_INSYNC for nodes in self._in_sync(topic).values()),
-                    f"{topic}: too few replicas in sync to go on",
-                )
+                self._await_in_sync(topic, MIN_INSYNC)
             self._cluster.shutdown(node)
             self._cluster.restart(node)
 
@@ -153,13 +147,14 @@ class Nemesis:
         self._reassign(topic, {partition: self._replicas(partition)})
 
     def _recreate(self, _step: Step) -> None:
-        for node in self._cluster.nodes:
-            self._await(lambda node=node: self._serves(node), f"node {node} does not answer")
+        self._await(lambda: all(map(self._serves, self._cluster.nodes)), "a broker does not answer")
         kafka_wire.delete_topic(self._address(), self._fickle)
         self._await(
-            lambda: not any(
-                self._fickle in kafka_wire.metadata(node.address, [self._fickle]).topics
-                for node in self._cluster.nodes.values()
+            lambda: (
+                not any(
+                    self._fickle in kafka_wire.metadata(node.address, [self._fickle]).topics
+                    for node in self._cluster.nodes.values()
+                )
             ),
             f"{self._fickle} is not deleted everywhere",
         )
@@ -202,6 +197,13 @@ class Nemesis:
         except (OSError, kafka_wire.WireError):
             return False
         return True
+
+    def _await_in_sync(self, topic: str, replicas: int) -> None:
+        def enough() -> bool:
+            found = self._in_sync(topic)
+            return len(found) == self._topics[topic] and all(len(nodes) >= replicas for nodes in found.values())
+
+        self._await(enough, f"{topic}: some partitions have fewer than {replicas} replicas in sync")
 
     def _in_sync(self, topic: str) -> dict[int, tuple[int, ...]]:
         view = kafka_wire.metadata(self._address(), [topic])

@@ -4,12 +4,12 @@ Kinds are dealt like cards: each deck holds every kind as often as `DECK` says, 
 of them again and again and a short one meets many. What a step breaks it mends before the next one begins, except for
 rules of the proxy that no request has met yet.
 
-`python tools/chaos/run.py --seed 7 --plan 20` prints the first twenty.
+`python tools/chaos/chaos_run.py --seed 7 --plan 20` prints the first twenty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -31,9 +31,6 @@ DECK: Final[Mapping[str, int]] = {
     "roll": 1,  # every broker in good order, one after the other
 }
 """How often each kind is in a deck."""
-
-QUICK: Final = tuple(kind for kind in DECK if kind != "roll")
-"""Without the step that takes half a minute."""
 
 _RETRIABLE_BEFORE: Final = (2, 3, 6, 19, 100)
 _ABOUT_NUMBERS: Final = (45, 47, 59)
@@ -70,14 +67,17 @@ class Step:
         return " ".join(words)
 
 
-def steps(seed: int, nodes: int, kinds: Sequence[str] = tuple(DECK)) -> Iterator[Step]:
+def deck_of(kinds: Iterable[str]) -> tuple[str, ...]:
+    """These kinds, each as often as `DECK` says."""
+    return tuple(kind for kind in kinds for _ in range(DECK[kind]))
+
+
+def steps(seed: int, nodes: int, deck: Sequence[str] = deck_of(DECK)) -> Iterator[Step]:
     """The steps of a seed. Node ids are 1, 2, …"""
     random = Random(seed)
     number = 0
     while True:
-        deck = [kind for kind in kinds for _ in range(DECK[kind])]
-        random.shuffle(deck)
-        for kind in deck:
+        for kind in random.sample(deck, len(deck)):
             number += 1
             yield Step(
                 number=number,

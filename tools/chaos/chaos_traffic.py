@@ -5,6 +5,7 @@ A record's value says who sent it and its number, so that whoever reads the logs
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from array import array
@@ -164,9 +165,7 @@ def figures(senders: Sequence[Sender]) -> Figures:
     outcomes = [(sender, number, told) for sender in senders for number, told in sender.outcomes.items()]
     failed = [told for _, _, told in outcomes if told.error]
     acknowledged = sorted(told.at for _, _, told in outcomes if not told.error)
-    overruns = [
-        told.at - sender.returned_at[number] - sender.delivery_timeout_s for sender, number, told in outcomes
-    ]
+    overruns = [told.at - sender.returned_at[number] - sender.delivery_timeout_s for sender, number, told in outcomes]
     refusals = [why for sender in senders for why in sender.refused.values()]
     return Figures(
         sent=sum(sender.count for sender in senders),
@@ -175,6 +174,6 @@ def figures(senders: Sequence[Sender]) -> Figures:
         possibly_persisted=sum(told.possibly_persisted for told in failed),
         refused=len(refusals),
         errors=Counter([told.error for told in failed] + [f"send: {why}" for why in refusals]),
-        longest_gap_s=max((b - a for a, b in zip(acknowledged, acknowledged[1:], strict=False)), default=0.0),
+        longest_gap_s=max((b - a for a, b in itertools.pairwise(acknowledged)), default=0.0),
         worst_overrun_s=max(overruns, default=0.0),
     )

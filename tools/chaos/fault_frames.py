@@ -193,7 +193,9 @@ def _readdressed(answer: Response, addresses: Mapping[int, Address], names: Topi
         case FindCoordinatorResponse():
             (single,) = _here((answer,), "node_id", addresses)
             return replace(single, coordinators=_here(answer.coordinators, "node_id", addresses))
-        case ProduceResponse() | FetchResponse():
+        case ProduceResponse():
+            return replace(answer, node_endpoints=_here(answer.node_endpoints, "node_id", addresses))
+        case FetchResponse():
             return replace(answer, node_endpoints=_here(answer.node_endpoints, "node_id", addresses))
         case ApiVersionsResponse():
             return replace(answer, api_keys=tuple(_capped(offer) for offer in answer.api_keys))
@@ -283,7 +285,8 @@ def _with_error(answer: Response, rule: Rule, _names: Mapping[UUID, str]) -> Res
         return answer
     if isinstance(answer, InitProducerIdResponse):
         return replace(answer, error_code=rule.error, producer_id=-1, producer_epoch=-1)
-    return _replaced(answer, error_code=rule.error)
+    changed: Response = _replaced(answer, error_code=rule.error)
+    return changed
 
 
 _CHANGES: Mapping[type[Response], Callable[[Any, Rule, Mapping[UUID, str]], Response]] = {

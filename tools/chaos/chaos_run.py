@@ -1,7 +1,7 @@
 """Chaos: three real Kafka brokers behind the fault proxy, several producers, a nemesis, a foreign consumer, an oracle.
 
-    python tools/chaos/run.py --seconds 300 --seed 7      # `make chaos` with CHAOS_SECONDS and SEED
-    python tools/chaos/run.py --seed 7 --plan 20          # only print what the nemesis would do
+    python tools/chaos/chaos_run.py --seconds 300 --seed 7      # `make chaos` with CHAOS_SECONDS and SEED
+    python tools/chaos/chaos_run.py --seed 7 --plan 20          # only print what the nemesis would do
 
 Ends with a report, and with status 1 if a promise was broken: the oracle's, a future later than delivery.timeout.ms plus
 the tolerance, or a producer that does not recover when the cluster has. The plan follows from the seed; what the records
@@ -17,17 +17,18 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "tools" / "kafka"), str(ROOT / "tests")]
+# The cluster's harness and the oracle, which are no packages that get installed.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tools" / "kafka"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
 
 from chaos_nemesis import Nemesis
-from chaos_schedule import DECK, steps
+from chaos_schedule import DECK, deck_of, steps
 from chaos_traffic import COMMON, TEMPERS, Figures, Sender, figures, parse
 from fault_proxy import FaultProxy
 from kafka_cluster import KafkaCluster
@@ -35,6 +36,7 @@ from kafka_cluster import KafkaCluster
 from penstock import KafkaProducer
 from support.judges import read_with_confluent
 from support.oracle import Logged, Told, Verdict, judge
+from support.oracle import Outcome as Word
 
 TOPICS: Final = {"orders": 6, "clicks": 3, "fickle": 2}
 FICKLE: Final = "fickle"
@@ -118,7 +120,7 @@ class Chaos:
     Args:
         seed: of the schedule and of the senders.
         seconds: how long the nemesis works; None: until it has carried out `count` steps.
-        kinds: of steps, of those in `chaos_schedule.DECK`.
+        deck: the kinds of steps that are dealt, each as often as it shall happen.
         rate: records per second and sender, if nothing is in their way.
         tolerance_s: how much later than delivery.timeout.ms a callback may run.
         keep: a folder where the brokers' data and logs stay.
@@ -131,13 +133,13 @@ class Chaos:
         seconds: float | None = None,
         count: int | None = None,
         nodes: int = 3,
-        kinds: Sequence[str] = tuple(DECK),
+        deck: Sequence[str] = deck_of(DECK),
         rate: float = 250,
         tolerance_s: float = 5,
         keep: Path | None = None,
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self._seed, self._seconds, self._count, self._nodes, self._kinds = seed, seconds, count, nodes, kinds
+        self._seed, self._seconds, self._count, self._nodes, self._deck = seed, seconds, count, nodes, deck
         self._rate, self._tolerance_s, self._keep, self._say = rate, tolerance_s, keep, say
         self._senders: list[Sender] = []
         self._new_since: dict[str, int] = {}
@@ -187,7 +189,7 @@ class Chaos:
                 return self._count is not None and steps_done >= self._count
 
             try:
-                nemesis.run(steps(self._seed, self._nodes, self._kinds), enough)
+                nemesis.run(steps(self._seed, self._nodes, self._deck), enough)
             finally:
                 self._say("healing")
                 nemesis.heal()
@@ -214,38 +216,40 @@ class Chaos:
         self._broken.append(f"{sender.name} does not recover: {last}")
 
     def _judge(self, cluster: KafkaCluster) -> Verdict:
-        told: list[Told] = []
-        for sender in self._senders:
-            for number in range(sender.count):
-                outcome = sender.outcomes.get(number)
-                if outcome is None:
-                    if number not in sender.refused:
-                        told.append(Told(("?", -1), sender.name, number, "unresolved"))
-                    continue
-                place = (outcome.topic, outcome.partition)
-                if not outcome.error:
-                    told.append(Told(place, sender.name, number, "acknowledged", outcome.offset))
-                else:
-                    words = "possibly persisted" if outcome.possibly_persisted else "not persisted"
-                    told.append(Told(place, sender.name, number, words))
         logs: dict[Any, list[Logged]] = {}
         for topic in TOPICS:
             for record in read_with_confluent(cluster.bootstrap_servers, topic, timeout=READ_S):
                 logs.setdefault((topic, record.partition), []).append(Logged(*parse(record.value), record.offset))
 
         def belongs_to_a_deleted_topic(record: Told) -> bool:
-            topic, _ = record.place  # type: ignore[misc]
-            return topic == FICKLE and record.number < self._new_since.get(str(record.sender), 0)
+            assert isinstance(record.place, tuple)
+            return record.place[0] == FICKLE and record.number < self._new_since.get(str(record.sender), 0)
 
-        return judge(told, logs, forgive=belongs_to_a_deleted_topic)
+        return judge(told_by(self._senders), logs, forgive=belongs_to_a_deleted_topic)
+
+
+def told_by(senders: Iterable[Sender]) -> Iterator[Told]:
+    """What was said of every record that `send` took."""
+    for sender in senders:
+        for number in range(sender.count):
+            outcome = sender.outcomes.get(number)
+            if outcome is not None:
+                words: Word = "acknowledged"
+                if outcome.error:
+                    words = "possibly persisted" if outcome.possibly_persisted else "not persisted"
+                yield Told((outcome.topic, outcome.partition), sender.name, number, words, outcome.offset)
+            elif number not in sender.refused:
+                yield Told(("?", -1), sender.name, number, "unresolved")
 
 
 def _listed(counts: Any) -> str:
-    return ", ".join(f"{name} × {count}" for name, count in sorted(dict(counts).items(), key=lambda it: (-it[1], it[0])))
+    return ", ".join(
+        f"{name} × {count}" for name, count in sorted(dict(counts).items(), key=lambda it: (-it[1], it[0]))
+    )
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run.py", description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(prog="chaos_run.py", description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=300, metavar="S", help="how long the nemesis works (300)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the plan (default: one from the clock, printed)")
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="brokers (3)")
@@ -261,9 +265,9 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = _arguments()
     seed = arguments.seed if arguments.seed is not None else time.time_ns() % 1_000_000
-    kinds = tuple(arguments.only or DECK)
+    deck = deck_of(arguments.only or DECK)
     if arguments.plan is not None:
-        print(*itertools.islice(steps(seed, arguments.nodes, kinds), arguments.plan), sep="\n")
+        print(*itertools.islice(steps(seed, arguments.nodes, deck), arguments.plan), sep="\n")
         return 0
     # What becomes of records is counted here; the producers' own reports of it would fill the screen.
     logging.getLogger("penstock").setLevel(logging.CRITICAL)
@@ -273,7 +277,7 @@ def main() -> int:
         seed=seed,
         seconds=arguments.seconds,
         nodes=arguments.nodes,
-        kinds=kinds,
+        deck=deck,
         rate=arguments.rate,
         tolerance_s=arguments.tolerance_ms / 1000,
         keep=arguments.keep,
