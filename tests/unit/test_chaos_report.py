@@ -93,6 +93,7 @@ def test_figures_count_and_find_the_worst(sender: Sender) -> None:
     told = figures([timed])
     assert (told.sent, told.acknowledged, told.not_persisted, told.possibly_persisted, told.refused) == (4, 2, 0, 1, 1)
     assert (told.longest_gap_s, told.worst_overrun_s) == (6.5, 0.5)
+    assert told.failed_by == {"s": 1}
     assert told.errors == Counter({"KafkaTimeoutError": 1, "send: KafkaTimeoutError": 1})
 
 
@@ -103,6 +104,7 @@ def test_a_report_shows_what_was_broken(sender: Sender) -> None:
     verdict = judge(told_by([sender]), {("t", 0): [Logged("s", number, number) for number in (0, 1, 2)]})
 
     class Timed:
+        temper = "patient"
         count, outcomes, refused, returned_at, delivery_timeout_s = 4, sender.outcomes, {}, sender.returned_at, 10.0
 
     report = Report(1, 2.0, {"kill": 1}, {"cut": 2}, figures([Timed()]), verdict, [])  # type: ignore[list-item]

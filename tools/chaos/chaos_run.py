@@ -77,6 +77,7 @@ class Report:
                 f"{told.possibly_persisted:,} ({self.verdict.persisted_though_failed:,} are in the log)",
             ),
             ("not taken by send()", f"{told.refused:,}"),
+            ("failed, by producer", _listed({temper: told.failed_by[temper] for temper in TEMPERS})),
             ("errors", _listed(told.errors)),
             ("steps of the nemesis", f"{sum(self.steps.values())}: {_listed(self.steps)}"),
             ("faults by the proxy", f"{sum(self.faults.values())}: {_listed(self.faults)}"),

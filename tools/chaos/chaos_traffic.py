@@ -85,6 +85,11 @@ class Sender:
         return self.producer.config.settings.delivery_timeout_ms / 1000
 
     @property
+    def temper(self) -> str:
+        """Which of `TEMPERS` its producer has."""
+        return self.name.partition("-")[0]
+
+    @property
     def count(self) -> int:
         """How many records it has tried to send."""
         return len(self.returned_at)
@@ -154,6 +159,8 @@ class Figures(NamedTuple):
     possibly_persisted: int
     refused: int
     errors: Counter[str]
+    failed_by: Counter[str]
+    """By the producer's temper."""
     longest_gap_s: float
     """Between two acknowledgements, whoever got them."""
     worst_overrun_s: float
@@ -174,6 +181,7 @@ def figures(senders: Sequence[Sender]) -> Figures:
         possibly_persisted=sum(told.possibly_persisted for told in failed),
         refused=len(refusals),
         errors=Counter([told.error for told in failed] + [f"send: {why}" for why in refusals]),
+        failed_by=Counter(sender.temper for sender, _, told in outcomes if told.error),
         longest_gap_s=max((b - a for a, b in itertools.pairwise(acknowledged)), default=0.0),
         worst_overrun_s=max(overruns, default=0.0),
     )
