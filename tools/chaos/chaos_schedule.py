@@ -32,10 +32,12 @@ DECK: Final[Mapping[str, int]] = {
 }
 """How often each kind is in a deck."""
 
+# Codes for Produce, by what a producer is to make of them.
 _RETRIABLE_BEFORE: Final = (2, 3, 6, 19, 100)
 _ABOUT_NUMBERS: Final = (45, 47, 59)
 _FINAL: Final = (29, 87)
 _AFTER_APPEND: Final = (-1, 6, 7, 20, 56)
+_OF_METADATA: Final = (3, 5)  # UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,13 @@ def _rule(random: Random) -> dict[str, Any]:
             {"answer_trickle_ms": random.randint(100, 1_500)},
         ]
     )
-    if random.random() < 0.2:
-        return {"api": random.choice(["ApiVersions", "Metadata", "InitProducerId"]), **journey}
+    # InitProducerId is asked for once, before the nemesis begins: scripted tests see to it.
+    api = random.choice(["ApiVersions", "Metadata", "Produce", "Produce", "Produce", "Produce", "Produce"])
+    if api == "Metadata" and random.random() < 0.4:
+        where = {"topic": "orders", "partition": random.randrange(6)} if random.random() < 0.5 else {}
+        return {"api": api, "error": random.choice(_OF_METADATA), "times": random.randint(1, 4), **where}
+    if api != "Produce":
+        return {"api": api, **journey}
     answer: dict[str, Any] = random.choice(
         [
             {"error": random.choice(_RETRIABLE_BEFORE), "times": random.randint(1, 8)},
