@@ -8,7 +8,9 @@ import pytest
 from chaos_run import Chaos
 from chaos_schedule import DECK, steps
 
-SEED = 1942  # with it the steps that have a duration are short: 15 s in all, and the restart of the broker that is killed
+SEED = (
+    1942  # with it the steps that have a duration are short: 15 s in all, and the restart of the broker that is killed
+)
 DECK_OF_THE_TEST = ("burst", "burst", "burst", "cut", "kill", "pause", "move", "evict", "recreate")
 
 

@@ -174,7 +174,7 @@ class Chaos:
                 producer = KafkaProducer(
                     bootstrap_servers=proxy.bootstrap_servers, client_id=temper, **{**COMMON, **options}
                 )
-                producers.callback(producer.close)
+                producers.callback(producer.close, RECOVERY_S)
                 for keyed in (True, False):
                     name = f"{temper}-{'keyed' if keyed else 'sticky'}"
                     chance = Random(random.random())
