@@ -94,7 +94,7 @@ def test_figures_count_and_find_the_worst(sender: Sender) -> None:
     assert (told.sent, told.acknowledged, told.not_persisted, told.possibly_persisted, told.refused) == (4, 2, 0, 1, 1)
     assert (told.longest_gap_s, told.worst_overrun_s) == (6.5, 0.5)
     assert told.failed_by == {"s": 1}
-    assert told.errors == Counter({"KafkaTimeoutError": 1, "send: KafkaTimeoutError": 1})
+    assert told.errors == Counter({"s: KafkaTimeoutError": 1, "send: KafkaTimeoutError": 1})
 
 
 def test_a_report_shows_what_was_broken(sender: Sender) -> None:

@@ -114,7 +114,7 @@ class Nemesis:
         for node in self._cluster.nodes:
             # As an operator would: the next one only when all replicas are in sync again.
             for topic in self._topics:
-                self._await_in_sync(topic, MIN_INSYNC)
+                self._await_in_sync(topic, self._factor)
             self._cluster.shutdown(node)
             self._cluster.restart(node)
 

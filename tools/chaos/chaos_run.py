@@ -17,7 +17,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -78,7 +78,7 @@ class Report:
             ),
             ("not taken by send()", f"{told.refused:,}"),
             ("failed, by producer", _listed({temper: told.failed_by[temper] for temper in TEMPERS})),
-            ("errors", _listed(told.errors)),
+            ("errors", _listed(told.errors, 12)),
             ("steps of the nemesis", f"{sum(self.steps.values())}: {_listed(self.steps)}"),
             ("faults by the proxy", f"{sum(self.faults.values())}: {_listed(self.faults)}"),
             ("gone with a deleted topic", f"{self.verdict.forgiven:,}"),
@@ -243,10 +243,11 @@ def told_by(senders: Iterable[Sender]) -> Iterator[Told]:
                 yield Told(("?", -1), sender.name, number, "unresolved")
 
 
-def _listed(counts: Any) -> str:
-    return ", ".join(
-        f"{name} × {count}" for name, count in sorted(dict(counts).items(), key=lambda it: (-it[1], it[0]))
-    )
+def _listed(counts: Mapping[str, int], at_most: int = 1_000) -> str:
+    """The most frequent first."""
+    items = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    more = [f"{len(items) - at_most} kinds more"] if len(items) > at_most else []
+    return ", ".join([f"{name} × {count}" for name, count in items[:at_most]] + more)
 
 
 def _arguments() -> argparse.Namespace:

@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
     partition: int
     offset: int
     error: str
-    """Empty: acknowledged. Otherwise the name of the error's class."""
+    """Empty: acknowledged. Otherwise the name of the error's class, the stage, and what the last answer was."""
     possibly_persisted: bool
 
 
@@ -140,8 +140,13 @@ class Sender:
         else:
             assert error is not None
             where = (error.topic or "", -1 if error.partition is None else error.partition)
-            self.outcomes[number] = Outcome(now, *where, -1, type(error).__name__, error.possibly_persisted)
+            self.outcomes[number] = Outcome(now, *where, -1, _named(error), error.possibly_persisted)
         self.done.release()
+
+
+def _named(error: KafkaError) -> str:
+    last = f" after {error.cause.name or type(error.cause).__name__}" if isinstance(error.cause, KafkaError) else ""
+    return f"{type(error).__name__} in stage {error.stage}{last}"
 
 
 def parse(value: bytes | None) -> tuple[str, int]:
@@ -180,7 +185,10 @@ def figures(senders: Sequence[Sender]) -> Figures:
         not_persisted=sum(not told.possibly_persisted for told in failed),
         possibly_persisted=sum(told.possibly_persisted for told in failed),
         refused=len(refusals),
-        errors=Counter([told.error for told in failed] + [f"send: {why}" for why in refusals]),
+        errors=Counter(
+            [f"{sender.temper}: {told.error}" for sender, _, told in outcomes if told.error]
+            + [f"send: {why}" for why in refusals]
+        ),
         failed_by=Counter(sender.temper for sender, _, told in outcomes if told.error),
         longest_gap_s=max((b - a for a, b in itertools.pairwise(acknowledged)), default=0.0),
         worst_overrun_s=max(overruns, default=0.0),
