@@ -230,14 +230,14 @@ def test_a_request_that_is_overtaken_by_its_own_repetition(bench: Bench) -> None
     bench.judge_all_acknowledged()
 
 
-LATE = {"request_timeout_ms": 500, "delivery_timeout_ms": 1_000}
+LATE = {"request_timeout_ms": 1_000, "delivery_timeout_ms": 2_500}
 
 
 def test_a_request_that_arrives_after_its_records_expired(bench: Bench) -> None:
     """They are possibly persisted, and so they are; what follows goes on in order."""
     producer = bench.producer(**LATE)
     bench.delivered(producer)
-    bench.proxy.plan.add(api="Produce", delay_ms=2_500)
+    bench.proxy.plan.add(api="Produce", delay_ms=4_000)
     bench.proxy.plan.add(api="Produce", close=True, times=1_000)
     errors = [future.exception(TIMEOUT_S) for future in bench.send(producer)]
     assert all(isinstance(error, KafkaError) and error.possibly_persisted for error in errors)
