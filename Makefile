@@ -11,7 +11,7 @@ DEPS := $(VENV)/.dependencies
 BUILT := $(VENV)/.built
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-rust test-python check format codegen simulate mutants bench bench-quick kafka wheel hooks clean
+.PHONY: help setup build demo test test-rust test-python check format codegen simulate mutants bench bench-quick kafka chaos wheel hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ bench-quick: $(BUILT) ## the same with fewer and shorter runs
 
 kafka: ## a real Apache Kafka to play with, until Ctrl-C
 	$(PYTHON) tools/kafka/run.py
+
+CHAOS_SECONDS ?= 300
+chaos: $(BUILT) ## break three real brokers for CHAOS_SECONDS (300) while producers send, by a plan of SEED, and judge
+	$(BIN)/python tools/chaos/chaos_run.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
 wheel: $(DEPS) ## an abi3 wheel in dist/
 	$(BIN)/maturin build --release --out dist

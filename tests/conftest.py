@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-# The Kafka harness is a tool first (`make kafka`, bench/), not a package that gets installed.
+# The Kafka harness and the fault proxy are tools first (`make kafka`, `make chaos`, bench/), not packages to install.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools" / "kafka"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools" / "chaos"))
 
 import kafka_artifacts
 from kafka_cluster import KafkaCluster

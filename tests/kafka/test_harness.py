@@ -334,3 +334,18 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_the_harness_moves_partitions_and_deletes_topics(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
+    """What more than one node does with it is seen by the chaos runs; here, that Kafka understands and is understood."""
+    topic, address = kafka_topic(partitions=2), kafka.nodes[1].address
+    kafka_wire.reassign(address, topic, {0: [1], 1: [1]})
+    with pytest.raises(kafka_wire.WireError, match="AlterPartitionReassignments"):
+        kafka_wire.reassign(address, topic, {0: [7]})
+    never_needed = dict.fromkeys(range(2), kafka_wire.ELECTION_NOT_NEEDED)
+    assert kafka_wire.elect_preferred_leaders(address, topic, range(2)) == never_needed
+    kafka_wire.delete_topic(address, topic)
+    deadline = time.monotonic() + 30
+    while topic in kafka_wire.metadata(address, [topic]).topics:
+        assert time.monotonic() < deadline
+    kafka_wire.delete_topic(address, topic)

@@ -17,7 +17,7 @@ way that shares nothing with the producer, and asks `judge`. For acks=all with i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -57,6 +57,8 @@ class Verdict:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     persisted_though_failed: int = 0
     """Possibly persisted records that are in the log after all: no violation, but worth a look."""
+    forgiven: int = 0
+    """Acknowledged records that are missing and may be."""
     violations: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
@@ -79,13 +81,18 @@ class Verdict:
 
 
 def judge(
-    told: Iterable[Told], logs: Mapping[Place, Sequence[Logged]], *, cut: Mapping[Place, int] | None = None
+    told: Iterable[Told],
+    logs: Mapping[Place, Sequence[Logged]],
+    *,
+    cut: Mapping[Place, int] | None = None,
+    forgive: Callable[[Told], bool] = lambda _: False,
 ) -> Verdict:
     """Hold what was told against the logs.
 
     ``cut``: logs that legitimately lost everything below an offset (a topic that was deleted and made again: all that
     was acknowledged before). Records acknowledged at a lower offset than that need not be there. -1 forgives whatever
-    was acknowledged and is missing.
+    was acknowledged and is missing. ``forgive`` says the same of single records, for a caller who knows which were sent
+    before the new topic was there.
     """
     verdict = Verdict()
     cut = cut or {}
@@ -94,7 +101,7 @@ def judge(
         verdict.outcomes[record.outcome] += 1
         by_place.setdefault(record.place, {})[record.sender, record.number] = record
     for place in [*by_place, *(place for place in logs if place not in by_place)]:
-        _judge_place(verdict, place, by_place.get(place, {}), logs.get(place, ()), cut)
+        _judge_place(verdict, place, by_place.get(place, {}), logs.get(place, ()), cut, forgive)
     return verdict
 
 
@@ -104,6 +111,7 @@ def _judge_place(
     told: Mapping[tuple[Hashable, int], Told],
     log: Sequence[Logged],
     cut: Mapping[Place, int],
+    forgive: Callable[[Told], bool],
 ) -> None:
     found: dict[tuple[Hashable, int], int] = {}
     last: dict[Hashable, Logged] = {}
@@ -131,7 +139,10 @@ def _judge_place(
     for key, record in told.items():
         if record.outcome == "unresolved":
             verdict.violate("unresolved", f"record {record.number} of {record.sender} in {place}")
-        elif record.outcome == "acknowledged" and key not in found and not _forgiven(record, forgiven):
+        elif record.outcome == "acknowledged" and key not in found:
+            if _forgiven(record, forgiven) or forgive(record):
+                verdict.forgiven += 1
+                continue
             verdict.violate(
                 "lost", f"record {record.number} of {record.sender} in {place}, told offset {record.offset}"
             )

@@ -62,6 +62,15 @@ def test_a_topic_made_again_may_have_lost_what_it_held() -> None:
     assert judge([told(1, offset=6)], logged(), cut={"t-0": 5}).violations["lost"] == 1
 
 
+def test_single_records_may_be_forgiven_for_being_lost_and_for_nothing_else() -> None:
+    records = [told(1), told(2), told(3)]
+    verdict = judge(records, logged(3), forgive=lambda record: record.number < 3)
+    assert verdict.ok
+    assert verdict.forgiven == 2
+    assert judge(records, logged(3), forgive=lambda record: record.number < 2).violations == {"lost": 1}
+    assert judge(records, logged(2, 1, 3), forgive=lambda _: True).violations == {"reordered": 1}
+
+
 def test_examples_are_few() -> None:
     verdict = judge([told(number) for number in range(100)], logged())
     assert verdict.violations["lost"] == 100

@@ -307,8 +307,8 @@ class KafkaCluster:
 
     def _lay_out(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        ports = _free_ports(self._size, self._port)
-        controllers = _free_ports(self._size, None, taken=ports)
+        ports = free_ports(self._size, self._port)
+        controllers = free_ports(self._size, None, taken=ports)
         for index, (port, controller_port) in enumerate(zip(ports, controllers, strict=True)):
             node_id = index + 1
             self.nodes[node_id] = KafkaNode(node_id, folder / f"node-{node_id}", port, controller_port)
@@ -423,7 +423,7 @@ def _cluster_id(folder: Path) -> str:
     return file.read_text().strip()
 
 
-def _free_ports(count: int, first: int | None, taken: Iterable[int] = ()) -> list[int]:
+def free_ports(count: int, first: int | None, taken: Iterable[int] = ()) -> list[int]:
     if first is not None:
         return [first + index for index in range(count)]
     found: list[int] = []

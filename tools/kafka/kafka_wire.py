@@ -1,4 +1,5 @@
-"""The few Kafka requests that the harness itself needs, by hand: ApiVersions 0, Metadata 1, CreateTopics 2.
+"""The few Kafka requests that the harness itself needs, by hand: ApiVersions 0, Metadata 1, CreateTopics 2, DeleteTopics 1,
+ElectLeaders 0, AlterPartitionReassignments 0.
 
 Deliberately neither Penstock's codec (the judge must not share code with the judged) nor a client library (so that
 `make kafka` needs nothing but Python, Java and Maven).
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-API_VERSIONS, METADATA, CREATE_TOPICS = 18, 3, 19
-NONE, TOPIC_ALREADY_EXISTS = 0, 36
+API_VERSIONS, METADATA, CREATE_TOPICS, DELETE_TOPICS = 18, 3, 19, 20
+ELECT_LEADERS, ALTER_PARTITION_REASSIGNMENTS = 43, 45
+NONE, UNKNOWN_TOPIC_OR_PARTITION, TOPIC_ALREADY_EXISTS, ELECTION_NOT_NEEDED = 0, 3, 36, 84
 _CORRELATION_ID = 7
 
 
@@ -51,6 +53,14 @@ class _Reader:
 
     def string(self) -> str | None:
         length = self.unpack("h")
+        if length < 0:
+            return None
+        self._at += length
+        return self._data[self._at - length : self._at].decode()
+
+    def compact_string(self) -> str | None:
+        """Of less than 127 bytes, as error messages are."""
+        length = self.unpack("b") - 1
         if length < 0:
             return None
         self._at += length
@@ -128,3 +138,59 @@ def create_topic(
     _name, error, message = reader.string(), reader.unpack("h"), reader.string()
     if error != NONE:
         raise WireError(f"CreateTopics {name!r}: error code {error}: {message}")
+
+
+def delete_topic(address: tuple[str, int], name: str, timeout_s: float = 30.0) -> None:
+    """Delete a topic; one that is not there is fine. Brokers hear of it a moment later."""
+    body = struct.pack(">i", 1) + _string(name) + struct.pack(">i", int(timeout_s * 1000))
+    reader = _ask(address, DELETE_TOPICS, 1, body, timeout_s + 5)
+    reader.unpack("i"), reader.unpack("i"), reader.string()  # throttle time, number of topics: one, its name
+    if (error := reader.unpack("h")) not in (NONE, UNKNOWN_TOPIC_OR_PARTITION):
+        raise WireError(f"DeleteTopics {name!r}: error code {error}")
+
+
+def elect_preferred_leaders(
+    address: tuple[str, int], topic: str, partitions: Sequence[int], timeout_s: float = 30.0
+) -> dict[int, int]:
+    """Let the first replica of each partition lead, if it is in sync; error code by partition (84: it leads already)."""
+    body = struct.pack(">i", 1) + _string(topic) + struct.pack(f">i{len(partitions)}i", len(partitions), *partitions)
+    reader = _ask(address, ELECT_LEADERS, 0, body + struct.pack(">i", int(timeout_s * 1000)), timeout_s + 5)
+    reader.unpack("i")  # throttle time
+    errors: dict[int, int] = {}
+    for _ in range(reader.unpack("i")):
+        reader.string()
+        for _ in range(reader.unpack("i")):
+            index, code, _message = reader.unpack("i"), reader.unpack("h"), reader.string()
+            errors[index] = code
+    return errors
+
+
+def reassign(
+    address: tuple[str, int], topic: str, replicas: Mapping[int, Sequence[int]], timeout_s: float = 30.0
+) -> None:
+    """Give partitions other replicas, or the same in another order; returns when it is under way.
+
+    One that loses its replica on the leader gets another leader when the new replicas have caught up.
+    """
+    no_tags = b"\0"
+    parts = b"".join(
+        struct.pack(f">iB{len(nodes)}i", index, len(nodes) + 1, *nodes) + no_tags for index, nodes in replicas.items()
+    )
+    raw = topic.encode()
+    assert len(raw) < 127
+    assert len(replicas) < 127  # lengths are one byte here
+    named = struct.pack(">BB", 2, len(raw) + 1) + raw + struct.pack(">B", len(replicas) + 1) + parts + no_tags
+    body = no_tags + struct.pack(">i", int(timeout_s * 1000)) + named + no_tags
+    reader = _ask(address, ALTER_PARTITION_REASSIGNMENTS, 0, body, timeout_s + 5)
+    reader.unpack("b"), reader.unpack("i")  # tags, throttle time
+    if error := reader.unpack("h"):
+        raise WireError(f"AlterPartitionReassignments {topic!r}: error code {error}: {reader.compact_string()}")
+    reader.compact_string()
+    for _ in range(reader.unpack("b") - 1):
+        reader.compact_string()
+        for _ in range(reader.unpack("b") - 1):
+            index, code, message = reader.unpack("i"), reader.unpack("h"), reader.compact_string()
+            reader.unpack("b")
+            if code:
+                raise WireError(f"AlterPartitionReassignments {topic}-{index}: error code {code}: {message}")
+        reader.unpack("b")

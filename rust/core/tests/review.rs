@@ -162,3 +162,23 @@ fn a_batch_in_hand_when_the_io_thread_panics_fails_too() {
     rig.engine.die("a bug");
     assert!(matches!(completion.outcome(), Some(Outcome::Failed(failure)) if failure.possibly_persisted));
 }
+
+#[test]
+fn an_error_with_an_offset_came_after_the_append() {
+    // Seen on Kafka 4.4: a leader that waits for its followers and loses the partition meanwhile answers
+    // NOT_LEADER_OR_FOLLOWER with the offset of its append, and the record is in the new leader's log.
+    for (code, base_offset, fate) in [(6, 1, Fate::Unknown), (3, 0, Fate::Unknown), (6, -1, Fate::Rejected)] {
+        let mut config = config();
+        config.rules.delivery_timeout_us = 1_000 * MS;
+        let mut rig = Rig::ready(config, 1);
+        let (sent, _) = rig.send(0, b"hello");
+        rig.pass(6 * MS);
+        let seen = rig.seen(1);
+        rig.answer(1, &seen, code, base_offset);
+        let report = rig.handed_over().remove(0);
+        assert_eq!(report.batches[0].fate, fate, "error {code} with offset {base_offset}");
+        rig.pass(1_000 * MS);
+        let Some(Outcome::Failed(failure)) = sent.outcome() else { panic!("not expired") };
+        assert_eq!(failure.possibly_persisted, fate == Fate::Unknown);
+    }
+}

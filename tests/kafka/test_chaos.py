@@ -1,0 +1,36 @@
+"""A short run of `make chaos`: the plan is always the same, what the records meet follows from the machine's pace."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from chaos_run import Chaos
+from chaos_schedule import DECK, steps
+
+SEED = (
+    1942  # with it the steps that have a duration are short: 15 s in all, and the restart of the broker that is killed
+)
+DECK_OF_THE_TEST = ("burst", "burst", "burst", "cut", "kill", "pause", "move", "evict", "recreate")
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(600)
+def test_nothing_is_lost_doubled_or_reordered_while_everything_breaks() -> None:
+    # Only promises are judged. That of the deadline is, with a tolerance for a machine that has much else to do.
+    report = Chaos(seed=SEED, count=len(DECK_OF_THE_TEST), deck=DECK_OF_THE_TEST, rate=100, tolerance_s=30).run()
+    print(report)
+    assert report.ok, str(report)
+    assert report.figures.acknowledged > 1_000
+    assert sum(report.steps.values()) == len(DECK_OF_THE_TEST)
+    assert sum(report.faults.values()) > len(DECK_OF_THE_TEST)
+
+
+def test_the_same_seed_makes_the_same_plan() -> None:
+    def plan(seed: int) -> list[str]:
+        return [repr(step) for step in itertools.islice(steps(seed, 3), 200)]
+
+    assert plan(1) == plan(1)
+    assert plan(1) != plan(2)
+    kinds = {step.kind for step in itertools.islice(steps(1, 3), sum(DECK.values()))}
+    assert kinds == set(DECK), "a deck holds every kind"

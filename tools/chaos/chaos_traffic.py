@@ -1,0 +1,195 @@
+"""Producers under fire: threads that send numbered records and note what became of each.
+
+A record's value says who sent it and its number, so that whoever reads the logs can tell (`parse`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from random import Random
+from typing import Any, Final, NamedTuple
+
+from penstock import DeliveryFuture, KafkaError, KafkaProducer, RecordMetadata
+
+OUTSTANDING: Final = 1_500
+"""How far a sender runs ahead of its records' outcomes."""
+
+TEMPERS: Final[Mapping[str, Mapping[str, Any]]] = {
+    # Outlasts nearly everything that the nemesis does.
+    "patient": {"delivery_timeout_ms": 30_000, "request_timeout_ms": 3_000, "linger_ms": 5},
+    # Many small batches in flight, and so little time that some expire.
+    "hasty": {"delivery_timeout_ms": 4_000, "request_timeout_ms": 1_500, "linger_ms": 0, "batch_size": 600},
+    "steady": {
+        "delivery_timeout_ms": 10_000,
+        "request_timeout_ms": 2_000,
+        "linger_ms": 20,
+        "max_in_flight_requests_per_connection": 2,
+    },
+}
+"""Producers by character."""
+
+COMMON: Final[Mapping[str, Any]] = {
+    "max_block_ms": 5_000,
+    "metadata_max_age_ms": 5_000,
+    "socket_connection_setup_timeout_ms": 1_000,
+    "reconnect_backoff_max_ms": 500,
+    "retry_backoff_max_ms": 500,
+}
+
+
+class Outcome(NamedTuple):
+    """What a callback said, and when."""
+
+    at: float
+    topic: str
+    partition: int
+    offset: int
+    error: str
+    """Empty: acknowledged. Otherwise the name of the error's class, the stage, and what the last answer was."""
+    possibly_persisted: bool
+
+
+class Sender:
+    """One thread of one producer: its records have an order."""
+
+    def __init__(
+        self,
+        name: str,
+        producer: KafkaProducer[bytes, bytes],
+        topics: Sequence[str],
+        *,
+        keyed: bool,
+        rate: float,
+        random: Random,
+    ) -> None:
+        self.name, self.producer = name, producer
+        self._topics, self._keyed, self._rate, self._random = topics, keyed, rate, random
+        self.returned_at = array("d")
+        """By number: when `send` returned. Its record was made no later."""
+        self.outcomes: dict[int, Outcome] = {}
+        self.refused: dict[int, str] = {}
+        """Numbers of records that `send` did not take, and why."""
+        self.done = threading.Semaphore(OUTSTANDING)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.crash: BaseException | None = None
+
+    @property
+    def delivery_timeout_s(self) -> float:
+        return self.producer.config.settings.delivery_timeout_ms / 1000
+
+    @property
+    def temper(self) -> str:
+        """Which of `TEMPERS` its producer has."""
+        return self.name.partition("-")[0]
+
+    @property
+    def count(self) -> int:
+        """How many records it has tried to send."""
+        return len(self.returned_at)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self, timeout_s: float) -> None:
+        """Send no more."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            raise RuntimeError(f"{self.name} does not come back from send()")
+
+    def send(self, topic: str) -> DeliveryFuture | None:
+        """The next record. None: it was not taken."""
+        number = self.count
+        self.returned_at.append(0)
+        value = b"%s %d %s" % (self.name.encode(), number, b"." * self._random.randrange(200))
+        key = b"%d" % self._random.randrange(40) if self._keyed else None
+        try:
+            return self.producer.send(topic, value, key=key, callback=partial(self._resolved, number))
+        except KafkaError as error:
+            self.refused[number] = type(error).__name__
+            return None
+        finally:
+            self.returned_at[number] = time.monotonic()
+
+    def _run(self) -> None:
+        try:
+            pause_s = 10 / self._rate
+            while not self._stop.is_set():
+                for _ in range(10):
+                    if not self.done.acquire(timeout=0.5):
+                        break
+                    if self.send(self._random.choice(self._topics)) is None:
+                        self.done.release()
+                self._stop.wait(pause_s)
+        except BaseException as error:
+            self.crash = error
+
+    def _resolved(self, number: int, metadata: RecordMetadata | None, error: KafkaError | None) -> None:
+        now = time.monotonic()
+        if number in self.outcomes:
+            self.crash = AssertionError(f"{self.name}: the callback of record {number} ran twice")
+        if metadata is not None:
+            self.outcomes[number] = Outcome(now, metadata.topic, metadata.partition, metadata.offset, "", False)
+        else:
+            assert error is not None
+            where = (error.topic or "", -1 if error.partition is None else error.partition)
+            self.outcomes[number] = Outcome(now, *where, -1, _named(error), error.possibly_persisted)
+        self.done.release()
+
+
+def _named(error: KafkaError) -> str:
+    last = f" after {error.cause.name or type(error.cause).__name__}" if isinstance(error.cause, KafkaError) else ""
+    return f"{type(error).__name__} in stage {error.stage}{last}"
+
+
+def parse(value: bytes | None) -> tuple[str, int]:
+    """Who sent a record, and its number."""
+    name, number, _padding = (value or b"").split(b" ", 2)
+    return name.decode(), int(number)
+
+
+class Figures(NamedTuple):
+    """What the outcomes of some senders come to."""
+
+    sent: int
+    acknowledged: int
+    not_persisted: int
+    possibly_persisted: int
+    refused: int
+    errors: Counter[str]
+    failed_by: Counter[str]
+    """By the producer's temper."""
+    longest_gap_s: float
+    """Between two acknowledgements, whoever got them."""
+    worst_overrun_s: float
+    """How much later than delivery.timeout.ms a callback ran, at worst; negative: none was late."""
+
+
+def figures(senders: Sequence[Sender]) -> Figures:
+    """Count."""
+    outcomes = [(sender, number, told) for sender in senders for number, told in sender.outcomes.items()]
+    failed = [told for _, _, told in outcomes if told.error]
+    acknowledged = sorted(told.at for _, _, told in outcomes if not told.error)
+    overruns = [told.at - sender.returned_at[number] - sender.delivery_timeout_s for sender, number, told in outcomes]
+    refusals = [why for sender in senders for why in sender.refused.values()]
+    return Figures(
+        sent=sum(sender.count for sender in senders),
+        acknowledged=len(acknowledged),
+        not_persisted=sum(not told.possibly_persisted for told in failed),
+        possibly_persisted=sum(told.possibly_persisted for told in failed),
+        refused=len(refusals),
+        errors=Counter(
+            [f"{sender.temper}: {told.error}" for sender, _, told in outcomes if told.error]
+            + [f"send: {why}" for why in refusals]
+        ),
+        failed_by=Counter(sender.temper for sender, _, told in outcomes if told.error),
+        longest_gap_s=max((b - a for a, b in itertools.pairwise(acknowledged)), default=0.0),
+        worst_overrun_s=max(overruns, default=0.0),
+    )
