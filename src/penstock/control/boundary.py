@@ -115,6 +115,13 @@ class SetStatus(NamedTuple):
     message: str
 
 
+class SetBrokerStatus(NamedTuple):
+    """Why a broker that records wait for cannot be reached, for people; ``""`` when it can be."""
+
+    broker_id: int
+    message: str
+
+
 class SetIdentity(NamedTuple):
     """The producer id and epoch that each lane adopts, sequences from 0, as soon as it is quiescent."""
 
@@ -170,6 +177,7 @@ Command: TypeAlias = (
     | FailTopic
     | ForgetTopic
     | SetStatus
+    | SetBrokerStatus
     | SetIdentity
     | ResumeLane
     | FailProducer

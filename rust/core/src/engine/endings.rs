@@ -157,10 +157,17 @@ impl<T: Transport> Engine<T> {
     }
 
     pub(super) fn expire_lane(&self, inner: &mut LaneInner, status: &str, limit_us: u64, now_us: u64) {
-        let cause = if inner.leader < 0 { format!("the partition has no leader; {status}") } else { status.to_owned() };
+        let (held_up_code, held_up_by) = self.why_unsent(inner, status, now_us);
+        let leader = inner.leader;
         let timeout = |batch: &Batch| {
-            let message = if batch.last.message.is_empty() { cause.clone() } else { batch.last.message.clone() };
-            batch.failure(FailureKind::Timeout, batch.last.code, message, now_us)
+            let mut failure =
+                batch.failure(FailureKind::Timeout, batch.last.code, batch.last.message.clone(), now_us);
+            if batch.attempts == 0 {
+                (failure.code, failure.message, failure.broker) = (held_up_code, held_up_by.clone(), leader);
+            } else if failure.code == 0 && failure.message.is_empty() {
+                failure.message = format!("sent {} ms ago, not answered yet", now_us.saturating_sub(batch.sent_us) / 1000);
+            }
+            failure
         };
         // Sent and unanswered, or with the control plane: the records fail now, the batch stays for its numbers' sake.
         let mut sent_expired = false;
@@ -200,6 +207,32 @@ impl<T: Transport> Engine<T> {
         if sent_expired {
             inner.begin_settling();
         }
+    }
+
+    /// What keeps the batches of a lane in the buffer: the last error's code (0 for none), and words for people.
+    fn why_unsent(&self, inner: &LaneInner, status: &str, now_us: u64) -> (i16, String) {
+        // Whatever has been tried before goes first, and what it met is what the others wait for.
+        let tried = inner.settled.iter().chain(inner.queue.iter().filter(|batch| batch.attempts > 0)).next();
+        if let Some(batch) = tried {
+            let said = if batch.last.message.is_empty() { String::new() } else { format!(": {}", batch.last.message) };
+            return (batch.last.code, format!("met by the batch before it, after {} attempts{said}", batch.attempts));
+        }
+        let and_status = if status.is_empty() { String::new() } else { format!("; {status}") };
+        let why = match self.brokers.get(&inner.leader) {
+            _ if inner.leader < 0 => format!("the partition has no leader{and_status}"),
+            Some(broker) if broker.connection.is_none() && !broker.trouble.is_empty() => broker.trouble.clone(),
+            _ if self.shared.config.rules.idempotent && self.identity.is_none() && inner.identity.is_none() => {
+                format!("no broker has given the producer its id yet{and_status}")
+            }
+            _ if !inner.in_flight.is_empty() => {
+                let sent_us = inner.in_flight.iter().map(|batch| batch.sent_us).min().unwrap_or(now_us);
+                let waited_ms = now_us.saturating_sub(sent_us) / 1000;
+                format!("the batch before it was sent {waited_ms} ms ago and is not answered yet")
+            }
+            Some(broker) if broker.connection.is_none() => format!("no connection to the leader yet{and_status}"),
+            _ => status.to_owned(),
+        };
+        (0, why)
     }
 
     pub(super) fn fail_everything(&mut self, kind: FailureKind, code: i16, message: &str, now_us: u64) {

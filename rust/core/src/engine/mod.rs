@@ -22,6 +22,8 @@ use crate::topic::BrokerHealth;
 const TICK_US: u64 = 50_000;
 /// From which Produce version on topics go by id.
 const TOPIC_IDS_SINCE: i16 = 13;
+/// The id of a topic whose metadata came from a broker without ids.
+const NO_TOPIC_ID: [u8; 16] = [0; 16];
 
 /// A broker, as the leader of lanes.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ struct Broker {
     ready: VecDeque<Arc<Lane>>,
     /// A connection has been asked for.
     wanted: bool,
+    /// Why it cannot be reached, as the control plane sees it; empty: nothing is known against it.
+    trouble: String,
     health: Arc<BrokerHealth>,
 }
 
