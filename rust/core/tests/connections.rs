@@ -117,3 +117,248 @@ fn without_acks_a_request_that_left_whole_is_complete_though_a_later_write_fails
     let fates: Vec<_> = lanes[0].batches.iter().map(|batch| batch.fate).collect();
     assert_eq!(fates, [Fate::PartlyWritten]);
 }
+
+// ------------------------------------------------------------------------------------------------------ half open, slow
+
+#[test]
+fn a_connection_that_nobody_answers_is_given_up_after_its_setup_timeout() {
+    let mut rig = Rig::new(config());
+    rig.engine.transport().unreachable = true;
+    let address = "10.255.255.1:9092".parse().unwrap();
+    rig.command(Command::Connect { connection: 4, broker: 1, address, setup_timeout_us: 1_000 * MS });
+    rig.engine.on_socket(4, false, true);
+    rig.pass(900 * MS);
+    assert!(rig.events().is_empty(), "it may still come up");
+    rig.pass(200 * MS);
+    let (connection, stage, reason) = ended(&rig.events()).remove(0);
+    assert_eq!((connection, stage), (4, Stage::Connecting));
+    assert!(reason.contains("socket.connection.setup.timeout.ms"), "{reason}");
+    assert!(rig.engine.transport().sockets.is_empty());
+}
+
+#[test]
+fn an_answer_that_trickles_in_byte_by_byte_is_an_answer() {
+    let mut rig = Rig::ready(config(), 1);
+    let (completion, _) = rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    for byte in answer(&seen[0], 7) {
+        assert!(completion.outcome().is_none());
+        rig.engine.transport().sockets.get_mut(&1).unwrap().incoming.push_back(byte);
+        rig.engine.on_socket(1, true, false);
+        rig.pass(10 * MS);
+    }
+    assert_eq!(offset(&completion), Some(7));
+}
+
+#[test]
+fn a_request_that_the_socket_takes_in_pieces_arrives_whole() {
+    let mut rig = Rig::ready(config(), 1);
+    let (completion, _) = rig.send(0, &[1; 700]);
+    rig.engine.transport().sockets.get_mut(&1).unwrap().room = 0;
+    rig.pass(6 * MS);
+    let mut arrived = Vec::new();
+    while arrived.len() < 4 || arrived.len() < 4 + u32::from_be_bytes(arrived[..4].try_into().unwrap()) as usize {
+        let socket = rig.engine.transport().sockets.get_mut(&1).unwrap();
+        socket.room = 13;
+        rig.engine.on_socket(1, false, true);
+        rig.pass(MS);
+        arrived.append(&mut rig.engine.transport().sockets.get_mut(&1).unwrap().outgoing);
+    }
+    let mut seen = Vec::new();
+    rig::parse_produce(&arrived[4..], &mut seen);
+    assert_eq!((seen.len(), seen[0].sequence), (1, 0));
+    rig.answer(1, &seen, 0, 3);
+    assert_eq!(offset(&completion), Some(3));
+}
+
+/// A whole answer frame (version 3) of success at `base_offset`, its length included.
+fn answer(to: &Seen, base_offset: i64) -> Vec<u8> {
+    let mut frame = to.correlation.to_be_bytes().to_vec();
+    frame.extend([0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1]);
+    frame.extend(to.partition.to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(base_offset.to_be_bytes());
+    frame.extend((-1i64).to_be_bytes());
+    frame.extend([0; 4]);
+    let mut whole = (frame.len() as u32).to_be_bytes().to_vec();
+    whole.extend(frame);
+    whole
+}
+
+#[test]
+fn an_answer_that_is_cut_short_is_no_answer_and_the_batch_goes_again_as_it_was() {
+    for length in [1, 4, 11, 30] {
+        let mut rig = Rig::ready(config(), 1);
+        let (completion, _) = rig.send(0, b"x");
+        rig.pass(6 * MS);
+        let seen = rig.seen(1);
+        let socket = rig.engine.transport().sockets.get_mut(&1).unwrap();
+        socket.incoming.extend(&answer(&seen[0], 7)[..length]);
+        socket.ended = true;
+        rig.engine.on_socket(1, true, false);
+        // The end comes with the bytes, and with an event of its own.
+        rig.engine.on_socket(1, true, false);
+        rig.pass(0);
+        assert!(completion.outcome().is_none(), "{length} bytes of an answer");
+        let report = rig.handed_over().remove(0);
+        assert_eq!((report.batches[0].fate, report.batches[0].error_code), (Fate::Unknown, 13));
+        rig.connect(2, 1);
+        rig.resume(&report, |_| Decision::Retry, None);
+        rig.pass(MS);
+        let again = rig.seen(2);
+        assert_eq!(again[0].bytes, seen[0].bytes);
+        rig.answer(2, &again, 0, 7);
+        assert_eq!(offset(&completion), Some(7));
+    }
+}
+
+#[test]
+fn a_request_that_left_in_part_goes_again_whole_and_its_record_is_not_in_doubt() {
+    let mut config = config();
+    config.rules.delivery_timeout_us = 60_000 * MS;
+    let mut rig = Rig::ready(config, 1);
+    let (completion, _) = rig.send(0, &[1; 700]);
+    let socket = rig.engine.transport().sockets.get_mut(&1).unwrap();
+    (socket.room, socket.broken) = (300, true);
+    rig.pass(6 * MS);
+    let report = rig.handed_over().remove(0);
+    assert_eq!(report.batches[0].fate, Fate::PartlyWritten);
+    rig.resume(&report, |_| Decision::Retry, None);
+    rig.connect(2, 1);
+    rig.pass(MS);
+    assert_eq!(rig.seen(2)[0].records, 1, "from its first byte");
+    rig.engine.shut_down();
+    // It was written whole this time: now it is in doubt.
+    assert!(matches!(completion.outcome(), Some(Outcome::Failed(failure)) if failure.possibly_persisted));
+
+    let mut rig = Rig::ready(rig::config(), 1);
+    let (completion, _) = rig.send(0, &[1; 700]);
+    let socket = rig.engine.transport().sockets.get_mut(&1).unwrap();
+    (socket.room, socket.broken) = (300, true);
+    rig.pass(6 * MS);
+    rig.pass(120_000 * MS);
+    let Some(Outcome::Failed(failure)) = completion.outcome() else { panic!("not failed") };
+    assert_eq!((failure.stage, failure.possibly_persisted), ("retry", false), "no broker has read it whole");
+}
+
+// -------------------------------------------------------------------------------------------------------------- frozen
+
+#[test]
+fn a_frozen_broker_holds_up_nobody_but_its_own_partitions() {
+    let mut rig = Rig::ready(config(), 2);
+    rig.leaders(2, &[(1, 0), (2, 0)]);
+    rig.connect(2, 2);
+    // It takes no byte and says nothing.
+    rig.engine.transport().sockets.get_mut(&1).unwrap().room = 0;
+    for round in 0..20 {
+        rig.send(0, &[1; 900]);
+        let (other, _) = rig.send(1, &[2; 900]);
+        rig.pass(6 * MS);
+        let seen = rig.seen(2);
+        assert_eq!(seen.len(), 1);
+        rig.answer(2, &seen, 0, round);
+        assert_eq!(offset(&other), Some(round));
+    }
+    assert!(rig.seen(1).is_empty());
+}
+
+#[test]
+fn records_without_a_key_move_away_from_a_broker_that_takes_nothing() {
+    let mut config = config();
+    config.partitioning.availability_timeout_us = 500 * MS;
+    let mut rig = Rig::ready(config, 2);
+    rig.leaders(2, &[(1, 0), (2, 0)]);
+    rig.connect(2, 2);
+    let rules = rig.shared.config.partitioning;
+    // Broker 2 is gone: records for it have waited longer than partitioner.availability.timeout.ms.
+    rig.command(Command::Close { connection: 2, reason: "cut".into() });
+    rig.send(1, &[1; 900]);
+    rig.pass(6 * MS);
+    rig.pass(600 * MS);
+    let topic = rig.shared.topic("t").topic.unwrap();
+    let chosen = |rig: &Rig| {
+        let mut shares = [0; 2];
+        for _ in 0..100 {
+            let (partition, _) = topic.choose(None, &rules, || rig.now_us);
+            topic.appended(partition, 2_000, true, &rules, || rig.now_us);
+            shares[partition as usize] += 1;
+        }
+        shares
+    };
+    // The very first choice may be an older one.
+    let [_, frozen] = chosen(&rig);
+    assert!(frozen <= 1, "{frozen} of 100");
+    rig.connect(3, 2);
+    rig.pass(MS);
+    let seen = rig.seen(3);
+    rig.answer(3, &seen, 0, 0);
+    rig.pass(MS);
+    let [_, back] = chosen(&rig);
+    assert!(back > 20, "it takes records again: {back} of 100");
+}
+
+#[test]
+fn records_without_a_key_prefer_the_partition_with_the_shorter_queue() {
+    let mut rig = Rig::ready(config(), 2);
+    rig.leaders(2, &[(1, 0), (2, 0)]);
+    rig.connect(2, 2);
+    // Broker 1 is frozen: its queue grows, while broker 2's is empty.
+    for _ in 0..10 {
+        rig.send(0, &[1; 900]);
+    }
+    rig.pass(6 * MS);
+    let topic = rig.shared.topic("t").topic.unwrap();
+    let rules = rig.shared.config.partitioning;
+    let mut frozen = 0;
+    for _ in 0..200 {
+        let (partition, _) = topic.choose(None, &rules, || rig.now_us);
+        topic.appended(partition, 2_000, true, &rules, || rig.now_us);
+        frozen += usize::from(partition == 0);
+    }
+    assert!(frozen < 40, "{frozen} of 200");
+}
+
+// ---------------------------------------------------------------------------------------------------------------- idle
+
+#[test]
+fn an_idle_connection_is_closed_as_expected_and_asked_for_again_when_records_come() {
+    let mut config = config();
+    config.max_idle_us = Some(10_000 * MS);
+    let mut rig = Rig::ready(config, 1);
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.pass(9_000 * MS);
+    rig.answer(1, &seen, 0, 0);
+    let due_us = rig.pass(9_000 * MS);
+    assert!(rig.events().is_empty(), "the answer was a use");
+    assert!(due_us <= rig.now_us + 1_100 * MS, "the engine wakes up for it without any other event");
+    rig.pass(1_100 * MS);
+    let events = rig.events();
+    assert!(
+        matches!(&events[..], [Event::ConnectionClosed { expected: true, requested: false, reason, .. }] if reason.contains("idle")),
+        "{events:?}"
+    );
+    let (completion, _) = rig.send(0, b"y");
+    rig.pass(6 * MS);
+    assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionWanted { broker: 1 })));
+    rig.connect(2, 1);
+    rig.pass(MS);
+    let seen = rig.seen(2);
+    rig.answer(2, &seen, 0, 1);
+    assert_eq!(offset(&completion), Some(1));
+}
+
+#[test]
+fn a_connection_that_waits_for_an_answer_is_not_idle() {
+    let mut config = config();
+    config.max_idle_us = Some(1_000 * MS);
+    let mut rig = Rig::ready(config, 1);
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    for _ in 0..10 {
+        rig.pass(1_000 * MS);
+    }
+    assert!(rig.events().is_empty(), "request.timeout.ms is what bounds this");
+}

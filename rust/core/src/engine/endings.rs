@@ -160,12 +160,12 @@ impl<T: Transport> Engine<T> {
         let (held_up_code, held_up_by) = self.why_unsent(inner, status, now_us);
         let leader = inner.leader;
         let timeout = |batch: &Batch| {
-            let mut failure =
-                batch.failure(FailureKind::Timeout, batch.last.code, batch.last.message.clone(), now_us);
+            let mut failure = batch.failure(FailureKind::Timeout, batch.last.code, batch.last.message.clone(), now_us);
             if batch.attempts == 0 {
                 (failure.code, failure.message, failure.broker) = (held_up_code, held_up_by.clone(), leader);
             } else if failure.code == 0 && failure.message.is_empty() {
-                failure.message = format!("sent {} ms ago, not answered yet", now_us.saturating_sub(batch.sent_us) / 1000);
+                failure.message =
+                    format!("sent {} ms ago, not answered yet", now_us.saturating_sub(batch.sent_us) / 1000);
             }
             failure
         };
@@ -215,7 +215,9 @@ impl<T: Transport> Engine<T> {
         let tried = inner.settled.iter().chain(inner.queue.iter().filter(|batch| batch.attempts > 0)).next();
         if let Some(batch) = tried {
             let said = if batch.last.message.is_empty() { String::new() } else { format!(": {}", batch.last.message) };
-            return (batch.last.code, format!("met by the batch before it, after {} attempts{said}", batch.attempts));
+            let times =
+                if batch.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", batch.attempts) };
+            return (batch.last.code, format!("met by the batch before it, after {times}{said}"));
         }
         let and_status = if status.is_empty() { String::new() } else { format!("; {status}") };
         let why = match self.brokers.get(&inner.leader) {

@@ -38,13 +38,8 @@ pub struct Socket {
 
 impl Transport for Memory {
     fn connect(&mut self, connection: u64, _: SocketAddr) -> io::Result<()> {
-        let socket = Socket {
-            outgoing: Vec::new(),
-            incoming: VecDeque::new(),
-            room: usize::MAX,
-            broken: false,
-            ended: false,
-        };
+        let socket =
+            Socket { outgoing: Vec::new(), incoming: VecDeque::new(), room: usize::MAX, broken: false, ended: false };
         self.sockets.insert(connection, socket);
         Ok(())
     }
