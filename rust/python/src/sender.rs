@@ -17,6 +17,7 @@ use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
 use penstock_core::topic::Topic;
 
 use crate::callbacks::{CALLBACKS, Callback};
+use crate::ending;
 use crate::engine::{Core, Engine};
 use crate::future::{DeliveryFuture, SLICE, Sizes};
 use crate::python;
@@ -93,7 +94,7 @@ impl Serialize {
             }
             Fast::No => {}
         }
-        let made = self.function.bind(py).call1((topic, headers, data))?;
+        let made = ending::python(py, || self.function.bind(py).call1((topic, headers, data)))?;
         if made.is_none() {
             return Ok(Payload::None);
         }
@@ -315,14 +316,14 @@ impl State {
             timestamp: call.timestamp,
             headers: call.headers.clone().unbind(),
         };
-        let record = interceptors.call_method1("on_send", (record,))?;
+        let record = ending::python(py, || interceptors.call_method1("on_send", (record,)))?;
         let record = record.cast::<ProducerRecord>()?;
-        let callback = interceptors.call_method1("wrap", (record, call.callback.as_ref()))?;
+        let callback = ending::python(py, || interceptors.call_method1("wrap", (record, call.callback.as_ref())))?;
         let observed = call.callback.is_some();
         let call = Call { observed, ..Self::call_of(py, record.get(), Some(&callback)) };
         self.send(py, &call).inspect_err(|error| {
             // The hook isolates its own failures; the caller's error is the one that matters here.
-            let _ = interceptors.call_method1("on_send_error", (record, error.value(py)));
+            let _ = ending::python(py, || interceptors.call_method1("on_send_error", (record, error.value(py))));
         })
     }
 
@@ -456,9 +457,11 @@ impl State {
         value: &Payload<'_>,
     ) -> PyResult<u32> {
         let arguments = (&call.topic, &call.key, key.object(py)?, &call.value, value.object(py)?);
-        let chosen = partitioner.bind(py).call1(arguments)?;
-        let number: i64 = chosen.extract().map_err(|_| {
-            PyTypeError::new_err(format!("the partitioner returned {chosen:?}, not the number of a partition"))
+        let number = ending::python(py, || {
+            let chosen = partitioner.bind(py).call1(arguments)?;
+            chosen.extract::<i64>().map_err(|_| {
+                PyTypeError::new_err(format!("the partitioner returned {chosen:?}, not the number of a partition"))
+            })
         })?;
         u32::try_from(number).ok().filter(|&number| number < topic.partitions()).ok_or_else(|| {
             pyo3::exceptions::PyValueError::new_err(format!(
@@ -548,7 +551,7 @@ impl State {
             if !warned && now.duration_since(started) >= Duration::from_secs(1) {
                 warned = true;
                 let why = entry.error.as_ref().map_or_else(|| shared.status(), |(_, why, _)| why.clone());
-                self.warn_waiting.bind(py).call1((text, partition, why))?;
+                ending::python(py, || self.warn_waiting.bind(py).call1((text, partition, why)))?;
             }
             let until = deadline.min(now + SLICE);
             let began = Instant::now();
