@@ -59,6 +59,7 @@ class SendFrame(NamedTuple):
 class Ready(NamedTuple):
     """The handshake is done: this connection now carries the Produce requests of its broker, in this API version.
 
+    A request that holds a topic without an id (an older broker's metadata) goes in version 12 at most, by names.
     Ignored when the connection is gone. A ready connection of the same broker that is still open is closed first.
     """
 

@@ -47,6 +47,8 @@ Purpose: TypeAlias = Literal["control", "data"]
 PeerState: TypeAlias = Literal["idle", "resolving", "connecting", "handshake", "open", "closing"]
 
 SOFTWARE_NAME: Final = "penstock"
+MAX_ERRORS: Final = 8
+"""Addresses of one peer whose last errors are remembered, for messages."""
 _UNSUPPORTED_VERSION: Final = 35
 _REBOOTSTRAP_REQUIRED: Final = 129
 
@@ -105,6 +107,13 @@ class Peer:
     correlation_id: int = 0  # of the handshake request that is out
     versions: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # API key → what the broker offers
     closing: str = ""  # why we have closed it, if for cause
+
+    def note(self, error: str) -> None:
+        """Remember the error of this attempt's address; the latest few only, for hosts whose addresses come and go."""
+        self.errors.pop(label := self.label(), None)
+        self.errors[label] = error
+        while len(self.errors) > MAX_ERRORS:
+            del self.errors[next(iter(self.errors))]
 
     def label(self) -> str:
         """For people: the name, and the address behind it."""
@@ -241,13 +250,13 @@ class Connections:
             return Closed(peer, label, ""), []
         if connecting and peer.addresses and peer.wanted:
             # client.dns.lookup=use_all_dns_ips (KIP-302): the host is down only when none of its addresses answers.
-            peer.errors[label] = error
+            peer.note(error)
             return Closed(peer, label, error), [self._connect(peer)]
         self._failed(peer, error, now_ms)
         return Closed(peer, label, error), []
 
     def _failed(self, peer: Peer, error: str, now_ms: float) -> None:
-        peer.errors[peer.label()] = error
+        peer.note(error)
         peer.failed_at_ms = now_ms
         peer.not_before_ms = now_ms + self._reconnect.delay_ms(peer.failures, self._random)
         peer.failures += 1

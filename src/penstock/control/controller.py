@@ -30,6 +30,7 @@ from penstock.control.boundary import (
     LanesHandedOver,
     LeaderWanted,
     Ready,
+    SetBrokerStatus,
     SetIdentity,
     SetStatus,
     TopicWanted,
@@ -48,7 +49,6 @@ from penstock.protocol.messages.metadata import MetadataResponse
 from penstock.protocol.primitives import ProtocolError
 
 _MAX_INT32 = 2**31 - 1
-_PRODUCE_WITHOUT_TOPIC_IDS = 12
 
 
 class Publish(NamedTuple):
@@ -122,6 +122,7 @@ class Controller:
         self._homeless: set[int] = set()  # brokers that records wait for and whose address is not known
         self._parked: list[LaneReport] = []  # lanes that wait for a new producer id
         self._status = ""
+        self._broker_status: dict[int, str] = {}  # as the engine knows it
         self._failed = False
         self._out: list[Command] = []
 
@@ -282,10 +283,7 @@ class Controller:
         self._connections.peer("data", node.id, Endpoint(node.host, node.port)).wanted = True
 
     def _open_data(self, peer: Peer) -> None:
-        version = peer.negotiate(index.PRODUCE)
-        if not self._metadata.topic_ids_known:
-            version = min(version, _PRODUCE_WITHOUT_TOPIC_IDS)
-        self._out.append(Ready(peer.connection_id, version))
+        self._out.append(Ready(peer.connection_id, peer.negotiate(index.PRODUCE)))
 
     def _move_data_peers(self) -> None:
         """Brokers may have new addresses, or an address at last: what waits for them goes there."""
@@ -489,6 +487,23 @@ class Controller:
         if status != self._status:
             self._status = status
             self._out.append(SetStatus(status))
+        self._publish_broker_status()
+
+    def _publish_broker_status(self) -> None:
+        """Say why a broker that records wait for cannot be reached, until it can be."""
+        troubles: dict[int, str] = {}
+        for peer in self._connections.peers():
+            if peer.purpose == "data" and peer.wanted and peer.errors:
+                errors = "; ".join(f"{label}: {error}" for label, error in peer.errors.items())
+                where = "at the address that it advertises (advertised.listeners)"
+                troubles[peer.broker_id] = f"broker {peer.broker_id} cannot be reached {where}: {errors}"
+        for broker_id in self._homeless:
+            troubles.setdefault(broker_id, f"broker {broker_id} is a leader, but its address is in no metadata")
+        for broker_id in self._broker_status.keys() | troubles.keys():
+            message = troubles.get(broker_id, "")
+            if message != self._broker_status.get(broker_id, ""):
+                self._out.append(SetBrokerStatus(broker_id, message))
+        self._broker_status = troubles
 
 
 def _reached(time_ms: float | None, now_ms: float) -> bool:
