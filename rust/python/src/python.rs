@@ -55,6 +55,21 @@ pub fn error_for_code(py: Python<'_>, code: i16, message: &str, topic: Option<&s
     }
 }
 
+/// What `penstock.errors.<function>(**arguments)` makes, ready to be raised.
+pub fn error_by(py: Python<'_>, function: &str, arguments: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
+    let made = python(py, || {
+        let kwargs = PyDict::new(py);
+        for (name, value) in arguments {
+            kwargs.set_item(name, value)?;
+        }
+        errors(py)?.getattr(function)?.call((), Some(&kwargs))
+    });
+    match made {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(error) => error,
+    }
+}
+
 /// The error object of one failed record (`penstock.errors.delivery_error`).
 pub fn delivery_error<'py>(
     py: Python<'py>,

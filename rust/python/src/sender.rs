@@ -23,9 +23,7 @@ use crate::future::{DeliveryFuture, SLICE, Sizes};
 use crate::python;
 use crate::record::{ProducerRecord, check_topic, extract_headers, extract_partition, extract_timestamp};
 
-/// Kafka's code for a topic that is not there.
-const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-/// And for one that cannot be.
+/// Kafka's code for a topic that cannot be.
 const INVALID_TOPIC: i16 = 17;
 
 /// How a key or value becomes bytes.
@@ -390,7 +388,7 @@ impl State {
                     break Ok(Some(DeliveryFuture::new(completion, index, sizes)));
                 }
                 Appended::Closed => break self.check_open(py).map(|()| None),
-                Appended::NeedsMemory(bytes) => match self.wait_for_memory(py, bytes, deadline) {
+                Appended::NeedsMemory(bytes) => match self.wait_for_memory(py, topic, bytes, deadline) {
                     Ok(()) => grant += bytes,
                     Err(error) => break Err(error),
                 },
@@ -407,7 +405,7 @@ impl State {
         appended
     }
 
-    fn wait_for_memory(&self, py: Python<'_>, bytes: usize, deadline: &mut Deadline) -> PyResult<()> {
+    fn wait_for_memory(&self, py: Python<'_>, topic: &Topic, bytes: usize, deadline: &mut Deadline) -> PyResult<()> {
         let shared = &self.core.shared;
         let deadline = deadline.get();
         let waiter = shared.queue_for_memory(bytes);
@@ -430,22 +428,28 @@ impl State {
             }
             if over {
                 shared.pool.count_exhausted();
-                let status = shared.status();
-                let because = if status.is_empty() { String::new() } else { format!(" ({status})") };
-                return Err(python::error(
-                    py,
-                    "BufferExhaustedError",
-                    &format!(
-                        "no buffer space for {bytes} bytes within max.block.ms = {} ms: {} of buffer.memory = {} bytes \
-                         are in use by records that are not acknowledged yet{because}",
-                        self.max_block.as_millis(),
-                        shared.pool.total() - shared.pool.available(),
-                        shared.pool.total(),
-                    ),
-                    &[],
-                ));
+                return Err(self.exhausted(py, topic, bytes)?);
             }
         }
+    }
+
+    /// The words for a buffer that stayed full.
+    fn exhausted(&self, py: Python<'_>, topic: &Topic, needed: usize) -> PyResult<PyErr> {
+        let shared = &self.core.shared;
+        let oldest = shared
+            .oldest()
+            .map(|it| (it.topic.to_string(), it.partition, it.age_ms, it.attempts, it.broker, it.code, it.message));
+        let any = |value: usize| value.into_pyobject(py).map(Bound::into_any);
+        let arguments = [
+            ("topic", PyString::new(py, &topic.name).into_any()),
+            ("needed", any(needed)?),
+            ("used", any(shared.pool.total() - shared.pool.available())?),
+            ("total", any(shared.pool.total())?),
+            ("waited_ms", (self.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
+            ("oldest", oldest.into_pyobject(py)?),
+            ("status", PyString::new(py, &shared.status()).into_any()),
+        ];
+        Ok(python::error_by(py, "buffer_exhausted", &arguments))
     }
 
     fn ask_partitioner<'py>(
@@ -546,7 +550,7 @@ impl State {
                 return Err(python::error_for_code(py, *code, message, Some(text)));
             }
             if now >= deadline {
-                return Err(self.absent(py, text, partition, &entry));
+                return Err(self.absent(py, text, partition, &entry)?);
             }
             if !warned && now.duration_since(started) >= Duration::from_secs(1) {
                 warned = true;
@@ -561,30 +565,19 @@ impl State {
         }
     }
 
-    fn absent(&self, py: Python<'_>, name: &str, partition: Option<i32>, entry: &TopicEntry) -> PyErr {
-        let waited = self.max_block.as_millis();
-        let mut message = match (&entry.topic, partition) {
-            (Some(topic), Some(partition)) => format!(
-                "partition {partition} of topic {name} does not exist: it has {} partitions (0 to {}); waited {waited} ms",
-                topic.partitions(),
-                i64::from(topic.partitions()) - 1,
-            ),
-            _ => format!("topic {name} is not in the cluster's metadata after max.block.ms = {waited} ms"),
-        };
-        if let Some((code, why, _)) = &entry.error {
-            message = format!("{message}; the last metadata answer: {why} (error {code})");
-        }
-        let status = self.core.shared.status();
-        if !status.is_empty() {
-            message = format!("{message}; {status}");
-        }
-        let mut context =
-            vec![("topic", PyString::new(py, name).into_any()), ("stage", PyString::new(py, "metadata").into_any())];
-        if matches!(entry.error, Some((UNKNOWN_TOPIC_OR_PARTITION, ..))) {
-            let hint = "Create the topic, or check its name; the brokers answer, but do not know it.";
-            context.push(("hint", PyString::new(py, hint).into_any()));
-        }
-        python::error(py, "KafkaTimeoutError", &message, &context)
+    /// The words for a topic, or a partition, that did not appear.
+    fn absent(&self, py: Python<'_>, name: &str, partition: Option<i32>, entry: &TopicEntry) -> PyResult<PyErr> {
+        let (code, why) = entry.error.as_ref().map_or((0, ""), |(code, why, _)| (*code, why.as_str()));
+        let arguments = [
+            ("topic", PyString::new(py, name).into_any()),
+            ("partition", partition.into_pyobject(py)?),
+            ("partitions", entry.topic.as_ref().map_or(0, |topic| topic.partitions()).into_pyobject(py)?.into_any()),
+            ("waited_ms", (self.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
+            ("code", code.into_pyobject(py)?.into_any()),
+            ("message", PyString::new(py, why).into_any()),
+            ("status", PyString::new(py, &self.core.shared.status()).into_any()),
+        ];
+        Ok(python::error_by(py, "metadata_timeout", &arguments))
     }
 }
 

@@ -447,11 +447,10 @@ class Controller:
             self._fail(*verdict.fatal)
 
     def _log_lane(self, report: LaneReport) -> None:
-        said = next((batch for batch in report.batches if batch.error_code or batch.error_message), None)
+        said = next((batch for batch in report.batches if batch.error_code), None)
         if said is not None:
             name = f"{report.topic}-{report.partition}"
-            names = (error_name(said.error_code) if said.error_code else "", said.error_message)
-            cause = ": ".join(part for part in names if part)
+            cause = ": ".join(part for part in (error_name(said.error_code), said.error_message) if part)
             text = f"{name}: {cause} (broker {report.leader}, attempt {said.attempts}, {len(report.batches)} batches)"
             self._out.append(Log(logging.WARNING, f"lane {report.topic} {said.error_code}", text))
 
