@@ -299,6 +299,48 @@ fn records_without_a_key_move_away_from_a_broker_that_takes_nothing() {
 }
 
 #[test]
+fn a_broker_that_answers_nothing_is_left_by_records_without_a_key_whatever_it_still_owes() {
+    // One unanswered request is all that may be out before a first success; five are, after it.
+    for confirmed in [false, true] {
+        let mut config = config();
+        config.partitioning.availability_timeout_us = 500 * MS;
+        let mut rig = Rig::ready(config, 2);
+        rig.leaders(2, &[(1, 0), (2, 0)]);
+        rig.connect(2, 2);
+        let rules = rig.shared.config.partitioning;
+        if confirmed {
+            rig.send(1, b"x");
+            rig.pass(6 * MS);
+            let seen = rig.seen(2);
+            rig.answer(2, &seen, 0, 0);
+        }
+        for _ in 0..7 {
+            rig.send(1, &[1; 900]);
+        }
+        rig.pass(6 * MS);
+        let owed = rig.seen(2);
+        assert_eq!(owed.len(), if confirmed { 5 } else { 1 });
+        let topic = rig.shared.topic("t").topic.unwrap();
+        let frozen = |rig: &Rig| {
+            let choices = (0..100).map(|_| {
+                let (partition, _) = topic.choose(None, &rules, || rig.now_us);
+                topic.appended(partition, 2_000, true, &rules, || rig.now_us);
+                partition
+            });
+            choices.skip(1).filter(|&partition| partition == 1).count()
+        };
+        rig.pass(100 * MS);
+        assert!(frozen(&rig) > 0, "it may only be slow");
+        rig.pass(600 * MS);
+        assert_eq!(frozen(&rig), 0);
+        // It thaws.
+        rig.answer(2, &owed[..1], 0, 1);
+        rig.pass(MS);
+        assert!(frozen(&rig) > 0);
+    }
+}
+
+#[test]
 fn records_without_a_key_prefer_the_partition_with_the_shorter_queue() {
     let mut rig = Rig::ready(config(), 2);
     rig.leaders(2, &[(1, 0), (2, 0)]);

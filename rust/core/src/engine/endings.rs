@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Engine, TICK_US};
 use crate::boundary::{Event, Stage};
 use crate::completion::{Burst, Failure, FailureKind, Outcome, Token};
 use crate::connection::{RequestKind, Transport};
-use crate::lane::{Batch, Fate, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, fail_batch};
+use crate::lane::{Batch, Fate, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, Readiness, fail_batch};
 
 impl<T: Transport> Engine<T> {
     /// Resolve a batch; its memory goes back, or follows its callbacks.
@@ -86,6 +87,10 @@ impl<T: Transport> Engine<T> {
             && broker.connection == Some(id)
         {
             broker.connection = None;
+            if broker.ready.is_empty() {
+                // Nothing waits for it any more; whether it can be reached is seen when something does.
+                broker.health.stuck_since_us.store(0, Ordering::Relaxed);
+            }
         }
         let requested = self.ask_again(connection.broker);
         self.shared.events.push(Event::ConnectionClosed {
@@ -110,6 +115,28 @@ impl<T: Transport> Engine<T> {
         self.next_tick_us = now_us + TICK_US;
         self.expire_records(now_us);
         self.expire_connections(now_us);
+        self.note_stuck(now_us);
+    }
+
+    /// For partitioner.availability.timeout.ms: brokers that owe so many answers that what waits for them cannot leave.
+    ///
+    /// Such lanes stand in no ready queue, so that `drain` does not see them (Java: a node that `canSendMore` refuses).
+    fn note_stuck(&self, now_us: u64) {
+        let rules = &self.shared.config.rules;
+        if self.shared.config.partitioning.availability_timeout_us == 0 {
+            return;
+        }
+        for lane in &self.lanes {
+            let inner = lane.inner.lock();
+            if inner.state == LaneState::Flowing
+                && !inner.in_flight.is_empty()
+                && !inner.queue.is_empty()
+                && inner.readiness(rules, now_us, true) == Readiness::Blocked
+                && let Some(broker) = self.brokers.get(&inner.used_leader.0)
+            {
+                Self::stuck(broker, now_us);
+            }
+        }
     }
 
     pub(super) fn expire_connections(&mut self, now_us: u64) {
