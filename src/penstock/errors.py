@@ -486,7 +486,9 @@ def buffer_exhausted(
     cause = hint = None
     if oldest is None:
         text = f"{text}: {used} of buffer.memory = {total} bytes belong to records whose callbacks have not run yet"
-        hint = "Make the callbacks faster, or have another thread do their work; or raise buffer.memory or max.block.ms."
+        hint = (
+            "Make the callbacks faster, or have another thread do their work; or raise buffer.memory or max.block.ms."
+        )
     else:
         where, partition, age_ms, attempts, broker, code, message = oldest
         to = "no leader" if broker < 0 else f"broker {broker}"

@@ -103,7 +103,8 @@ def test_a_full_buffer_says_what_keeps_it_full(new_producer: MakeProducer, topic
         error,
         "no buffer space for 1000 bytes within max.block.ms = 400 ms: 2000 of buffer.memory = 2000 bytes are in use by"
         f" records that are not acknowledged yet; the oldest is # ms old and sent # times (broker #, topic {topic},"
-        f" partition 0); its last error was NOT_ENOUGH_REPLICAS: a scripted fault (topic {topic}, 0 attempts, stage: buffer, not persisted)."
+        f" partition 0); its last error was NOT_ENOUGH_REPLICAS: a scripted fault"
+        f" (topic {topic}, 0 attempts, stage: buffer, not persisted)."
         " Send more slowly, raise buffer.memory or max.block.ms, or find out why the brokers are slow.",
     )
     assert isinstance(error.cause, errors.NotEnoughReplicasError)

@@ -31,9 +31,12 @@ fn failure(completion: &Completion) -> Failure {
 /// What the control plane says to each batch that has expired, and to those behind it.
 fn give_up_the_expired(report: &LaneReport) -> impl Fn(usize) -> Decision {
     let expired: Vec<bool> = report.batches.iter().map(|batch| batch.expired).collect();
-    move |at| match expired[at] {
-        true => Decision::Fail { kind: FailureKind::Timeout, code: 0, message: String::new() },
-        false => Decision::Retry,
+    move |at| {
+        if expired[at] {
+            Decision::Fail { kind: FailureKind::Timeout, code: 0, message: String::new() }
+        } else {
+            Decision::Retry
+        }
     }
 }
 

@@ -302,6 +302,7 @@ impl RecordMetadata {
 }
 
 /// A seed for random choices that differs between producers and processes.
+#[expect(clippy::disallowed_methods, reason = "any number will do")]
 pub fn random_seed() -> u64 {
     let mut hasher = DefaultHasher::new();
     std::time::SystemTime::now().hash(&mut hasher);
