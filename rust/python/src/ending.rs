@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use crate::engine::forks;
-
 /// Calls into Python code that are under way. Changed with the GIL held.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
@@ -45,6 +43,11 @@ pub fn python<T>(py: Python<'_>, call: impl FnOnce() -> T) -> T {
     call()
 }
 
+/// In the child after a fork: the calls that were under way on other threads do not exist here.
+pub fn forget_calls() {
+    CALLS.store(0, Ordering::Relaxed);
+}
+
 fn stand_still(py: Python<'_>) -> ! {
     py.detach(|| {
         loop {
@@ -60,14 +63,13 @@ fn stand_still(py: Python<'_>) -> ! {
 #[pyclass(frozen, module = "penstock._native")]
 pub struct EndOfPython {
     has_come: AtomicBool,
-    forks: u32,
 }
 
 #[pymethods]
 impl EndOfPython {
     #[new]
     fn new() -> Self {
-        Self { has_come: AtomicBool::new(false), forks: forks() }
+        Self { has_come: AtomicBool::new(false) }
     }
 
     /// The callbacks of `atexit` run. Without this nothing follows from the drop: a child process clears them, too.
@@ -78,7 +80,7 @@ impl EndOfPython {
 
 impl Drop for EndOfPython {
     fn drop(&mut self) {
-        if !*self.has_come.get_mut() || self.forks != forks() {
+        if !*self.has_come.get_mut() {
             return;
         }
         Python::try_attach(|py| {

@@ -29,6 +29,7 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 #[pyfunction]
 pub fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    ending::forget_calls();
 }
 
 /// How often this process has been the child of a fork.
