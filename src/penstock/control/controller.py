@@ -498,7 +498,7 @@ class Controller:
                 troubles[peer.broker_id] = f"broker {peer.broker_id} cannot be reached {where}: {errors}"
         for broker_id in self._homeless:
             troubles.setdefault(broker_id, f"broker {broker_id} is a leader, but its address is in no metadata")
-        for broker_id in self._broker_status.keys() | troubles.keys():
+        for broker_id in sorted(self._broker_status.keys() | troubles.keys()):
             message = troubles.get(broker_id, "")
             if message != self._broker_status.get(broker_id, ""):
                 self._out.append(SetBrokerStatus(broker_id, message))
