@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from penstock import _native
-from penstock._native import Engine
+from penstock._native import EndOfPython, Engine
 from penstock.control.runtime import Runtime
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError
 
@@ -176,7 +176,8 @@ def warn_waiting(topic: str, partition: int | None, status: str) -> None:
     _logger.warning("send() waits for %s to appear in the cluster's metadata%s", what, f" ({status})" if status else "")
 
 
-def _drain_all() -> None:
+def _drain_all(end: EndOfPython) -> None:
+    end.has_come()
     with _registry_lock:
         lives = list(_open)
     for life in lives:
@@ -191,6 +192,8 @@ def _after_fork_in_child() -> None:
     _open.clear()
 
 
-atexit.register(_drain_all)
+# The argument is dropped after the last callback of `atexit`, the last moment before finalisation: from then on no native
+# code calls into Python on a daemon thread.
+atexit.register(_drain_all, EndOfPython())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -16,6 +16,7 @@ _Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | 
 
 __all__ = [
     "DeliveryFuture",
+    "EndOfPython",
     "Engine",
     "ProducerRecord",
     "RecordMetadata",
@@ -34,6 +35,11 @@ def crc32c(data: bytes | bytearray | memoryview, value: int = 0) -> int: ...
 def murmur2(data: bytes) -> int: ...
 def partition_for_key(key: bytes, partitions: int) -> int: ...
 def after_fork_in_child() -> None: ...
+
+@final
+class EndOfPython:
+    def __new__(cls) -> EndOfPython: ...
+    def has_come(self) -> None: ...
 
 @final
 class ProducerRecord(Generic[_K, _V]):

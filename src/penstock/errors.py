@@ -351,16 +351,12 @@ def needs_refresh(code: int) -> bool:
 
 
 _TIMED_OUT_WHILE: Final = {
-    "metadata": "waiting for the topic's metadata",
-    "buffer": "waiting for room in the buffer",
     "linger": "waiting in the buffer, never sent",
     "in flight": "waiting for the broker's answer",
     "retry": "waiting to be sent again",
 }
 
 _TIMED_OUT_HINT: Final = {
-    "metadata": "Check that the topic exists and that bootstrap.servers can be reached.",
-    "buffer": "Raise buffer.memory, send more slowly, or find out why the brokers are slow.",
     "linger": "Check that the partition has a leader and that the brokers keep up, or raise delivery.timeout.ms.",
     "in flight": "Check the network and the brokers' load, or raise request.timeout.ms and delivery.timeout.ms.",
     "retry": "Remove what the last error names, or raise delivery.timeout.ms.",
@@ -432,6 +428,89 @@ def delivery_error(
         return TransactionAbortedError(text, cause=last, **context)
     text = f"the producer failed {elapsed_ms} ms after send, before the record was delivered ({kind}){last_seen}"
     return InternalError(text, cause=last, **context)
+
+
+_ABSENT_TOPIC_HINT: Final = {
+    3: "Create the topic, or check its name; the brokers answer, but do not know it.",
+    5: "Wait until the topic's partitions have leaders: it may just have been created, or its brokers are down.",
+}
+
+
+def metadata_timeout(
+    *, topic: str, partition: int | None, partitions: int, waited_ms: int, code: int, message: str, status: str
+) -> KafkaTimeoutError:
+    """A topic, or a partition of it, that did not appear within max.block.ms; called by native code for `send`.
+
+    Args:
+        topic: its name.
+        partition: the partition that was asked for; None: any.
+        partitions: how many the topic has, as far as is known; 0: it is not known.
+        waited_ms: max.block.ms.
+        code: the last metadata answer's error code about the topic; 0 if there was none.
+        message: the same in words.
+        status: why metadata cannot be had; empty if it can.
+    """
+    if partition is not None and partitions:
+        text = (
+            f"partition {partition} of topic {topic} does not exist: it has {partitions} partitions"
+            f" (0 to {partitions - 1}); waited max.block.ms = {waited_ms} ms"
+        )
+        hint = "Send to a partition that exists, or add partitions to the topic."
+    else:
+        text = f"topic {topic} is not in the cluster's metadata after max.block.ms = {waited_ms} ms"
+        hint = "Check that bootstrap.servers names the right cluster and that its brokers can be reached from here."
+    if code:
+        text = f"{text}; the last metadata answer: {message} (error {code})"
+        hint = _ABSENT_TOPIC_HINT.get(code, "Remove what the answer names, or raise max.block.ms.")
+    if status:
+        text = f"{text}; {status}"
+    cause = error_for_code(code, topic=topic) if code else None
+    return KafkaTimeoutError(text, topic=topic, stage="metadata", attempts=0, cause=cause, hint=hint)
+
+
+def buffer_exhausted(
+    *,
+    topic: str,
+    needed: int,
+    used: int,
+    total: int,
+    waited_ms: int,
+    oldest: tuple[str, int, int, int, int, int, str] | None,
+    status: str,
+) -> BufferExhaustedError:
+    """The buffer had no room for a record within max.block.ms; called by native code for `send`.
+
+    Args:
+        topic: the record's topic.
+        needed: bytes that were waited for.
+        used: bytes of buffer.memory in use.
+        total: buffer.memory.
+        waited_ms: max.block.ms.
+        oldest: of the oldest batch in the buffer: topic, partition, age in ms, attempts, broker (-1: none), last error code
+            (0: none) and message; None if nothing but callbacks keeps the memory.
+        status: why metadata cannot be had; empty if it can.
+    """
+    text = f"no buffer space for {needed} bytes within max.block.ms = {waited_ms} ms"
+    cause = hint = None
+    if oldest is None:
+        text = f"{text}: {used} of buffer.memory = {total} bytes belong to records whose callbacks have not run yet"
+        hint = (
+            "Make the callbacks faster, or have another thread do their work; or raise buffer.memory or max.block.ms."
+        )
+    else:
+        where, partition, age_ms, attempts, broker, code, message = oldest
+        to = "no leader" if broker < 0 else f"broker {broker}"
+        sent = "not sent yet" if attempts == 0 else f"sent {attempts} time{'' if attempts == 1 else 's'}"
+        text = (
+            f"{text}: {used} of buffer.memory = {total} bytes are in use by records that are not acknowledged yet;"
+            f" the oldest is {age_ms} ms old and {sent} ({to}, topic {where}, partition {partition})"
+        )
+        if code:
+            cause = error_for_code(code, message or None, topic=where, partition=partition)
+            text = f"{text}; its last error was {error_name(code)}{f': {message}' if message else ''}"
+    if status:
+        text = f"{text}; {status}"
+    return BufferExhaustedError(text, topic=topic, stage="buffer", attempts=0, cause=cause, hint=hint)
 
 
 # --- One class per error code of Kafka 4.4, in the order of the codes where bases allow ---

@@ -12,12 +12,6 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from simulation.cluster import sender_of
-from simulation.network import Network
-from simulation.plan import Plan
-from simulation.world import MS, S, World
-from support.oracle import Told, told_of
-
 from penstock import serialization
 from penstock._native import DeliveryFuture, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
@@ -26,6 +20,11 @@ from penstock.control.connections import Endpoint, Resolve, Resolved
 from penstock.control.controller import AskTopicAges, Controller, Event, Log, Publish, TopicAges
 from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
 from penstock.producer import make_engine
+from simulation.cluster import sender_of
+from simulation.network import Network
+from simulation.plan import Plan
+from simulation.world import MS, S, World
+from support.oracle import Told, told_of
 
 TICK_US = 50 * MS
 """How often the I/O thread looks at deadlines."""

@@ -13,10 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from simulation.plan import AFTER_APPEND, FATAL, IDENTITY_ERRORS, REFUSALS, Plan
-from simulation.world import MS, World
-from support.oracle import Logged
-
 from penstock.devbroker.context import CloseConnection, Context
 from penstock.devbroker.dispatch import encode
 from penstock.devbroker.handlers import HANDLERS, api_versions
@@ -36,6 +32,9 @@ from penstock.protocol.messages.produce import (
 from penstock.protocol.primitives import ProtocolError
 from penstock.protocol.records import BatchHeader, decode_batch, split_batches
 from penstock.protocol.versions import decode_request_header
+from simulation.plan import AFTER_APPEND, FATAL, IDENTITY_ERRORS, REFUSALS, Plan
+from simulation.world import MS, World
+from support.oracle import Logged
 
 PORT = 9092
 PROBE = 1_000_000

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from penstock.devbroker.producers import ProducerStates
 from simulation.client import Client
 from simulation.cluster import Cluster
 from simulation.plan import Plan
 from simulation.world import MS, S, World
-
-from penstock.devbroker.producers import ProducerStates
 
 
 class Nemesis:

@@ -11,11 +11,10 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
+from penstock._native import SteppedEngine
 from simulation.cluster import PORT, Cluster, Reply, ip
 from simulation.plan import Plan
 from simulation.world import MS, S, World
-
-from penstock._native import SteppedEngine
 
 
 class Link:

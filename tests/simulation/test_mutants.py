@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from simulation.mutants import MUTANTS, Mutant, catches, mutated
 
 IN_PYTHON = [mutant for mutant in MUTANTS if not mutant.is_native]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from simulation.plan import TEMPERS, draw
 from simulation.run import simulate
 

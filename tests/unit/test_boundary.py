@@ -16,6 +16,7 @@ SAMPLES: dict[str, Any] = {
     "FailTopic": boundary.FailTopic("t", 3, "unknown", False),
     "ForgetTopic": boundary.ForgetTopic("t"),
     "SetStatus": boundary.SetStatus("all is well"),
+    "SetBrokerStatus": boundary.SetBrokerStatus(1, "connection refused"),
     "SetIdentity": boundary.SetIdentity(7, 0),
     "ResumeLane": boundary.ResumeLane(
         "t",

@@ -15,6 +15,7 @@ import dataclasses
 import itertools
 import json
 import logging
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -266,7 +267,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = _arguments()
-    seed = arguments.seed if arguments.seed is not None else time.time_ns() % 1_000_000
+    seed = arguments.seed if arguments.seed is not None else secrets.randbelow(1_000_000)
     deck = deck_of(arguments.only or DECK)
     if arguments.plan is not None:
         print(*itertools.islice(steps(seed, arguments.nodes, deck), arguments.plan), sep="\n")

@@ -91,6 +91,25 @@ pub struct TopicEntry {
     pub errors: u64,
 }
 
+/// See [`Shared::oldest`].
+#[derive(Clone, Debug)]
+pub struct Oldest {
+    /// Its topic's name.
+    pub topic: Arc<str>,
+    /// Its partition.
+    pub partition: i32,
+    /// Since its first record was buffered.
+    pub age_ms: u64,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// Where it was sent last, or is to go; -1 for nowhere.
+    pub broker: i32,
+    /// What its last attempt met; 0 for nothing.
+    pub code: i16,
+    /// In words.
+    pub message: String,
+}
+
 #[derive(Debug, Default)]
 struct Topics {
     /// Ordered, so that a run that is stepped by hand can be repeated.
@@ -521,6 +540,32 @@ impl Shared {
             }
         }
         records
+    }
+
+    /// The oldest batch that is neither delivered nor failed: what keeps the buffer full, for error messages.
+    pub fn oldest(&self) -> Option<Oldest> {
+        let now_us = self.now_us();
+        let mut oldest: Option<(u64, Oldest)> = None;
+        for topic in self.all_topics() {
+            for lane in &topic.lanes {
+                let inner = lane.inner.lock();
+                let Some(batch) = inner.unresolved().min_by_key(|batch| batch.created_us) else { continue };
+                if oldest.as_ref().is_some_and(|(created_us, _)| *created_us <= batch.created_us) {
+                    continue;
+                }
+                let found = Oldest {
+                    topic: Arc::clone(&lane.topic),
+                    partition: lane.partition,
+                    age_ms: now_us.saturating_sub(batch.created_us) / 1000,
+                    attempts: batch.attempts,
+                    broker: if batch.attempts > 0 { batch.broker } else { inner.leader },
+                    code: batch.last.code,
+                    message: batch.last.message.clone(),
+                };
+                oldest = Some((batch.created_us, found));
+            }
+        }
+        oldest.map(|(_, found)| found)
     }
 
     /// No more sends.

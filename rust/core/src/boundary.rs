@@ -116,6 +116,13 @@ pub enum Command {
         /// For people; empty when all is well.
         message: String,
     },
+    /// Why a broker cannot be reached.
+    SetBrokerStatus {
+        /// Which.
+        broker: i32,
+        /// For people; empty when it can be.
+        message: String,
+    },
     /// The identity to adopt.
     SetIdentity(Identity),
     /// Give a lane back.

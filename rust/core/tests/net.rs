@@ -5,9 +5,10 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock_core::accumulator::{Config, Shared};
-use penstock_core::boundary::{Command, Event};
-use penstock_core::lane::SendRules;
+use penstock_core::accumulator::{Appended, Config, Record, Shared};
+use penstock_core::boundary::{Command, Event, PartitionLeader};
+use penstock_core::completion::{FailureKind, Outcome};
+use penstock_core::lane::{Identity, SendRules};
 use penstock_core::net;
 use penstock_core::topic::PartitionRules;
 
@@ -70,5 +71,43 @@ fn an_end_that_comes_with_the_last_answer_is_noticed() {
         assert!(wait_for(&shared, |event| matches!(event, Event::ConnectionClosed { .. })), "connection {connection}");
     }
     shared.request_stop();
+    thread.join().unwrap();
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_panic_of_the_io_thread_fails_every_record_and_refuses_later_ones() {
+    let shared = shared();
+    let thread = net::start(&shared).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    shared.command([Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 5_000_000 }]);
+    assert!(wait_for(&shared, |event| matches!(event, Event::ConnectionOpened { .. })));
+    let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }; 2];
+    shared.command([
+        Command::SetIdentity(Identity { producer_id: 1, epoch: 0 }),
+        Command::SetTopic { name: "t".into(), topic_id: [7; 16], version: 1, partitions },
+    ]);
+    let until = Instant::now() + Duration::from_secs(3);
+    while shared.topic("t").topic.is_none() {
+        shared.wait_for_topics(shared.topics_version.load(std::sync::atomic::Ordering::Acquire), until);
+    }
+    let topic = shared.topic("t").topic.unwrap();
+    let send = |partition| {
+        let record = Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
+        shared.append(&topic, Some(partition), &record, None, &mut 0)
+    };
+    let Appended::Done { completion, .. } = send(0) else { panic!("not appended") };
+    // A bug of ours, as good as any: the encoder asserts that it knows the version.
+    shared.command([Command::Ready { connection: 1, produce_version: 99 }]);
+    assert!(wait_for(
+        &shared,
+        |event| matches!(event, Event::EngineFailed { message } if message.contains("panicked"))
+    ));
+    assert!(completion.wait(0, Some(until)));
+    let Some(Outcome::Failed(failure)) = completion.outcome() else { panic!("not failed") };
+    assert_eq!(failure.kind, FailureKind::Internal);
+    assert!(matches!(send(1), Appended::Closed));
+    assert!(shared.fatal().is_some());
     thread.join().unwrap();
 }

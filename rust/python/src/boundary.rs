@@ -88,6 +88,9 @@ pub fn command(of: &Bound<'_, PyAny>) -> PyResult<Command> {
         },
         "ForgetTopic" => Command::ForgetTopic { name: field(of, "name")? },
         "SetStatus" => Command::SetStatus { message: field(of, "message")? },
+        "SetBrokerStatus" => {
+            Command::SetBrokerStatus { broker: field(of, "broker_id")?, message: field(of, "message")? }
+        }
         "SetIdentity" => {
             Command::SetIdentity(Identity { producer_id: field(of, "producer_id")?, epoch: field(of, "epoch")? })
         }

@@ -18,6 +18,7 @@ use penstock_core::stats::{Meter, Stats};
 use penstock_core::topic::PartitionRules;
 
 use crate::callbacks::{CALLBACKS, in_callback};
+use crate::ending;
 use crate::future::{deadline, wait_in_slices};
 use crate::{boundary, python, record};
 
@@ -28,6 +29,7 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 #[pyfunction]
 pub fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    ending::forget_calls();
 }
 
 /// How often this process has been the child of a fork.
@@ -175,18 +177,21 @@ impl Engine {
         commands: &Bound<'py, PyAny>,
         timeout_ms: Option<f64>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let commands: Vec<Command> =
-            commands.try_iter()?.map(|command| boundary::command(&command?)).collect::<PyResult<_>>()?;
+        let commands: Vec<Command> = ending::python(py, || {
+            commands.try_iter()?.map(|command| boundary::command(&command?)).collect::<PyResult<_>>()
+        })?;
         let shared = &self.core.shared;
         shared.command(commands);
         let timeout = timeout_ms.map(|ms| Duration::from_secs_f64((ms / 1000.0).clamp(0.0, 3.0e9)));
         let queue: &EventQueue = &shared.events;
         let events = py.detach(|| queue.take(timeout));
-        let list = PyList::empty(py);
-        for event in events {
-            list.append(boundary::event(py, event)?)?;
-        }
-        Ok(list)
+        ending::python(py, || {
+            let list = PyList::empty(py);
+            for event in events {
+                list.append(boundary::event(py, event)?)?;
+            }
+            Ok(list)
+        })
     }
 
     /// ms on the engine's monotonic clock.

@@ -10,6 +10,7 @@ use pyo3::sync::PyOnceLock;
 use penstock_core::completion::{Completion, Outcome};
 
 use crate::callbacks::{CALLBACKS, Callback};
+use crate::ending;
 use crate::engine::{forked, forks};
 use crate::python;
 use crate::record::RecordMetadata;
@@ -199,7 +200,7 @@ impl DeliveryFuture {
         let added = if this.done() { Err(token) } else { this.completion.add_callback(this.index, token, true) };
         if let Err(token) = added {
             CALLBACKS.remove(token);
-            if let Err(error) = r#fn.call1((slf,)) {
+            if let Err(error) = ending::python(slf.py(), || r#fn.call1((slf,))) {
                 // As `concurrent.futures` does it; Ctrl-C and the like are not the callback's own trouble.
                 let py = slf.py();
                 if !error.is_instance_of::<PyException>(py) {

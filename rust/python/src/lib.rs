@@ -7,6 +7,7 @@
 
 mod boundary;
 mod callbacks;
+mod ending;
 mod engine;
 mod future;
 mod python;
@@ -53,6 +54,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<engine::Engine>()?;
     m.add_class::<sender::Sender>()?;
     m.add_class::<stepped::SteppedEngine>()?;
+    m.add_class::<ending::EndOfPython>()?;
     m.add_function(wrap_pyfunction!(crc32c, m)?)?;
     m.add_function(wrap_pyfunction!(murmur2, m)?)?;
     m.add_function(wrap_pyfunction!(partition_for_key, m)?)?;

@@ -6,6 +6,8 @@ use pyo3::types::{PyDict, PyType};
 
 use penstock_core::completion::{Completion, Failure};
 
+use crate::ending::python;
+
 static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
 fn errors(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
@@ -14,8 +16,8 @@ fn errors(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
 
 /// An instance of `penstock.errors.<class>` with a message and keyword context, ready to be raised.
 pub fn error(py: Python<'_>, class: &str, message: &str, context: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
-    let made = errors(py).and_then(|module| {
-        let class = module.getattr(class)?.cast_into::<PyType>()?;
+    let made = python(py, || {
+        let class = errors(py)?.getattr(class)?.cast_into::<PyType>()?;
         let kwargs = PyDict::new(py);
         for (name, value) in context {
             kwargs.set_item(name, value)?;
@@ -30,20 +32,37 @@ pub fn error(py: Python<'_>, class: &str, message: &str, context: &[(&str, Bound
 
 /// Log what a callback raised that ran on the caller's own thread; the callback thread has the function at hand.
 pub fn report_callback_error(py: Python<'_>, function: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
-    py.import("penstock._lifecycle")?
-        .getattr("report_callback_error")?
-        .call1((function, error.into_value(py)))
-        .map(drop)
+    python(py, || {
+        py.import("penstock._lifecycle")?
+            .getattr("report_callback_error")?
+            .call1((function, error.into_value(py)))
+            .map(drop)
+    })
 }
 
 /// The error for a Kafka code, ready to be raised.
 pub fn error_for_code(py: Python<'_>, code: i16, message: &str, topic: Option<&str>) -> PyErr {
-    let made = errors(py).and_then(|module| {
+    let made = python(py, || {
         let kwargs = PyDict::new(py);
         if let Some(topic) = topic {
             kwargs.set_item("topic", topic)?;
         }
-        module.getattr("error_for_code")?.call((code, message), Some(&kwargs))
+        errors(py)?.getattr("error_for_code")?.call((code, message), Some(&kwargs))
+    });
+    match made {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(error) => error,
+    }
+}
+
+/// What `penstock.errors.<function>(**arguments)` makes, ready to be raised.
+pub fn error_by(py: Python<'_>, function: &str, arguments: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
+    let made = python(py, || {
+        let kwargs = PyDict::new(py);
+        for (name, value) in arguments {
+            kwargs.set_item(name, value)?;
+        }
+        errors(py)?.getattr(function)?.call((), Some(&kwargs))
     });
     match made {
         Ok(instance) => PyErr::from_value(instance),
@@ -73,5 +92,5 @@ pub fn delivery_error<'py>(
     kwargs.set_item("elapsed_ms", failure.elapsed_ms)?;
     kwargs.set_item("record_error", record_error)?;
     kwargs.set_item("blamed", failure.record_errors.len())?;
-    errors(py)?.getattr("delivery_error")?.call((), Some(&kwargs))
+    python(py, || errors(py)?.getattr("delivery_error")?.call((), Some(&kwargs)))
 }

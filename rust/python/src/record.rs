@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyMapping, PyString, PyTuple, PyType};
 
+use crate::ending;
 use crate::python;
 
 /// Kafka's limit for the name of a topic (Java: `Topic.MAX_NAME_LENGTH`).
@@ -45,6 +46,10 @@ pub fn extract_partition(partition: Option<&Bound<'_, PyAny>>) -> PyResult<Optio
 /// `timestamp=`: ms since the epoch, an aware datetime, or None.
 pub fn extract_timestamp(timestamp: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
     let Some(timestamp) = timestamp.filter(|timestamp| !timestamp.is_none()) else { return Ok(None) };
+    ending::python(timestamp.py(), || read_timestamp(timestamp)).map(Some)
+}
+
+fn read_timestamp(timestamp: &Bound<'_, PyAny>) -> PyResult<i64> {
     let py = timestamp.py();
     let ms = if timestamp.is_instance_of::<PyInt>() && !timestamp.is_instance_of::<PyBool>() {
         timestamp.extract::<i64>().map_err(|_| PyValueError::new_err("timestamp does not fit into 64 bits"))?
@@ -66,7 +71,7 @@ pub fn extract_timestamp(timestamp: Option<&Bound<'_, PyAny>>) -> PyResult<Optio
     if ms < 0 {
         return Err(PyValueError::new_err(format!("timestamp must not be negative (ms since the epoch), not {ms}")));
     }
-    Ok(Some(ms))
+    Ok(ms)
 }
 
 /// `headers=`: pairs or a mapping, as a tuple of (str, bytes or None).
@@ -77,6 +82,10 @@ pub fn extract_headers<'py>(py: Python<'py>, headers: Option<&Bound<'py, PyAny>>
     {
         return Ok(tuple.clone());
     }
+    ending::python(py, || read_headers(py, headers))
+}
+
+fn read_headers<'py>(py: Python<'py>, headers: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
     let wrong = |what: String| PyTypeError::new_err(format!("headers must be pairs of (str, bytes or None): {what}"));
     let items = match headers.cast::<PyMapping>() {
         Ok(mapping) => mapping.items()?.into_any(),
@@ -135,6 +144,26 @@ impl ProducerRecord {
     fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         (&self.topic, &self.value, &self.key, self.partition, self.timestamp, &self.headers).into_pyobject(py)
     }
+
+    fn representation(&self, py: Python<'_>) -> PyResult<String> {
+        let mut parts = vec![self.topic.bind(py).repr()?.to_string()];
+        if !self.value.is_none(py) {
+            parts.push(self.value.bind(py).repr()?.to_string());
+        }
+        if !self.key.is_none(py) {
+            parts.push(format!("key={}", self.key.bind(py).repr()?));
+        }
+        if let Some(partition) = self.partition {
+            parts.push(format!("partition={partition}"));
+        }
+        if let Some(timestamp) = self.timestamp {
+            parts.push(format!("timestamp={timestamp}"));
+        }
+        if !self.headers.bind(py).is_empty() {
+            parts.push(format!("headers={}", self.headers.bind(py).repr()?));
+        }
+        Ok(format!("ProducerRecord({})", parts.join(", ")))
+    }
 }
 
 #[pymethods]
@@ -166,32 +195,16 @@ impl ProducerRecord {
 
     fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented()) };
-        let equal = self.fields(py)?.eq(other.get().fields(py)?)?;
+        let equal = ending::python(py, || self.fields(py)?.eq(other.get().fields(py)?))?;
         Ok(PyBool::new(py, equal).to_owned().into_any().unbind())
     }
 
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
-        self.fields(py)?.hash()
+        ending::python(py, || self.fields(py)?.hash())
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let mut parts = vec![self.topic.bind(py).repr()?.to_string()];
-        if !self.value.is_none(py) {
-            parts.push(self.value.bind(py).repr()?.to_string());
-        }
-        if !self.key.is_none(py) {
-            parts.push(format!("key={}", self.key.bind(py).repr()?));
-        }
-        if let Some(partition) = self.partition {
-            parts.push(format!("partition={partition}"));
-        }
-        if let Some(timestamp) = self.timestamp {
-            parts.push(format!("timestamp={timestamp}"));
-        }
-        if !self.headers.bind(py).is_empty() {
-            parts.push(format!("headers={}", self.headers.bind(py).repr()?));
-        }
-        Ok(format!("ProducerRecord({})", parts.join(", ")))
+        ending::python(py, || self.representation(py))
     }
 
     fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
@@ -289,6 +302,7 @@ impl RecordMetadata {
 }
 
 /// A seed for random choices that differs between producers and processes.
+#[expect(clippy::disallowed_methods, reason = "any number will do")]
 pub fn random_seed() -> u64 {
     let mut hasher = DefaultHasher::new();
     std::time::SystemTime::now().hash(&mut hasher);

@@ -17,14 +17,13 @@ use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
 use penstock_core::topic::Topic;
 
 use crate::callbacks::{CALLBACKS, Callback};
+use crate::ending;
 use crate::engine::{Core, Engine};
 use crate::future::{DeliveryFuture, SLICE, Sizes};
 use crate::python;
 use crate::record::{ProducerRecord, check_topic, extract_headers, extract_partition, extract_timestamp};
 
-/// Kafka's code for a topic that is not there.
-const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-/// And for one that cannot be.
+/// Kafka's code for a topic that cannot be.
 const INVALID_TOPIC: i16 = 17;
 
 /// How a key or value becomes bytes.
@@ -93,7 +92,7 @@ impl Serialize {
             }
             Fast::No => {}
         }
-        let made = self.function.bind(py).call1((topic, headers, data))?;
+        let made = ending::python(py, || self.function.bind(py).call1((topic, headers, data)))?;
         if made.is_none() {
             return Ok(Payload::None);
         }
@@ -315,14 +314,14 @@ impl State {
             timestamp: call.timestamp,
             headers: call.headers.clone().unbind(),
         };
-        let record = interceptors.call_method1("on_send", (record,))?;
+        let record = ending::python(py, || interceptors.call_method1("on_send", (record,)))?;
         let record = record.cast::<ProducerRecord>()?;
-        let callback = interceptors.call_method1("wrap", (record, call.callback.as_ref()))?;
+        let callback = ending::python(py, || interceptors.call_method1("wrap", (record, call.callback.as_ref())))?;
         let observed = call.callback.is_some();
         let call = Call { observed, ..Self::call_of(py, record.get(), Some(&callback)) };
         self.send(py, &call).inspect_err(|error| {
             // The hook isolates its own failures; the caller's error is the one that matters here.
-            let _ = interceptors.call_method1("on_send_error", (record, error.value(py)));
+            let _ = ending::python(py, || interceptors.call_method1("on_send_error", (record, error.value(py))));
         })
     }
 
@@ -389,7 +388,7 @@ impl State {
                     break Ok(Some(DeliveryFuture::new(completion, index, sizes)));
                 }
                 Appended::Closed => break self.check_open(py).map(|()| None),
-                Appended::NeedsMemory(bytes) => match self.wait_for_memory(py, bytes, deadline) {
+                Appended::NeedsMemory(bytes) => match self.wait_for_memory(py, topic, bytes, deadline) {
                     Ok(()) => grant += bytes,
                     Err(error) => break Err(error),
                 },
@@ -406,7 +405,7 @@ impl State {
         appended
     }
 
-    fn wait_for_memory(&self, py: Python<'_>, bytes: usize, deadline: &mut Deadline) -> PyResult<()> {
+    fn wait_for_memory(&self, py: Python<'_>, topic: &Topic, bytes: usize, deadline: &mut Deadline) -> PyResult<()> {
         let shared = &self.core.shared;
         let deadline = deadline.get();
         let waiter = shared.queue_for_memory(bytes);
@@ -429,22 +428,28 @@ impl State {
             }
             if over {
                 shared.pool.count_exhausted();
-                let status = shared.status();
-                let because = if status.is_empty() { String::new() } else { format!(" ({status})") };
-                return Err(python::error(
-                    py,
-                    "BufferExhaustedError",
-                    &format!(
-                        "no buffer space for {bytes} bytes within max.block.ms = {} ms: {} of buffer.memory = {} bytes \
-                         are in use by records that are not acknowledged yet{because}",
-                        self.max_block.as_millis(),
-                        shared.pool.total() - shared.pool.available(),
-                        shared.pool.total(),
-                    ),
-                    &[],
-                ));
+                return Err(self.exhausted(py, topic, bytes)?);
             }
         }
+    }
+
+    /// The words for a buffer that stayed full.
+    fn exhausted(&self, py: Python<'_>, topic: &Topic, needed: usize) -> PyResult<PyErr> {
+        let shared = &self.core.shared;
+        let oldest = shared
+            .oldest()
+            .map(|it| (it.topic.to_string(), it.partition, it.age_ms, it.attempts, it.broker, it.code, it.message));
+        let any = |value: usize| value.into_pyobject(py).map(Bound::into_any);
+        let arguments = [
+            ("topic", PyString::new(py, &topic.name).into_any()),
+            ("needed", any(needed)?),
+            ("used", any(shared.pool.total() - shared.pool.available())?),
+            ("total", any(shared.pool.total())?),
+            ("waited_ms", (self.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
+            ("oldest", oldest.into_pyobject(py)?),
+            ("status", PyString::new(py, &shared.status()).into_any()),
+        ];
+        Ok(python::error_by(py, "buffer_exhausted", &arguments))
     }
 
     fn ask_partitioner<'py>(
@@ -456,9 +461,11 @@ impl State {
         value: &Payload<'_>,
     ) -> PyResult<u32> {
         let arguments = (&call.topic, &call.key, key.object(py)?, &call.value, value.object(py)?);
-        let chosen = partitioner.bind(py).call1(arguments)?;
-        let number: i64 = chosen.extract().map_err(|_| {
-            PyTypeError::new_err(format!("the partitioner returned {chosen:?}, not the number of a partition"))
+        let number = ending::python(py, || {
+            let chosen = partitioner.bind(py).call1(arguments)?;
+            chosen.extract::<i64>().map_err(|_| {
+                PyTypeError::new_err(format!("the partitioner returned {chosen:?}, not the number of a partition"))
+            })
         })?;
         u32::try_from(number).ok().filter(|&number| number < topic.partitions()).ok_or_else(|| {
             pyo3::exceptions::PyValueError::new_err(format!(
@@ -543,12 +550,12 @@ impl State {
                 return Err(python::error_for_code(py, *code, message, Some(text)));
             }
             if now >= deadline {
-                return Err(self.absent(py, text, partition, &entry));
+                return Err(self.absent(py, text, partition, &entry)?);
             }
             if !warned && now.duration_since(started) >= Duration::from_secs(1) {
                 warned = true;
                 let why = entry.error.as_ref().map_or_else(|| shared.status(), |(_, why, _)| why.clone());
-                self.warn_waiting.bind(py).call1((text, partition, why))?;
+                ending::python(py, || self.warn_waiting.bind(py).call1((text, partition, why)))?;
             }
             let until = deadline.min(now + SLICE);
             let began = Instant::now();
@@ -558,30 +565,19 @@ impl State {
         }
     }
 
-    fn absent(&self, py: Python<'_>, name: &str, partition: Option<i32>, entry: &TopicEntry) -> PyErr {
-        let waited = self.max_block.as_millis();
-        let mut message = match (&entry.topic, partition) {
-            (Some(topic), Some(partition)) => format!(
-                "partition {partition} of topic {name} does not exist: it has {} partitions (0 to {}); waited {waited} ms",
-                topic.partitions(),
-                i64::from(topic.partitions()) - 1,
-            ),
-            _ => format!("topic {name} is not in the cluster's metadata after max.block.ms = {waited} ms"),
-        };
-        if let Some((code, why, _)) = &entry.error {
-            message = format!("{message}; the last metadata answer: {why} (error {code})");
-        }
-        let status = self.core.shared.status();
-        if !status.is_empty() {
-            message = format!("{message}; {status}");
-        }
-        let mut context =
-            vec![("topic", PyString::new(py, name).into_any()), ("stage", PyString::new(py, "metadata").into_any())];
-        if matches!(entry.error, Some((UNKNOWN_TOPIC_OR_PARTITION, ..))) {
-            let hint = "Create the topic, or check its name; the brokers answer, but do not know it.";
-            context.push(("hint", PyString::new(py, hint).into_any()));
-        }
-        python::error(py, "KafkaTimeoutError", &message, &context)
+    /// The words for a topic, or a partition, that did not appear.
+    fn absent(&self, py: Python<'_>, name: &str, partition: Option<i32>, entry: &TopicEntry) -> PyResult<PyErr> {
+        let (code, why) = entry.error.as_ref().map_or((0, ""), |(code, why, _)| (*code, why.as_str()));
+        let arguments = [
+            ("topic", PyString::new(py, name).into_any()),
+            ("partition", partition.into_pyobject(py)?),
+            ("partitions", entry.topic.as_ref().map_or(0, |topic| topic.partitions()).into_pyobject(py)?.into_any()),
+            ("waited_ms", (self.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
+            ("code", code.into_pyobject(py)?.into_any()),
+            ("message", PyString::new(py, why).into_any()),
+            ("status", PyString::new(py, &self.core.shared.status()).into_any()),
+        ];
+        Ok(python::error_by(py, "metadata_timeout", &arguments))
     }
 }
 
@@ -590,6 +586,7 @@ fn count_wait(counter: &AtomicU64, began: Instant) {
 }
 
 /// ms since the epoch.
+#[expect(clippy::disallowed_methods, reason = "a record's timestamp is the wall clock's, jumps and all")]
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

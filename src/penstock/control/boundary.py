@@ -59,6 +59,7 @@ class SendFrame(NamedTuple):
 class Ready(NamedTuple):
     """The handshake is done: this connection now carries the Produce requests of its broker, in this API version.
 
+    A request that holds a topic without an id (an older broker's metadata) goes in version 12 at most, by names.
     Ignored when the connection is gone. A ready connection of the same broker that is still open is closed first.
     """
 
@@ -112,6 +113,13 @@ class ForgetTopic(NamedTuple):
 class SetStatus(NamedTuple):
     """Why metadata cannot be had at present, for people (each address with its last error); ``""`` when all is well."""
 
+    message: str
+
+
+class SetBrokerStatus(NamedTuple):
+    """Why a broker that records wait for cannot be reached, for people; ``""`` when it can be."""
+
+    broker_id: int
     message: str
 
 
@@ -180,6 +188,7 @@ Command: TypeAlias = (
     | FailTopic
     | ForgetTopic
     | SetStatus
+    | SetBrokerStatus
     | SetIdentity
     | ResumeLane
     | FailBuffered

@@ -49,6 +49,8 @@ Purpose: TypeAlias = Literal["control", "data"]
 PeerState: TypeAlias = Literal["idle", "resolving", "connecting", "handshake", "open", "closing"]
 
 SOFTWARE_NAME: Final = "penstock"
+MAX_ERRORS: Final = 8
+"""Addresses of one peer whose last errors are remembered, for messages."""
 
 _KEEPS_STILL_SINCE: Final = {index.METADATA: 6, index.API_VERSIONS: 2, index.INIT_PRODUCER_ID: 1}
 """From which version on a broker that throttles answers at once, and the client keeps still; before, it kept the answer
@@ -110,6 +112,13 @@ class Peer:
     versions: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # API key → what the broker offers
     closing: str = ""  # why we have closed it, if for cause
     still_until_ms: float = 0.0  # the broker reads nothing from this connection before that time
+
+    def note(self, error: str) -> None:
+        """Remember the error of this attempt's address; the latest few only, for hosts whose addresses come and go."""
+        self.errors.pop(label := self.label(), None)
+        self.errors[label] = error
+        while len(self.errors) > MAX_ERRORS:
+            del self.errors[next(iter(self.errors))]
 
     def label(self) -> str:
         """For people: the name, and the address behind it."""
@@ -246,13 +255,13 @@ class Connections:
             return Closed(peer, label, ""), []
         if connecting and peer.addresses and peer.wanted:
             # client.dns.lookup=use_all_dns_ips (KIP-302): the host is down only when none of its addresses answers.
-            peer.errors[label] = error
+            peer.note(error)
             return Closed(peer, label, error), [self._connect(peer)]
         self._failed(peer, error, now_ms)
         return Closed(peer, label, error), []
 
     def _failed(self, peer: Peer, error: str, now_ms: float) -> None:
-        peer.errors[peer.label()] = error
+        peer.note(error)
         peer.failed_at_ms = now_ms
         peer.not_before_ms = now_ms + self._reconnect.delay_ms(peer.failures, self._random)
         peer.failures += 1

@@ -32,6 +32,7 @@ from penstock.control.boundary import (
     LanesHandedOver,
     LeaderWanted,
     Ready,
+    SetBrokerStatus,
     SetIdentity,
     SetStatus,
     TopicWanted,
@@ -49,7 +50,6 @@ from penstock.protocol.messages.metadata import MetadataResponse
 from penstock.protocol.primitives import ProtocolError
 
 _MAX_INT32 = 2**31 - 1
-_PRODUCE_WITHOUT_TOPIC_IDS = 12
 
 
 class Publish(NamedTuple):
@@ -124,6 +124,7 @@ class Controller:
         self._not_ready: list[Peer] = []  # data connections whose handshake is done, and that are not announced yet
         self._parked: list[LaneReport] = []  # lanes that wait for a new producer id
         self._status = ""
+        self._broker_status: dict[int, str] = {}  # as the engine knows it
         self._failed = False
         self._out: list[Command] = []
 
@@ -291,10 +292,7 @@ class Controller:
         self._not_ready = [peer for peer in self._not_ready if peer.state == "open"]
         for peer in self._not_ready:
             if peer.still_until_ms <= self._now_ms:
-                version = peer.negotiate(index.PRODUCE)
-                if not self._metadata.topic_ids_known:
-                    version = min(version, _PRODUCE_WITHOUT_TOPIC_IDS)
-                self._out.append(Ready(peer.connection_id, version))
+                self._out.append(Ready(peer.connection_id, peer.negotiate(index.PRODUCE)))
         self._not_ready = [peer for peer in self._not_ready if peer.still_until_ms > self._now_ms]
 
     def _move_data_peers(self) -> None:
@@ -466,11 +464,10 @@ class Controller:
             self._fail(*verdict.fatal)
 
     def _log_lane(self, report: LaneReport) -> None:
-        said = next((batch for batch in report.batches if batch.error_code or batch.error_message), None)
+        said = next((batch for batch in report.batches if batch.error_code), None)
         if said is not None:
             name = f"{report.topic}-{report.partition}"
-            names = (errors.error_name(said.error_code) if said.error_code else "", said.error_message)
-            cause = ": ".join(part for part in names if part)
+            cause = ": ".join(part for part in (errors.error_name(said.error_code), said.error_message) if part)
             text = f"{name}: {cause} (broker {report.leader}, attempt {said.attempts}, {len(report.batches)} batches)"
             self._out.append(Log(logging.WARNING, f"lane {report.topic} {said.error_code}", text))
 
@@ -506,6 +503,23 @@ class Controller:
         if status != self._status:
             self._status = status
             self._out.append(SetStatus(status))
+        self._publish_broker_status()
+
+    def _publish_broker_status(self) -> None:
+        """Say why a broker that records wait for cannot be reached, until it can be."""
+        troubles: dict[int, str] = {}
+        for peer in self._connections.peers():
+            if peer.purpose == "data" and peer.wanted and peer.errors:
+                errors = "; ".join(f"{label}: {error}" for label, error in peer.errors.items())
+                where = "at the address that it advertises (advertised.listeners)"
+                troubles[peer.broker_id] = f"broker {peer.broker_id} cannot be reached {where}: {errors}"
+        for broker_id in self._homeless:
+            troubles.setdefault(broker_id, f"broker {broker_id} is a leader, but its address is in no metadata")
+        for broker_id in sorted(self._broker_status.keys() | troubles.keys()):
+            message = troubles.get(broker_id, "")
+            if message != self._broker_status.get(broker_id, ""):
+                self._out.append(SetBrokerStatus(broker_id, message))
+        self._broker_status = troubles
 
 
 def _reached(time_ms: float | None, now_ms: float) -> bool:

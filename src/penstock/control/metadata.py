@@ -42,6 +42,8 @@ WISH_FRESH_MS: Final = 3_000.0
 
 _NO_ID: Final = bytes(16)
 _LEADER_NOT_AVAILABLE: Final = 5
+_RELIABLE_EPOCHS_SINCE: Final = 9
+"""Older brokers (before Kafka 2.4) name old leader epochs during a reassignment (Java: `hasReliableLeaderEpochs`)."""
 
 
 class Node(NamedTuple):
@@ -138,8 +140,6 @@ class Metadata:
         self._random = random
         self.cluster_id: str | None = None
         self.brokers: dict[int, Node] = {}
-        self.topic_ids_known = False
-        """The last answer carried topic ids (version 10 or above): Produce 13 can be used."""
         self._topics: dict[str, _Topic] = {}
         self._versions = 0  # of all topics: one that comes back after `expire` must not begin with old versions again
         self._refresh_wanted = True
@@ -216,12 +216,12 @@ class Metadata:
             self.failed(now_ms)
             return []
         self._in_flight = None
-        self._take_cluster(response, version)
+        self._take_cluster(response)
         commands: list[Command] = []
         for answer in response.topics:
             topic = self._topics.get(answer.name or "")
             if topic is not None:
-                commands += self._take_topic(topic, answer)
+                commands += self._take_topic(topic, answer, version >= _RELIABLE_EPOCHS_SINCE)
         self._retire(asked, now_ms)
         if full:
             self._refreshed_at_ms = now_ms
@@ -302,7 +302,7 @@ class Metadata:
                 return True
         return False
 
-    def _take_cluster(self, response: MetadataResponse, version: int) -> None:
+    def _take_cluster(self, response: MetadataResponse) -> None:
         if self.cluster_id is not None and response.cluster_id not in (None, self.cluster_id):
             # Another cluster answers under the old addresses: nothing that was known of leaders holds there.
             for topic in self._topics.values():
@@ -310,9 +310,8 @@ class Metadata:
         self.cluster_id = response.cluster_id or self.cluster_id
         brokers = [Node(broker.node_id, broker.host, broker.port, broker.rack) for broker in response.brokers]
         self._replace_brokers({node.id: node for node in brokers})
-        self.topic_ids_known = version >= 10
 
-    def _take_topic(self, topic: _Topic, answer: MetadataResponseTopic) -> list[Command]:
+    def _take_topic(self, topic: _Topic, answer: MetadataResponseTopic, reliable_epochs: bool) -> list[Command]:
         failed_before = topic.error != 0
         topic.error = answer.error_code or (0 if answer.partitions else _LEADER_NOT_AVAILABLE)
         topic.fresh = False
@@ -326,7 +325,7 @@ class Metadata:
         if topic_id == _NO_ID:
             topic_id = topic.id  # an older broker that knows no ids must not make us forget the one we have
         recreated = topic.id not in (_NO_ID, topic_id)
-        partitions = _in_order(answer.partitions)
+        partitions = _in_order(answer.partitions, reliable_epochs)
         if not recreated:
             partitions = tuple(
                 known
@@ -395,7 +394,7 @@ def _is_stale(partition: _Partition) -> bool:
     return METADATA_PARTITION.outcome(partition.error) is PartitionOutcome.STALE
 
 
-def _in_order(answers: tuple[MetadataResponsePartition, ...]) -> tuple[_Partition, ...]:
+def _in_order(answers: tuple[MetadataResponsePartition, ...], reliable_epochs: bool) -> tuple[_Partition, ...]:
     """Partitions by number; one that the answer leaves out has no leader.
 
     There are as many as the answer has: numbers are contiguous in Kafka, so that a nonsense number must not make us
@@ -404,7 +403,7 @@ def _in_order(answers: tuple[MetadataResponsePartition, ...]) -> tuple[_Partitio
     found = {
         answer.partition_index: _Partition(
             answer.leader_id if answer.error_code == 0 or answer.leader_id >= 0 else -1,
-            answer.leader_epoch,
+            answer.leader_epoch if reliable_epochs else -1,
             answer.error_code,
             answer.replica_nodes,
             answer.isr_nodes,

@@ -2,8 +2,8 @@
 
 `Runtime` moves events and commands between the engine and the `Controller`, and does what the controller may not do
 itself: looking up names, publishing the view of the cluster, logging. Look-ups block and log handlers are the user's
-code, so that each has a helper thread of its own, started when it is first needed; the control thread waits for the
-engine only, with the GIL released.
+code, so that they have helper threads of their own, started when they are first needed; the control thread waits for
+the engine only, with the GIL released.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import queue
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -28,6 +29,9 @@ _logger: Final = logging.getLogger("penstock.control")
 
 LOG_EVERY_MS: Final = 10_000.0
 """The same trouble is logged this often at most, then with the number of times that it was not."""
+
+RESOLVER_THREADS: Final = 4
+"""Name look-ups at once; a system's resolver gives up after some ten seconds."""
 
 _MAX_LOG_SUBJECTS: Final = 1_000
 _CANONICAL: Final = "resolve_canonical_bootstrap_servers_only"
@@ -99,6 +103,70 @@ def _canonical_name(address: str) -> str:
         return address  # as Java: no name, the address itself
 
 
+class Resolver:
+    """Looks names up on a few daemon threads, so that one that hangs holds up nobody else.
+
+    One look-up per host at a time: what is asked for meanwhile, on whatever port, gets the same answer. Threads are started
+    when they are needed, `RESOLVER_THREADS` at most; when all of them hang, further hosts wait for one.
+    """
+
+    def __init__(self, look_up: Callable[[str, int], tuple[str, ...]], answer: Callable[[Resolved], None]) -> None:
+        """No thread yet. `answer` is called on the thread of the look-up."""
+        self._look_up = look_up
+        self._answer = answer
+        self._changed = threading.Condition()
+        self._ports: dict[str, list[int]] = {}
+        """Host → the ports of those who wait for it, while it is queued or looked up."""
+        self._queue: deque[str] = deque()
+        self._threads = 0
+        self._idle = 0
+        self._stopping = False
+
+    def submit(self, command: Resolve) -> None:
+        """Look a host up, if that is not under way."""
+        with self._changed:
+            ports = self._ports.get(command.host)
+            if ports is not None:
+                if command.port not in ports:
+                    ports.append(command.port)
+                return
+            self._ports[command.host] = [command.port]
+            self._queue.append(command.host)
+            # A thread that was told of an earlier host, and has not taken it yet, still counts as idle.
+            if self._idle < len(self._queue) and self._threads < RESOLVER_THREADS:
+                self._threads += 1
+                threading.Thread(target=self._run, name="penstock-resolver", daemon=True).start()
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Let the threads end; one that hangs is left behind."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (host := self._next()) is not None:
+            addresses, error = self._find(host)
+            with self._changed:
+                # Whoever asks from now on gets a look-up of his own; who asked before is answered below.
+                ports = self._ports.pop(host)
+            for port in ports:
+                self._answer(Resolved(host, port, addresses, error))
+
+    def _next(self) -> str | None:
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._queue or self._stopping)
+            self._idle -= 1
+            return None if self._stopping else self._queue.popleft()
+
+    def _find(self, host: str) -> tuple[tuple[str, ...], str]:
+        try:
+            return self._look_up(host, self._ports[host][0]), ""
+        except Exception as error:
+            return (), str(getattr(error, "strerror", None) or error)
+
+
 class _Helper:
     """A daemon thread that runs jobs in order; started with the first one."""
 
@@ -134,10 +202,9 @@ class Runtime:
         """Nothing runs before `start`."""
         self._engine = engine
         self._controller = controller
-        self._resolve = resolve
         self._stopping = False
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()  # events of our own, with `engine.wake()`
-        self._resolver = _Helper("penstock-resolver")
+        self._resolver = Resolver(resolve, self._resolved)
         self._logger = _Helper("penstock-log")
         self._said: dict[str, tuple[float, int]] = {}
         """Subject → when it was last logged, and how often it was not since."""
@@ -209,7 +276,7 @@ class Runtime:
             if isinstance(command, Publish):
                 self.cluster = command.view
             elif isinstance(command, Resolve):
-                self._look_up(command)
+                self._resolver.submit(command)
             elif isinstance(command, AskTopicAges):
                 self._inbox.put(TopicAges(self._engine.topic_ages()))
             elif isinstance(command, Log):
@@ -218,16 +285,9 @@ class Runtime:
                 native.append(command)
         return native
 
-    def _look_up(self, command: Resolve) -> None:
-        def job() -> None:
-            try:
-                answer = Resolved(*command, self._resolve(*command), "")
-            except Exception as error:
-                answer = Resolved(*command, (), str(getattr(error, "strerror", None) or error))
-            self._inbox.put(answer)
-            self._engine.wake()
-
-        self._resolver.submit(job)
+    def _resolved(self, answer: Resolved) -> None:
+        self._inbox.put(answer)
+        self._engine.wake()
 
     def _log(self, command: Log) -> None:
         """Log on the helper thread; the same subject only now and then."""

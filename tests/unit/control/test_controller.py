@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import replace
 from itertools import pairwise
@@ -23,6 +24,7 @@ from penstock.control.boundary import (
     Ready,
     ResumeLane,
     SendFrame,
+    SetBrokerStatus,
     SetIdentity,
     SetStatus,
     SetTopic,
@@ -32,7 +34,7 @@ from penstock.control.connections import Resolve
 from penstock.control.controller import AskTopicAges, Log, Publish, TopicAges
 from penstock.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
 from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
-from penstock.protocol.messages.metadata import MetadataRequest
+from penstock.protocol.messages.metadata import MetadataRequest, MetadataResponseBroker
 
 
 def test_from_nothing_to_a_ready_data_connection() -> None:
@@ -92,13 +94,13 @@ def test_a_broker_that_names_no_versions_is_asked_in_version_0() -> None:
     assert bench.sent[bench.one(SendFrame).correlation_id][2] == 0
 
 
-def test_produce_stays_below_13_while_topic_ids_are_unknown() -> None:
+def test_produce_is_negotiated_whatever_metadata_came_from() -> None:
     bench = Bench()
-    bench.broker_versions[3] = (0, 9)
+    bench.broker_versions[3] = (0, 9)  # no topic ids: the data plane then names topics, request by request
     bench.start()
     bench.step(ConnectionWanted(1))
     bench.handshake(bench.one(Connect))
-    assert bench.one(Ready).produce_version == 12
+    assert bench.one(Ready).produce_version == 13
 
 
 def test_a_throttled_control_connection_keeps_still() -> None:
@@ -297,6 +299,57 @@ def test_a_data_connection_that_nobody_waits_for_stays_closed() -> None:
     bench.close(data, "idle", stage="ready", expected=True)
     for _ in range(3):
         assert not [c for c in bench.sleep() if isinstance(c, Connect)]
+
+
+def test_it_is_said_why_a_broker_that_records_wait_for_cannot_be_reached_until_it_can_be() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(ConnectionWanted(1))
+    bench.close(bench.one(Connect), "connection refused", requested=True)
+    said = bench.one(SetBrokerStatus)
+    assert said.broker_id == 1
+    assert "advertised.listeners" in said.message
+    assert said.message.endswith("10.0.0.1:9092: connection refused")
+    while not bench.all(Connect):
+        bench.sleep()
+        assert not bench.all(SetBrokerStatus), "nothing new"
+    bench.handshake(bench.one(Connect))
+    assert bench.one(SetBrokerStatus) == SetBrokerStatus(1, "")
+
+
+def test_a_broker_that_advertises_a_name_that_nobody_knows_says_so() -> None:
+    bench = Bench()
+    control = bench.start(topic("t", 1))
+    answer = metadata(topic("t", 1))
+    advertised = MetadataResponseBroker(node_id=1, host="kafka", port=9092)
+    bench.step(TopicWanted("u", -1))
+    bench.answer(bench.find(MetadataRequest), dataclasses.replace(answer, brokers=(advertised,)))
+    bench.step(ConnectionWanted(1))
+    bench.resolve(host="kafka", error="Name or service not known")
+    assert "kafka:9092: Name or service not known" in bench.one(SetBrokerStatus).message
+    assert not bench.all(SetStatus), "metadata can be had, by the bootstrap address"
+    assert control.broker_id == -1
+
+
+def test_a_broker_that_is_in_no_metadata_is_named() -> None:
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(ConnectionWanted(3))
+    assert bench.one(SetBrokerStatus) == SetBrokerStatus(3, "broker 3 is a leader, but its address is in no metadata")
+
+
+def test_of_a_host_whose_addresses_come_and_go_the_latest_errors_are_remembered() -> None:
+    bench = Bench()
+    bench.step()
+    for number in range(20):
+        while not bench.all(Resolve):
+            bench.sleep()
+        bench.resolve(f"10.0.1.{number}")
+        bench.close(bench.one(Connect))
+    message = bench.one(SetStatus).message
+    assert message.count("connection refused") == 8
+    assert "10.0.1.19" in message
+    assert "10.0.1.11" not in message
 
 
 def test_records_for_a_broker_without_address_wait_for_metadata() -> None:

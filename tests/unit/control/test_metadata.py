@@ -144,7 +144,13 @@ def test_a_broker_without_topic_ids_does_not_make_us_forget_them() -> None:
     (snapshot,) = refreshed(state, topic("t", 1, epoch=6, id=0), version=9)
     assert isinstance(snapshot, SetTopic)
     assert snapshot.topic_id == ID
-    assert not state.topic_ids_known
+
+
+def test_leader_epochs_of_brokers_before_2_4_do_not_hold_a_leader_in_place() -> None:
+    state = known(topic("t", 2, epoch=5))
+    (snapshot,) = refreshed(state, topic("t", 1, epoch=4, id=0), version=8)
+    assert isinstance(snapshot, SetTopic)
+    assert snapshot.partitions == (PartitionLeader(1, -1, False),)
 
 
 def test_an_unchanged_topic_is_not_announced_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import queue
 import threading
@@ -15,9 +16,9 @@ from control_harness import Settings
 from penstock import errors
 from penstock.control import boundary
 from penstock.control.boundary import Connect, ConnectionClosed, EngineFailed
-from penstock.control.connections import Endpoint
+from penstock.control.connections import Endpoint, Resolve, Resolved
 from penstock.control.controller import Controller, Log
-from penstock.control.runtime import Runtime, bootstrap_endpoints
+from penstock.control.runtime import RESOLVER_THREADS, Resolver, Runtime, bootstrap_endpoints
 
 PATIENCE_S = 10
 
@@ -78,6 +79,87 @@ def test_names_are_looked_up_on_another_thread() -> None:
         assert isinstance(connect, Connect)
         assert connect.ip == "10.0.0.1"
     assert threads == ["penstock-resolver"]
+
+
+class LookUps:
+    """A resolver's function of which each call stands still until the test answers it."""
+
+    def __init__(self) -> None:
+        self.asked: queue.Queue[str] = queue.Queue()
+        self.gates = collections.defaultdict[str, threading.Semaphore](lambda: threading.Semaphore(0))
+        self.answers: queue.Queue[Resolved] = queue.Queue()
+        self.resolver = Resolver(self, self.answers.put)
+
+    def __call__(self, host: str, port: int) -> tuple[str, ...]:
+        self.asked.put(host)
+        assert self.gates[host].acquire(timeout=PATIENCE_S)
+        return (f"address of {host}",)
+
+    def ask(self, host: str, port: int = 9092) -> None:
+        self.resolver.submit(Resolve(host, port))
+
+    def running(self) -> str:
+        return self.asked.get(timeout=PATIENCE_S)
+
+    def answer(self, host: str) -> Resolved:
+        self.gates[host].release()
+        return self.answers.get(timeout=PATIENCE_S)
+
+
+def test_a_look_up_that_hangs_does_not_hold_up_the_others() -> None:
+    names = LookUps()
+    names.ask("hanging")
+    assert names.running() == "hanging"
+    for host in ("a", "b", "c"):
+        names.ask(host)
+        assert names.running() == host
+        assert names.answer(host) == Resolved(host, 9092, (f"address of {host}",), "")
+    names.resolver.stop()
+    names.answer("hanging")
+
+
+def test_one_host_is_looked_up_once_at_a_time_for_all_its_ports() -> None:
+    names = LookUps()
+    for port in (9092, 9093, 9092):
+        names.ask("one", port)
+    assert names.running() == "one"
+    assert {names.answer("one").port, names.answers.get(timeout=PATIENCE_S).port} == {9092, 9093}
+    assert names.asked.empty()
+    names.ask("one")
+    assert names.running() == "one", "what is asked for after the answer is looked up anew"
+    names.answer("one")
+    names.resolver.stop()
+
+
+def test_there_are_never_more_look_ups_at_once_than_allowed_and_all_get_their_turn() -> None:
+    names = LookUps()
+    hosts = [f"host {number}" for number in range(3 * RESOLVER_THREADS)]
+    for host in hosts:
+        names.ask(host)
+    served = []
+    running = {names.running() for _ in range(RESOLVER_THREADS)}
+    while running:
+        assert names.asked.empty()
+        served.append(names.answer(running.pop()).host)
+        if len(served) + len(running) < len(hosts):
+            running.add(names.running())
+    assert sorted(served) == sorted(hosts)
+    names.resolver.stop()
+
+
+def test_the_resolvers_threads_end_with_it() -> None:
+    names = LookUps()
+    before = threading.active_count()
+    for host in ("a", "b"):
+        names.ask(host)
+        names.running()
+    mine = [thread for thread in threading.enumerate() if thread.name == "penstock-resolver"]
+    names.resolver.stop()
+    names.answer("a")
+    names.answer("b")
+    for thread in mine:
+        thread.join(PATIENCE_S)
+    assert threading.active_count() <= before
 
 
 def test_a_failing_look_up_is_an_answer_too() -> None:

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Engine, KEEPS_STILL_SINCE, TOPIC_IDS_SINCE};
 use crate::boundary::{BatchReport, Event, LaneReport, Stage};
@@ -97,6 +98,12 @@ impl<T: Transport> Engine<T> {
         node.latency.record(now_us.saturating_sub(sent_us) as f64 / 1000.0);
         drop(stats);
         let request = connection.requests.pop_front();
+        if let Some(owner) = self.brokers.get(&broker)
+            && owner.connection == Some(id)
+        {
+            // It takes requests after all; whoever still waits in vain will say so.
+            owner.health.stuck_since_us.store(0, Ordering::Relaxed);
+        }
         if let (Some(RequestKind::Produce { version, batches }), Some(response)) = (request.map(|it| it.kind), parsed) {
             return self.on_produce(id, version, batches, response, now_us);
         }

@@ -47,6 +47,7 @@ impl<T: Transport> Engine<T> {
             }
             Command::ForgetTopic { name } => self.forget_topic(&name),
             Command::SetStatus { message } => self.shared.set_status(message),
+            Command::SetBrokerStatus { broker, message } => self.brokers.entry(broker).or_default().trouble = message,
             Command::SetIdentity(identity) => {
                 self.identity = Some(identity);
                 for at in 0..self.lanes.len() {

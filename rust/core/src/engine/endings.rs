@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Engine, TICK_US};
 use crate::boundary::{Event, Stage};
 use crate::completion::{Burst, Failure, FailureKind, Outcome, Token};
 use crate::connection::{RequestKind, Transport};
-use crate::lane::{Batch, Fate, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, fail_batch};
+use crate::lane::{Batch, Fate, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, Readiness, fail_batch};
 
 impl<T: Transport> Engine<T> {
     /// Resolve a batch; its memory goes back, or follows its callbacks.
@@ -86,6 +87,10 @@ impl<T: Transport> Engine<T> {
             && broker.connection == Some(id)
         {
             broker.connection = None;
+            if broker.ready.is_empty() {
+                // Nothing waits for it any more; whether it can be reached is seen when something does.
+                broker.health.stuck_since_us.store(0, Ordering::Relaxed);
+            }
         }
         let requested = self.ask_again(connection.broker);
         self.shared.events.push(Event::ConnectionClosed {
@@ -110,6 +115,28 @@ impl<T: Transport> Engine<T> {
         self.next_tick_us = now_us + TICK_US;
         self.expire_records(now_us);
         self.expire_connections(now_us);
+        self.note_stuck(now_us);
+    }
+
+    /// For partitioner.availability.timeout.ms: brokers that owe so many answers that what waits for them cannot leave.
+    ///
+    /// Such lanes stand in no ready queue, so that `drain` does not see them (Java: a node that `canSendMore` refuses).
+    fn note_stuck(&self, now_us: u64) {
+        let rules = &self.shared.config.rules;
+        if self.shared.config.partitioning.availability_timeout_us == 0 {
+            return;
+        }
+        for lane in &self.lanes {
+            let inner = lane.inner.lock();
+            if inner.state == LaneState::Flowing
+                && !inner.in_flight.is_empty()
+                && !inner.queue.is_empty()
+                && inner.readiness(rules, now_us, true) == Readiness::Blocked
+                && let Some(broker) = self.brokers.get(&inner.used_leader.0)
+            {
+                Self::stuck(broker, now_us);
+            }
+        }
     }
 
     pub(super) fn expire_connections(&mut self, now_us: u64) {
@@ -157,10 +184,17 @@ impl<T: Transport> Engine<T> {
     }
 
     pub(super) fn expire_lane(&self, inner: &mut LaneInner, status: &str, limit_us: u64, now_us: u64) {
-        let cause = if inner.leader < 0 { format!("the partition has no leader; {status}") } else { status.to_owned() };
+        let (held_up_code, held_up_by) = self.why_unsent(inner, status, now_us);
+        let leader = inner.leader;
         let timeout = |batch: &Batch| {
-            let message = if batch.last.message.is_empty() { cause.clone() } else { batch.last.message.clone() };
-            batch.failure(FailureKind::Timeout, batch.last.code, message, now_us)
+            let mut failure = batch.failure(FailureKind::Timeout, batch.last.code, batch.last.message.clone(), now_us);
+            if batch.attempts == 0 {
+                (failure.code, failure.message, failure.broker) = (held_up_code, held_up_by.clone(), leader);
+            } else if failure.code == 0 && failure.message.is_empty() {
+                failure.message =
+                    format!("sent {} ms ago, not answered yet", now_us.saturating_sub(batch.sent_us) / 1000);
+            }
+            failure
         };
         self.give_up(inner, |batch| batch.created_us <= limit_us, timeout);
     }
@@ -221,6 +255,34 @@ impl<T: Transport> Engine<T> {
             drop(inner);
             self.after_answer(&lane, now_us);
         }
+    }
+
+    /// What keeps the batches of a lane in the buffer: the last error's code (0 for none), and words for people.
+    fn why_unsent(&self, inner: &LaneInner, status: &str, now_us: u64) -> (i16, String) {
+        // Whatever has been tried before goes first, and what it met is what the others wait for.
+        let tried = inner.settled.iter().chain(inner.queue.iter().filter(|batch| batch.attempts > 0)).next();
+        if let Some(batch) = tried {
+            let said = if batch.last.message.is_empty() { String::new() } else { format!(": {}", batch.last.message) };
+            let times =
+                if batch.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", batch.attempts) };
+            return (batch.last.code, format!("met by the batch before it, after {times}{said}"));
+        }
+        let and_status = if status.is_empty() { String::new() } else { format!("; {status}") };
+        let why = match self.brokers.get(&inner.leader) {
+            _ if inner.leader < 0 => format!("the partition has no leader{and_status}"),
+            Some(broker) if broker.connection.is_none() && !broker.trouble.is_empty() => broker.trouble.clone(),
+            _ if self.shared.config.rules.idempotent && self.identity.is_none() && inner.identity.is_none() => {
+                format!("no broker has given the producer its id yet{and_status}")
+            }
+            _ if !inner.in_flight.is_empty() => {
+                let sent_us = inner.in_flight.iter().map(|batch| batch.sent_us).min().unwrap_or(now_us);
+                let waited_ms = now_us.saturating_sub(sent_us) / 1000;
+                format!("the batch before it was sent {waited_ms} ms ago and is not answered yet")
+            }
+            Some(broker) if broker.connection.is_none() => format!("no connection to the leader yet{and_status}"),
+            _ => status.to_owned(),
+        };
+        (0, why)
     }
 
     pub(super) fn fail_everything(&mut self, kind: FailureKind, code: i16, message: &str, now_us: u64) {

@@ -24,6 +24,8 @@ const TICK_US: u64 = 50_000;
 const TOPIC_IDS_SINCE: i16 = 13;
 /// From which Produce version on a broker that throttles answers first, and the client keeps still (KIP-219).
 const KEEPS_STILL_SINCE: i16 = 6;
+/// The id of a topic whose metadata came from a broker without ids.
+const NO_TOPIC_ID: [u8; 16] = [0; 16];
 
 /// A broker, as the leader of lanes.
 #[derive(Debug, Default)]
@@ -34,6 +36,8 @@ struct Broker {
     ready: VecDeque<Arc<Lane>>,
     /// A connection has been asked for.
     wanted: bool,
+    /// Why it cannot be reached, as the control plane sees it; empty: nothing is known against it.
+    trouble: String,
     health: Arc<BrokerHealth>,
 }
 

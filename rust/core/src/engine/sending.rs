@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Broker, Engine, Picked};
+use super::{Broker, Engine, NO_TOPIC_ID, Picked, TOPIC_IDS_SINCE};
 use crate::boundary::{Event, Stage};
 use crate::completion::Outcome;
 use crate::connection::{Request, RequestKind, SentBatch, Transport};
@@ -212,7 +212,11 @@ impl<T: Transport> Engine<T> {
                 partitions: &partitions[start..end],
             })
             .collect();
-        let version = connection.produce_version;
+        // An older broker's metadata has no topic ids (a rolling upgrade): such a topic has only its name, and one of them
+        // in a request makes it a request by names (Java: `Sender.sendProduceRequest`).
+        let nameless = picked.iter().any(|one| one.outgoing.topic_id == NO_TOPIC_ID);
+        let version =
+            if nameless { connection.produce_version.min(TOPIC_IDS_SINCE - 1) } else { connection.produce_version };
         let correlation_id = connection.correlation_id();
         let timeout_ms = i32::try_from(config.request_timeout_us / 1000).unwrap_or(i32::MAX);
         let client_id = Some(config.client_id.as_str());
@@ -265,7 +269,13 @@ impl<T: Transport> Engine<T> {
                         self.complete_unacknowledged(id, now_us);
                     }
                 }
-                Err(error) => self.close(id, &error.to_string(), false, now_us),
+                Err(error) => {
+                    // The requests before the one that met the error have left whole: nothing more is asked of them.
+                    if self.shared.config.acks == 0 {
+                        self.complete_unacknowledged(id, now_us);
+                    }
+                    self.close(id, &error.to_string(), false, now_us);
+                }
             }
         }
     }

@@ -22,22 +22,29 @@ pub const ME: Identity = Identity { producer_id: 42, epoch: 0 };
 #[derive(Default)]
 pub struct Memory {
     pub sockets: BTreeMap<u64, Socket>,
+    /// Half open: nothing comes back from the other end, not even a refusal.
+    pub unreachable: bool,
 }
 
 pub struct Socket {
     pub outgoing: Vec<u8>,
     pub incoming: VecDeque<u8>,
     pub room: usize,
+    /// What a write into a full socket meets: the peer's reset instead of `WouldBlock`.
+    pub broken: bool,
+    /// The peer has closed: what a read meets behind the last byte.
+    pub ended: bool,
 }
 
 impl Transport for Memory {
     fn connect(&mut self, connection: u64, _: SocketAddr) -> io::Result<()> {
-        let socket = Socket { outgoing: Vec::new(), incoming: VecDeque::new(), room: usize::MAX };
+        let socket =
+            Socket { outgoing: Vec::new(), incoming: VecDeque::new(), room: usize::MAX, broken: false, ended: false };
         self.sockets.insert(connection, socket);
         Ok(())
     }
     fn connected(&mut self, _: u64) -> io::Result<bool> {
-        Ok(true)
+        Ok(!self.unreachable)
     }
     fn write(&mut self, connection: u64, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
         let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
@@ -48,13 +55,17 @@ impl Transport for Memory {
             socket.room -= take;
             count += take;
         }
-        if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        match count {
+            0 if socket.broken => Err(io::ErrorKind::ConnectionReset.into()),
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
     }
     fn read(&mut self, connection: u64, into: &mut [u8]) -> io::Result<usize> {
         let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
         let count = into.len().min(socket.incoming.len());
         if count == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return if socket.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
         for slot in &mut into[..count] {
             *slot = socket.incoming.pop_front().unwrap();

@@ -1,0 +1,249 @@
+"""What a timeout tells people: where it happened, how often it was tried, with which broker, and what to change.
+
+Each text is here as a whole: it is what a newcomer has in hand.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+import pytest
+from facade_support import SOON_S, Gate, MakeProducer, MakeTopic, closed_port, silent_server
+
+from penstock import BufferExhaustedError, KafkaProducer, KafkaTimeoutError, errors
+from penstock.devbroker import DevCluster, Faults
+
+NOT_ENOUGH_REPLICAS = errors.NotEnoughReplicasError.code or 0
+
+
+def says(error: BaseException | None, text: str) -> bool:
+    """Whether the error's text is this one, in which # stands for a number."""
+    pattern = re.escape(text).replace(r"\#", r"\d+")
+    assert re.fullmatch(pattern, str(error)), f"\n{error}\nis not\n{text}"
+    return True
+
+
+def short_lived(new_producer: MakeProducer, **options: Any) -> KafkaProducer[Any, Any]:
+    """A producer that gives up soon."""
+    return new_producer(delivery_timeout_ms=600, request_timeout_ms=600, linger_ms=0, **options)
+
+
+# ------------------------------------------------------------------------------------------------------------- metadata
+
+
+def test_metadata_that_no_broker_gives_names_each_address_and_its_error(new_producer: MakeProducer) -> None:
+    with closed_port() as address:
+        producer = new_producer(bootstrap_servers=address, max_block_ms=300)
+        with pytest.raises(KafkaTimeoutError) as raised:
+            producer.send("orders", b"value")
+    assert says(
+        raised.value,
+        f"topic orders is not in the cluster's metadata after max.block.ms = 300 ms; no broker reachable: {address}:"
+        " Connection refused (os error #) (topic orders, 0 attempts, stage: metadata, not persisted)."
+        " Check that bootstrap.servers names the right cluster and that its brokers can be reached from here.",
+    )
+
+
+def test_metadata_that_a_silent_server_owes_says_that_it_is_silent(new_producer: MakeProducer) -> None:
+    with silent_server() as address:
+        producer = new_producer(bootstrap_servers=address, max_block_ms=300)
+        with pytest.raises(KafkaTimeoutError) as raised:
+            producer.send("orders", b"value")
+    assert f"no broker reachable: {address}: connected, but has not answered yet" in str(raised.value)
+
+
+def test_a_topic_that_the_brokers_do_not_know_is_to_be_created(new_producer: MakeProducer) -> None:
+    producer = new_producer(max_block_ms=300)
+    with pytest.raises(KafkaTimeoutError) as raised:
+        producer.send("absent", b"value")
+    assert says(
+        raised.value,
+        "topic absent is not in the cluster's metadata after max.block.ms = 300 ms; the last metadata answer:"
+        " UNKNOWN_TOPIC_OR_PARTITION (error 3) (topic absent, 0 attempts, stage: metadata, not persisted)."
+        " Create the topic, or check its name; the brokers answer, but do not know it.",
+    )
+    assert isinstance(raised.value.cause, errors.UnknownTopicOrPartitionError)
+
+
+def test_a_partition_that_does_not_exist_says_how_many_do(new_producer: MakeProducer, new_topic: MakeTopic) -> None:
+    topic = new_topic(3)
+    producer = new_producer(max_block_ms=300)
+    with pytest.raises(KafkaTimeoutError) as raised:
+        producer.send(topic, b"value", partition=7)
+    assert says(
+        raised.value,
+        f"partition 7 of topic {topic} does not exist: it has 3 partitions (0 to 2); waited max.block.ms = 300 ms"
+        f" (topic {topic}, 0 attempts, stage: metadata, not persisted)."
+        " Send to a partition that exists, or add partitions to the topic.",
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- buffer
+
+
+def _fill(producer: KafkaProducer[Any, Any], topic: str) -> BufferExhaustedError:
+    """Two batches of a thousand bytes fill the buffer; the error of the third."""
+    for _ in range(2):
+        producer.send(topic, bytes(900))
+    with pytest.raises(BufferExhaustedError) as raised:
+        producer.send(topic, bytes(900))
+    return raised.value
+
+
+def test_a_full_buffer_says_what_keeps_it_full(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
+    producer = new_producer(
+        buffer_memory=2_000, batch_size=1_000, max_block_ms=400, retry_backoff_ms=10, retry_backoff_max_ms=20
+    )
+    producer.partitions_for(topic)
+    faults.add("Produce", topic=topic, error=NOT_ENOUGH_REPLICAS, times=10_000)
+    error = _fill(producer, topic)
+    assert says(
+        error,
+        "no buffer space for 1000 bytes within max.block.ms = 400 ms: 2000 of buffer.memory = 2000 bytes are in use by"
+        f" records that are not acknowledged yet; the oldest is # ms old and sent # times (broker #, topic {topic},"
+        f" partition 0); its last error was NOT_ENOUGH_REPLICAS: a scripted fault"
+        f" (topic {topic}, 0 attempts, stage: buffer, not persisted)."
+        " Send more slowly, raise buffer.memory or max.block.ms, or find out why the brokers are slow.",
+    )
+    assert isinstance(error.cause, errors.NotEnoughReplicasError)
+
+
+def test_a_buffer_full_of_records_for_slow_callbacks_says_so(new_producer: MakeProducer, topic: str) -> None:
+    gate = Gate()
+    producer = new_producer(buffer_memory=3_000, batch_size=1_000, max_block_ms=400)
+    # The first one's memory is free again while its callback runs; the next ones wait for their turn.
+    producer.send(topic, bytes(900), callback=gate)
+    assert gate.entered.wait(SOON_S)
+    for _ in range(3):
+        producer.send(topic, bytes(900), callback=lambda *_: None).result(SOON_S)
+    with pytest.raises(BufferExhaustedError) as raised:
+        producer.send(topic, bytes(900))
+    gate.open.set()
+    assert says(
+        raised.value,
+        "no buffer space for 1000 bytes within max.block.ms = 400 ms: 3000 of buffer.memory = 3000 bytes belong to"
+        f" records whose callbacks have not run yet (topic {topic}, 0 attempts, stage: buffer, not persisted)."
+        " Make the callbacks faster, or have another thread do their work; or raise buffer.memory or max.block.ms.",
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- linger
+
+
+def test_a_record_behind_an_unanswered_one_says_what_it_waited_for(
+    new_producer: MakeProducer, topic: str, faults: Faults
+) -> None:
+    producer = short_lived(new_producer, batch_size=1_000)
+    faults.add("Produce", topic=topic, drop="silent", times=100)
+    first, second = producer.send(topic, bytes(900)), producer.send(topic, bytes(900))  # a batch each
+    assert says(
+        second.exception(SOON_S),
+        "not delivered: after # ms the record was still waiting in the buffer, never sent: the batch before it was sent"
+        f" # ms ago and is not answered yet (topic {topic}, partition 0, broker #, 0 attempts, stage: linger, not persisted)."
+        " Check that the partition has a leader and that the brokers keep up, or raise delivery.timeout.ms.",
+    )
+    first.exception(SOON_S)
+
+
+def test_a_record_behind_one_that_is_retried_says_what_that_one_met(
+    new_producer: MakeProducer, topic: str, faults: Faults
+) -> None:
+    producer = short_lived(new_producer, batch_size=1_000, retry_backoff_ms=10_000, retry_backoff_max_ms=10_000)
+    faults.add("Produce", topic=topic, error=NOT_ENOUGH_REPLICAS, times=100)
+    first, second = producer.send(topic, bytes(900)), producer.send(topic, bytes(900))  # a batch each
+    error = second.exception(SOON_S)
+    assert says(
+        error,
+        "not delivered: after # ms the record was still waiting in the buffer, never sent; the last error was"
+        " NOT_ENOUGH_REPLICAS: met by the batch before it, after 1 attempt: a scripted fault"
+        f" (topic {topic}, partition 0, broker #, 0 attempts, stage: linger, not persisted)."
+        " Check that the partition has a leader and that the brokers keep up, or raise delivery.timeout.ms.",
+    )
+    assert isinstance(error, KafkaTimeoutError)
+    assert isinstance(error.cause, errors.NotEnoughReplicasError)
+    first.exception(SOON_S)
+
+
+def test_a_broker_that_advertises_an_address_where_nobody_listens_is_named(new_producer: MakeProducer) -> None:
+    # The bootstrap address works and the one in the metadata does not: the most common trouble of all.
+    with DevCluster.running(advertised_host="127.0.0.2") as cluster:
+        cluster.create_topic("orders")
+        port = cluster.bootstrap_servers.rpartition(":")[2]
+        producer = short_lived(new_producer, bootstrap_servers=f"127.0.0.1:{port}")
+        error = producer.send("orders", b"value").exception(SOON_S)
+    assert says(
+        error,
+        "not delivered: after # ms the record was still waiting in the buffer, never sent: broker 1 cannot be reached at the"
+        f" address that it advertises (advertised.listeners): 127.0.0.2:{port}: Connection refused (os error #)"
+        " (topic orders, partition 0, broker 1, 0 attempts, stage: linger, not persisted)."
+        " Check that the partition has a leader and that the brokers keep up, or raise delivery.timeout.ms.",
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- in flight, retry
+
+
+def test_a_record_without_an_answer_says_since_when(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
+    producer = short_lived(new_producer)
+    faults.add("Produce", topic=topic, drop="silent", times=100)
+    error = producer.send(topic, b"value").exception(SOON_S)
+    assert says(
+        error,
+        "not delivered: after # ms the record was still waiting for the broker's answer: sent # ms ago, not answered yet"
+        f" (topic {topic}, partition 0, broker #, 1 attempt, stage: in flight, possibly persisted)."
+        " Check the network and the brokers' load, or raise request.timeout.ms and delivery.timeout.ms.",
+    )
+
+
+def test_a_record_that_was_retried_to_the_end_names_the_last_error(
+    new_producer: MakeProducer, topic: str, faults: Faults
+) -> None:
+    producer = short_lived(new_producer, retry_backoff_ms=10_000, retry_backoff_max_ms=10_000)
+    faults.add("Produce", topic=topic, error=NOT_ENOUGH_REPLICAS, times=100)
+    error = producer.send(topic, b"value").exception(SOON_S)
+    assert says(
+        error,
+        "not delivered: after # ms the record was still waiting to be sent again; the last error was NOT_ENOUGH_REPLICAS:"
+        f" a scripted fault (topic {topic}, partition 0, broker #, 1 attempt, stage: retry, not persisted)."
+        " Remove what the last error names, or raise delivery.timeout.ms.",
+    )
+    assert isinstance(error, KafkaTimeoutError)
+    assert isinstance(error.cause, errors.NotEnoughReplicasError)
+    assert (error.attempts, error.stage, error.topic, error.partition) == (1, "retry", topic, 0)
+
+
+# ---------------------------------------------------------------------------------------------- failures nobody looked at
+
+
+def test_failures_that_nobody_looked_at_are_logged_once_with_their_count(
+    new_producer: MakeProducer, topic: str, faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = new_producer(client_id="forgetful")
+    faults.add("Produce", topic=topic, error=errors.TopicAuthorizationError.code or 0, times=100)
+    for _ in range(3):
+        producer.send(topic, b"nobody keeps the future")
+    seen = producer.send(topic, b"seen")
+    assert seen.exception(SOON_S)
+    closers = [threading.Thread(target=producer.close) for _ in range(4)]
+    for closer in closers:
+        closer.start()
+    for closer in closers:
+        closer.join(SOON_S)
+    producer.close()
+    said = [record.getMessage() for record in caplog.records if "not delivered" in record.getMessage()]
+    assert len(said) == 1, said
+    assert said[0].startswith("forgetful: 3 records were not delivered; the first error: TOPIC_AUTHORIZATION_FAILED")
+
+
+def test_failures_that_flush_has_raised_are_not_logged_again(
+    new_producer: MakeProducer, topic: str, faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = new_producer()
+    faults.add("Produce", topic=topic, error=errors.TopicAuthorizationError.code or 0)
+    producer.send(topic, b"value")
+    with pytest.raises(errors.DeliveryError):
+        producer.flush(SOON_S)
+    producer.close()
+    assert "not delivered" not in caplog.text
