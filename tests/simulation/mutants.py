@@ -286,7 +286,9 @@ def catches(mutant: Mutant, environment: dict[str, str], seeds: Iterable[int], t
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             failed = re.search(r"failed: \[(\d+)", done.stdout)
-            return int(failed[1]) if failed else seed  # an assertion of the simulation's own
+            if failed is None:  # it did not get as far as a verdict: that is no find
+                raise RuntimeError(f"the simulation did not run:\n{done.stdout}{done.stderr}")
+            return int(failed[1])
     return None
 
 

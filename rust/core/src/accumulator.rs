@@ -417,22 +417,29 @@ impl Shared {
         // The clock is read only where something depends on it: a new batch, a new sticky partition.
         let clock = || self.now_us();
         let rules = &self.config.partitioning;
-        let (partition, sticky) = match partition {
-            Some(partition) => (partition, false),
-            None => topic.choose(record.key, rules, clock),
-        };
-        let lane = &topic.lanes[partition as usize];
-        let mut inner = lane.inner.lock();
-        if inner.state == LaneState::Closed {
-            return Appended::Closed;
-        }
         let headers = record.headers;
-        let mut index = inner
-            .queue
-            .back_mut()
-            .filter(|batch| batch.attempts == 0)
-            .and_then(Batch::builder)
-            .and_then(|builder| builder.try_append(record.timestamp, record.key, record.value, headers));
+        let (partition, sticky, lane, mut inner, mut index) = loop {
+            let (partition, sticky) = match partition {
+                Some(partition) => (partition, false),
+                None => topic.choose(record.key, rules, clock),
+            };
+            let lane = &topic.lanes[partition as usize];
+            let mut inner = lane.inner.lock();
+            if inner.state == LaneState::Closed {
+                return Appended::Closed;
+            }
+            let index = inner
+                .open_batch()
+                .and_then(|builder| builder.try_append(record.timestamp, record.key, record.value, headers));
+            if index.is_some() || !sticky || !topic.leave(partition, rules, clock) {
+                break (partition, sticky, lane, inner, index);
+            }
+            // What is open here has no room for the next record, so that waiting for more would be in vain.
+            if let Some(builder) = inner.open_batch() {
+                builder.close();
+                self.announce(lane, &mut inner, clock());
+            }
+        };
         let opened = index.is_none();
         if opened {
             let charge = self.batch_memory(record_len_upper_bound(record.key, record.value, headers));

@@ -142,6 +142,11 @@ impl BatchBuilder {
         self.count > 0 && self.size() >= self.limit
     }
 
+    /// Take no more records: it is full as it stands.
+    pub fn close(&mut self) {
+        self.limit = self.limit.min(self.size());
+    }
+
     /// The first record's timestamp in ms since the epoch; -1 while empty.
     pub fn base_timestamp(&self) -> i64 {
         self.base_timestamp

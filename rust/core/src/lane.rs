@@ -90,6 +90,12 @@ pub const fn advance_sequence(sequence: i32, count: u32) -> i32 {
     ((sequence as u32).wrapping_add(count) & 0x7fff_ffff) as i32
 }
 
+/// Whether `other` comes behind `sequence`, modulo 2³¹: the shorter way round counts.
+const fn sequence_is_behind(sequence: i32, other: i32) -> bool {
+    let ahead = (other as u32).wrapping_sub(sequence as u32) & 0x7fff_ffff;
+    ahead != 0 && ahead < 1 << 30
+}
+
 #[derive(Debug)]
 enum Content {
     Open(BatchBuilder),
@@ -304,7 +310,7 @@ pub struct LaneInner {
     pub used_topic: [u8; 16],
     /// Sequence of the last record acknowledged under the identity, -1 for none.
     pub last_acked_sequence: i32,
-    /// Offset of the last record acknowledged, -1 for none.
+    /// Highest offset of an acknowledged record, -1 for none.
     pub last_acked_offset: i64,
     /// From the last answer, -1 if unknown.
     pub log_start_offset: i64,
@@ -427,6 +433,11 @@ impl LaneInner {
         self.settled.iter().chain(&self.in_flight).chain(&self.queue).filter(|batch| !batch.expired)
     }
 
+    /// The batch that takes the next record, while it has room.
+    pub fn open_batch(&mut self) -> Option<&mut BatchBuilder> {
+        self.queue.back_mut().filter(|batch| batch.attempts == 0).and_then(Batch::builder)
+    }
+
     fn quiescent(&self) -> bool {
         self.in_flight.is_empty() && self.settled.is_empty() && self.queue.iter().all(|batch| batch.numbering.is_none())
     }
@@ -523,18 +534,21 @@ impl LaneInner {
     }
 
     /// Note a plain success of `batch` (already taken out).
-    pub fn acknowledge(&mut self, batch: &Batch, base_offset: i64, log_start_offset: i64) {
+    pub fn acknowledge(&mut self, batch: &Batch, base_offset: i64) {
         self.confirmed = true;
         self.failures = 0;
-        self.log_start_offset = log_start_offset;
         let count = batch.count();
         if base_offset >= 0 {
-            self.last_acked_offset = base_offset.saturating_add(i64::from(count) - 1);
+            self.last_acked_offset = self.last_acked_offset.max(base_offset.saturating_add(i64::from(count) - 1));
         }
         if let Some((identity, sequence)) = batch.numbering
             && Some(identity) == self.identity
         {
-            self.last_acked_sequence = advance_sequence(sequence, count.wrapping_sub(1));
+            // A batch that is sent again may be acknowledged behind its successor, which nothing takes back.
+            let last = advance_sequence(sequence, count.wrapping_sub(1));
+            if self.last_acked_sequence < 0 || sequence_is_behind(self.last_acked_sequence, last) {
+                self.last_acked_sequence = last;
+            }
         }
     }
 
@@ -702,7 +716,7 @@ mod tests {
         let first = inner.take(Some(ME), &RULES, usize::MAX, 0).unwrap();
         assert_eq!(inner.readiness(&RULES, 9_999, false), Readiness::Blocked);
         let done = inner.answered(first.batch_id).unwrap();
-        inner.acknowledge(&done, 40, 0);
+        inner.acknowledge(&done, 40);
         assert_eq!((inner.last_acked_sequence, inner.last_acked_offset), (1, 41));
         for _ in 0..5 {
             assert_eq!(inner.readiness(&RULES, 9_999, false), Readiness::Ready);

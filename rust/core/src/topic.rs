@@ -62,9 +62,11 @@ pub struct Topic {
     pub id: [u8; 16],
     /// Of this snapshot.
     pub version: u64,
-    /// By partition number.
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// By partition number; more than there are partitions if it was made again with fewer.
     pub lanes: Vec<Arc<Lane>>,
-    /// By partition number.
+    /// By partition number, as many as lanes.
     pub leaders: Vec<Leader>,
     /// Shared with earlier and later snapshots.
     pub state: Arc<TopicState>,
@@ -88,7 +90,7 @@ pub struct PartitionRules {
 impl Topic {
     /// How many partitions are known.
     pub fn partitions(&self) -> u32 {
-        self.lanes.len() as u32
+        self.partitions
     }
 
     /// The partition for a record, and whether it is the sticky one (then tell [`Topic::appended`]).
@@ -126,6 +128,18 @@ impl Topic {
         if (due && batch_closed) || sticky.appended >= rules.sticky_bytes.saturating_mul(2) {
             self.next_sticky(&mut sticky, rules, now_us());
         }
+    }
+
+    /// The sticky `partition` has no open batch that takes the next record: if its bytes are spent, turn to another.
+    ///
+    /// This completes the switch that [`Topic::appended`] put off because of a batch that was still open.
+    pub fn leave(&self, partition: u32, rules: &PartitionRules, now_us: impl Fn() -> u64) -> bool {
+        let mut sticky = self.state.sticky.lock();
+        let due = sticky.partition == Some(partition) && sticky.appended >= rules.sticky_bytes;
+        if due {
+            self.next_sticky(&mut sticky, rules, now_us());
+        }
+        due
     }
 
     fn next_sticky(&self, sticky: &mut Sticky, rules: &PartitionRules, now_us: u64) -> u32 {
@@ -198,6 +212,7 @@ mod tests {
                 .iter()
                 .map(|&(id, local)| Leader { id, local, health: Arc::new(BrokerHealth::default()) })
                 .collect(),
+            partitions: leaders.len() as u32,
             name,
             id: [0; 16],
             version: 1,

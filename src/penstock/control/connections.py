@@ -13,7 +13,7 @@ acks=all Produce requests (a broker serves a connection serially); each broker h
 | handshake | ApiVersions answer | open | `Ready`, or control requests |
 | handshake | UNSUPPORTED_VERSION | handshake | ApiVersions in the version that the broker has (KIP-511) |
 | any | we close it for cause | closing | `Close`; answers that still come are ignored |
-| any | closed | idle | backoff, unless it was closed for idleness |
+| any | closed | idle | backoff, unless it was closed for idleness; if TCP was up, the name is looked up again |
 
 Backoff: reconnect.backoff.ms * 2^failures up to .max.ms, ±20 % (KIP-144); the time allowed for TCP set-up grows in the
 same way (KIP-601). A success ends both.
@@ -249,6 +249,10 @@ class Connections:
         error = peer.closing or ("" if event.expected else event.reason or "connection lost")
         if connecting:
             peer.setup_failures += 1
+        else:
+            # The host may have moved. Its other addresses are as old as the one that has ended.
+            peer.setup_failures = 0
+            peer.addresses = []
         if peer.purpose == "data":
             peer.wanted = event.requested
         if not error:

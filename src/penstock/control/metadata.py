@@ -3,7 +3,8 @@
 Rules kept here:
 
 * A topic's leaders never go back: a partition whose answer carries an older leader epoch than is known, under the same
-  topic id, keeps what is known (Java's `Metadata.updateLatestMetadata`). A new topic id or a new cluster starts afresh.
+  topic id, keeps what is known (Java's `Metadata.updateLatestMetadata`). A new topic id (a first one, too) or a new
+  cluster starts afresh.
 * A new topic is asked for alone, at once (KIP-526); everything else that is due asks for all topics in use.
 * After a failed or useless answer the next request waits for an exponential backoff; only a topic that was never asked
   for passes that by.
@@ -324,7 +325,8 @@ class Metadata:
         topic_id = answer.topic_id.bytes
         if topic_id == _NO_ID:
             topic_id = topic.id  # an older broker that knows no ids must not make us forget the one we have
-        recreated = topic.id not in (_NO_ID, topic_id)
+        # A first id counts as another one: without it nobody could tell whether the topic was made anew (as Java).
+        recreated = topic.id != topic_id
         partitions = _in_order(answer.partitions, reliable_epochs)
         if not recreated:
             partitions = tuple(
@@ -336,7 +338,7 @@ class Metadata:
         topic.fresh = not any(new.leader < 0 or _is_stale(new) for new in partitions)
         if topic.wanted_partition < len(partitions):
             topic.wanted_partition = -1
-        unchanged = topic.version > 0 and not recreated and topic.id == topic_id and topic.partitions == partitions
+        unchanged = topic.version > 0 and not recreated and topic.partitions == partitions
         topic.id, topic.partitions, topic.view = topic_id, partitions, None
         if unchanged and topic.fresh and not failed_before:
             return []  # the data plane has it; after an error it must hear that all is well again

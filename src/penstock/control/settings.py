@@ -60,7 +60,7 @@ class ControlSettings(Protocol):
 class Backoff:
     """Exponential: ``initial_ms * 2^failures``, ±20 %, at most ``max_ms`` (KIP-144, KIP-580, KIP-601).
 
-    Java: `ExponentialBackoff`.
+    Without a range to grow in it is ``max_ms``, without jitter. Java: `ExponentialBackoff`.
     """
 
     initial_ms: float
@@ -68,6 +68,8 @@ class Backoff:
 
     def delay_ms(self, failures: int, random: Random) -> float:
         """How long to wait after ``failures`` failures before this one."""
+        if self.initial_ms >= self.max_ms:
+            return self.max_ms
         # 2^31 of the smallest unit is beyond any limit; a larger exponent would only overflow.
         term = min(self.initial_ms * float(1 << min(failures, 31)), self.max_ms)
-        return min(term * random.uniform(0.8, 1.2), max(self.max_ms, self.initial_ms))
+        return min(term * random.uniform(0.8, 1.2), self.max_ms)

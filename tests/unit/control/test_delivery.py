@@ -89,6 +89,12 @@ def test_a_lost_producer_state_is_asked_about_until_the_log_start_is_known() -> 
     assert resumed(lane(batch(error=59), log_start_offset=4)) == ("r", Renumber(9, 1, 0))
 
 
+def test_the_followers_of_a_batch_with_lost_state_follow_it_into_the_new_epoch() -> None:
+    report = lane(batch(1, 10, 59), batch(2, 20, 59), last_acked_sequence=9, log_start_offset=1_010)
+    assert resumed(report) == ("rr", Renumber(9, 1, 0))
+    assert resumed(report._replace(log_start_offset=-1)) == ("rr", None)
+
+
 def test_an_unauthorized_topic_concerns_nobody_else() -> None:
     verdict = judge(lane(batch(error=29)))
     assert verdict.fatal is None

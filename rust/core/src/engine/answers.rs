@@ -175,8 +175,10 @@ impl<T: Transport> Engine<T> {
     pub(super) fn on_partition(&mut self, sent: &SentBatch, answer: PartitionResponse, now_us: u64) {
         let mut inner = sent.lane.inner.lock();
         let Some(batch) = inner.answered(sent.batch_id) else { return };
+        // Of an error too: with UNKNOWN_PRODUCER_ID it tells lost state from a partition that is moving.
+        inner.log_start_offset = answer.log_start_offset;
         if answer.error_code == 0 {
-            inner.acknowledge(&batch, answer.base_offset, answer.log_start_offset);
+            inner.acknowledge(&batch, answer.base_offset);
             let (base_offset, log_append_time_ms) = (answer.base_offset, answer.log_append_time_ms);
             self.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms });
         } else {

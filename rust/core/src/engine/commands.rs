@@ -136,7 +136,7 @@ impl<T: Transport> Engine<T> {
             |known| Arc::clone(&known.state),
         );
         // A topic never loses partitions; one that was deleted and made again with fewer keeps the lanes without leader,
-        // so that records for them fail by their deadline, with a reason.
+        // so that records for them fail by their deadline, with a reason. Nobody chooses them any more.
         while lanes.len() < leaders.len() {
             let lane = Lane::new(self.lanes.len() as u32, Arc::clone(&key), lanes.len() as i32);
             self.lanes.push(Arc::clone(&lane));
@@ -153,6 +153,7 @@ impl<T: Transport> Engine<T> {
             if recreated {
                 inner.topic_id = id;
                 inner.confirmed = false;
+                inner.last_acked_offset = -1;
             }
             let newer = told.leader_epoch > inner.leader_epoch || recreated;
             let moved = inner.leader != told.leader;
@@ -168,9 +169,8 @@ impl<T: Transport> Engine<T> {
             drop(inner);
             self.reconsider(lane, now_us);
         }
-        let partitions = leaders.len().max(lanes.len());
-        lanes.truncate(partitions);
-        let topic = Topic { name: key, id, version, lanes, leaders: snapshot, state };
+        let partitions = leaders.len() as u32;
+        let topic = Topic { name: key, id, version, partitions, lanes, leaders: snapshot, state };
         self.shared.update_topic(name, |entry| Some(TopicEntry { topic: Some(Arc::new(topic)), error: None, ..entry }));
     }
 
@@ -229,7 +229,7 @@ impl<T: Transport> Engine<T> {
                     self.finish_failed(batch, stage, failure);
                 }
                 Decision::Complete { base_offset } => {
-                    inner.acknowledge(&batch, base_offset, -1);
+                    inner.acknowledge(&batch, base_offset);
                     self.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms: -1 });
                 }
                 Decision::Split => {

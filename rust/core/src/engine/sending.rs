@@ -300,7 +300,7 @@ impl<T: Transport> Engine<T> {
             for sent in batches {
                 let mut inner = sent.lane.inner.lock();
                 if let Some(batch) = inner.answered(sent.batch_id) {
-                    inner.acknowledge(&batch, -1, -1);
+                    inner.acknowledge(&batch, -1);
                     self.finish(batch, Outcome::Delivered { base_offset: -1, log_append_time_ms: -1 });
                 }
                 drop(inner);

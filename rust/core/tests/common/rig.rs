@@ -90,10 +90,23 @@ pub struct Seen {
     pub bytes: Vec<u8>,
 }
 
+/// What an answer says of each batch in it; the version of Produce decides how much of it is on the wire.
+#[derive(Clone, Copy)]
+pub struct Answer {
+    pub code: i16,
+    pub base_offset: i64,
+    pub log_start_offset: i64,
+    pub throttle_ms: i32,
+}
+
+pub const FINE: Answer = Answer { code: 0, base_offset: 0, log_start_offset: -1, throttle_ms: 0 };
+
 pub struct Rig {
     pub shared: Arc<Shared>,
     pub engine: Engine<Memory>,
     pub now_us: u64,
+    /// Of the connections to come: 3 to 7, which look alike but for the log start offset in answers from 5 on.
+    pub produce_version: i16,
 }
 
 pub fn config() -> Config {
@@ -125,12 +138,18 @@ impl Rig {
         let shared = Shared::new(config);
         shared.set_now_us(1);
         let engine = Engine::new(Arc::clone(&shared), Memory::default());
-        Self { shared, engine, now_us: 1 }
+        Self { shared, engine, now_us: 1, produce_version: 3 }
     }
 
     /// A rig with topic "t" led by broker 1, which is connected as connection 1.
     pub fn ready(config: Config, partitions: usize) -> Self {
+        Self::speaking(3, config, partitions)
+    }
+
+    /// The same, in this version of Produce.
+    pub fn speaking(produce_version: i16, config: Config, partitions: usize) -> Self {
         let mut rig = Self::new(config);
+        rig.produce_version = produce_version;
         rig.command(Command::SetIdentity(ME));
         rig.leaders(1, &vec![(1, 0); partitions]);
         rig.connect(1, 1);
@@ -149,7 +168,7 @@ impl Rig {
         let address = "127.0.0.1:9092".parse().unwrap();
         self.command(Command::Connect { connection, broker, address, setup_timeout_us: 1_000 * MS });
         self.engine.on_socket(connection, false, true);
-        self.command(Command::Ready { connection, produce_version: 3 });
+        self.command(Command::Ready { connection, produce_version: self.produce_version });
         self.events();
     }
 
@@ -203,6 +222,11 @@ impl Rig {
 
     /// Answer one batch per request with an error code and an offset.
     pub fn answer(&mut self, connection: u64, seen: &[Seen], code: i16, base_offset: i64) {
+        self.answer_with(connection, seen, Answer { code, base_offset, ..FINE });
+    }
+
+    /// Answer one request, all of its batches alike.
+    pub fn answer_with(&mut self, connection: u64, seen: &[Seen], answer: Answer) {
         let mut frame = Vec::new();
         frame.extend_from_slice(&seen[0].correlation.to_be_bytes());
         frame.extend_from_slice(&(seen.len() as i32).to_be_bytes());
@@ -211,11 +235,14 @@ impl Rig {
             frame.extend_from_slice(batch.topic.as_bytes());
             frame.extend_from_slice(&1i32.to_be_bytes());
             frame.extend_from_slice(&batch.partition.to_be_bytes());
-            frame.extend_from_slice(&code.to_be_bytes());
-            frame.extend_from_slice(&base_offset.to_be_bytes());
+            frame.extend_from_slice(&answer.code.to_be_bytes());
+            frame.extend_from_slice(&answer.base_offset.to_be_bytes());
             frame.extend_from_slice(&(-1i64).to_be_bytes());
+            if self.produce_version >= 5 {
+                frame.extend_from_slice(&answer.log_start_offset.to_be_bytes());
+            }
         }
-        frame.extend_from_slice(&0i32.to_be_bytes());
+        frame.extend_from_slice(&answer.throttle_ms.to_be_bytes());
         self.deliver(connection, &frame);
     }
 
