@@ -7,11 +7,11 @@
 //! lane, unnoticed failures, (pool | completion | inbox | events | stats).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::sync::{Condvar, Mutex, Rank};
+use crate::sync::{Condvar, Mutex, OnceLock, Rank};
 
 use crate::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, record_len_upper_bound};
 use crate::boundary::{Command, Event, EventQueue};
@@ -527,7 +527,14 @@ impl Shared {
     /// No more sends.
     pub fn refuse_sends(&self) {
         self.closed.store(true, Ordering::Release);
+        self.end_waits_for_topics();
+    }
+
+    fn end_waits_for_topics(&self) {
+        let topics = self.topics.lock();
+        // Under the lock: a waiter between its look and its wait would miss it and wait on.
         self.topics_version.fetch_add(1, Ordering::Release);
+        drop(topics);
         self.topics_changed.notify_all();
     }
 
@@ -539,8 +546,7 @@ impl Shared {
     /// Set the fatal error; the first one counts.
     pub fn set_fatal(&self, code: i16, message: String) {
         let _first_counts = self.fatal.set((code, message));
-        self.topics_version.fetch_add(1, Ordering::Release);
-        self.topics_changed.notify_all();
+        self.end_waits_for_topics();
     }
 
     /// Remember a failed batch until somebody looks.

@@ -4,11 +4,11 @@
 //! which is why a future per record costs so little.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, OnceLock};
 
 /// A callback of the user's, opaque here: the binding keeps the object under this key and gets each key back exactly once.
 pub type Token = usize;

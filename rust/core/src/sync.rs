@@ -19,6 +19,9 @@ use loom::sync as backend;
 #[cfg(not(feature = "models"))]
 use std::sync as backend;
 
+#[cfg(not(feature = "models"))]
+pub use std::sync::OnceLock;
+
 pub use backend::atomic;
 pub use order::Rank;
 
@@ -172,5 +175,31 @@ impl Condvar {
     /// Wait until `deadline` at most.
     pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
         self.wait_for(guard, deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// A value that is set once, in models: loom has none. What loom must know is when others see it.
+#[cfg(feature = "models")]
+#[derive(Debug)]
+pub struct OnceLock<T> {
+    value: std::sync::OnceLock<T>,
+    is_set: atomic::AtomicBool,
+}
+
+#[cfg(feature = "models")]
+#[expect(missing_docs, reason = "as std's")]
+impl<T> OnceLock<T> {
+    #[expect(clippy::new_without_default, reason = "as much as is needed")]
+    pub fn new() -> Self {
+        Self { value: std::sync::OnceLock::new(), is_set: atomic::AtomicBool::new(false) }
+    }
+
+    pub fn get(&self) -> Option<&T> {
+        if self.is_set.load(atomic::Ordering::Acquire) { self.value.get() } else { None }
+    }
+
+    pub fn set(&self, value: T) -> Result<(), T> {
+        // No other thread runs between the two: threads of a model change places at loom's calls only.
+        if self.is_set.swap(true, atomic::Ordering::AcqRel) { Err(value) } else { self.value.set(value) }
     }
 }

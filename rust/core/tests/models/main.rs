@@ -1,0 +1,126 @@
+//! Where threads meet, every order of events tried out (loom): `cargo test -p penstock-core --features models --test models`.
+//!
+//! The code under test is the crate's own; only its locks and atomics are loom's. Nobody may wait for ever (loom tells a
+//! standstill), and what each model asserts must hold in every order. Preemptions per order are bounded: by two, or by
+//! `MODEL_PREEMPTIONS` (`make models`). Loom knows no time: a wait whose deadline is over stands for one that ends then.
+//!
+//! Each model was seen to fail, by breaking the code on purpose:
+//!
+//! | model | broken | seen |
+//! |---|---|---|
+
+mod callbacks;
+mod completion;
+mod flush;
+mod memory;
+#[path = "../common/rig.rs"]
+mod rig;
+mod sleep;
+mod topics;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penstock_core::accumulator::{Config, Shared};
+use penstock_core::lane::{Lane, SendRules};
+use penstock_core::sync::{Condvar, Mutex};
+use penstock_core::topic::{BrokerHealth, Leader, PartitionRules, Topic, TopicState};
+
+const LINGER_US: u64 = 5_000;
+
+/// Try out every order of `scenario` with up to `preemptions` switches away from a thread that could go on.
+fn explore(preemptions: usize, scenario: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    let asked = std::env::var("MODEL_PREEMPTIONS").ok().and_then(|text| text.parse().ok());
+    model.preemption_bound = Some(asked.unwrap_or(preemptions));
+    model.max_branches = 20_000;
+    model.check(scenario);
+}
+
+/// A deadline that is over.
+fn over() -> Option<Instant> {
+    Some(Instant::now())
+}
+
+/// A deadline that never comes.
+fn never() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+fn config() -> Config {
+    Config {
+        client_id: "model".into(),
+        acks: -1,
+        rules: SendRules {
+            idempotent: false,
+            max_in_flight: 5,
+            linger_us: LINGER_US,
+            delivery_timeout_us: 120_000_000,
+        },
+        partitioning: PartitionRules {
+            ignore_keys: false,
+            adaptive: false,
+            availability_timeout_us: 0,
+            rack_aware: false,
+            sticky_bytes: 1_000,
+        },
+        batch_size: 100,
+        buffer_memory: 1_000,
+        max_request_size: 1 << 20,
+        max_in_flight_requests: 5,
+        request_timeout_us: 30_000_000,
+        max_idle_us: None,
+        send_buffer: None,
+        receive_buffer: None,
+        seed: 1,
+    }
+}
+
+/// The clock stands at 1 µs.
+fn shared() -> Arc<Shared> {
+    let shared = Shared::new(config());
+    shared.set_now_us(1);
+    shared
+}
+
+/// A topic of one partition that the engine has not heard of.
+fn topic() -> Topic {
+    let name: Arc<str> = "t".into();
+    Topic {
+        lanes: vec![Lane::new(0, Arc::clone(&name), 0)],
+        leaders: vec![Leader { id: 1, local: false, health: Arc::new(BrokerHealth::default()) }],
+        name,
+        id: [0; 16],
+        version: 1,
+        state: TopicState::new(1, 0),
+    }
+}
+
+/// What wakes the I/O thread, as an event descriptor does: a ring before the wait ends the wait.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    fn on(shared: &Shared) -> Arc<Self> {
+        let bell = Arc::new(Self::default());
+        let mine = Arc::clone(&bell);
+        shared.set_waker(Box::new(move || mine.ring()));
+        bell
+    }
+
+    fn ring(&self) {
+        *self.rung.lock() = true;
+        self.changed.notify_one();
+    }
+
+    fn wait(&self) {
+        let mut rung = self.rung.lock();
+        while !*rung {
+            self.changed.wait(&mut rung);
+        }
+        *rung = false;
+    }
+}
