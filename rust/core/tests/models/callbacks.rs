@@ -36,6 +36,7 @@ fn every_burst_runs_in_order_and_the_end_is_heard() {
         };
         queue.push(burst(1));
         queue.push(burst(2));
+        assert!(queue.wait_until_run(None));
         queue.close();
         assert_eq!(runner.join().unwrap(), [1, 2]);
     });

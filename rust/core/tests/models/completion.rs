@@ -79,7 +79,9 @@ fn callbacks_marks_and_waits_follow_a_split() {
             let parent = Arc::clone(&parent);
             thread::spawn(move || {
                 parent.observe(4);
-                parent.add_callback(4, 14, false).err()
+                let refused = parent.add_callback(4, 14, false).err();
+                assert!(refused.is_none() || parent.leaf(4).0.outcome().is_some(), "called too early");
+                refused
             })
         };
         let waiter = {

@@ -76,7 +76,8 @@ fn whoever_comes_by_does_not_take_what_a_waiter_is_due() {
             let pool = Arc::clone(&pool);
             thread::spawn(move || pool.try_take(1))
         };
-        pool.give(10);
+        pool.give(4);
+        pool.give(6);
         assert!(!passer.join().unwrap());
         assert!(pool.wait(&waiter, Instant::now()));
     });
