@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from control_harness import Bench, metadata, topic
 
@@ -12,8 +14,10 @@ from penstock.control.boundary import (
     FailProducer,
     LanesHandedOver,
     NodeEndpoint,
+    SendFrame,
     SetIdentity,
 )
+from penstock.control.connections import Resolve
 from penstock.control.controller import Publish
 from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from penstock.protocol.messages.metadata import MetadataRequest, MetadataResponse, MetadataResponseBroker
@@ -28,6 +32,14 @@ def answer_with_broker(bench: Bench, host: str, port: int) -> Connect:
     return connect
 
 
+def sleep_until(bench: Bench, happened: Callable[[], object]) -> None:
+    """Let backoffs pass."""
+    for _ in range(10):
+        if happened():
+            return
+        bench.sleep()
+
+
 @pytest.mark.parametrize(("host", "port"), [("one", -1), ("one", 0), ("one", 65536), ("", 9092)])
 def test_a_broker_that_nobody_can_call_closes_the_connection_and_is_asked_again(host: str, port: int) -> None:
     bench = Bench()
@@ -35,9 +47,10 @@ def test_a_broker_that_nobody_can_call_closes_the_connection_and_is_asked_again(
     assert "broker 1" in bench.one(Close).reason
     assert not bench.all(Publish)
     bench.close(connect, reason="", stage="ready", expected=True)
-    while not bench.all(Connect):
-        bench.sleep()
+    sleep_until(bench, lambda: bench.all(Resolve))
+    bench.resolve("10.0.0.1")
     bench.handshake(bench.one(Connect))
+    sleep_until(bench, lambda: [it for it in bench.all(SendFrame) if bench.sent[it.correlation_id][1] is MetadataRequest])
     bench.answer(bench.find(MetadataRequest), metadata())
     assert bench.one(Publish).view.brokers
 

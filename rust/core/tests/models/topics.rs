@@ -31,7 +31,7 @@ fn meets(news: fn(&Shared)) {
 #[test]
 fn a_topic_that_appears() {
     meets(|shared| {
-        shared.update_topic("t", |_| Some(TopicEntry { topic: Some(Arc::new(topic())), error: None }));
+        shared.update_topic("t", |_| Some(TopicEntry { topic: Some(Arc::new(topic())), ..TopicEntry::default() }));
     });
 }
 
