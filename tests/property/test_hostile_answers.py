@@ -49,7 +49,7 @@ REQUESTS: dict[str, type[Request]] = {
     "ApiVersions": ApiVersionsRequest,
     "InitProducerId": InitProducerIdRequest,
 }
-deterministic = settings(derandomize=True, max_examples=40, deadline=None, database=None)
+deterministic = settings(derandomize=True, max_examples=25, deadline=None, database=None)
 every_api = pytest.mark.parametrize("api", RESPONSES)
 
 

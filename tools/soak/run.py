@@ -272,10 +272,15 @@ def cycles(cluster: Cluster, count: int, say: Callable[[str], None]) -> list[str
     for _ in range(max(20, count // 10)):
         brief(cluster, 3)
     gc.collect()
+    time.sleep(0.5)  # threads that were joined a moment ago
     before = Look(time.monotonic() - started, resident_kb(), descriptors(), threads())
     for _ in range(count):
         brief(cluster, 3)
     gc.collect()
+    # A thread that has been joined is gone from the process's list a moment later.
+    deadline = time.monotonic() + _SETTLE_S
+    while (descriptors(), threads()) != (before.descriptors, before.threads) and time.monotonic() < deadline:
+        time.sleep(0.01)
     after = Look(time.monotonic() - started, resident_kb(), descriptors(), threads())
     say(f"{count} producers opened and closed in {after.at_s - before.at_s:.0f} s: before {before}, after {after}")
     return compare(before, after)

@@ -50,7 +50,9 @@ def test_a_broker_that_nobody_can_call_closes_the_connection_and_is_asked_again(
     sleep_until(bench, lambda: bench.all(Resolve))
     bench.resolve("10.0.0.1")
     bench.handshake(bench.one(Connect))
-    sleep_until(bench, lambda: [it for it in bench.all(SendFrame) if bench.sent[it.correlation_id][1] is MetadataRequest])
+    sleep_until(
+        bench, lambda: [it for it in bench.all(SendFrame) if bench.sent[it.correlation_id][1] is MetadataRequest]
+    )
     bench.answer(bench.find(MetadataRequest), metadata())
     assert bench.one(Publish).view.brokers
 
