@@ -8,6 +8,21 @@
 //!
 //! | model | broken | seen |
 //! |---|---|---|
+//! | sleep | no fence in `wake_io`, or in `prepare_sleep` | the end is slept over |
+//! | sleep | `prepare_sleep` does not look at `stop`; not at the inbox | the end, a command is slept over |
+//! | sleep | `announce` wakes for no linger; `wake_io` wakes whatever the time | slept over; woken for nothing |
+//! | sleep | `wake_io` without its compare-and-exchange | everything is slept over |
+//! | memory | `cancel` keeps what was granted; grants nobody what is free | memory is lost; a waiter waits for ever |
+//! | memory | `grant` notifies nobody; takes the last first; `wait` looks before it locks | a standstill; overtaken |
+//! | memory | `try_take` past those who wait | overtaken |
+//! | memory | `relax` without its second look | lingering while somebody waits |
+//! | completion | `resolve` sets the outcome after it has let go of the lock; notifies nobody | a callback lost; a standstill |
+//! | completion | `add_callback` does not look again under the lock; does not follow a split | a callback lost; called too early |
+//! | completion | `observe`, `wait`, `wait_all` do not follow a split; callbacks stay with the parent | a mark, a wait, a callback lost |
+//! | callbacks | `push`, `finish`, `close` notify nobody; `take` takes the newest | a standstill; out of order |
+//! | topics | `update_topic`, `refuse_sends`, `set_fatal` count the change outside the lock (the last two did) | a standstill |
+//! | flush | `begin_flush` without its sweep, or in a hurry only after it; `sweep` wakes nobody | a flush that never returns |
+//! | flush | `fail_everything` leaves lanes open | a record without an outcome after the end |
 
 mod callbacks;
 mod completion;
