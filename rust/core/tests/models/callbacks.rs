@@ -55,7 +55,7 @@ fn a_flush_returns_when_what_was_queued_before_it_has_run() {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
                 assert!(queue.wait_until_run(None));
-                assert!(queue.wait_until_run(over()), "it has run");
+                assert!(queue.wait_until_run(Some(over())), "it has run");
             })
         };
         flush.join().unwrap();

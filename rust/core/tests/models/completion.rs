@@ -63,7 +63,7 @@ fn a_wait_that_runs_out_while_the_answer_comes_says_what_is_so() {
         let completion = pending();
         let waiter = {
             let completion = Arc::clone(&completion);
-            thread::spawn(move || !completion.wait(0, over()) || completion.outcome().is_some())
+            thread::spawn(move || !completion.wait(0, Some(over())) || completion.outcome().is_some())
         };
         completion.resolve(delivered(1));
         assert!(waiter.join().unwrap());

@@ -7,7 +7,6 @@ use loom::thread;
 use penstock_core::accumulator::{Appended, Record, Shared};
 use penstock_core::boundary::{Command, PartitionLeader};
 use penstock_core::completion::Completion;
-use penstock_core::connection::Transport;
 use penstock_core::engine::Engine;
 
 use crate::rig::{Memory, Seen, parse_produce};

@@ -1,12 +1,11 @@
 //! buffer.memory: grants, timeouts and returns at once; no byte is lost, and nobody overtakes.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use loom::thread;
 use penstock_core::memory::BufferPool;
 
-use crate::{explore, never, shared};
+use crate::{explore, never, over, shared};
 
 fn exhausted(bytes: usize) -> Arc<BufferPool> {
     let pool = Arc::new(BufferPool::new(bytes, 1));
@@ -17,7 +16,7 @@ fn exhausted(bytes: usize) -> Arc<BufferPool> {
 /// A caller of `send` that runs out of max.block.ms, whenever that is.
 fn give_up(pool: &BufferPool, bytes: usize) {
     let waiter = pool.queue(bytes);
-    if pool.wait(&waiter, Instant::now()) {
+    if pool.wait(&waiter, over()) {
         pool.give(bytes);
     } else {
         pool.cancel(&waiter);
@@ -59,7 +58,7 @@ fn a_small_late_waiter_is_not_served_before_a_large_early_one() {
             })
             .into();
         while !pool.wait(&late, never()) {}
-        assert!(pool.wait(&early, Instant::now()));
+        assert!(pool.wait(&early, over()));
         for giver in givers {
             giver.join().unwrap();
         }
@@ -79,7 +78,7 @@ fn whoever_comes_by_does_not_take_what_a_waiter_is_due() {
         pool.give(4);
         pool.give(6);
         assert!(!passer.join().unwrap());
-        assert!(pool.wait(&waiter, Instant::now()));
+        assert!(pool.wait(&waiter, over()));
     });
 }
 
