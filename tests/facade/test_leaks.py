@@ -7,27 +7,28 @@ from facade_support import run_script
 from penstock.devbroker import RunningCluster
 
 CYCLES = """
-    import os, sys, time
+    import os, sys, threading, time
     from penstock import KafkaProducer
 
     bootstrap, topic, count = sys.argv[1:]
 
-    def look():
-        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    def descriptors_once_alone():
+        # A thread that has been joined is gone from the process's list a moment later.
+        deadline = time.monotonic() + 20
+        while len(os.listdir("/proc/self/task")) > 1:
+            assert time.monotonic() < deadline, [thread.name for thread in threading.enumerate()]
+            time.sleep(0.01)
+        return len(os.listdir("/proc/self/fd"))
 
     def cycle():
         with KafkaProducer(bootstrap_servers=bootstrap) as producer:
             producer.send(topic, b"value", callback=lambda *_: None)
 
     cycle()  # what is imported and opened once
-    before = look()
+    before = descriptors_once_alone()
     for _ in range(int(count)):
         cycle()
-    # A thread that has been joined is gone from the process's list a moment later.
-    deadline = time.monotonic() + 20
-    while look() != before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert look() == before, (look(), before)
+    assert descriptors_once_alone() == before
     print(count)
 """
 
