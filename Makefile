@@ -11,7 +11,7 @@ DEPS := $(VENV)/.dependencies
 BUILT := $(VENV)/.built
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-rust test-python check format codegen simulate mutants bench bench-quick kafka chaos wheel hooks clean
+.PHONY: help setup build demo test test-rust test-python check format codegen simulate mutants bench bench-quick kafka chaos models fuzz soak wheel hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,7 @@ test: test-rust test-python ## every test: Rust, Python, the embedded broker, a 
 
 test-rust: $(DEPS)
 	cargo test --quiet -p penstock-core
+	cargo test --quiet -p penstock-core --features models --test models
 
 test-python: $(BUILT)
 	$(BIN)/python -m pytest -q
@@ -50,6 +51,7 @@ mutants: $(BUILT) ## break the rules one by one and see the simulation notice (a
 check: $(BUILT) ## format, lint, types, layers, drift of generated code, stub: what the hook and CI run
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo clippy --quiet -p penstock-core --features models --test models -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -74,6 +76,28 @@ bench: $(BUILT) ## paired benchmark against confluent-kafka on one real Kafka
 
 bench-quick: $(BUILT) ## the same with fewer and shorter runs
 	$(BIN)/python -m bench --quick
+
+models: ## every order of events where threads meet, with more switches between them than `make test` has time for
+	MODEL_PREEMPTIONS=$(or $(MODEL_PREEMPTIONS),3) cargo test --quiet -p penstock-core --features models --test models
+
+FUZZ_SECONDS ?= 60
+FUZZ_ROOT := $(CURDIR)/.cache/cargo-fuzz
+FUZZ := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz $(FUZZ_ROOT)/bin/cargo-fuzz fuzz run --fuzz-dir rust/fuzz --sanitizer none
+
+$(FUZZ_ROOT)/bin/cargo-fuzz:
+	cargo install --quiet --locked --root $(FUZZ_ROOT) cargo-fuzz@0.13.2
+
+fuzz: $(FUZZ_ROOT)/bin/cargo-fuzz ## FUZZ_SECONDS of hostile bytes for each native target (needs a C++ compiler)
+	@for target in response framing engine; do \
+	  mkdir -p $(CARGO_TARGET_DIR)/fuzz-corpus/$$target && \
+	  $(FUZZ) $$target $(CARGO_TARGET_DIR)/fuzz-corpus/$$target rust/fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=1024 || exit 1; \
+	done
+
+SOAK_SECONDS ?= 600
+
+soak: $(BUILT) ## SOAK_SECONDS of faults, and a thousand producers opened and closed: nothing may grow
+	$(BIN)/python tools/soak/run.py --seconds $(SOAK_SECONDS)
 
 kafka: ## a real Apache Kafka to play with, until Ctrl-C
 	$(PYTHON) tools/kafka/run.py

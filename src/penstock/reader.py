@@ -54,6 +54,7 @@ _FETCH_BYTES: Final = 8 * 1024 * 1024
 _FETCH_PARTITION_BYTES: Final = 1024 * 1024
 _FETCH_WAIT_MS: Final = 500
 _BACKOFF_S: Final = 0.1
+_RECEIVE_BYTES: Final = 256 * 1024
 
 _EARLIEST: Final = -2
 _LATEST: Final = -1
@@ -146,13 +147,13 @@ class Connection:
         return self._receive_exactly(length)
 
     def _receive_exactly(self, size: int) -> bytearray:
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
-            count = self._socket.recv_into(view)
-            if not count:
+        # Grows with what arrives, not with what is announced.
+        data = bytearray()
+        while len(data) < size:
+            part = self._socket.recv(min(size - len(data), _RECEIVE_BYTES))
+            if not part:
                 raise ConnectionError("the broker closed the connection")
-            view = view[count:]
+            data += part
         return data
 
 

@@ -3,14 +3,15 @@
 //! `append` takes one lane's lock for the time it takes to encode a record, asks for memory once per batch, and wakes the
 //! I/O thread only when that thread sleeps past something it should do (Java's `RecordAccumulator`).
 //!
-//! Locks, in the order in which they may be nested: topics, lane, (pool | completion | inbox | events | stats).
+//! Locks, in the order in which they may be nested ([`Rank`](crate::sync::Rank) has it checked in debug builds): topics,
+//! lane, unnoticed failures, (pool | completion | inbox | events | stats).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{Condvar, Mutex, OnceLock, Rank};
 
 use crate::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, record_len_upper_bound};
 use crate::boundary::{Command, Event, EventQueue};
@@ -199,7 +200,7 @@ impl Shared {
             callbacks: CallbackQueue::default(),
             events: EventQueue::default(),
             stats: Mutex::default(),
-            topics: Mutex::default(),
+            topics: Mutex::ranked(Rank::Topics, Topics::default()),
             topics_changed: Condvar::new(),
             topics_version: AtomicU64::new(1),
             inbox: Mutex::default(),
@@ -213,7 +214,7 @@ impl Shared {
             next_batch: AtomicU64::new(1),
             memory_wait_ns: AtomicU64::new(0),
             metadata_wait_ns: AtomicU64::new(0),
-            unnoticed: Mutex::default(),
+            unnoticed: Mutex::ranked(Rank::Unnoticed, Unnoticed::default()),
             epoch: Instant::now(),
             manual_us: AtomicU64::new(u64::MAX),
         })
@@ -578,7 +579,14 @@ impl Shared {
     /// No more sends.
     pub fn refuse_sends(&self) {
         self.closed.store(true, Ordering::Release);
+        self.end_waits_for_topics();
+    }
+
+    fn end_waits_for_topics(&self) {
+        let topics = self.topics.lock();
+        // Under the lock: a waiter between its look and its wait would miss it and wait on.
         self.topics_version.fetch_add(1, Ordering::Release);
+        drop(topics);
         self.topics_changed.notify_all();
     }
 
@@ -590,8 +598,7 @@ impl Shared {
     /// Set the fatal error; the first one counts.
     pub fn set_fatal(&self, code: i16, message: String) {
         let _first_counts = self.fatal.set((code, message));
-        self.topics_version.fetch_add(1, Ordering::Release);
-        self.topics_changed.notify_all();
+        self.end_waits_for_topics();
     }
 
     /// Remember a failed batch until somebody looks.

@@ -4,11 +4,11 @@
 //! which is why a future per record costs so little.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, OnceLock};
 
 /// A callback of the user's, opaque here: the binding keeps the object under this key and gets each key back exactly once.
 pub type Token = usize;
@@ -169,7 +169,7 @@ impl Completion {
         }
         for (index, token) in std::mem::take(&mut side.callbacks) {
             let child = children.partition_point(|(first, _)| *first <= index) - 1;
-            let mut child_side = children[child].1.side.lock();
+            let mut child_side = children[child].1.side.lock_nested();
             child_side.callbacks.push((index - children[child].0, token));
         }
         for word in 0..side.observed.len() {
@@ -177,7 +177,7 @@ impl Completion {
                 let index = (word * 64 + bit) as u32;
                 if side.is_marked(index) {
                     let child = children.partition_point(|(first, _)| *first <= index) - 1;
-                    children[child].1.side.lock().mark(index - children[child].0);
+                    children[child].1.side.lock_nested().mark(index - children[child].0);
                 }
             }
         }

@@ -16,9 +16,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{Mutex, Rank};
 
 use crate::batch::{BatchBuilder, Body, SealedBatch};
 use crate::completion::{Completion, Failure, FailureKind, Outcome};
@@ -395,7 +395,7 @@ impl Lane {
             request: 0,
             armed_us: u64::MAX,
         };
-        Arc::new(Self { id, topic, partition, load: AtomicU32::new(0), inner: Mutex::new(inner) })
+        Arc::new(Self { id, topic, partition, load: AtomicU32::new(0), inner: Mutex::ranked(Rank::Lane, inner) })
     }
 
     /// Close an idle lane, so that nobody appends to it while its topic is forgotten. False: it holds records.

@@ -5,10 +5,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, Rank};
 
 /// The pool. Sizes are bytes.
 #[derive(Debug)]
@@ -77,7 +77,8 @@ impl BufferPool {
     /// Queue up for `bytes` (at most [`BufferPool::total`]).
     pub fn queue(&self, bytes: usize) -> Arc<Waiter> {
         debug_assert!(bytes <= self.total);
-        let waiter = Arc::new(Waiter { needed: bytes, state: Mutex::new(WaitState::Waiting), granted: Condvar::new() });
+        let waiting = Mutex::ranked(Rank::Nested, WaitState::Waiting);
+        let waiter = Arc::new(Waiter { needed: bytes, state: waiting, granted: Condvar::new() });
         let mut state = self.state.lock();
         state.waiters.push_back(Arc::clone(&waiter));
         Self::grant(&mut state);

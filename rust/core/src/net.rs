@@ -121,7 +121,7 @@ pub fn start(shared: &Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
 fn run(engine: &mut Engine<NetTransport>, mut poll: Poll, shared: &Arc<Shared>) -> io::Result<()> {
     let mut events = Events::with_capacity(256);
     let mut woke = Instant::now();
-    while !shared.stop.load(std::sync::atomic::Ordering::Acquire) {
+    while !shared.stop.load(crate::sync::atomic::Ordering::Acquire) {
         let wake_at_us = engine.turn();
         let now_us = shared.now_us();
         let sleep = if wake_at_us <= now_us || !shared.prepare_sleep(wake_at_us) {

@@ -1,43 +1,108 @@
-//! Locks that survive a fork: `std`'s, without poisoning.
+//! Locks that survive a fork: `std`'s, without poisoning. The locks and atomics that threads share come from here.
 //!
 //! `parking_lot` keeps everybody who waits in one table for the whole process. After a fork the child finds the parent's
 //! threads in it, whose memory is gone or is somebody else's by now, and walks it at the next wait: a producer made in the
 //! child then crashed. A futex has no such memory. A panic while a lock is held ends the I/O thread, and `die` fails every
 //! record; until then readers may see what is there, as with `parking_lot`.
+//!
+//! With the feature `models` they are loom's, which tries every order of events (`tests/models.rs`). In debug builds a
+//! thread that takes a lock against the order panics, see [`Rank`].
+
+mod order;
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{PoisonError, WaitTimeoutResult};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
+
+#[cfg(feature = "models")]
+use loom::sync as backend;
+#[cfg(not(feature = "models"))]
+use std::sync as backend;
+
+#[cfg(not(feature = "models"))]
+pub use std::sync::OnceLock;
+
+pub use backend::atomic;
+pub use order::Rank;
 
 /// A lock around a value.
 #[derive(Debug, Default)]
-pub struct Mutex<T>(std::sync::Mutex<T>);
+pub struct Mutex<T> {
+    inner: backend::Mutex<T>,
+    place: order::Place,
+}
 
 /// The right to touch what a [`Mutex`] holds.
 #[derive(Debug)]
-pub struct MutexGuard<'a, T>(Option<std::sync::MutexGuard<'a, T>>);
+pub struct MutexGuard<'a, T> {
+    inner: Option<backend::MutexGuard<'a, T>>,
+    held: order::Held,
+}
 
 /// A wait for a change of what a [`Mutex`] holds.
 #[derive(Debug, Default)]
-pub struct Condvar(std::sync::Condvar);
+pub struct Condvar(backend::Condvar);
+
+/// How a wait with a limit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// By the clock.
+    pub fn timed_out(self) -> bool {
+        self.0
+    }
+}
 
 const HELD: &str = "only a wait takes it out, and puts it back";
 
+#[cfg(not(feature = "models"))]
 impl<T> Mutex<T> {
-    /// Unlocked.
+    /// Unlocked; while it is held no other is taken.
     pub const fn new(value: T) -> Self {
-        Self(std::sync::Mutex::new(value))
+        Self::ranked(Rank::Leaf, value)
     }
 
+    /// Unlocked, with its place in the order.
+    pub const fn ranked(rank: Rank, value: T) -> Self {
+        Self { inner: backend::Mutex::new(value), place: order::Place::new(rank) }
+    }
+}
+
+#[cfg(feature = "models")]
+#[expect(missing_docs, reason = "as above; loom's locks cannot be made in a constant")]
+impl<T> Mutex<T> {
+    pub fn new(value: T) -> Self {
+        Self::ranked(Rank::Leaf, value)
+    }
+
+    pub fn ranked(rank: Rank, value: T) -> Self {
+        Self { inner: backend::Mutex::new(value), place: order::Place::new(rank) }
+    }
+}
+
+impl<T> Mutex<T> {
     /// The value, without a lock: nobody else can have it.
     pub fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wait for the lock.
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+        self.lock_as(self.place.take())
+    }
+
+    /// Wait for a lock that stands below the one already held though it has the same rank: a child's, below its parent's.
+    #[inline]
+    pub fn lock_nested(&self) -> MutexGuard<'_, T> {
+        self.lock_as(order::Place::new(Rank::Nested).take())
+    }
+
+    /// The place is taken before the wait: a wrong order is told even when it would stand still.
+    #[inline]
+    fn lock_as(&self, held: order::Held) -> MutexGuard<'_, T> {
+        MutexGuard { inner: Some(self.inner.lock().unwrap_or_else(PoisonError::into_inner)), held }
     }
 }
 
@@ -46,21 +111,28 @@ impl<T> Deref for MutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        self.0.as_ref().expect(HELD)
+        self.inner.as_ref().expect(HELD)
     }
 }
 
 impl<T> DerefMut for MutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect(HELD)
+        self.inner.as_mut().expect(HELD)
     }
 }
 
 impl Condvar {
     /// Nobody waits.
+    #[cfg(not(feature = "models"))]
     pub const fn new() -> Self {
-        Self(std::sync::Condvar::new())
+        Self(backend::Condvar::new())
+    }
+
+    /// Nobody waits.
+    #[cfg(feature = "models")]
+    pub fn new() -> Self {
+        Self(backend::Condvar::new())
     }
 
     /// Wake one that waits.
@@ -75,20 +147,59 @@ impl Condvar {
 
     /// Wait without limit. It may end without a reason: look again.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        let inner = guard.0.take().expect(HELD);
-        guard.0 = Some(self.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
+        guard.held.assert_alone();
+        let inner = guard.inner.take().expect(HELD);
+        guard.inner = Some(self.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Wait for `timeout` at most.
+    #[cfg(not(feature = "models"))]
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitTimeoutResult {
-        let inner = guard.0.take().expect(HELD);
+        guard.held.assert_alone();
+        let inner = guard.inner.take().expect(HELD);
         let (inner, result) = self.0.wait_timeout(inner, timeout).unwrap_or_else(PoisonError::into_inner);
-        guard.0 = Some(inner);
-        result
+        guard.inner = Some(inner);
+        WaitTimeoutResult(result.timed_out())
+    }
+
+    /// Wait for `timeout` at most. There is no time in a model: a wait for zero is one that ran out, at whatever moment
+    /// that may be, and any other one never does.
+    #[cfg(feature = "models")]
+    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitTimeoutResult {
+        if !timeout.is_zero() {
+            self.wait(guard);
+        }
+        WaitTimeoutResult(timeout.is_zero())
     }
 
     /// Wait until `deadline` at most.
     pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
         self.wait_for(guard, deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// A value that is set once, in models: loom has none. What loom must know is when others see it.
+#[cfg(feature = "models")]
+#[derive(Debug)]
+pub struct OnceLock<T> {
+    value: std::sync::OnceLock<T>,
+    is_set: atomic::AtomicBool,
+}
+
+#[cfg(feature = "models")]
+#[expect(missing_docs, reason = "as std's")]
+impl<T> OnceLock<T> {
+    #[expect(clippy::new_without_default, reason = "as much as is needed")]
+    pub fn new() -> Self {
+        Self { value: std::sync::OnceLock::new(), is_set: atomic::AtomicBool::new(false) }
+    }
+
+    pub fn get(&self) -> Option<&T> {
+        if self.is_set.load(atomic::Ordering::Acquire) { self.value.get() } else { None }
+    }
+
+    pub fn set(&self, value: T) -> Result<(), T> {
+        // No other thread runs between the two: threads of a model change places at loom's calls only.
+        if self.is_set.swap(true, atomic::Ordering::AcqRel) { Err(value) } else { self.value.set(value) }
     }
 }

@@ -5,9 +5,9 @@
 //! `BuiltInPartitioner`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lane::Lane;
 use crate::murmur2::partition_for_key;

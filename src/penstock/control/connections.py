@@ -214,7 +214,8 @@ class Connections:
         return self._connect(peer)
 
     def _connect(self, peer: Peer) -> Connect:
-        peer.address = peer.addresses.pop(0)
+        # Without the zone of a link-local address: the boundary has none, and the system says what it thinks of that.
+        peer.address = peer.addresses.pop(0).partition("%")[0]
         self._last_connection_id += 1
         peer.connection_id = self._last_connection_id
         peer.state, peer.closing, peer.still_until_ms = "connecting", "", 0.0

@@ -77,7 +77,7 @@ class IdentityManager:
         if self.state != "requested":
             return None
         outcome = INIT_PRODUCER_ID.outcome(error_code)
-        if outcome is IdentityOutcome.HELD and producer_id >= 0:
+        if outcome is IdentityOutcome.HELD and producer_id >= 0 and epoch >= 0:
             self.state = "held"
             self._failures = 0
             self.current = Identity(producer_id, epoch)

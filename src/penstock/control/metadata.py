@@ -37,6 +37,7 @@ from penstock.protocol.messages.metadata import (
     MetadataResponsePartition,
     MetadataResponseTopic,
 )
+from penstock.protocol.primitives import ProtocolError
 
 WISH_FRESH_MS: Final = 3_000.0
 """The engine repeats a wish about every second while somebody waits; after this long without one nobody does."""
@@ -54,6 +55,10 @@ class Node(NamedTuple):
     host: str
     port: int
     rack: str | None = None
+
+    def can_be_called(self) -> bool:
+        """Whether there can be a connection to it; what is on the wire need not make sense."""
+        return bool(self.host) and 0 < self.port <= 65535
 
 
 class PartitionInfo(NamedTuple):
@@ -208,7 +213,10 @@ class Metadata:
         self._back_off(now_ms)
 
     def answered(self, response: MetadataResponse, version: int, now_ms: float) -> list[Command] | None:
-        """Take the answer in; the commands that tell the data plane, or None if the server wants a new bootstrap."""
+        """Take the answer in; the commands that tell the data plane, or None if the server wants a new bootstrap.
+
+        Raises `ProtocolError`, and takes nothing in, if it names a broker that cannot be.
+        """
         asked, full = self._in_flight or frozenset(), self._in_flight_full
         if METADATA_CLUSTER.outcome(response.error_code) is ClusterOutcome.REBOOTSTRAP:
             self.failed(now_ms)
@@ -216,8 +224,12 @@ class Metadata:
         if not response.brokers:  # a broker that is only starting (Java ignores these answers as well)
             self.failed(now_ms)
             return []
+        brokers = [Node(broker.node_id, broker.host, broker.port, broker.rack) for broker in response.brokers]
+        for node in brokers:
+            if not node.can_be_called():
+                raise ProtocolError(f"broker {node.id} cannot be at host {node.host!r}, port {node.port}")
         self._in_flight = None
-        self._take_cluster(response)
+        self._take_cluster(response.cluster_id, brokers)
         commands: list[Command] = []
         for answer in response.topics:
             topic = self._topics.get(answer.name or "")
@@ -238,7 +250,7 @@ class Metadata:
     def add_endpoints(self, endpoints: Iterable[NodeEndpoint]) -> bool:
         """Brokers that a Produce answer named (KIP-951); True if that changed anything."""
         named = [Node(endpoint.broker_id, endpoint.host, endpoint.port, endpoint.rack) for endpoint in endpoints]
-        brokers = self.brokers | {node.id: node for node in named if node.id >= 0}
+        brokers = self.brokers | {node.id: node for node in named if node.id >= 0 and node.can_be_called()}
         changed = brokers != self.brokers
         self._replace_brokers(brokers)
         return changed
@@ -303,13 +315,12 @@ class Metadata:
                 return True
         return False
 
-    def _take_cluster(self, response: MetadataResponse) -> None:
-        if self.cluster_id is not None and response.cluster_id not in (None, self.cluster_id):
+    def _take_cluster(self, cluster_id: str | None, brokers: list[Node]) -> None:
+        if self.cluster_id is not None and cluster_id not in (None, self.cluster_id):
             # Another cluster answers under the old addresses: nothing that was known of leaders holds there.
             for topic in self._topics.values():
                 topic.id, topic.partitions = _NO_ID, ()
-        self.cluster_id = response.cluster_id or self.cluster_id
-        brokers = [Node(broker.node_id, broker.host, broker.port, broker.rack) for broker in response.brokers]
+        self.cluster_id = cluster_id or self.cluster_id
         self._replace_brokers({node.id: node for node in brokers})
 
     def _take_topic(self, topic: _Topic, answer: MetadataResponseTopic, reliable_epochs: bool) -> list[Command]:

@@ -40,6 +40,8 @@ _LOG_APPEND_TIME_BIT: Final = 0x08
 _TRANSACTIONAL_BIT: Final = 0x10
 _CONTROL_BIT: Final = 0x20
 
+_PIECE_BYTES: Final = 4096
+
 # length, attributes, timestamp and offset delta, key, value, number of headers: a byte each
 _SMALLEST_RECORD: Final = 7
 
@@ -199,19 +201,22 @@ def _decompress(header: BatchHeader, data: memoryview, limit: int) -> Buffer:
     if codec != "gzip":
         raise CodecError(f"the batch at offset {header.base_offset} is compressed with {codec}, not readable here")
     whole = bytearray()
-    rest: Buffer = data
-    # Java reads several gzip members in a row as one stream, so do we.
-    while rest:
+    position = 0
+    # Java reads several gzip members in a row as one stream, so do we. Each gets a piece of the data at a time: it copies
+    # what it leaves over, which with the whole rest and many tiny members would take for ever.
+    while position < len(data):
         member = zlib.decompressobj(wbits=31)
-        try:
-            whole += member.decompress(rest, limit + 1 - len(whole))
-        except zlib.error as error:
-            raise ProtocolError(f"the batch at offset {header.base_offset} is not gzip: {error}") from None
-        if len(whole) > limit:
-            raise ProtocolError(f"the batch at offset {header.base_offset} is more than {limit} bytes decompressed")
-        if not member.eof:
-            raise ProtocolError(f"the batch at offset {header.base_offset} is gzip that breaks off")
-        rest = member.unused_data
+        while not member.eof:
+            piece = data[position : position + _PIECE_BYTES]
+            if not piece:
+                raise ProtocolError(f"the batch at offset {header.base_offset} is gzip that breaks off")
+            try:
+                whole += member.decompress(piece, limit + 1 - len(whole))
+            except zlib.error as error:
+                raise ProtocolError(f"the batch at offset {header.base_offset} is not gzip: {error}") from None
+            if len(whole) > limit:
+                raise ProtocolError(f"the batch at offset {header.base_offset} is more than {limit} bytes decompressed")
+            position += len(piece) - len(member.unused_data) - len(member.unconsumed_tail)
     return whole
 
 

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Broker, Engine, NO_TOPIC_ID, Picked, TOPIC_IDS_SINCE};
 use crate::boundary::{Event, Stage};
@@ -10,6 +9,7 @@ use crate::completion::Outcome;
 use crate::connection::{Request, RequestKind, SentBatch, Transport};
 use crate::lane::{Lane, Readiness};
 use crate::produce::{ProducePartition, ProduceTopic, encode_request};
+use crate::sync::atomic::Ordering;
 
 impl<T: Transport> Engine<T> {
     /// Put a lane where it belongs now: a ready queue, a timer, or nowhere until something happens to it.

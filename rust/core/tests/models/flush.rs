@@ -1,0 +1,111 @@
+//! The whole engine between a flush and an append: what was sent before the flush is on its way, however long the linger.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use loom::thread;
+use penstock_core::accumulator::{Appended, Record, Shared};
+use penstock_core::boundary::{Command, PartitionLeader};
+use penstock_core::completion::Completion;
+use penstock_core::engine::Engine;
+
+use crate::rig::{Memory, Seen, parse_produce};
+use crate::{Bell, explore, shared};
+
+fn engine(shared: &Arc<Shared>) -> Engine<Memory> {
+    let mut engine = Engine::new(Arc::clone(shared), Memory::default());
+    let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }];
+    let address = "127.0.0.1:9092".parse().unwrap();
+    shared.command([
+        Command::SetTopic { name: "t".into(), topic_id: [0; 16], version: 1, partitions },
+        Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 1_000_000 },
+    ]);
+    engine.turn();
+    engine.on_socket(1, false, true);
+    shared.command([Command::Ready { connection: 1, produce_version: 3 }]);
+    engine.turn();
+    engine
+}
+
+/// None: the producer is closed.
+fn append(shared: &Shared) -> Option<Arc<Completion>> {
+    let topic = shared.topic("t").topic.unwrap();
+    let record = Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
+    match shared.append(&topic, Some(0), &record, None, &mut 0) {
+        Appended::Done { completion, .. } => Some(completion),
+        Appended::Closed => None,
+        Appended::NeedsMemory(_) => panic!("there is enough"),
+    }
+}
+
+/// The I/O thread, with a broker that acknowledges at once, until the producer stops.
+fn run(shared: &Shared, engine: &mut Engine<Memory>, bell: &Bell) {
+    while !shared.stop.load(Ordering::Acquire) {
+        let wake_at_us = engine.turn();
+        if acknowledge(engine) {
+            continue;
+        }
+        if wake_at_us > 1 && shared.prepare_sleep(wake_at_us) {
+            bell.wait();
+        }
+        shared.awake();
+    }
+}
+
+/// Answer what has been sent; false: nothing was.
+fn acknowledge(engine: &mut Engine<Memory>) -> bool {
+    let socket = engine.transport().sockets.get_mut(&1).unwrap();
+    let sent = std::mem::take(&mut socket.outgoing);
+    let mut rest = &sent[..];
+    while let Some((head, tail)) = rest.split_first_chunk::<4>() {
+        let (request, tail) = tail.split_at(u32::from_be_bytes(*head) as usize);
+        let mut batches = Vec::new();
+        parse_produce(request, &mut batches);
+        socket.incoming.extend(success(&batches[0]));
+        rest = tail;
+    }
+    if !sent.is_empty() {
+        engine.on_socket(1, true, false);
+    }
+    !sent.is_empty()
+}
+
+/// A Produce answer, version 3: partition 0 of topic "t" is in the log.
+fn success(batch: &Seen) -> Vec<u8> {
+    let mut frame = batch.correlation.to_be_bytes().to_vec();
+    frame.extend([0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1]); // one topic, "t", one partition
+    frame.extend([0; 4 + 2 + 8]); // partition 0, no error, offset 0
+    frame.extend((-1i64).to_be_bytes());
+    frame.extend([0; 4]); // no throttling
+    [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()
+}
+
+#[test]
+fn a_flush_hurries_what_was_sent_before_it_and_a_close_leaves_nothing_open() {
+    explore(1, || {
+        let shared = shared();
+        let bell = Bell::on(&shared);
+        let mut engine = engine(&shared);
+        let before = append(&shared).unwrap();
+        let sender = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || append(&shared))
+        };
+        let flush = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let pending = shared.begin_flush();
+                assert!(pending.iter().all(|completion| completion.wait_all(None)));
+                shared.settle_flush();
+                shared.end_flush();
+                assert!(before.outcome().is_some(), "it was sent before");
+                shared.request_stop();
+            })
+        };
+        run(&shared, &mut engine, &bell);
+        engine.shut_down();
+        flush.join().unwrap();
+        let appended = sender.join().unwrap();
+        assert!(appended.is_none_or(|completion| completion.outcome().is_some()), "whatever was taken has its outcome");
+    });
+}

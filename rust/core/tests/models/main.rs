@@ -1,0 +1,141 @@
+//! Where threads meet, every order of events tried out (loom): `cargo test -p penstock-core --features models --test models`.
+//!
+//! The code under test is the crate's own; only its locks and atomics are loom's. Nobody may wait for ever (loom tells a
+//! standstill), and what each model asserts must hold in every order. Preemptions per order are bounded: by two, or by
+//! `MODEL_PREEMPTIONS` (`make models`). Loom knows no time: a wait whose deadline is over stands for one that ends then.
+//!
+//! Each model was seen to fail, by breaking the code on purpose:
+//!
+//! | model | broken | seen |
+//! |---|---|---|
+//! | sleep | no fence in `wake_io`, or in `prepare_sleep` | the end is slept over |
+//! | sleep | `prepare_sleep` does not look at `stop`; not at the inbox | the end, a command is slept over |
+//! | sleep | `announce` wakes for no linger; `wake_io` wakes whatever the time | slept over; woken for nothing |
+//! | sleep | `wake_io` without its compare-and-exchange | everything is slept over |
+//! | memory | `cancel` keeps what was granted; grants nobody what is free | memory is lost; a waiter waits for ever |
+//! | memory | `grant` notifies nobody; takes the last first; `wait` looks before it locks | a standstill; overtaken |
+//! | memory | `try_take` past those who wait | overtaken |
+//! | memory | `relax` without its second look | lingering while somebody waits |
+//! | completion | `resolve` sets the outcome after it has let go of the lock; notifies nobody | a callback lost; a standstill |
+//! | completion | `add_callback` does not look again under the lock; does not follow a split | a callback lost; called too early |
+//! | completion | `observe`, `wait`, `wait_all` do not follow a split; callbacks stay with the parent | a mark, a wait, a callback lost |
+//! | callbacks | `push`, `finish`, `close` notify nobody; `take` takes the newest | a standstill; out of order |
+//! | topics | `update_topic`, `refuse_sends`, `set_fatal` count the change outside the lock (the last two did) | a standstill |
+//! | flush | `begin_flush` without its sweep, or in a hurry only after it; `sweep` wakes nobody | a flush that never returns |
+//! | flush | `fail_everything` leaves lanes open | a record without an outcome after the end |
+
+mod callbacks;
+mod completion;
+mod flush;
+mod memory;
+#[path = "../common/rig.rs"]
+mod rig;
+mod sleep;
+mod topics;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penstock_core::accumulator::{Config, Shared};
+use penstock_core::lane::{Lane, SendRules};
+use penstock_core::sync::{Condvar, Mutex};
+use penstock_core::topic::{BrokerHealth, Leader, PartitionRules, Topic, TopicState};
+
+const LINGER_US: u64 = 5_000;
+
+/// Try out every order of `scenario` with up to `preemptions` switches away from a thread that could go on.
+fn explore(preemptions: usize, scenario: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    let asked = std::env::var("MODEL_PREEMPTIONS").ok().and_then(|text| text.parse().ok());
+    model.preemption_bound = Some(asked.unwrap_or(preemptions));
+    model.max_branches = 20_000;
+    model.check(scenario);
+}
+
+/// A deadline that is over.
+fn over() -> Instant {
+    Instant::now()
+}
+
+/// A deadline that never comes.
+fn never() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+fn config() -> Config {
+    Config {
+        client_id: "model".into(),
+        acks: -1,
+        rules: SendRules {
+            idempotent: false,
+            max_in_flight: 5,
+            linger_us: LINGER_US,
+            delivery_timeout_us: 120_000_000,
+        },
+        partitioning: PartitionRules {
+            ignore_keys: false,
+            adaptive: false,
+            availability_timeout_us: 0,
+            rack_aware: false,
+            sticky_bytes: 1_000,
+        },
+        batch_size: 100,
+        buffer_memory: 1_000,
+        max_request_size: 1 << 20,
+        max_in_flight_requests: 5,
+        request_timeout_us: 30_000_000,
+        max_idle_us: None,
+        send_buffer: None,
+        receive_buffer: None,
+        seed: 1,
+    }
+}
+
+/// The clock stands at 1 µs.
+fn shared() -> Arc<Shared> {
+    let shared = Shared::new(config());
+    shared.set_now_us(1);
+    shared
+}
+
+/// A topic of one partition that the engine has not heard of.
+fn topic() -> Topic {
+    let name: Arc<str> = "t".into();
+    Topic {
+        lanes: vec![Lane::new(0, Arc::clone(&name), 0)],
+        leaders: vec![Leader { id: 1, local: false, health: Arc::new(BrokerHealth::default()) }],
+        name,
+        id: [0; 16],
+        version: 1,
+        state: TopicState::new(1, 0),
+    }
+}
+
+/// What wakes the I/O thread, as an event descriptor does: a ring before the wait ends the wait.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    fn on(shared: &Shared) -> Arc<Self> {
+        let bell = Arc::new(Self::default());
+        let mine = Arc::clone(&bell);
+        shared.set_waker(Box::new(move || mine.ring()));
+        bell
+    }
+
+    fn ring(&self) {
+        *self.rung.lock() = true;
+        self.changed.notify_one();
+    }
+
+    fn wait(&self) {
+        let mut rung = self.rung.lock();
+        while !*rung {
+            self.changed.wait(&mut rung);
+        }
+        *rung = false;
+    }
+}

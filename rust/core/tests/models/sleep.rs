@@ -1,0 +1,102 @@
+//! The I/O thread goes to sleep while others bring news: it hears of all of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use loom::thread;
+use penstock_core::accumulator::{Appended, Record, Shared};
+use penstock_core::boundary::Command;
+
+use crate::{Bell, LINGER_US, explore, shared, topic};
+
+/// The loop of `net::run`, without sockets: until `done` says so of what came in.
+fn sleep_until(shared: &Shared, bell: &Bell, until_us: u64, mut done: impl FnMut(&Shared) -> bool) {
+    while !done(shared) {
+        if shared.prepare_sleep(until_us) {
+            bell.wait();
+        }
+        shared.awake();
+    }
+}
+
+fn status() -> Command {
+    Command::SetStatus { message: String::new() }
+}
+
+#[test]
+fn commands_of_two_threads_are_not_slept_over() {
+    explore(3, || {
+        let shared = shared();
+        let bell = Bell::on(&shared);
+        let senders: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.command([status()]))
+            })
+            .collect();
+        let mut commands = 0;
+        sleep_until(&shared, &bell, u64::MAX, |shared| {
+            commands += shared.take_inbox().commands.len();
+            commands == 2
+        });
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_end_is_not_slept_over() {
+    explore(3, || {
+        let shared = shared();
+        let bell = Bell::on(&shared);
+        let closer = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.request_stop())
+        };
+        sleep_until(&shared, &bell, u64::MAX, |shared| shared.stop.load(Ordering::Acquire));
+        closer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_linger_that_ends_before_the_sleep_is_not_slept_over() {
+    explore(3, || {
+        let shared = shared();
+        let bell = Bell::on(&shared);
+        let sender = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || append(&shared))
+        };
+        let mut timers = Vec::new();
+        sleep_until(&shared, &bell, 2 * LINGER_US, |shared| {
+            timers.extend(shared.take_inbox().timers.into_iter().map(|(at_us, _)| at_us));
+            !timers.is_empty()
+        });
+        assert_eq!(timers, [1 + LINGER_US]);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_linger_that_ends_after_the_sleep_wakes_nobody() {
+    explore(3, || {
+        let shared = shared();
+        let rung = Arc::new(loom::sync::atomic::AtomicBool::new(false));
+        let bell = Arc::clone(&rung);
+        shared.set_waker(Box::new(move || bell.store(true, Ordering::Relaxed)));
+        let sender = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || append(&shared))
+        };
+        shared.prepare_sleep(LINGER_US);
+        sender.join().unwrap();
+        assert!(!rung.load(Ordering::Relaxed), "the I/O thread is up before the linger is over");
+        assert_eq!(shared.take_inbox().timers.len(), 1);
+    });
+}
+
+fn append(shared: &Shared) {
+    let record = Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
+    assert!(matches!(shared.append(&topic(), Some(0), &record, None, &mut 0), Appended::Done { .. }));
+}
