@@ -308,7 +308,9 @@ class Connections:
     def keep_still(self, peer: Peer, api: Api, version: int, throttle_time_ms: int, now_ms: float) -> None:
         """An answer said for how long the broker will read nothing from this connection (KIP-219)."""
         if throttle_time_ms > 0 and version >= _KEEPS_STILL_SINCE[api]:
-            peer.still_until_ms = max(peer.still_until_ms, now_ms + throttle_time_ms)
+            # Longer than an answer may take is more than a quota asks for, and would silence us for as long as nonsense says.
+            still_ms = min(throttle_time_ms, self._settings.request_timeout_ms)
+            peer.still_until_ms = max(peer.still_until_ms, now_ms + still_ms)
 
     def handshake(
         self, peer: Peer, event: FrameReceived, cluster_id: str | None, now_ms: float

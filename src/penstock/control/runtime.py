@@ -204,7 +204,14 @@ class Runtime:
         self._controller = controller
         self._stopping = False
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()  # events of our own, with `engine.wake()`
-        self._resolver = Resolver(resolve, self._resolved)
+        inbox = self._inbox
+
+        def resolved(answer: Resolved) -> None:
+            # Not a method of ours: a cycle would keep the engine, and its descriptors, until the next collection.
+            inbox.put(answer)
+            engine.wake()
+
+        self._resolver = Resolver(resolve, resolved)
         self._logger = _Helper("penstock-log")
         self._said: dict[str, tuple[float, int]] = {}
         """Subject → when it was last logged, and how often it was not since."""
@@ -284,10 +291,6 @@ class Runtime:
             else:
                 native.append(command)
         return native
-
-    def _resolved(self, answer: Resolved) -> None:
-        self._inbox.put(answer)
-        self._engine.wake()
 
     def _log(self, command: Log) -> None:
         """Log on the helper thread; the same subject only now and then."""

@@ -107,6 +107,7 @@ fn topic() -> Topic {
         name,
         id: [0; 16],
         version: 1,
+        partitions: 1,
         state: TopicState::new(1, 0),
     }
 }
