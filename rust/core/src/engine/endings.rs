@@ -314,8 +314,8 @@ impl<T: Transport> Engine<T> {
     /// `close` gave up on what is left.
     pub fn shut_down(&mut self) {
         let now_us = self.shared.now_us();
-        let message = "the producer was closed before the record was acknowledged";
-        self.fail_everything(FailureKind::Closed, 0, message, now_us);
+        // Without words: the kind says it all.
+        self.fail_everything(FailureKind::Closed, 0, "", now_us);
         let open: Vec<u64> = self.connections.keys().copied().collect();
         for id in open {
             self.close(id, "the producer was closed", true, now_us);
