@@ -323,7 +323,7 @@ class MockProducer(Generic[K, V]):
                 topic=record.topic,
                 partition=partition,
                 stage="metadata",
-                hint="Use a partition that exists, or add partitions to the topic.",
+                hint="Send to a partition that exists, or add partitions to the topic.",
             )
         return partition
 
