@@ -63,6 +63,7 @@ class Lifecycle:
 
     def flush(self, timeout: float | None) -> None:
         """Deliver what is buffered; see `KafkaProducer.flush`."""
+        check_timeout(timeout)
         if Engine.in_callback():
             raise KafkaError(
                 "flush() inside a callback would wait for that callback itself; call it from another thread"
@@ -85,6 +86,7 @@ class Lifecycle:
 
         A second call waits for the first one, unless that is what it interrupts (a signal handler), or in a callback.
         """
+        check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         in_callback = Engine.in_callback()
         with self._closing:
@@ -160,6 +162,12 @@ class Lifecycle:
                     threading.excepthook(threading.ExceptHookArgs((type(worse), worse, worse.__traceback__, thread)))
 
 
+def check_timeout(timeout: float | None) -> None:
+    """Raise `ValueError` for a time that cannot be waited (Java: `IllegalArgumentException`)."""
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"timeout must be None, or 0 or more seconds, not {timeout:g}")
+
+
 def _records(count: int) -> str:
     return "1 record" if count == 1 else f"{count} records"
 
@@ -170,10 +178,11 @@ def report_callback_error(function: Callable[..., Any], error: BaseException) ->
     _logger.error("a callback raised: %r", function, exc_info=trace)
 
 
-def warn_waiting(topic: str, partition: int | None, status: str) -> None:
-    """Say, once per `send`, what is awaited for more than a second."""
+def warn_waiting(method: str, topic: str, partition: int | None, status: str) -> None:
+    """Say, once per call of `method`, what it has awaited for more than a second."""
     what = f"topic {topic!r}" if partition is None else f"partition {partition} of topic {topic!r}"
-    _logger.warning("send() waits for %s to appear in the cluster's metadata%s", what, f" ({status})" if status else "")
+    because = f" ({status})" if status else ""
+    _logger.warning("%s() waits for %s to appear in the cluster's metadata%s", method, what, because)
 
 
 def _drain_all(end: EndOfPython) -> None:

@@ -188,10 +188,10 @@ class Sender(Generic[_K, _V]):
         value_fast: str | None,
         partitioner: Callable[[str, Any, bytes | None, Any, bytes | None], int] | None,
         interceptors: Any,
-        warn_waiting: Callable[[str, int | None, str], object],
+        warn_waiting: Callable[[str, str, int | None, str], object],
         max_block_ms: int,
     ) -> None: ...
-    def _await_topic(self, topic: str) -> None: ...
+    def _await_topic(self, topic: str, method: str) -> None: ...
     @overload
     def send(
         self,

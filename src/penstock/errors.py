@@ -27,6 +27,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+_MAX_TOPIC_LENGTH: Final = 249
+_TOPIC_SHOWN: Final = 60
+
 
 class KafkaError(Exception):
     """Base of all errors of Penstock.
@@ -118,7 +121,7 @@ class KafkaError(Exception):
 
     def _where(self) -> Iterable[str]:
         if self.topic is not None:
-            yield f"topic {self.topic}"
+            yield f"topic {_shown(self.topic)}"
         if self.partition is not None:
             yield f"partition {self.partition}"
         if self.broker is not None:
@@ -131,6 +134,13 @@ class KafkaError(Exception):
             yield "possibly persisted"
         elif self.stage is not None:  # only of a record does it say anything
             yield "not persisted"
+
+
+def _shown(topic: str) -> str:
+    """A topic's name; what cannot be one is quoted, and shortened: whoever uses the wrong variable may send a novel."""
+    if len(topic) > _MAX_TOPIC_LENGTH:
+        return f"{topic[:_TOPIC_SHOWN]!r}…"
+    return topic if topic.isprintable() and topic.split() == [topic] else repr(topic)
 
 
 def _restore(cls: type[KafkaError], args: tuple[Any, ...], state: dict[str, Any]) -> KafkaError:
@@ -271,8 +281,8 @@ class ProducerForkedError(KafkaError):
     """The producer was created in the parent process; its threads and connections did not survive the fork."""
 
     hint = (
-        "Create the producer in the child process, for instance in gunicorn's post_fork hook or in Celery's "
-        "worker_process_init signal."
+        "Create the producer in the child process: in gunicorn's post_fork hook, in Celery's worker_process_init signal, "
+        "or in multiprocessing's target function."
     )
 
 
@@ -337,7 +347,9 @@ def error_for_code(code: int, message: str | None = None, **context: Any) -> Kaf
         context.setdefault("hint", "The broker is newer than this client; an update may know the code.")
         context = {"code": code, "name": error_name(code), **context}
         return UnknownServerError(message or f"the broker answered with the unknown error code {code}", **context)
-    return known(f"{known.name}: {message or known.__doc__ or ''}", **context)
+    name, words = known.name or "", message or known.__doc__ or ""
+    # What comes from the control plane may begin with the name: log lines are made of the same words.
+    return known(words if words.split(" ", 1)[0].rstrip(":;") == name else f"{name}: {words}", **context)
 
 
 def is_retriable(code: int) -> bool:
@@ -421,7 +433,7 @@ def delivery_error(
         text = f"not delivered: after {elapsed_ms} ms the record was still {doing}{last_seen}"
         return KafkaTimeoutError(text, cause=last, hint=_TIMED_OUT_HINT.get(stage), **context)
     if kind == "closed":
-        text = f"the producer was closed {elapsed_ms} ms after send, before the record was delivered{last_seen}"
+        text = f"the producer was closed {elapsed_ms} ms after send, before the record was acknowledged{last_seen}"
         return ProducerClosedError(text, cause=last, **context)
     if kind == "aborted":
         text = f"the transaction was aborted before the record was sent{last_seen}"
@@ -451,10 +463,8 @@ def metadata_timeout(
         status: why metadata cannot be had; empty if it can.
     """
     if partition is not None and partitions:
-        text = (
-            f"partition {partition} of topic {topic} does not exist: it has {partitions} partitions"
-            f" (0 to {partitions - 1}); waited max.block.ms = {waited_ms} ms"
-        )
+        known = "1 partition (0)" if partitions == 1 else f"{partitions} partitions (0 to {partitions - 1})"
+        text = f"partition {partition} of topic {topic} does not exist: it has {known}; waited max.block.ms = {waited_ms} ms"
         hint = "Send to a partition that exists, or add partitions to the topic."
     else:
         text = f"topic {topic} is not in the cluster's metadata after max.block.ms = {waited_ms} ms"
@@ -465,7 +475,9 @@ def metadata_timeout(
     if status:
         text = f"{text}; {status}"
     cause = error_for_code(code, topic=topic) if code else None
-    return KafkaTimeoutError(text, topic=topic, stage="metadata", attempts=0, cause=cause, hint=hint)
+    return KafkaTimeoutError(
+        text, topic=topic, partition=partition, stage="metadata", attempts=0, cause=cause, hint=hint
+    )
 
 
 def buffer_exhausted(
@@ -1175,11 +1187,11 @@ class ThrottlingQuotaExceededError(RetriableError):
 
 
 class ProducerFencedError(ApplicationRecoverableError):
-    """A newer producer with the same transactional id has taken over."""
+    """A newer producer with the same id has taken over."""
 
     code = 90
     name = "PRODUCER_FENCED"
-    hint = "Run one producer per transactional.id; this one cannot go on."
+    hint = "Close this producer and create a new one. With a transactional.id, run one producer per id."
 
 
 class ResourceNotFoundError(ApiError):

@@ -52,13 +52,12 @@ class Producer(Protocol[K_contra, V_contra]):
     """What `KafkaProducer` and `penstock.testing.MockProducer` have in common: write applications against this."""
 
     @overload
-    def send(self, topic: ProducerRecord[Any, Any], /, *, callback: Callback | None = None) -> DeliveryFuture: ...
+    def send(self, topic: ProducerRecord[Any, Any], *, callback: Callback | None = None) -> DeliveryFuture: ...
     @overload
     def send(
         self,
         topic: str,
         value: V_contra | None = None,
-        /,
         *,
         key: K_contra | None = None,
         partition: int | None = None,
@@ -205,6 +204,7 @@ class KafkaProducer(Sender[K, V]):
             KafkaTimeoutError: time ran out; it says how many records are left. They are still on their way.
             DeliveryError: records failed whose future nobody had asked and that had no callback.
             KafkaError: called inside a callback.
+            ValueError: the timeout is negative.
         """
         life = self._alive()
         began = time.monotonic_ns()
@@ -221,6 +221,9 @@ class KafkaProducer(Sender[K, V]):
                 delivery takes; 0 gives up at once.
 
         Failures that nobody asked about are logged. Inside a callback it does not wait, as in Java.
+
+        Raises:
+            ValueError: the timeout is negative; nothing is closed.
         """
         if self._life is None:
             return
@@ -244,7 +247,7 @@ class KafkaProducer(Sender[K, V]):
             InvalidTopicError, TopicAuthorizationError: as the cluster says.
         """
         life = self._alive()
-        self._await_topic(topic)
+        self._await_topic(topic, "partitions_for")
         return list(life.runtime.cluster.topics.get(topic, ()))
 
     def metrics(self) -> Metrics:

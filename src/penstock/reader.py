@@ -220,6 +220,7 @@ class Reader:
         start: where to begin, see `Start`.
         until_end: stop at what was the end when reading began; otherwise wait for more for ever.
         timeout_s: how long trouble in a row is put up with before it is raised, in seconds.
+        between: called before each request, twice a second or so while there is nothing new; what it raises ends it.
 
     Raises, on iteration, `KafkaError`: a broker's error that does not pass, a record that cannot be read, or trouble
     that lasted for `timeout_s`.
@@ -234,8 +235,10 @@ class Reader:
         start: Start = "beginning",
         until_end: bool = False,
         timeout_s: float = 10.0,
+        between: Callable[[], object] | None = None,
     ) -> None:
         """Nothing is sent before the first record is asked for."""
+        self._between = between
         self._cluster = Cluster(bootstrap_servers, timeout_s=timeout_s)
         self._topic = topic
         self._wanted = None if partitions is None else tuple(partitions)
@@ -279,6 +282,8 @@ class Reader:
 
     def _attempt(self, step: Callable[[], T]) -> T | None:
         """What `step` returns; None after trouble that may pass, by then with a pause and fresh leaders to come."""
+        if self._between is not None:
+            self._between()
         try:
             result = step()
         except (OSError, ProtocolError, KafkaError) as error:

@@ -366,12 +366,28 @@ class _PassThrough(_Base[BytesLike]):
 
     def serialize(self, topic: str, headers: Headers, data: BytesLike, /) -> BytesLike:
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            advice = "StringSerializer()" if isinstance(data, str) else "a serializer for it"
             raise SerializationError(
-                "without a serializer, only bytes and None pass",
-                hint=f"Give {self.setting.replace('.', '_')}={advice}.",
+                "without a serializer, only bytes and None pass", hint=_serializer_for(data, self.setting)
             )
         return data
+
+
+def _serializer_for(data: object, setting: str) -> str:
+    """What to give for a key or value of this type."""
+    from uuid import UUID  # costs nothing until something is wrong
+
+    keyword = setting.replace(".", "_")
+    for types, fitting in (
+        (str, "StringSerializer()"),
+        (bool, "BooleanSerializer() or JSONSerializer()"),
+        (int, "IntegerSerializer(), LongSerializer() or JSONSerializer()"),
+        (float, "DoubleSerializer() or JSONSerializer()"),
+        (UUID, "UUIDSerializer()"),
+        ((dict, list, tuple), "JSONSerializer()"),
+    ):
+        if isinstance(data, types):
+            return f"Give {keyword}={fitting}."
+    return f"Give {keyword} a function that turns such a {setting.partition('.')[0]} into bytes."
 
 
 def as_serializer(given: Any, *, setting: str) -> Serializer[Any]:

@@ -89,6 +89,7 @@ def test_text_without_a_serializer_is_refused_with_topic_type_and_setting(
     assert topic in message
     assert "str" in message
     assert "value.serializer" in message
+    assert caught.value.hint == "Give value_serializer=StringSerializer()."
     with pytest.raises(SerializationError, match=r"key\.serializer"):
         producer.send(topic, b"value", key="text")
     producer.flush()
@@ -129,8 +130,10 @@ def test_the_wrong_type_for_a_serializer_names_topic_and_setting(
 def test_an_illegal_topic_is_refused_at_once(
     producer: KafkaProducer[Any, Any], cluster: RunningCluster, name: str
 ) -> None:
-    with pytest.raises(InvalidTopicError):
+    with pytest.raises(InvalidTopicError) as caught:
         producer.send(name, b"value")
+    assert caught.value.topic == name.replace("\ud800", "\ufffd" * 3)  # a lone surrogate is no text
+    assert len(str(caught.value)) < 400
     with pytest.raises(InvalidTopicError):
         ProducerRecord(name, b"value")
     with pytest.raises(InvalidTopicError):
@@ -240,7 +243,16 @@ def test_an_absent_partition_names_how_many_there_are(new_producer: MakeProducer
     message = str(caught.value)
     assert f"partition 3 of topic {topic}" in message
     assert "3 partitions (0 to 2)" in message
+    assert (caught.value.topic, caught.value.partition) == (topic, 3)
+    assert caught.value.hint == "Send to a partition that exists, or add partitions to the topic."
     producer.send(topic, b"value", partition=2).result(10)
+
+
+def test_of_an_absent_topic_the_partition_asked_for_is_told_too(new_producer: MakeProducer) -> None:
+    with pytest.raises(KafkaTimeoutError) as caught:
+        new_producer(max_block_ms=300).send("no-such-topic", b"value", partition=3)
+    assert caught.value.partition == 3
+    assert "Create the topic" in caught.value.hint
 
 
 def test_a_topic_that_may_not_be_written_is_an_error_at_once(
@@ -268,29 +280,68 @@ def test_waiting_for_a_topic_is_warned_about_once_and_ends_when_it_appears(
         logging.getLogger("penstock.producer").removeHandler(handler)
     waits = [record.getMessage() for record in caplog.records if "waits for" in record.getMessage()]
     assert len(waits) == 1
+    assert waits[0].startswith("send() waits for")
     assert repr(name) in waits[0]
 
 
+def test_the_warning_names_the_method_that_waits(
+    new_producer: MakeProducer, cluster: RunningCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = new_producer()
+    name = "appears-later-too"
+    handler = _OnRecord(lambda: cluster.create_topic(name))
+    logging.getLogger("penstock.producer").addHandler(handler)
+    try:
+        assert len(producer.partitions_for(name)) == 1
+    finally:
+        logging.getLogger("penstock.producer").removeHandler(handler)
+    (wait,) = [record.getMessage() for record in caplog.records if "waits for" in record.getMessage()]
+    assert wait.startswith(f"partitions_for() waits for topic {name!r}")
+
+
+_RAISE_BOTH = (
+    "Send smaller records, or raise max.request.size here and message.max.bytes (max.message.bytes of the topic) on the "
+    "broker."
+)
+
+
 @pytest.mark.parametrize(
-    ("setting", "extra"), [("max.request.size", {}), ("buffer.memory", {"max_request_size": 1 << 20})]
+    ("setting", "extra", "hint"),
+    [
+        ("max.request.size", {}, _RAISE_BOTH),
+        ("buffer.memory", {"max_request_size": 1 << 20}, "Send smaller records, or raise buffer.memory."),
+    ],
 )
 def test_a_record_that_is_too_large_says_size_limit_and_setting_and_nothing_is_buffered(
-    new_producer: MakeProducer, topic: str, log: Log, setting: str, extra: dict[str, Any]
+    new_producer: MakeProducer, topic: str, log: Log, setting: str, extra: dict[str, Any], hint: str
 ) -> None:
     calls: list[object] = []
     options = {setting.replace(".", "_"): 50_000, "batch_size": 1000, **extra}
     producer = new_producer(**options)
     with pytest.raises(RecordTooLargeError) as caught:
-        producer.send(topic, bytes(60_000), callback=lambda *outcome: calls.append(outcome))
+        producer.send(topic, bytes(60_000), partition=0, callback=lambda *outcome: calls.append(outcome))
     message = str(caught.value)
     assert f"{setting} = 50000" in message
     assert "60" in message
-    assert caught.value.topic == topic
+    assert (caught.value.topic, caught.value.partition) == (topic, 0)
+    assert caught.value.hint == hint
+    assert message.count("raise") == 1
     metrics = producer.metrics()["producer-metrics"]
     assert metrics["buffer-available-bytes"] == metrics["buffer-total-bytes"]
     producer.send(topic, b"small").result(10)
     assert log.values(topic) == [b"small"]
     assert calls == []
+
+
+def test_a_buffer_that_is_smaller_than_a_batch_is_not_blamed_on_the_record(
+    new_producer: MakeProducer, topic: str
+) -> None:
+    producer = new_producer(buffer_memory=10_000, batch_size=20_000)
+    with pytest.raises(RecordTooLargeError) as caught:
+        producer.send(topic, b"small")
+    assert "batch.size = 20000" in str(caught.value)
+    assert "buffer.memory = 10000" in str(caught.value)
+    assert caught.value.hint == "Raise buffer.memory, or lower batch.size."
 
 
 def test_without_a_broker_send_gives_up_after_max_block_ms_and_says_what_each_address_answered() -> None:

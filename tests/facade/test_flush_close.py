@@ -30,6 +30,17 @@ def test_flush_sends_at_once_what_lingers(new_producer: MakeProducer, topic: str
     producer.flush()
 
 
+@pytest.mark.parametrize("timeout", [-1, -0.001, float("-inf"), float("nan")])
+def test_a_negative_timeout_is_refused_and_the_producer_goes_on(
+    producer: KafkaProducer[Any, Any], topic: str, timeout: float
+) -> None:
+    for wait in (producer.flush, producer.close):
+        with pytest.raises(ValueError, match="timeout"):
+            wait(timeout)
+    assert not producer.closed
+    producer.send(topic, b"value").result(SOON_S)
+
+
 def test_flush_raises_for_records_that_nobody_asked_about(
     producer: KafkaProducer[Any, Any], new_topic: MakeTopic, faults: Faults
 ) -> None:
@@ -244,8 +255,23 @@ def test_close_with_zero_gives_up_at_once_and_says_what_may_be_persisted(
         assert isinstance(error, ProducerClosedError)
         assert error.stage == stage
         assert error.possibly_persisted is persisted
-        assert "closed" in str(error)
+        assert str(error).count("the producer was closed") == 1
     assert (in_flight.exception().attempts, buffered.exception().attempts) == (1, 0)
+
+
+def test_what_a_closed_producer_gave_up_on_says_what_it_met_with_last(
+    new_producer: MakeProducer, topic: str, faults: Faults, cluster: RunningCluster
+) -> None:
+    producer = new_producer(retry_backoff_ms=5, retry_backoff_max_ms=10)
+    producer.partitions_for(topic)
+    faults.add("Produce", topic=topic, error=errors.NotEnoughReplicasError.code or 0, times=1_000_000)
+    future = producer.send(topic, b"value")
+    cluster.requests.wait_for("Produce", 3)
+    producer.close(0)
+    error = future.exception(0)
+    assert isinstance(error, ProducerClosedError)
+    assert "the last error was NOT_ENOUGH_REPLICAS" in str(error)
+    assert isinstance(error.cause, errors.NotEnoughReplicasError)
 
 
 def test_close_with_a_timeout_waits_that_long_and_fails_the_rest(

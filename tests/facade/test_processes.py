@@ -37,6 +37,8 @@ FORK = """
                 use()
             except ProducerForkedError as error:
                 assert "post_fork" in str(error) and "worker_process_init" in str(error), error
+                assert "multiprocessing" in str(error), error
+                assert str(error).count("post_fork") == 1, error
                 refused += 1
         assert repr(producer)
         print("refused", refused, "of", len(uses))

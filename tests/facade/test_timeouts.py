@@ -75,7 +75,7 @@ def test_a_partition_that_does_not_exist_says_how_many_do(new_producer: MakeProd
     assert says(
         raised.value,
         f"partition 7 of topic {topic} does not exist: it has 3 partitions (0 to 2); waited max.block.ms = 300 ms"
-        f" (topic {topic}, 0 attempts, stage: metadata, not persisted)."
+        f" (topic {topic}, partition 7, 0 attempts, stage: metadata, not persisted)."
         " Send to a partition that exists, or add partitions to the topic.",
     )
 

@@ -101,6 +101,19 @@ def test_an_error_that_is_final_fails_with_its_class_and_the_next_record_arrives
     assert log.values(topic) == [b"fine"]
 
 
+def test_a_fenced_producer_says_so_once_of_each_record_and_of_what_is_sent_later(
+    producer: KafkaProducer[Any, Any], topic: str, faults: Faults
+) -> None:
+    faults.add("Produce", topic=topic, error=errors.ProducerFencedError.code or 0)
+    failed = producer.send(topic, b"refused").exception(SOON_S)
+    with pytest.raises(errors.ProducerFencedError) as caught:
+        producer.send(topic, b"later")
+    for error in (failed, caught.value):
+        assert type(error) is errors.ProducerFencedError
+        assert str(error).count("PRODUCER_FENCED") == 1
+        assert "Run one producer per transactional.id" not in str(error)
+
+
 def test_a_record_that_the_broker_finds_too_large_fails_alone(
     new_producer: MakeProducer, new_topic: MakeTopic, log: Log
 ) -> None:

@@ -155,6 +155,28 @@ def test_a_code_becomes_its_error_with_the_broker_s_words() -> None:
     assert error.topic == "orders"
 
 
+def test_the_name_of_a_code_is_not_said_twice() -> None:
+    words = "PRODUCER_FENCED from the leader of t-0: a newer one is there"
+    assert error_for_code(90, words).message == words
+    assert error_for_code(90, "PRODUCER_FENCEDNESS").message == "PRODUCER_FENCED: PRODUCER_FENCEDNESS"
+
+
+def test_the_hint_of_a_fenced_producer_fits_one_without_transactions_too() -> None:
+    hint = error_for_code(90).hint
+    assert hint == "Close this producer and create a new one. With a transactional.id, run one producer per id."
+
+
+def test_a_topic_that_is_no_name_is_quoted_and_shortened() -> None:
+    for topic, shown in (
+        ("plain", "topic plain"),
+        ("", "topic ''"),
+        ("two words", "topic 'two words'"),
+        ("a" * 249, "topic " + "a" * 249),
+        ("a" * 250, f"topic {'a' * 60!r}…"),
+    ):
+        assert str(KafkaError("no", topic=topic)) == f"no ({shown})"
+
+
 def test_a_code_without_words_is_explained() -> None:
     assert "not the partition's leader" in str(error_for_code(6))
 
@@ -244,6 +266,10 @@ class TestDeliveryError:
             "aborted": errors.TransactionAbortedError,
             "internal": errors.InternalError,
         }
+
+    def test_closing_is_told_once(self) -> None:
+        error = delivery_error(**FAILED | {"kind": "closed"})
+        assert error.message == "the producer was closed 1234 ms after send, before the record was acknowledged"
 
     def test_what_makes_no_sense_is_an_internal_error_and_no_crash(self) -> None:
         assert type(delivery_error(**FAILED)) is errors.InternalError

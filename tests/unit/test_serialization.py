@@ -136,7 +136,12 @@ def test_bytes(serializer: Any, data: Any, expected: bytes) -> None:
         (JSONSerializer(), object(), "TypeError"),
         (JSONSerializer(), "\ud800", "UnicodeEncodeError"),
         (None, "ab", "value_serializer=StringSerializer()"),
-        (None, 5, "value_serializer=a serializer"),
+        (None, 5, "Give value_serializer=IntegerSerializer(), LongSerializer() or JSONSerializer()."),
+        (None, True, "Give value_serializer=BooleanSerializer() or JSONSerializer()."),
+        (None, 0.5, "Give value_serializer=DoubleSerializer() or JSONSerializer()."),
+        (None, uuid.UUID(int=1), "Give value_serializer=UUIDSerializer()."),
+        (None, {"a": 1}, "Give value_serializer=JSONSerializer()."),
+        (None, object(), "Give value_serializer a function that turns such a value into bytes."),
     ],
     ids=shown,
 )

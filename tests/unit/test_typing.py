@@ -7,6 +7,7 @@ from pathlib import Path
 SNIPPET = """
 from typing import Any, assert_type
 from penstock import IntegerSerializer, KafkaProducer, Producer, ProducerRecord, StringSerializer
+from penstock.testing import MockProducer
 
 plain = KafkaProducer({"bootstrap.servers": "localhost:9092"})
 assert_type(plain, KafkaProducer[bytes, bytes])
@@ -18,10 +19,22 @@ future = both.send("topic", "text", key=1)
 both.send(ProducerRecord("topic", "text", key=1), callback=lambda metadata, error: None)
 assert_type(future.result().offset, int)
 producer: Producer[int, str] = both
+mock = MockProducer(key_serializer=IntegerSerializer(), value_serializer=StringSerializer())
+mocked: Producer[int, str] = mock
+for one in (both, producer, mock, mocked):
+    one.send("topic", "text", key=1)
+    one.send("topic", value="text")
+    one.send(topic="topic", value="text", key=1, partition=0, timestamp=5, headers={"h": b""}, callback=None)
+    one.send(topic=ProducerRecord("topic", "text", key=1))
+both.send(topic="topic", value="text")
+producer.send(topic="topic", value="text")
+mock.send(topic="topic", value="text")
 producer.flush(timeout=1.5)
 """
 WRONG = {
     "a key of the wrong type": 'both.send("topic", "text", key="one")',
+    "a value of the wrong type, to the protocol": 'producer.send(topic="topic", value=b"bytes")',
+    "a value of the wrong type, to the mock": 'mock.send(topic="topic", value=b"bytes")',
     "an unknown option": "KafkaProducer(linger_msec=5)",
     "an option of the wrong type": 'KafkaProducer(linger_ms="soon")',
 }

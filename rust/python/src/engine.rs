@@ -42,9 +42,7 @@ pub fn forked(py: Python<'_>) -> PyErr {
     python::error(
         py,
         "ProducerForkedError",
-        "this producer was created before the process forked, and its threads and connections stayed in the \
-         parent; create it in the child (gunicorn: the post_fork hook; Celery: the worker_process_init signal; \
-         multiprocessing: in the target function)",
+        "this producer was created before the process forked, and its threads and connections stayed in the parent",
         &[],
     )
 }

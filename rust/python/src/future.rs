@@ -83,8 +83,9 @@ pub fn wait_in_slices(
 
 /// The result of one `send`, resolved no later than delivery.timeout.ms after it (plus a tick).
 ///
-/// Timeouts are seconds. `result` and `exception` raise the builtin `TimeoutError` while the record is still on its way;
-/// a record that ran out of time raises `KafkaTimeoutError`. It cannot be cancelled: what was sent cannot be unsent.
+/// Timeouts are seconds, and a negative one is as 0 (as in `concurrent.futures`). `result` and `exception` raise the
+/// builtin `TimeoutError` while the record is still on its way; a record that ran out of time raises `KafkaTimeoutError`.
+/// It cannot be cancelled: what was sent cannot be unsent.
 // No weak references: they would make a future a subject of the garbage collector, and a million futures a long scan
 // (measured: 38 % of the time of `send`).
 #[pyclass(frozen, module = "penstock")]
@@ -126,7 +127,7 @@ impl DeliveryFuture {
             "the record for {}-{} is still on its way after {} s; delivery.timeout.ms bounds how long that can last",
             self.completion.topic,
             self.completion.partition,
-            timeout.unwrap_or_default(),
+            timeout.unwrap_or_default().max(0.0),
         )))
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use penstock_core::sync::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyBytesMethods, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyBytesMethods, PyDict, PyInt, PyString, PyTuple};
 
 use penstock_core::accumulator::{Appended, Record, TopicEntry};
 use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
@@ -115,7 +115,7 @@ struct State {
     partitioner: Option<Py<PyAny>>,
     /// An object with `on_send(record)`, `wrap(record, callback)` and `on_send_error(record, error)`.
     interceptors: Option<Py<PyAny>>,
-    /// Called with a topic's name once a second has been waited for it.
+    /// `warn_waiting(method, topic, partition, status)`, called once a second has been waited for a topic.
     warn_waiting: Py<PyAny>,
     max_block: Duration,
     /// The last topic sent to, with the version of the table it was found in.
@@ -259,13 +259,13 @@ impl Sender {
         }
     }
 
-    /// Wait up to max.block.ms until a topic is known.
-    fn _await_topic(&self, py: Python<'_>, topic: &Bound<'_, PyString>) -> PyResult<()> {
+    /// Wait up to max.block.ms until a topic is known, on behalf of the method of that name.
+    fn _await_topic(&self, py: Python<'_>, topic: &Bound<'_, PyString>, method: &str) -> PyResult<()> {
         let state = self.state.get().ok_or_else(|| PyRuntimeError::new_err("not initialised"))?;
         state.core.check_fork(py)?;
         state.check_open(py)?;
         let mut deadline = Deadline { after: state.max_block, at: None };
-        state.topic(py, topic, None, &mut deadline)?;
+        state.topic(py, topic, None, method, &mut deadline)?;
         Ok(())
     }
 }
@@ -328,7 +328,7 @@ impl State {
     fn send(&self, py: Python<'_>, call: &Call<'_>) -> PyResult<DeliveryFuture> {
         let mut deadline = Deadline { after: self.max_block, at: None };
         loop {
-            let topic = self.topic(py, &call.topic, call.partition, &mut deadline)?;
+            let topic = self.topic(py, &call.topic, call.partition, "send", &mut deadline)?;
             if let Some(future) = self.send_to(py, call, &topic, &mut deadline)? {
                 return Ok(future);
             }
@@ -359,7 +359,7 @@ impl State {
         }
         let timestamp = call.timestamp.unwrap_or_else(now_ms);
         let record = Record { timestamp, key: key.as_slice()?, value: value.as_slice()?, headers: &headers };
-        self.check_size(py, call, &record)?;
+        self.check_size(py, call, partition, &record)?;
         let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i32);
         let sizes = Sizes { timestamp, key: length(record.key), value: length(record.value) };
         self.append(py, call, topic, partition, &record, sizes, deadline)
@@ -476,26 +476,32 @@ impl State {
         })
     }
 
-    fn check_size(&self, py: Python<'_>, call: &Call<'_>, record: &Record<'_>) -> PyResult<()> {
+    fn check_size(&self, py: Python<'_>, call: &Call<'_>, partition: Option<u32>, record: &Record<'_>) -> PyResult<()> {
         let config = &self.core.shared.config;
+        let (batch, memory) = (config.batch_size, config.buffer_memory);
         let size = record_len_upper_bound(record.key, record.value, record.headers) + BATCH_HEADER_LEN;
-        let (limit, setting, advice) = if size > config.max_request_size {
-            (config.max_request_size, "max.request.size", " (and message.max.bytes of the broker or topic)")
-        } else if self.core.shared.batch_memory(size - BATCH_HEADER_LEN) > config.buffer_memory {
-            (config.buffer_memory, "buffer.memory", "")
+        let larger = |setting: &str, limit: usize| {
+            format!("a record of {size} bytes (serialized, with its batch header) is larger than {setting} = {limit}")
+        };
+        let (message, hint) = if size > config.max_request_size {
+            // The class's own hint: the brokers have a limit too.
+            (larger("max.request.size", config.max_request_size), None)
+        } else if size > memory {
+            (larger("buffer.memory", memory), Some("Send smaller records, or raise buffer.memory."))
+        } else if batch > memory {
+            let message = format!("a batch of batch.size = {batch} bytes is larger than buffer.memory = {memory}");
+            (message, Some("Raise buffer.memory, or lower batch.size."))
         } else {
             return Ok(());
         };
-        let topic = call.topic.clone().into_any();
-        Err(python::error(
-            py,
-            "RecordTooLargeError",
-            &format!(
-                "a record of {size} bytes (serialized, with its batch header) is larger than {setting} = {limit}; send \
-                 less, or raise {setting}{advice}"
-            ),
-            &[("topic", topic)],
-        ))
+        let mut context = vec![("topic", call.topic.clone().into_any())];
+        if let Some(partition) = partition {
+            context.push(("partition", PyInt::new(py, partition).into_any()));
+        }
+        if let Some(hint) = hint {
+            context.push(("hint", PyString::new(py, hint).into_any()));
+        }
+        Err(python::error(py, "RecordTooLargeError", &message, &context))
     }
 
     /// The topic's snapshot, waited for if need be, with a partition of that number if one is asked for.
@@ -504,6 +510,7 @@ impl State {
         py: Python<'_>,
         name: &Bound<'_, PyString>,
         partition: Option<i32>,
+        method: &str,
         deadline: &mut Deadline,
     ) -> PyResult<Arc<Topic>> {
         let shared = &self.core.shared;
@@ -555,7 +562,7 @@ impl State {
             if !warned && now.duration_since(started) >= Duration::from_secs(1) {
                 warned = true;
                 let why = entry.error.as_ref().map_or_else(|| shared.status(), |(_, why, _)| why.clone());
-                ending::python(py, || self.warn_waiting.bind(py).call1((text, partition, why)))?;
+                ending::python(py, || self.warn_waiting.bind(py).call1((method, text, partition, why)))?;
             }
             let until = deadline.min(now + SLICE);
             let began = Instant::now();

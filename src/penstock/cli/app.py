@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Annotated, Final
 
 import typer
 
+from penstock._native import __version__
 from penstock.cli import broker, config, produce, tail, topics
-from penstock.cli.output import INTERRUPTED, CommandError, complain
+from penstock.cli.output import INTERRUPTED, CommandError, OutputError, complain, print_line, writing
 from penstock.cli.target import attach_dev_folder
 from penstock.errors import ConfigError, KafkaError
 
 app = typer.Typer(
     name="penstock",
-    help="Produce to Kafka, look into topics, and run an embedded broker.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+_CANNOT_WRITE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print_line(f"penstock {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Produce to Kafka, look into topics, and run an embedded broker."""
+
+
 app.command("produce")(produce.produce)
 app.command("tail")(tail.tail)
 app.add_typer(topics.app, name="topics")
@@ -30,13 +51,24 @@ app.command("config")(config.config)
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="penstock: %(message)s")
+    code = _run(arguments)
+    # What the commands print has been flushed. Usage and help have not: Typer writes them.
+    try:
+        if sys.stdout is not None:
+            with writing():
+                pass
+    except OutputError as failure:
+        return code or _told(failure)
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         app(attach_dev_folder(arguments), prog_name="penstock")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except CommandError as failure:
-        complain(str(failure))
-        return failure.code
+        return _told(failure)
     except ConfigError as error:
         complain(str(error))
         return 2
@@ -45,4 +77,16 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as error:
+        # The commands account for theirs. What is left is Typer's, whose help has met a full disk or a closed pipe.
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        return _told(OutputError(error))
     return 0
+
+
+def _told(failure: CommandError) -> int:
+    if isinstance(failure, OutputError) and failure.reader_left:  # `| head` has seen enough: no failure to explain
+        return 0
+    complain(str(failure))
+    return failure.code

@@ -6,6 +6,7 @@ The broker runs in a process of its own, on a free port, with its log in a tempo
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,9 +24,9 @@ from penstock import KafkaProducer
 from penstock.cli import flights, proof
 from penstock.cli.admin import Admin
 from penstock.cli.inputs import Entry
-from penstock.cli.output import INTERRUPTED, CommandError, complain, print_json
+from penstock.cli.output import INTERRUPTED, CommandError, complain, print_json, writing
 from penstock.cli.progress import progress
-from penstock.cli.sending import Interrupts, Summary, Tally, deliver, pump
+from penstock.cli.sending import Interrupts, Summary, Tally, deliver, exit_code, pump
 from penstock.errors import KafkaError
 
 PARTITIONS: Final = 6
@@ -40,7 +41,7 @@ class Result:
     summary: Summary
     differences: proof.Differences | None
     proof_seconds: float
-    interrupted: bool
+    stopped_by: signal.Signals | None
 
     @property
     def is_proved(self) -> bool:
@@ -53,17 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         result = run(rows=options.rows, bootstrap=options.bootstrap, topic=options.topic)
+        if options.json:
+            print_json(_as_json(result))
+        else:
+            with writing() as out:
+                _print(result, Console(file=out))
     except (CommandError, KafkaError) as error:
         complain(str(error))
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
-    if options.json:
-        print_json(_as_json(result))
-    else:
-        _print(result)
-    if result.interrupted:
-        return INTERRUPTED
+    if result.stopped_by is not None:
+        return exit_code(result.stopped_by)
     return 0 if result.is_proved else 1
 
 
@@ -88,18 +90,18 @@ def run(*, rows: int | None, bootstrap: str | None, topic: str) -> Result:
         stack.callback(admin.close)
         admin.create(topic, PARTITIONS, -1, {})
         tally = Tally()
-        interrupted = _send(servers, topic, entries, tally)
+        stopped_by = _send(servers, topic, entries, tally)
         summary = tally.summary()
-        if interrupted:
-            return Result(summary, None, 0.0, True)
+        if stopped_by is not None:
+            return Result(summary, None, 0.0, stopped_by)
         complain("reading everything back with kafka-python")
         began = time.monotonic()
         differences = proof.compare(entries, summary.partitions, proof.read_back(servers, topic, PARTITIONS))
-        return Result(summary, differences, time.monotonic() - began, False)
+        return Result(summary, differences, time.monotonic() - began, None)
 
 
-def _send(servers: str, topic: str, entries: list[Entry], tally: Tally) -> bool:
-    """Returns whether it was interrupted."""
+def _send(servers: str, topic: str, entries: list[Entry], tally: Tally) -> signal.Signals | None:
+    """Returns the signal that cut it short, if any."""
     producer: KafkaProducer[bytes, bytes] = KafkaProducer(
         bootstrap_servers=servers, client_id="penstock-demo", acks="all", enable_idempotence=True
     )
@@ -161,9 +163,8 @@ def _as_json(result: Result) -> dict[str, Any]:
     }
 
 
-def _print(result: Result) -> None:
+def _print(result: Result, console: Console) -> None:
     summary, differences = result.summary, result.differences
-    console = Console()
     table = Table("partition", "records", title="Flights", header_style="bold")
     for column in table.columns:
         column.justify = "right"
@@ -183,8 +184,8 @@ def _print(result: Result) -> None:
             f"p99 {summary.latency_p99_ms:.1f} ms",
             highlight=False,
         )
-    for error in summary.errors:
-        console.print(str(error), style="red", markup=False)
+    for failures in summary.errors:
+        console.print(str(failures), style="red", markup=False)
     if differences is None:
         console.print("Interrupted: nothing was read back.")
     elif result.is_proved:

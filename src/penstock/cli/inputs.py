@@ -47,6 +47,11 @@ class Source(Protocol):
         """The line in which the last entry began, counted from 1."""
         ...
 
+    @property
+    def blank_lines(self) -> int:
+        """How many lines were passed over because they hold nothing but blanks."""
+        ...
+
     def __iter__(self) -> Iterator[Entry]:
         """The entries; raises `InputError`."""
         ...
@@ -99,6 +104,7 @@ class LineSource:
         self._lines = TextLines(stream, name)
         self._delimiter = delimiter.encode() if delimiter else None
         self.name = name
+        self.blank_lines = 0  # each line is a record
 
     @property
     def line(self) -> int:
@@ -121,7 +127,8 @@ class LineSource:
 class JsonLinesSource:
     """Each line is a JSON text and the value, byte for byte; the key may be one of its fields.
 
-    A string is a key as it is, a number or boolean as written, null is no key; anything else is an error.
+    A string is a key as it is, a number or boolean as written, null is no key; anything else is an error. Blank lines are
+    passed over.
     """
 
     def __init__(self, stream: BinaryIO, name: str, *, key: str | None = None) -> None:
@@ -129,6 +136,7 @@ class JsonLinesSource:
         self._lines = TextLines(stream, name)
         self._key = key
         self.name = name
+        self.blank_lines = 0
 
     @property
     def line(self) -> int:
@@ -140,12 +148,14 @@ class JsonLinesSource:
         # Numbers stay text: as a key they are wanted as written, and nobody computes with them.
         decode = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant).decode
         for raw in self._lines:
+            if not raw.strip():
+                self.blank_lines += 1
+                continue
             value = _without_end(raw)
             try:
                 parsed = decode(value.decode())
             except json.JSONDecodeError as error:
-                reason = "an empty line" if not value.strip() else f"{error.msg}, column {error.colno}"
-                raise self._lines.fail(f"not JSON: {reason}") from None
+                raise self._lines.fail(f"not JSON: {error.msg}, column {error.colno}") from None
             except (ValueError, RecursionError) as error:
                 raise self._lines.fail(f"not JSON: {error}") from None
             yield None if self._key is None else self._key_of(parsed), value
@@ -214,7 +224,8 @@ class _Cells(dict[str, str]):
 class CsvSource:
     """CSV with a header row (RFC 4180, commas): each row becomes a JSON object, the key is one column's text.
 
-    A row with too few or too many cells is an error. A key cell that is null makes a record without a key.
+    A row with too few or too many cells is an error. A key cell that is null makes a record without a key. Blank lines
+    between rows are passed over; but in a file of one column, each is a row.
     """
 
     def __init__(
@@ -226,7 +237,9 @@ class CsvSource:
         self._infer = infer
         self._null = null
         self._begins = 0
+        self._raw = b""
         self.name = name
+        self.blank_lines = 0
 
     @property
     def line(self) -> int:
@@ -236,27 +249,36 @@ class CsvSource:
     def __iter__(self) -> Iterator[Entry]:
         """The entries, one per row after the header."""
         csv.field_size_limit(MAX_LINE_BYTES)
-        rows = csv.reader((raw.decode() for raw in self._lines), strict=True)
-        columns = self._next(rows)
+        rows = csv.reader(self._texts(), strict=True)
+        columns = self._next(rows, skip_blank=True)
         if columns is None:
             raise InputError(self.name, 0, "the file is empty; CSV needs a header row")
         self._check(columns)
         at = None if self._key is None else columns.index(self._key)
         to_json = RowsToJson(columns, infer=self._infer, null=self._null)
-        while (row := self._next(rows)) is not None:
+        while (row := self._next(rows, skip_blank=len(columns) > 1)) is not None:
             # The csv module reads a blank line as no cells at all; in a file of one column it is an empty cell.
             cells = row or [""]
             if len(cells) != len(columns):
                 raise self._lines.fail(f"{len(row)} cells in a row, the header has {len(columns)}", self._begins)
             yield None if at is None or cells[at] == self._null else cells[at].encode(), to_json(cells)
 
-    def _next(self, rows: Any) -> list[str] | None:
-        self._begins = self._lines.number + 1
-        try:
-            row: list[str] | None = next(rows, None)
-        except csv.Error as error:
-            raise self._lines.fail(f"not CSV: {error}") from None
-        return row
+    def _texts(self) -> Iterator[str]:
+        for raw in self._lines:
+            self._raw = raw
+            yield raw.decode()
+
+    def _next(self, rows: Any, *, skip_blank: bool) -> list[str] | None:
+        while True:
+            self._begins = self._lines.number + 1
+            try:
+                row: list[str] | None = next(rows, None)
+            except csv.Error as error:
+                raise self._lines.fail(f"not CSV: {error}") from None
+            # A blank line inside of quotes belongs to a row of several lines, and ends none.
+            if row is None or not (skip_blank and self._begins == self._lines.number and not self._raw.strip()):
+                return row
+            self.blank_lines += 1
 
     def _check(self, columns: list[str]) -> None:
         twice = sorted({name for name in columns if columns.count(name) > 1})

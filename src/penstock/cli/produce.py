@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +16,9 @@ from penstock import KafkaProducer
 from penstock._properties import decode, parse
 from penstock.cli.inputs import CsvSource, InputError, JsonLinesSource, LineSource, Source
 from penstock.cli.options import pairs
-from penstock.cli.output import INTERRUPTED, CommandError, complain, print_json
+from penstock.cli.output import CommandError, OutputError, complain, print_json, print_line
 from penstock.cli.progress import progress
-from penstock.cli.sending import Headers, Interrupts, Pace, Summary, Tally, deliver, pump
+from penstock.cli.sending import Headers, Interrupts, Pace, Summary, Tally, deliver, exit_code, pump
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
 from penstock.errors import KafkaError
 from penstock.serialization import ByteArraySerializer
@@ -56,8 +57,8 @@ def produce(
 ) -> None:
     """Send a file's lines, CSV rows (as JSON objects) or JSON lines to a topic, and wait for every acknowledgment.
 
-    Bad input ends it with file and line; what was acknowledged by then is reported. Ctrl-C waits up to 5 s for what is
-    under way, a second one does not.
+    Bad input ends it with file and line; what was acknowledged by then is reported. In CSV and JSON lines, blank lines are
+    passed over and counted. Ctrl-C, SIGTERM and SIGHUP wait up to 5 s for what is under way, a second Ctrl-C does not.
     """
     headers = tuple((name, value.encode()) for name, value in pairs("-H", header))
     settings = _settings(config, setting)
@@ -76,15 +77,25 @@ def produce(
         tally = Tally()
         problem, code = _run(producer, topic, source, tally, partition=partition, headers=headers, pace=pace)
     summary = tally.summary()
-    if json:
-        print_json(summary.as_json() | {"error": problem})
-    else:
-        print(_sentence(summary))
-    for error in summary.errors:
+    code = code or int(summary.failed > 0)
+    sentence = _sentence(summary, source.blank_lines)
+    try:
+        if json:
+            print_json(summary.as_json() | {"blank_lines": source.blank_lines, "error": problem})
+        else:
+            print_line(sentence)
+    except OutputError as error:
+        # What was acknowledged must not be lost with it.
+        complain(sentence)
         complain(str(error))
+        code = code or error.code
+    for failures in summary.errors:
+        complain(str(failures))
+    if (others := summary.failed - sum(failures.records for failures in summary.errors)) > 0:
+        complain(f"{others:,} more failed, for other reasons")
     if problem is not None:
         complain(f"{problem} ({summary.acknowledged:,} records were acknowledged)")
-    raise typer.Exit(code or int(summary.failed > 0))
+    raise typer.Exit(code)
 
 
 def _run(
@@ -109,9 +120,11 @@ def _run(
         except KafkaError as error:
             problem = f"{source.name}:{source.line}: {error}"
 
-    if deliver(producer, send, tally, progress(tally)):
-        return "interrupted", INTERRUPTED
-    return problem, int(problem is not None)
+    stopped_by = deliver(producer, send, tally, progress(tally))
+    if stopped_by is None:
+        return problem, int(problem is not None)
+    said = "interrupted" if stopped_by is signal.SIGINT else f"terminated by {stopped_by.name}"
+    return said, exit_code(stopped_by)
 
 
 def _settings(file: Path | None, given: list[str] | None) -> dict[str, Any]:
@@ -142,6 +155,8 @@ def _check(format: Format, **given: object) -> None:
 @contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
     if file == "-":
+        if sys.stdin is None:
+            raise CommandError("stdin is closed; name a FILE to send", code=2)
         yield sys.stdin.buffer
         return
     try:
@@ -170,7 +185,7 @@ def _source(
     return JsonLinesSource(stream, name, key=key)
 
 
-def _sentence(summary: Summary) -> str:
+def _sentence(summary: Summary, blank_lines: int) -> str:
     partitions = ", ".join(f"{partition}: {count:,}" for partition, count in summary.partitions.items())
     text = (
         f"{summary.acknowledged:,} of {summary.records:,} records acknowledged in {summary.seconds:.2f} s: "
@@ -180,4 +195,8 @@ def _sentence(summary: Summary) -> str:
         text += f"; latency p50 {summary.latency_p50_ms:.1f} ms, p99 {summary.latency_p99_ms:.1f} ms"
     if partitions:
         text += f"; partitions {partitions}"
-    return f"{text}; {summary.failed:,} failed" if summary.failed else text
+    if summary.failed:
+        text += f"; {summary.failed:,} failed"
+    if blank_lines:
+        text += f"; {blank_lines:,} blank line{'' if blank_lines == 1 else 's'} passed over"
+    return text

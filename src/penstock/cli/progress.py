@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,13 @@ def progress(tally: Tally, *, total: int | None = None, console: Console | None 
     if not shown.is_terminal:
         yield
         return
-    with Live(get_renderable=lambda: line(tally, total), console=shown, refresh_per_second=10, transient=True):
+    live = Live(get_renderable=lambda: line(tally, total), console=shown, refresh_per_second=10, transient=True)
+    live.start()
+    try:
         yield
+    finally:
+        with contextlib.suppress(OSError):  # the terminal may be gone by now
+            live.stop()
 
 
 def line(tally: Tally, total: int | None) -> RenderableType:

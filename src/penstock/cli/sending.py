@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import re
 import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from penstock import KafkaProducer
 from penstock._native import DeliveryFuture, RecordMetadata
@@ -29,6 +32,18 @@ _SWEEP_AT: Final = 1 << 16
 _FLUSH_SLICE_S: Final = 0.1
 _BLOCKED_S: Final = 0.25
 _ERRORS_KEPT: Final = 5
+_DIGITS: Final = re.compile(r"\d+")
+
+
+class Failures(NamedTuple):
+    """Records that failed for the same reason, and the first one's error."""
+
+    error: KafkaError
+    records: int
+
+    def __str__(self) -> str:
+        """A line for people."""
+        return f"{self.records:,} record{'' if self.records == 1 else 's'} failed: {self.error}"
 
 
 class Tally:
@@ -45,7 +60,7 @@ class Tally:
         self.acknowledged = 0
         self.failed = 0
         self.partitions: Counter[int] = Counter()
-        self.errors: list[KafkaError] = []
+        self._errors: dict[str, Failures] = {}
         self.latency_every = latency_every
         self._waiting: deque[DeliveryFuture] = deque()
         self._sweep_at = _SWEEP_AT
@@ -84,11 +99,18 @@ class Tally:
             partition = future.result().partition
         except KafkaError as error:
             self.failed += 1
-            if len(self.errors) < _ERRORS_KEPT:
-                self.errors.append(error)
+            self._keep(error)
         else:
             self.acknowledged += 1
             self.partitions[partition] += 1
+
+    def _keep(self, error: KafkaError) -> None:
+        # Partitions, times and attempts apart, a thousand batches have a handful of reasons to fail.
+        reason = _DIGITS.sub("#", f"{type(error).__name__} {error}")
+        if known := self._errors.get(reason):
+            self._errors[reason] = known._replace(records=known.records + 1)
+        elif len(self._errors) < _ERRORS_KEPT:
+            self._errors[reason] = Failures(error, 1)
 
     def timed(self) -> Callable[[RecordMetadata | None, KafkaError | None], None]:
         """The callback of a record whose latency counts from now on."""
@@ -128,7 +150,7 @@ class Tally:
             partitions=dict(sorted(self.partitions.items())),
             latency_p50_ms=_percentile(latencies, 0.50),
             latency_p99_ms=_percentile(latencies, 0.99),
-            errors=list(self.errors),
+            errors=list(self._errors.values()),
         )
 
 
@@ -148,7 +170,7 @@ class Summary:
     partitions: dict[int, int]
     latency_p50_ms: float | None
     latency_p99_ms: float | None
-    errors: list[KafkaError] = field(default_factory=list)
+    errors: list[Failures] = field(default_factory=list)
 
     @property
     def records_per_second(self) -> float:
@@ -166,7 +188,7 @@ class Summary:
             "records_per_second": round(self.records_per_second, 1),
             "partitions": {str(partition): count for partition, count in self.partitions.items()},
             "latency_ms": {"p50": _rounded(self.latency_p50_ms), "p99": _rounded(self.latency_p99_ms)},
-            "errors": [str(error) for error in self.errors],
+            "errors": [{"error": str(error), "records": records} for error, records in self.errors],
         }
 
 
@@ -203,8 +225,20 @@ class Pace:
         self._due += self._interval_s
 
 
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+def exit_code(number: signal.Signals) -> int:
+    """That of a process which a signal ended, as shells have it."""
+    return 128 + number
+
+
 class Interrupts:
-    """Ctrl-C: the first one raises `KeyboardInterrupt`, the second one ends the process at once. For the main thread.
+    """Ctrl-C, and the signals that ask a process to end: the first one raises `KeyboardInterrupt`. For the main thread.
+
+    A Ctrl-C after it ends the process at once. A SIGTERM or SIGHUP after it does nothing: a terminal that closes and a
+    system that shuts down send several, and nobody who sends them waits for less than the drain. One that was ignored
+    from the start (`nohup`) stays so.
 
     While `guarded`, nothing is raised but `pending` set: between a send and its being counted no record may get lost.
     A send that waits for room is interrupted all the same, a moment later.
@@ -214,11 +248,14 @@ class Interrupts:
         """Takes effect as a context manager."""
         self.guarded = False
         self.pending = False
-        self._presses = 0
+        self.stopped_by: signal.Signals | None = None
+        """The first signal that came."""
 
     def __enter__(self) -> Self:
         """Take over the signals."""
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGALRM)}
+        numbers = [signal.SIGINT, signal.SIGALRM]
+        numbers += [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(
@@ -242,10 +279,14 @@ class Interrupts:
                 self.guarded = self.pending = False
                 raise KeyboardInterrupt
             return
-        self._presses += 1
-        if self._presses > 1:
-            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"\n")  # the progress bar hid the cursor
-            os._exit(130)
+        if self.stopped_by is not None:
+            if number != signal.SIGINT:
+                return
+            with contextlib.suppress(OSError):
+                os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"\n")  # the progress bar hid the cursor
+            os._exit(exit_code(signal.SIGINT))
+        else:
+            self.stopped_by = signal.Signals(number)
         if not self.guarded:
             raise KeyboardInterrupt
         self.pending = True
@@ -286,25 +327,42 @@ def deliver(
     send: Callable[[Interrupts], None],
     tally: Tally,
     shown: AbstractContextManager[None],
-) -> bool:
-    """Call `send`, wait for every acknowledgment and close the producer; returns whether Ctrl-C cut it short.
+) -> signal.Signals | None:
+    """Call `send`, wait for every acknowledgment and close the producer; returns the signal that cut it short, if any.
 
-    `shown` is entered meanwhile (the progress bar). After Ctrl-C what is under way has `DRAIN_S` seconds, then it fails.
+    `shown` is entered meanwhile (the progress bar). After a signal what is under way has `DRAIN_S` seconds, then it fails.
     """
-    interrupted = False
+    stopped_by = None
     with Interrupts() as interrupts, shown:
         try:
             try:
                 send(interrupts)
                 _flush(producer, tally, interrupts)
             except KeyboardInterrupt:
-                interrupted = True
-                producer.close(timeout=DRAIN_S)
+                stopped_by = interrupts.stopped_by or signal.SIGINT
+                with _told_by_tally():
+                    producer.close(timeout=DRAIN_S)
         finally:
-            producer.close()
+            with _told_by_tally():
+                producer.close()
             tally.settle()
             tally.end()
-    return interrupted
+    return stopped_by
+
+
+@contextlib.contextmanager
+def _told_by_tally() -> Iterator[None]:
+    """Keep back what `close` logs of failed records, on this thread: each one has been counted, or will be."""
+    logger, closing = logging.getLogger("penstock.producer"), threading.get_ident()
+
+    def is_not_from_here(record: logging.LogRecord) -> bool:
+        return record.thread != closing
+
+    logger.addFilter(is_not_from_here)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_not_from_here)
 
 
 def _flush(producer: KafkaProducer[bytes, bytes], tally: Tally, interrupts: Interrupts) -> None:

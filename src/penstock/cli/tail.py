@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.output import INTERRUPTED, CommandError, close_stdout
+from penstock.cli.output import INTERRUPTED, CommandError, reader_watch, writing
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
 from penstock.reader import ConsumedRecord, Reader, Start
 
@@ -40,7 +39,7 @@ def tail(
     """
     start = _start(offset)
     with (
-        _pipe_manners(),
+        _quiet_interrupt(),
         bootstrap_servers(bootstrap, dev) as servers,
         Reader(
             servers,
@@ -48,6 +47,7 @@ def tail(
             start=start,
             until_end=exit_at_end,
             partitions=None if partition is None else [partition],
+            between=reader_watch(),
         ) as reader,
     ):
         for record in itertools.islice(reader, count):
@@ -55,12 +55,10 @@ def tail(
 
 
 @contextmanager
-def _pipe_manners() -> Iterator[None]:
-    """Whoever reads us may leave (`| head`), and whoever watches may press Ctrl-C: neither is a failure to explain."""
+def _quiet_interrupt() -> Iterator[None]:
+    """Whoever watches presses Ctrl-C to end it: no failure to explain."""
     try:
         yield
-    except BrokenPipeError:
-        close_stdout()
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
@@ -78,8 +76,8 @@ def _start(offset: str) -> Start:
 
 def _write(line: bytes) -> None:
     # Flushed each time: somebody may be watching, or a pipe may wait for just this line.
-    sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.buffer.flush()
+    with writing() as out:
+        out.buffer.write(line + b"\n")
 
 
 def _as_line(record: ConsumedRecord, delimiter: str | None) -> bytes:

@@ -10,7 +10,7 @@ import typer
 
 from penstock.cli.admin import Admin
 from penstock.cli.options import Json, pairs
-from penstock.cli.output import CommandError, complain, print_json, print_rows
+from penstock.cli.output import CommandError, complain, print_json, print_line, print_rows
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
 from penstock.errors import error_name
 
@@ -79,7 +79,7 @@ def describe(
     ]
     print_rows(("partition", "leader", "replicas", "in sync"), rows)
     for name, value in sorted(configs.items()):
-        print(f"{name}={value}")
+        print_line(f"{name}={value}")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
 
 from penstock import serialization
+from penstock._lifecycle import check_timeout
 from penstock._native import DeliveryFuture, ProducerRecord, RecordMetadata, partition_for_key
 from penstock.control.metadata import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
@@ -180,13 +181,12 @@ class MockProducer(Generic[K, V]):
     # --- What the application uses ---
 
     @overload
-    def send(self, topic: ProducerRecord[Any, Any], /, *, callback: Callback | None = None) -> DeliveryFuture: ...
+    def send(self, topic: ProducerRecord[Any, Any], *, callback: Callback | None = None) -> DeliveryFuture: ...
     @overload
     def send(
         self,
         topic: str,
         value: V | None = None,
-        /,
         *,
         key: K | None = None,
         partition: int | None = None,
@@ -195,17 +195,29 @@ class MockProducer(Generic[K, V]):
         callback: Callback | None = None,
     ) -> DeliveryFuture: ...
     def send(
-        self, topic: Any, value: Any = None, /, *, callback: Callback | None = None, **fields: Any
+        self,
+        topic: Any,
+        value: Any = None,
+        *,
+        key: Any = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        headers: Headers | None = None,
+        callback: Callback | None = None,
     ) -> DeliveryFuture:
         """As `KafkaProducer.send`: raises what keeps a record from being sent, and keeps the rest."""
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback is not callable: {type(callback)}")
+        if not isinstance(topic, ProducerRecord):
+            record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers)
+        elif any(field is not None for field in (value, key, partition, timestamp, headers)):
+            raise TypeError("send(record) takes no other argument than callback")
+        else:
+            record = topic
         self._check_open()
         if self.send_error is not None:
             raise self.send_error
-        if not isinstance(topic, ProducerRecord):
-            topic = ProducerRecord(topic, value, **fields)
-        elif value is not None or fields:
-            raise TypeError("send takes a ProducerRecord, or a topic and the record's fields, not both")
-        pending = self._prepare(topic, callback)
+        pending = self._prepare(record, callback)
         with self._lock:
             self._check_open()
             self._sent.append(pending.sent)
@@ -217,8 +229,10 @@ class MockProducer(Generic[K, V]):
     def flush(self, timeout: float | None = None) -> None:
         """Acknowledge every record that waits (as in Java).
 
-        Raises `DeliveryError` if records failed whose future nobody asked and that had no callback.
+        Raises `DeliveryError` if records failed whose future nobody asked and that had no callback, and `ValueError`
+        for a negative `timeout`.
         """
+        check_timeout(timeout)
         self._check_open()
         if self.flush_error is not None:
             raise self.flush_error
@@ -231,14 +245,18 @@ class MockProducer(Generic[K, V]):
             raise DeliveryError(count=len(errors), errors=errors[:_ERRORS_KEPT])
 
     def close(self, timeout: float | None = None) -> None:
-        """Acknowledge what waits, or with a `timeout` of 0 let it fail as `ProducerClosedError`; then take no more."""
+        """Acknowledge what waits, or with a `timeout` of 0 let it fail as `ProducerClosedError`; then take no more.
+
+        Raises `ValueError` for a negative `timeout`.
+        """
+        check_timeout(timeout)
         if self.close_error is not None:
             raise self.close_error
         with self._lock:
             already, self._closed = self._closed, True
         if already:
             return
-        gave_up = timeout is not None and timeout <= 0
+        gave_up = timeout == 0
         while self._complete_next(ProducerClosedError("the producer was closed") if gave_up else None):
             pass
         serialization.close(self._key)
@@ -301,7 +319,11 @@ class MockProducer(Generic[K, V]):
             return 0 if key is None else partition_for_key(key, count)
         if not 0 <= partition < count:
             raise KafkaTimeoutError(
-                f"there is no partition {partition}, only 0 to {count - 1}", topic=record.topic, stage="metadata"
+                f"there is no partition {partition}, only 0 to {count - 1}",
+                topic=record.topic,
+                partition=partition,
+                stage="metadata",
+                hint="Send to a partition that exists, or add partitions to the topic.",
             )
         return partition
 

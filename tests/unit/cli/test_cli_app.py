@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import penstock
 from penstock.cli import main
 from penstock.cli.output import CommandError
 from penstock.cli.target import attach_dev_folder, bootstrap_servers, default_data_dir
@@ -92,6 +93,34 @@ def test_a_missing_file_is_named_without_a_traceback(capsys: pytest.CaptureFixtu
 def test_a_missing_configuration_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["produce", __file__, "-t", "x", "-b", "127.0.0.1:1", "--config", "no.properties"]) == 1
     assert "no.properties: No such file" in capsys.readouterr().err
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"penstock {penstock.__version__}\n"
+
+
+def test_fsync_is_a_word_or_a_number_of_milliseconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[object] = []
+    monkeypatch.setattr("penstock.cli.broker.serve", lambda cluster, ready: served.append(cluster.settings.fsync))
+    for given in ("never", "always", "250"):
+        assert main(["broker", "--memory", "--fsync", given]) == 0
+    assert served == ["never", "always", 250]
+    for wrong in ("0", "-5", "often", "1.5", ""):
+        assert main(["broker", "--memory", f"--fsync={wrong}"]) == 2
+        assert f"--fsync {wrong}: not one of never, always, MS" in capsys.readouterr().err
+
+
+def test_a_closed_stdin_cannot_say_when_it_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["broker", "--memory", "--until-eof"]) == 2
+    assert "--until-eof: stdin is closed" in capsys.readouterr().err
+    assert main(["produce", "-t", "x", "-b", "127.0.0.1:1"]) == 2
+    assert capsys.readouterr().err == "penstock: stdin is closed; name a FILE to send\n"
 
 
 def test_an_unknown_command_and_no_command_are_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,8 @@ def test_rows_may_span_lines_and_errors_name_where_they_begin() -> None:
         (b"a,a\n", r"in\.csv:1: the header names the column 'a' twice"),
         (b"a,b\n", r"in\.csv:1: there is no column 'k' for the key; there are: a, b"),
         (b"k,b\n1,2,3\n", r"in\.csv:2: 3 cells"),
-        (b"k,b\n1,2\n\n", r"in\.csv:3: 0 cells"),
+        (b"\n \n", r"in\.csv: the file is empty"),
+        (b'k,b\n1,2\n" "\n', r"in\.csv:3: 1 cells"),
         (b'k,b\n1,"2\n', r"in\.csv:2: not CSV: unexpected end of data"),
         (b'k,b\n1,"2"3\n', r"in\.csv:2: not CSV: "),
     ],
@@ -124,7 +125,21 @@ def test_bad_csv_is_an_error(data: bytes, message: str) -> None:
 
 
 def test_a_blank_line_in_a_single_column_is_an_empty_cell() -> None:
-    assert csv(b"a\n\n") == [(None, b'{"a":""}')]
+    assert csv(b"\na\n\n  \n") == [(None, b'{"a":""}'), (None, b'{"a":"  "}')]
+
+
+def test_blank_lines_between_rows_are_passed_over_and_counted() -> None:
+    source = CsvSource(io.BytesIO(b'\xef\xbb\xbf\n \na,b\n\r\n1,"x\n\n"\n\t\n2,y\n\n'), "in.csv")
+    found = [(source.line, value) for _, value in source]
+    assert found == [(5, b'{"a":"1","b":"x\\n\\n"}'), (9, b'{"a":"2","b":"y"}')]
+    assert source.blank_lines == 5
+
+
+def test_blank_lines_do_not_shift_the_number_of_a_bad_one() -> None:
+    with pytest.raises(InputError, match=r"^in\.csv:4: 1 cells"):
+        csv(b"a,b\n\n\n1\n")
+    with pytest.raises(InputError, match=r"^in\.jsonl:3: not JSON"):
+        jsonl(b"\n\n{\n")
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1), st.booleans())
@@ -149,6 +164,18 @@ def test_a_json_line_is_sent_as_it_stands() -> None:
     assert jsonl(b'{"a" : 1.50}\r\n[1, 2]\n"x"') == [(None, b'{"a" : 1.50}'), (None, b"[1, 2]"), (None, b'"x"')]
 
 
+def test_blank_lines_are_passed_over_and_counted() -> None:
+    source = JsonLinesSource(io.BytesIO(b"\xef\xbb\xbf\r\n1\n\n \t \n2\n "), "in.jsonl", key=None)
+    assert list(source) == [(None, b"1"), (None, b"2")]
+    assert source.blank_lines == 4
+
+
+def test_of_plain_lines_each_is_a_record() -> None:
+    source = LineSource(io.BytesIO(b"a\n\n \n"), "in.txt")
+    assert list(source) == [(None, b"a"), (None, b""), (None, b" ")]
+    assert source.blank_lines == 0
+
+
 def test_a_field_is_the_key() -> None:
     data = '{"k":"ö"}\n{"k":1.50}\n{"k":true}\n{"k":null}\n'.encode()
     assert [key for key, _ in jsonl(data, "k")] == ["ö".encode(), b"1.50", b"true", None]
@@ -158,7 +185,6 @@ def test_a_field_is_the_key() -> None:
     ("line", "message"),
     [
         (b'{"k":1', r"not JSON: Expecting ',' delimiter, column 7"),
-        (b"", "not JSON: an empty line"),
         (b'{"k":NaN}', "not JSON: NaN is no JSON value"),
         (b"[" * 100_000, "not JSON: "),
         (b"[1]", "the line is not a JSON object"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ import pytest
 from penstock import KafkaProducer, RecordMetadata
 from penstock.cli.progress import line, progress
 from penstock.cli.sending import Interrupts, Pace, Tally, deliver, pump
-from penstock.errors import KafkaError
+from penstock.errors import KafkaError, KafkaTimeoutError
 from penstock.testing import MockProducer
 
 
@@ -48,14 +48,26 @@ def test_failures_are_counted_and_the_first_ones_kept() -> None:
     futures = [producer.send("t", b"v") for _ in range(8)]
     for future in futures:
         tally.add(future, 1)
-    for number in range(7):
-        producer.error_next(KafkaError(f"error {number}"))
+    for letter in "abcdefg":
+        producer.error_next(KafkaError(f"error {letter}"))
     producer.complete_next()
     tally.settle()
     summary = tally.summary()
     assert (summary.acknowledged, summary.failed) == (1, 7)
-    assert [str(error) for error in summary.errors] == [f"error {number}" for number in range(5)]
-    assert summary.as_json()["errors"][0] == "error 0"
+    assert [str(failures) for failures in summary.errors] == [f"1 record failed: error {letter}" for letter in "abcde"]
+    assert summary.as_json()["errors"][0] == {"error": "error a", "records": 1}
+
+
+def test_failures_that_differ_in_numbers_only_are_one_reason() -> None:
+    tally, producer = Tally(), MockProducer(auto_complete=False)
+    for _ in range(2000):
+        tally.add(producer.send("t", b"v"), 1)
+    for number in range(1999):
+        producer.error_next(KafkaError(f"failed after {number} ms", partition=number))
+    producer.error_next(KafkaTimeoutError("failed after 5 ms"))
+    tally.settle()
+    first, second = tally.summary().errors
+    assert (str(first), second.records) == ("1,999 records failed: failed after 0 ms (partition 0)", 1)
 
 
 def test_a_stuck_partition_does_not_keep_the_futures_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +124,23 @@ def test_a_rate_does_not_make_up_for_lost_time() -> None:
     assert slept == [pytest.approx(0.1)]
 
 
-def test_ctrl_c_ends_the_sending_and_closes_with_a_time_limit() -> None:
+def _not_taken_over(*_: object) -> None:
+    raise AssertionError("a signal came that nobody had taken over")
+
+
+@pytest.fixture
+def in_the_foreground() -> Iterator[None]:
+    """No signal is ignored, however the tests were started; and none that nobody takes over ends them."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _not_taken_over) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("in_the_foreground")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_sending_and_closes_with_a_time_limit(number: signal.Signals) -> None:
     closings: list[float | None] = []
 
     class Watched(MockProducer[bytes, bytes]):
@@ -121,15 +149,15 @@ def test_ctrl_c_ends_the_sending_and_closes_with_a_time_limit() -> None:
             super().close(timeout)
 
     tally = Tally()
-    interrupted = deliver(
+    stopped_by = deliver(
         cast("KafkaProducer[bytes, bytes]", Watched()),
-        lambda _: os.kill(os.getpid(), signal.SIGINT),
+        lambda _: signal.raise_signal(number),
         tally,
         nullcontext(),
     )
-    assert interrupted
+    assert stopped_by is number
     assert closings[0] == 5.0
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(number) is _not_taken_over
 
 
 def test_the_second_ctrl_c_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +169,24 @@ def test_the_second_ctrl_c_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(KeyboardInterrupt):  # here the process does go on
             signal.raise_signal(signal.SIGINT)
     assert left == [130]
+
+
+@pytest.mark.usefixtures("in_the_foreground")
+def test_a_second_sigterm_does_not_cut_the_drain_short_and_ctrl_c_after_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr("penstock.cli.sending.os._exit", left.append)
+    with Interrupts() as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGHUP)
+        assert left == []
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert left == [130]
+    assert interrupts.stopped_by is signal.SIGTERM
 
 
 def test_no_record_gets_lost_between_sending_and_counting() -> None:

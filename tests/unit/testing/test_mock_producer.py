@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 
 import pytest
@@ -12,7 +13,9 @@ from penstock import (
     DeliveryError,
     DeliveryFuture,
     IntegerSerializer,
+    InvalidTopicError,
     KafkaError,
+    KafkaProducer,
     KafkaTimeoutError,
     Producer,
     ProducerClosedError,
@@ -183,6 +186,9 @@ def test_partitions_per_topic() -> None:
     assert producer.send("one", b"v").result().partition == 0
     with pytest.raises(KafkaTimeoutError, match=r"no partition 1.*topic one"):
         producer.send("one", b"v", partition=1)
+    with pytest.raises(KafkaTimeoutError, match="add partitions") as raised:
+        producer.send("one", b"v", partition=1)
+    assert raised.value.partition == 1
     with pytest.raises(KafkaTimeoutError, match="topic none"):
         producer.send("none", b"v")
 
@@ -205,8 +211,46 @@ def test_clear_forgets_records_but_not_offsets() -> None:
 
 
 def test_a_record_and_fields_exclude_each_other() -> None:
-    with pytest.raises(TypeError, match="not both"):
+    with pytest.raises(TypeError, match="no other argument"):
         MockProducer().send(ProducerRecord("t"), key=b"k")  # type: ignore[call-overload]
+
+
+def test_send_takes_its_arguments_as_the_real_one_does() -> None:
+    producer = MockProducer()
+    for send in (
+        lambda: producer.send("t", value=b"v", key=b"k"),
+        lambda: producer.send(topic="t", value=b"v", key=b"k"),
+        lambda: producer.send(value=b"v", topic="t", key=b"k", partition=None, timestamp=None, headers=None),
+        lambda: producer.send(topic=ProducerRecord("t", b"v", key=b"k")),
+    ):
+        send()
+    assert set(producer.history()) == {ProducerRecord("t", b"v", key=b"k")}
+    assert len(producer.history()) == 4
+
+
+@pytest.mark.parametrize("method", ["send", "flush", "close", "partitions_for", "metrics"])
+def test_mock_protocol_and_producer_have_the_same_signatures(method: str) -> None:
+    def shape(of: type) -> list[tuple[str, object, object]]:
+        _itself, *found = inspect.signature(getattr(of, method)).parameters.values()
+        return [(parameter.name, parameter.kind, parameter.default) for parameter in found]
+
+    assert shape(MockProducer) == shape(KafkaProducer)
+    # A protocol's overloads are known to type checkers alone: tests/unit/test_typing.py has `send`.
+    if method != "send":
+        assert shape(Producer) == shape(KafkaProducer)
+
+
+def test_what_the_real_one_refuses_is_refused_here_too() -> None:
+    producer = MockProducer()
+    with pytest.raises(TypeError, match="callback is not callable"):
+        producer.send("t", b"v", callback=5)  # type: ignore[call-overload]
+    with pytest.raises(InvalidTopicError):
+        producer.send("not a name", b"v")
+    for method in (producer.flush, producer.close):
+        with pytest.raises(ValueError, match="timeout"):
+            method(timeout=-1)
+    assert not producer.closed
+    assert producer.history() == []
 
 
 def test_another_thread_can_wait_for_it() -> None:

@@ -286,6 +286,7 @@ impl<T: Transport> Engine<T> {
     }
 
     pub(super) fn fail_everything(&mut self, kind: FailureKind, code: i16, message: &str, now_us: u64) {
+        let status = self.shared.status();
         for at in 0..self.lanes.len() {
             let lane = Arc::clone(&self.lanes[at]);
             let mut inner = lane.inner.lock();
@@ -303,7 +304,14 @@ impl<T: Transport> Engine<T> {
                     (batch, stage)
                 }))
             {
-                let mut failure = batch.failure(kind, code, message.to_owned(), now_us);
+                let mut failure = match kind {
+                    // Whoever gives up wants to know what the record met with last.
+                    FailureKind::Closed if batch.last.message.is_empty() => {
+                        batch.failure(kind, batch.last.code, status.clone(), now_us)
+                    }
+                    FailureKind::Closed => batch.failure(kind, batch.last.code, batch.last.message.clone(), now_us),
+                    _ => batch.failure(kind, code, message.to_owned(), now_us),
+                };
                 failure.possibly_persisted |= stage == "in flight";
                 self.finish_failed(batch, stage, failure);
             }
@@ -314,8 +322,7 @@ impl<T: Transport> Engine<T> {
     /// `close` gave up on what is left.
     pub fn shut_down(&mut self) {
         let now_us = self.shared.now_us();
-        let message = "the producer was closed before the record was acknowledged";
-        self.fail_everything(FailureKind::Closed, 0, message, now_us);
+        self.fail_everything(FailureKind::Closed, 0, "", now_us);
         let open: Vec<u64> = self.connections.keys().copied().collect();
         for id in open {
             self.close(id, "the producer was closed", true, now_us);
