@@ -44,7 +44,9 @@ def simulate(seed: int, *, temper: str | None = None, keep_trace: bool = False) 
     world = World(seed, keep_trace=keep_trace)
     try:
         return _simulate(plan, world)
-    except Exception as error:
+    except BaseException as error:  # a panic of the engine's is no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
         # A promise of the code's own is broken, or one of the simulation's assertions: as good as any other find.
         where = traceback.extract_tb(error.__traceback__)[-1]
         broken = [f"crash: {type(error).__name__} in {where.name}: {error}"]

@@ -2,7 +2,7 @@
 //!
 //! Everything else is the real thing. Whoever steps it plays the network and the time; see `penstock_core::memory_net`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -11,12 +11,13 @@ use pyo3::types::{PyBytes, PyList};
 use penstock_core::accumulator::Shared;
 use penstock_core::completion::Completion;
 use penstock_core::memory_net::{MemoryNet, Socket};
-use penstock_core::sync::Mutex;
 
 use crate::callbacks::CALLBACKS;
 use crate::engine::Engine;
 
 /// Steps an `Engine` that is not started: the caller is its I/O thread, its network and its clock.
+///
+/// Its own locks are `std`'s, outside the order of the engine's: they are held around whole passes.
 #[pyclass(frozen, module = "penstock._native")]
 pub struct SteppedEngine {
     shared: Arc<Shared>,
@@ -24,9 +25,13 @@ pub struct SteppedEngine {
     flushed: Mutex<Vec<Arc<Completion>>>,
 }
 
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl SteppedEngine {
     fn socket<T>(&self, connection: u64, act: impl FnOnce(&mut Socket) -> T) -> PyResult<T> {
-        let mut engine = self.engine.lock();
+        let mut engine = held(&self.engine);
         let socket = engine.transport().sockets.get_mut(&connection);
         socket.map(act).ok_or_else(|| PyKeyError::new_err(format!("connection {connection} is closed")))
     }
@@ -53,12 +58,12 @@ impl SteppedEngine {
 
     /// One pass of the I/O thread; when the next one is due (µs), None: when there is news.
     fn turn(&self) -> Option<u64> {
-        Some(self.engine.lock().turn()).filter(|&at_us| at_us != u64::MAX)
+        Some(held(&self.engine).turn()).filter(|&at_us| at_us != u64::MAX)
     }
 
     /// Connections begun since the last look: (connection, IP address, port).
     fn dialled(&self) -> Vec<(u64, String, u16)> {
-        let dialled = std::mem::take(&mut self.engine.lock().transport().dialled);
+        let dialled = std::mem::take(&mut held(&self.engine).transport().dialled);
         dialled
             .into_iter()
             .map(|(connection, address)| (connection, address.ip().to_string(), address.port()))
@@ -67,13 +72,13 @@ impl SteppedEngine {
 
     /// Connections that the engine closed since the last look.
     fn closed(&self) -> Vec<u64> {
-        std::mem::take(&mut self.engine.lock().transport().closed)
+        std::mem::take(&mut held(&self.engine).transport().closed)
     }
 
     /// TCP comes up.
     fn accept(&self, connection: u64) -> PyResult<()> {
         self.socket(connection, |socket| socket.up = true)?;
-        self.engine.lock().on_socket(connection, false, true);
+        held(&self.engine).on_socket(connection, false, true);
         Ok(())
     }
 
@@ -84,14 +89,14 @@ impl SteppedEngine {
                 if socket.up { std::io::ErrorKind::ConnectionReset } else { std::io::ErrorKind::ConnectionRefused };
             socket.failed = Some(kind);
         })?;
-        self.engine.lock().on_socket(connection, true, true);
+        held(&self.engine).on_socket(connection, true, true);
         Ok(())
     }
 
     /// The far end closes: after what was delivered comes the end.
     fn hang_up(&self, connection: u64) -> PyResult<()> {
         self.socket(connection, |socket| socket.ended = true)?;
-        self.engine.lock().on_socket(connection, true, false);
+        held(&self.engine).on_socket(connection, true, false);
         Ok(())
     }
 
@@ -105,14 +110,14 @@ impl SteppedEngine {
     #[pyo3(signature = (connection, room))]
     fn set_room(&self, connection: u64, room: Option<usize>) -> PyResult<()> {
         self.socket(connection, |socket| socket.room = room.unwrap_or(usize::MAX))?;
-        self.engine.lock().on_socket(connection, false, true);
+        held(&self.engine).on_socket(connection, false, true);
         Ok(())
     }
 
     /// Bytes arrive.
     fn deliver(&self, connection: u64, bytes: &[u8]) -> PyResult<()> {
         self.socket(connection, |socket| socket.incoming.extend(bytes))?;
-        self.engine.lock().on_socket(connection, true, false);
+        held(&self.engine).on_socket(connection, true, false);
         Ok(())
     }
 
@@ -123,15 +128,15 @@ impl SteppedEngine {
 
     /// Begin a flush: nothing lingers until `flushed` says that all is resolved. One at a time.
     fn begin_flush(&self) {
-        *self.flushed.lock() = self.shared.begin_flush();
+        *held(&self.flushed) = self.shared.begin_flush();
     }
 
     /// Whether all that `begin_flush` found is resolved; if so, the flush is over.
     fn flushed(&self) -> bool {
         let now = std::time::Instant::now();
-        let done = self.flushed.lock().iter().all(|completion| completion.wait_all(Some(now)));
+        let done = held(&self.flushed).iter().all(|completion| completion.wait_all(Some(now)));
         if done {
-            self.flushed.lock().clear();
+            held(&self.flushed).clear();
             self.shared.end_flush();
         }
         done
@@ -146,6 +151,6 @@ impl SteppedEngine {
     /// The end of the I/O thread: what is unresolved fails as closed.
     fn shut_down(&self) {
         self.shared.refuse_sends();
-        self.engine.lock().shut_down();
+        held(&self.engine).shut_down();
     }
 }
