@@ -7,10 +7,13 @@ from facade_support import run_script
 from penstock.devbroker import RunningCluster
 
 CYCLES = """
-    import os, sys, threading, time
+    import gc, os, sys, threading, time
     from penstock import KafkaProducer
+    from penstock.control.runtime import Runtime
 
-    bootstrap, topic, count = sys.argv[1:]
+    bootstrap, topic, count, keep = sys.argv[1:]
+    gc.disable()  # what is closed and let go of is gone at once, and need not be found
+    kept = []
 
     def descriptors_once_alone():
         # A thread that has been joined is gone from the process's list a moment later.
@@ -23,17 +26,25 @@ CYCLES = """
     def cycle():
         with KafkaProducer(bootstrap_servers=bootstrap) as producer:
             producer.send(topic, b"value", callback=lambda *_: None)
+        if keep == "keep":
+            kept.append(producer)
 
     cycle()  # what is imported and opened once
     before = descriptors_once_alone()
     for _ in range(int(count)):
         cycle()
-    assert descriptors_once_alone() == before
-    print(count)
+    after = descriptors_once_alone()
+    assert after == before, (before, after)
+    print(sum(isinstance(thing, Runtime) for thing in gc.get_objects()))
 """
 
 
-def test_two_hundred_producers_leave_no_thread_and_no_descriptor(cluster: RunningCluster, topic: str) -> None:
-    status, out, err = run_script(CYCLES, cluster.bootstrap_servers, topic, "200")
-    assert (status, out.strip()) == (0, "200"), err
+def test_two_hundred_producers_leave_nothing_behind(cluster: RunningCluster, topic: str) -> None:
+    status, out, err = run_script(CYCLES, cluster.bootstrap_servers, topic, "200", "drop")
+    assert (status, out.strip()) == (0, "0"), err
     assert sum(cluster.end_offsets(topic).values()) == 201
+
+
+def test_a_closed_producer_that_is_kept_has_no_descriptor(cluster: RunningCluster, topic: str) -> None:
+    status, out, err = run_script(CYCLES, cluster.bootstrap_servers, topic, "5", "keep")
+    assert (status, out.strip()) == (0, "6"), err

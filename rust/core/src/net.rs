@@ -87,11 +87,15 @@ impl Transport for NetTransport {
 /// Start the I/O thread. It ends when [`Shared::request_stop`] is called, or with [`Event::EngineFailed`].
 pub fn start(shared: &Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
     let poll = Poll::new()?;
-    let waker = Waker::new(poll.registry(), WAKER)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let registry = poll.registry().try_clone()?;
+    // The descriptor is the thread's: a closed producer that somebody keeps has none.
+    let bell = Arc::downgrade(&waker);
     shared.set_waker(Box::new(move || {
-        // An error here would mean that the descriptor is gone, and with it the thread to wake.
-        let _ = waker.wake();
+        if let Some(waker) = bell.upgrade() {
+            // An error here would mean that the descriptor is gone, and with it the thread to wake.
+            let _ = waker.wake();
+        }
     }));
     let transport = NetTransport {
         registry,
@@ -101,6 +105,7 @@ pub fn start(shared: &Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
     };
     let shared = Arc::clone(shared);
     std::thread::Builder::new().name("penstock-io".into()).spawn(move || {
+        let _waker = waker;
         let mut engine = Engine::new(Arc::clone(&shared), transport);
         // A panic is a bug; it must not leave futures that never resolve.
         let ended = catch_unwind(AssertUnwindSafe(|| run(&mut engine, poll, &shared)));

@@ -14,7 +14,9 @@ use std::path::PathBuf;
 
 use fastrand::Rng;
 use hostile::ANSWER;
+use penstock_core::boundary::Command;
 use penstock_core::produce::{MAX_VERSION, MIN_VERSION, NodeEndpoint, ProduceResponse, TopicRef};
+use rig::{ME, MS, Rig, config, offset};
 use wire::{as_of, encode};
 
 type Target = fn(&[u8]);
@@ -141,6 +143,28 @@ fn mutated_streams_do_no_harm() {
 #[test]
 fn mutated_answers_end_their_own_connection_and_nothing_else() {
     mutate("engine", hostile::engine, 60);
+}
+
+#[test]
+fn a_throttle_that_no_quota_asks_for_does_not_silence_a_connection() {
+    let _alone = hostile::alone();
+    let mut rig = Rig::new(config());
+    rig.command(Command::SetIdentity(ME));
+    rig.leaders(1, &[(1, 0)]);
+    hostile::open(&mut rig, 1, 1, MAX_VERSION);
+    rig.send(0, b"first");
+    rig.pass(6 * MS);
+    let asked = hostile::requests(&mut rig, 1);
+    let throttled = ProduceResponse { throttle_time_ms: i32::MAX, ..hostile::answer(MAX_VERSION, 0, 0) };
+    rig.deliver(1, &encode(MAX_VERSION, false, asked[0], &throttled));
+    rig.pass(119_000 * MS);
+    let (second, _) = rig.send(0, b"second");
+    rig.pass(6 * MS);
+    assert!(hostile::requests(&mut rig, 1).is_empty(), "it is believed for delivery.timeout.ms");
+    rig.pass(1_000 * MS);
+    let asked = hostile::requests(&mut rig, 1);
+    rig.deliver(1, &hostile::success(MAX_VERSION, asked[0], 0));
+    assert_eq!(offset(&second), Some(5));
 }
 
 fn mutate(target: &str, check: Target, times: usize) {

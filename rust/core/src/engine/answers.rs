@@ -125,7 +125,9 @@ impl<T: Transport> Engine<T> {
                 && let Some(connection) = self.connections.get_mut(&id)
             {
                 // KIP-219: the broker has answered already and expects us to keep still. Before, it kept the answer back.
-                let throttle_us = response.throttle_time_ms as u64 * 1000;
+                // No record waits longer than delivery.timeout.ms: a number gone wrong must not silence us for a month.
+                let asked_us = response.throttle_time_ms as u64 * 1000;
+                let throttle_us = asked_us.min(self.shared.config.rules.delivery_timeout_us);
                 connection.muted_until_us = connection.muted_until_us.max(now_us + throttle_us);
                 for request in &mut connection.requests {
                     // It reads none of these meanwhile: their time begins afterwards (Java: `incrementThrottleTime`).

@@ -182,7 +182,7 @@ pub fn engine(data: &[u8]) {
     assert_eq!(rig.shared.stats.lock().in_flight, 0);
 }
 
-fn open(rig: &mut Rig, connection: u64, broker: i32, produce_version: i16) {
+pub fn open(rig: &mut Rig, connection: u64, broker: i32, produce_version: i16) {
     let address = "127.0.0.1:9092".parse().unwrap();
     rig.command(Command::Connect { connection, broker, address, setup_timeout_us: 1_000 * MS });
     rig.engine.on_socket(connection, false, true);
@@ -190,7 +190,7 @@ fn open(rig: &mut Rig, connection: u64, broker: i32, produce_version: i16) {
 }
 
 /// The correlation ids of the requests that arrived at the broker's end.
-fn requests(rig: &mut Rig, connection: u64) -> Vec<i32> {
+pub fn requests(rig: &mut Rig, connection: u64) -> Vec<i32> {
     let Some(socket) = rig.engine.transport().sockets.get_mut(&connection) else { return Vec::new() };
     let sent = std::mem::take(&mut socket.outgoing);
     let (frames, nonsense) = frames_of(&sent);
