@@ -1,5 +1,5 @@
 """The few Kafka requests that the harness itself needs, by hand: ApiVersions 0, Metadata 1, CreateTopics 2, DeleteTopics 1,
-ElectLeaders 0, AlterPartitionReassignments 0.
+ElectLeaders 0, AlterPartitionReassignments 0, DescribeQuorum 0.
 
 Deliberately neither Penstock's codec (the judge must not share code with the judged) nor a client library (so that
 `make kafka` needs nothing but Python, Java and Maven).
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 API_VERSIONS, METADATA, CREATE_TOPICS, DELETE_TOPICS = 18, 3, 19, 20
-ELECT_LEADERS, ALTER_PARTITION_REASSIGNMENTS = 43, 45
+ELECT_LEADERS, ALTER_PARTITION_REASSIGNMENTS, DESCRIBE_QUORUM = 43, 45, 55
 NONE, UNKNOWN_TOPIC_OR_PARTITION, TOPIC_ALREADY_EXISTS, ELECTION_NOT_NEEDED = 0, 3, 36, 84
 _CORRELATION_ID = 7
 
@@ -163,6 +163,21 @@ def elect_preferred_leaders(
             index, code, _message = reader.unpack("i"), reader.unpack("h"), reader.string()
             errors[index] = code
     return errors
+
+
+def active_controller(address: tuple[str, int], timeout_s: float = 30.0) -> int:
+    """The node that is the active controller: the leader of the quorum, whom Metadata does not name."""
+    topic, no_tags = b"__cluster_metadata", b"\0"
+    partitions = b"\x02" + struct.pack(">i", 0) + no_tags
+    body = no_tags + b"\x02" + struct.pack(">B", len(topic) + 1) + topic + partitions + no_tags + no_tags
+    reader = _ask(address, DESCRIBE_QUORUM, 0, body, timeout_s)
+    reader.unpack("b")  # tags
+    if error := reader.unpack("h"):
+        raise WireError(f"DescribeQuorum: error code {error}")
+    reader.unpack("b"), reader.compact_string(), reader.unpack("b"), reader.unpack("i")
+    if error := reader.unpack("h"):
+        raise WireError(f"DescribeQuorum: error code {error} for the partition")
+    return reader.unpack("i")
 
 
 def reassign(
