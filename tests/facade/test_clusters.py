@@ -79,7 +79,7 @@ def test_records_for_a_partition_that_the_new_topic_lacks_fail_by_their_deadline
     assert isinstance(error, KafkaTimeoutError)
     assert error.possibly_persisted is False
     # By now it is known that the partition is gone: a later record does not get into the buffer.
-    with pytest.raises(KafkaTimeoutError, match=r"partition 1 of topic .* does not exist: it has 1 partitions"):
+    with pytest.raises(KafkaTimeoutError, match=r"partition 1 of topic .* does not exist: it has 1 partition"):
         producer.send(topic, b"nowhere", partition=1)
     assert producer.send(topic, b"somewhere", partition=0).result(SOON_S).offset == 0
 

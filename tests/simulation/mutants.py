@@ -62,6 +62,7 @@ MUTANTS: Final = (
         DELIVERY,
         'if not choice.remains or batch.fate != "unknown":',
         "if True:",
+        26,
     ),
     Mutant(
         "close-ranks-always",
@@ -69,6 +70,7 @@ MUTANTS: Final = (
         DELIVERY,
         "if doubtful or unknown_behind or first_sequence != expected:",
         "if False:",
+        7,
     ),
     Mutant(
         "close-ranks-never",
@@ -76,6 +78,7 @@ MUTANTS: Final = (
         DELIVERY,
         "    first_sequence = first_remaining if first_remaining >= 0 else first_failed\n",
         '    return "as is", 0\n    first_sequence = first_remaining if first_remaining >= 0 else first_failed\n',
+        59,
     ),
     Mutant(
         "send-what-has-expired",
@@ -83,6 +86,7 @@ MUTANTS: Final = (
         DELIVERY,
         "    if batch.expired:\n",
         "    if False:\n",
+        0,
     ),
     Mutant(
         "a-duplicate-is-a-failure",
@@ -97,6 +101,7 @@ MUTANTS: Final = (
         DELIVERY,
         "renumber = Renumber(*fresh, 0)",
         "renumber = Renumber(report.producer_id, report.epoch, 0)",
+        0,
     ),
     Mutant(
         "same-epoch-again",
@@ -104,6 +109,7 @@ MUTANTS: Final = (
         "src/penstock/control/identity.py",
         "return Identity(self.current.producer_id, self.current.epoch + 1)",
         "return Identity(self.current.producer_id, self.current.epoch)",
+        0,
     ),
     Mutant(
         "leaders-go-back",
@@ -118,6 +124,7 @@ MUTANTS: Final = (
         "src/penstock/control/metadata.py",
         "if unchanged and topic.fresh and not failed_before:",
         "if unchanged and topic.fresh:",
+        0,
     ),
     Mutant(
         "never-ask-again",
@@ -125,6 +132,7 @@ MUTANTS: Final = (
         "src/penstock/control/metadata.py",
         "        self._in_flight = None\n        self._refresh_wanted = True\n",
         "        self._in_flight = frozenset()\n        self._refresh_wanted = True\n",
+        0,
     ),
     Mutant(
         "renumber-an-unknown-batch",
@@ -139,6 +147,7 @@ MUTANTS: Final = (
         LANE,
         "batch.fate = batch.fate.max(fate);",
         "batch.fate = fate;",
+        0,
     ),
     Mutant(
         "errors-mean-rejected",
@@ -146,6 +155,7 @@ MUTANTS: Final = (
         LANE,
         "if base_offset >= 0 && !matches!(code, 10 | 18) {",
         "if base_offset == i64::MAX && !matches!(code, 10 | 18) {",
+        59,
     ),
     Mutant(
         "open-too-early",
@@ -153,6 +163,7 @@ MUTANTS: Final = (
         LANE,
         "if self.state != LaneState::Settling || !self.in_flight.is_empty() {",
         "if self.state != LaneState::Settling {",
+        0,
     ),
     Mutant(
         "many-before-the-first",
@@ -160,6 +171,7 @@ MUTANTS: Final = (
         LANE,
         "let limit = if rules.idempotent && !self.confirmed { 1 } else { rules.max_in_flight };",
         "let limit = rules.max_in_flight;",
+        78,
     ),
     Mutant(
         "two-leaders-at-once",
@@ -174,6 +186,7 @@ MUTANTS: Final = (
         LANE,
         "if self.identity != target && self.quiescent() {",
         "if self.identity != target {",
+        78,
     ),
     Mutant(
         "go-on-sending",
@@ -181,6 +194,7 @@ MUTANTS: Final = (
         LANE,
         "            self.state = LaneState::Settling;\n",
         "            self.state = self.state;\n",
+        0,
     ),
     Mutant(
         "sequences-skip",
@@ -188,6 +202,7 @@ MUTANTS: Final = (
         LANE,
         "            self.next_sequence = advance_sequence(self.next_sequence, batch.count());\n        }\n        self.state",
         "            self.next_sequence = advance_sequence(self.next_sequence, batch.count() + 1);\n        }\n        self.state",
+        128,
     ),
     Mutant(
         "lost-means-unsent",
@@ -195,6 +210,7 @@ MUTANTS: Final = (
         "rust/core/src/connection.rs",
         "        if self.written >= request.to {\n            Fate::Unknown\n",
         "        if self.written >= request.to {\n            Fate::Unsent\n",
+        0,
     ),
     Mutant(
         "merge-two-answers",
@@ -209,6 +225,7 @@ MUTANTS: Final = (
         ENGINE + "endings.rs",
         "                failure.possibly_persisted = true;\n                self.fail",
         "                self.fail",
+        0,
     ),
     Mutant(
         "expiry-leaves-a-gap",
@@ -216,6 +233,7 @@ MUTANTS: Final = (
         ENGINE + "endings.rs",
         "        if sent_expired {\n            inner.begin_settling();\n        }\n",
         "        let _ = sent_expired;\n",
+        26,
     ),
     Mutant(
         "deadlines-wait",
@@ -223,13 +241,14 @@ MUTANTS: Final = (
         ENGINE + "endings.rs",
         "let Some(limit_us) = now_us.checked_sub(self.shared.config.rules.delivery_timeout_us) else { return };",
         "let Some(limit_us) = now_us.checked_sub(2 * self.shared.config.rules.delivery_timeout_us) else { return };",
+        0,
     ),
     Mutant(
         "memory-leaks",
         "buffer.memory comes back",
         ENGINE + "endings.rs",
         "        if callbacks.is_empty() {\n            self.shared.release(charged);\n",
-        "        if callbacks.is_empty() && charged % 7 != 0 {\n            self.shared.release(charged);\n",
+        "        if callbacks.is_empty() {\n            let _ = charged;\n",
     ),
     Mutant(
         "dirty-buffers",

@@ -71,6 +71,13 @@ def test_single_records_may_be_forgiven_for_being_lost_and_for_nothing_else() ->
     assert judge(records, logged(2, 1, 3), forgive=lambda _: True).violations == {"reordered": 1}
 
 
+def test_what_failed_may_come_late_where_nothing_fences_it() -> None:
+    records = [told(1, "possibly persisted"), told(2), told(3)]
+    assert judge(records, logged(2, 1, 3)).violations["reordered"] == 1
+    assert judge(records, logged(2, 1, 3), unfenced=True).ok
+    assert judge(records, logged(1, 3, 2), unfenced=True).violations["reordered"] == 1, "what was acknowledged may not"
+
+
 def test_examples_are_few() -> None:
     verdict = judge([told(number) for number in range(100)], logged())
     assert verdict.violations["lost"] == 100

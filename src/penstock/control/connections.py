@@ -7,7 +7,7 @@ acks=all Produce requests (a broker serves a connection serially); each broker h
 |---|---|---|---|
 | idle | it is wanted | resolving, or connecting if its host is an IP address | `Resolve` |
 | resolving | addresses | connecting | `Connect` to the next address |
-| resolving | no address | idle | backoff |
+| resolving | no address, or no answer in time | idle | backoff |
 | connecting | opened | handshake | ApiVersions |
 | connecting | closed | connecting | the next address at once; after the last: idle, backoff |
 | handshake | ApiVersions answer | open | `Ready`, or control requests |
@@ -105,6 +105,7 @@ class Peer:
     failures: int = 0  # in a row
     setup_failures: int = 0  # of these: TCP never came up
     not_before_ms: float = 0.0
+    resolve_by_ms: float = 0.0  # while resolving: when the look-up must have answered
     failed_at_ms: float = -1.0
     errors: dict[str, str] = field(default_factory=dict)  # address → last error, until it works again
     handshake_version: int = index.API_VERSIONS.max_version
@@ -198,17 +199,31 @@ class Connections:
     def drive(self, now_ms: float) -> list[Command | Resolve]:
         """Begin what is wanted and may begin now."""
         ready = [peer for peer in self._peers.values() if peer.wanted and peer.state == "idle"]
-        return [self._begin(peer) for peer in ready if now_ms >= peer.not_before_ms]
+        return [self._begin(peer, now_ms) for peer in ready if now_ms >= peer.not_before_ms]
 
     def next_wakeup_ms(self) -> float | None:
-        """When the next backoff ends that somebody waits for."""
+        """When the next backoff ends that somebody waits for, or the time of a look-up."""
         times = [peer.not_before_ms for peer in self._peers.values() if peer.wanted and peer.state == "idle"]
+        times += [peer.resolve_by_ms for peer in self._peers.values() if peer.state == "resolving"]
         return min(times, default=None)
 
-    def _begin(self, peer: Peer) -> Command | Resolve:
+    def give_up_look_ups(self, now_ms: float) -> list[Peer]:
+        """Peers whose look-up takes longer than a connection may: to be tried again, and others meanwhile.
+
+        Look-ups cannot be ended. The next attempt shares the one that is still under way.
+        """
+        late = [peer for peer in self._peers.values() if peer.state == "resolving" and now_ms >= peer.resolve_by_ms]
+        for peer in late:
+            peer.state, peer.address = "idle", ""
+            self._failed(peer, "its name is still being looked up (socket.connection.setup.timeout.ms)", now_ms)
+            peer.setup_failures += 1
+        return late
+
+    def _begin(self, peer: Peer, now_ms: float) -> Command | Resolve:
         if not peer.addresses:
             if not _is_ip_address(peer.endpoint.host):
                 peer.state = "resolving"
+                peer.resolve_by_ms = now_ms + self._setup.delay_ms(peer.setup_failures, self._random)
                 return Resolve(*peer.endpoint)
             peer.addresses = [peer.endpoint.host]
         return self._connect(peer)

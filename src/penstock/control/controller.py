@@ -195,6 +195,10 @@ class Controller:
                 now_ms + self._settings.metadata_max_idle_ms
             )  # until the answer is there
             self._out.append(AskTopicAges())
+        for peer in self._connections.give_up_look_ups(now_ms):
+            label = peer.label()
+            self._out.append(Log(logging.WARNING, f"resolve {label}", f"{label}: {peer.errors[label]}"))
+        self._release_control_if_idle()
         metadata_due = _reached(self._metadata.due_ms(now_ms), now_ms)
         if metadata_due and self._trying_since_ms is None:
             self._trying_since_ms = now_ms
@@ -491,7 +495,11 @@ class Controller:
 
     def _silent(self) -> str:
         """Who was called and has not answered yet."""
-        silent = {"connecting": "not connected yet", "handshake": "connected, but has not answered yet"}
+        silent = {
+            "resolving": "its name is being looked up",
+            "connecting": "not connected yet",
+            "handshake": "connected, but has not answered yet",
+        }
         told = {peer.label(): silent[peer.state] for peer in self._connections.peers() if peer.state in silent}
         return "; ".join(f"{label}: {state}" for label, state in told.items())
 

@@ -239,6 +239,25 @@ def test_a_name_that_does_not_resolve_is_reported_and_tried_again() -> None:
     assert other.host != asked.host, "the least recently failed comes first"
 
 
+def test_a_look_up_that_hangs_is_named_given_up_in_time_and_used_when_it_answers_after_all() -> None:
+    bench = Bench(Settings(bootstrap_servers=("one:9092", "two:9093")))
+    bench.step()
+    hanging = bench.one(Resolve)
+    assert f"{hanging.host}:{hanging.port}: its name is being looked up" in bench.one(SetStatus).message
+    began_ms = bench.now_ms
+    while not bench.all(Resolve) or bench.one(Resolve).host == hanging.host:
+        bench.sleep()
+    assert 8_000 <= bench.now_ms - began_ms <= 12_000, "socket.connection.setup.timeout.ms, with jitter"
+    assert "its name is still being looked up" in bench.logs()
+    other = bench.one(Resolve)
+    bench.resolve("10.0.0.9", host=hanging.host, port=hanging.port)
+    assert bench.all(Connect) == [], "too late: another is being tried"
+    bench.resolve(host=other.host, port=other.port, error="Name or service not known")
+    assert bench.one(Resolve).host == hanging.host
+    bench.resolve("10.0.0.1", host=hanging.host, port=hanging.port)
+    assert bench.one(Connect).ip == "10.0.0.1"
+
+
 def test_bootstrap_resolve_timeout_ends_the_producer() -> None:
     bench = Bench(Settings(bootstrap_resolve_timeout_ms=5_000))
     bench.step()
