@@ -23,6 +23,8 @@ pub struct Socket {
     pub up: bool,
     /// The far end has closed its direction: after what is delivered comes the end.
     pub ended: bool,
+    /// What a write into a full socket meets: the far end's reset instead of `WouldBlock`.
+    pub broken: bool,
     /// Every call fails from now on.
     pub failed: Option<io::ErrorKind>,
 }
@@ -36,9 +38,16 @@ pub struct MemoryNet {
     pub dialled: Vec<(u64, SocketAddr)>,
     /// Closed by the engine and not looked at yet.
     pub closed: Vec<u64>,
+    /// What is dialled is up at once.
+    pub accepts: bool,
 }
 
 impl MemoryNet {
+    /// A network in which whatever is dialled is up at once.
+    pub fn accepting() -> Self {
+        Self { accepts: true, ..Self::default() }
+    }
+
     fn socket(&mut self, connection: u64) -> io::Result<&mut Socket> {
         let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
         socket.failed.map_or(Ok(socket), |kind| Err(kind.into()))
@@ -51,8 +60,9 @@ impl Transport for MemoryNet {
             outgoing: Vec::new(),
             incoming: VecDeque::new(),
             room: usize::MAX,
-            up: false,
+            up: self.accepts,
             ended: false,
+            broken: false,
             failed: None,
         };
         self.sockets.insert(connection, socket);
@@ -73,7 +83,11 @@ impl Transport for MemoryNet {
             socket.room -= take;
             count += take;
         }
-        if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        match count {
+            0 if socket.broken => Err(io::ErrorKind::ConnectionReset.into()),
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
     }
 
     fn read(&mut self, connection: u64, into: &mut [u8]) -> io::Result<usize> {

@@ -123,7 +123,7 @@ fn without_acks_a_request_that_left_whole_is_complete_though_a_later_write_fails
 #[test]
 fn a_connection_that_nobody_answers_is_given_up_after_its_setup_timeout() {
     let mut rig = Rig::new(config());
-    rig.engine.transport().unreachable = true;
+    rig.engine.transport().accepts = false;
     let address = "10.255.255.1:9092".parse().unwrap();
     rig.command(Command::Connect { connection: 4, broker: 1, address, setup_timeout_us: 1_000 * MS });
     rig.engine.on_socket(4, false, true);

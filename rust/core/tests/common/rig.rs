@@ -2,80 +2,18 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use penstock_core::accumulator::{Appended, Config, Record, Shared};
 use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader};
 use penstock_core::completion::{Completion, Outcome};
-use penstock_core::connection::Transport;
 use penstock_core::engine::Engine;
 use penstock_core::lane::{Identity, SendRules};
+use penstock_core::memory_net::MemoryNet;
 use penstock_core::topic::PartitionRules;
 
 pub const MS: u64 = 1000;
 pub const ME: Identity = Identity { producer_id: 42, epoch: 0 };
-
-/// Sockets in memory.
-#[derive(Default)]
-pub struct Memory {
-    pub sockets: BTreeMap<u64, Socket>,
-    /// Half open: nothing comes back from the other end, not even a refusal.
-    pub unreachable: bool,
-}
-
-pub struct Socket {
-    pub outgoing: Vec<u8>,
-    pub incoming: VecDeque<u8>,
-    pub room: usize,
-    /// What a write into a full socket meets: the peer's reset instead of `WouldBlock`.
-    pub broken: bool,
-    /// The peer has closed: what a read meets behind the last byte.
-    pub ended: bool,
-}
-
-impl Transport for Memory {
-    fn connect(&mut self, connection: u64, _: SocketAddr) -> io::Result<()> {
-        let socket =
-            Socket { outgoing: Vec::new(), incoming: VecDeque::new(), room: usize::MAX, broken: false, ended: false };
-        self.sockets.insert(connection, socket);
-        Ok(())
-    }
-    fn connected(&mut self, _: u64) -> io::Result<bool> {
-        Ok(!self.unreachable)
-    }
-    fn write(&mut self, connection: u64, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
-        let mut count = 0;
-        for slice in bytes {
-            let take = slice.len().min(socket.room);
-            socket.outgoing.extend_from_slice(&slice[..take]);
-            socket.room -= take;
-            count += take;
-        }
-        match count {
-            0 if socket.broken => Err(io::ErrorKind::ConnectionReset.into()),
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
-        }
-    }
-    fn read(&mut self, connection: u64, into: &mut [u8]) -> io::Result<usize> {
-        let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
-        let count = into.len().min(socket.incoming.len());
-        if count == 0 {
-            return if socket.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
-        }
-        for slot in &mut into[..count] {
-            *slot = socket.incoming.pop_front().unwrap();
-        }
-        Ok(count)
-    }
-    fn close(&mut self, connection: u64) {
-        self.sockets.remove(&connection);
-    }
-}
 
 /// One batch as the broker sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +41,7 @@ pub const FINE: Answer = Answer { code: 0, base_offset: 0, log_start_offset: -1,
 
 pub struct Rig {
     pub shared: Arc<Shared>,
-    pub engine: Engine<Memory>,
+    pub engine: Engine<MemoryNet>,
     pub now_us: u64,
     /// Of the connections to come: 3 to 7, which look alike but for the log start offset in answers from 5 on.
     pub produce_version: i16,
@@ -137,7 +75,7 @@ impl Rig {
     pub fn new(config: Config) -> Self {
         let shared = Shared::new(config);
         shared.set_now_us(1);
-        let engine = Engine::new(Arc::clone(&shared), Memory::default());
+        let engine = Engine::new(Arc::clone(&shared), MemoryNet::accepting());
         Self { shared, engine, now_us: 1, produce_version: 3 }
     }
 

@@ -9,11 +9,13 @@ use penstock_core::boundary::{Command, PartitionLeader};
 use penstock_core::completion::Completion;
 use penstock_core::engine::Engine;
 
-use crate::rig::{Memory, Seen, parse_produce};
+use penstock_core::memory_net::MemoryNet;
+
+use crate::rig::{Seen, parse_produce};
 use crate::{Bell, explore, shared};
 
-fn engine(shared: &Arc<Shared>) -> Engine<Memory> {
-    let mut engine = Engine::new(Arc::clone(shared), Memory::default());
+fn engine(shared: &Arc<Shared>) -> Engine<MemoryNet> {
+    let mut engine = Engine::new(Arc::clone(shared), MemoryNet::accepting());
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }];
     let address = "127.0.0.1:9092".parse().unwrap();
     shared.command([
@@ -39,7 +41,7 @@ fn append(shared: &Shared) -> Option<Arc<Completion>> {
 }
 
 /// The I/O thread, with a broker that acknowledges at once, until the producer stops.
-fn run(shared: &Shared, engine: &mut Engine<Memory>, bell: &Bell) {
+fn run(shared: &Shared, engine: &mut Engine<MemoryNet>, bell: &Bell) {
     while !shared.stop.load(Ordering::Acquire) {
         let wake_at_us = engine.turn();
         if acknowledge(engine) {
@@ -53,7 +55,7 @@ fn run(shared: &Shared, engine: &mut Engine<Memory>, bell: &Bell) {
 }
 
 /// Answer what has been sent; false: nothing was.
-fn acknowledge(engine: &mut Engine<Memory>) -> bool {
+fn acknowledge(engine: &mut Engine<MemoryNet>) -> bool {
     let socket = engine.transport().sockets.get_mut(&1).unwrap();
     let sent = std::mem::take(&mut socket.outgoing);
     let mut rest = &sent[..];
