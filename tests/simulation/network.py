@@ -54,13 +54,16 @@ class Network:
         """Carry away what the engine has done to its sockets."""
         for connection, address, port in self._engine.dialled():
             self._dial(connection, address, port)
+        self._take_closed()
+        for link in list(self._links.values()):
+            if link.client_open and link.up:
+                self._carry(link)
+
+    def _take_closed(self) -> None:
         for connection in self._engine.closed():
             link = self._links.get(connection)
             if link is not None and link.client_open:
                 self._client_closed(link)
-        for link in list(self._links.values()):
-            if link.client_open and link.up:
-                self._carry(link)
 
     def _calm(self) -> bool:
         return self._cluster.calm
@@ -204,6 +207,7 @@ class Network:
             self._world.at(cut_us, lambda: self._return(link, data))
             return
         self._engine.deliver(link.connection, data)
+        self._take_closed()  # nonsense ends a connection there and then
         self._changed()
 
     # ----------------------------------------------------------------------------------------------------------- ends
