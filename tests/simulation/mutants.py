@@ -150,6 +150,7 @@ MUTANTS: Final = (
         LANE,
         "let limit = if rules.idempotent && !self.confirmed { 1 } else { rules.max_in_flight };",
         "let limit = rules.max_in_flight;",
+        78,
     ),
     Mutant(
         "two-leaders-at-once",
@@ -157,6 +158,7 @@ MUTANTS: Final = (
         LANE,
         "if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.moved()) {",
         "if self.in_flight.len() >= limit {",
+        225,
     ),
     Mutant(
         "adopt-at-once",
@@ -164,6 +166,7 @@ MUTANTS: Final = (
         LANE,
         "if self.identity != target && self.quiescent() {",
         "if self.identity != target {",
+        106,
     ),
     Mutant(
         "go-on-sending",
@@ -195,6 +198,7 @@ MUTANTS: Final = (
         ENGINE + "answers.rs",
         "Some(place) => answers.push((place, answer)),",
         "Some(_) => answers.push((batches.len() - 1 - answers.len(), answer)),",
+        1,
     ),
     Mutant(
         "expired-in-flight-is-certain",
@@ -226,6 +230,7 @@ MUTANTS: Final = (
         ENGINE + "endings.rs",
         "        if callbacks.is_empty() {\n            self.shared.release(charged);\n",
         "        if callbacks.is_empty() {\n            let _ = charged;\n",
+        0,
     ),
     Mutant(
         "callbacks-get-lost",
@@ -233,6 +238,7 @@ MUTANTS: Final = (
         "rust/core/src/completion.rs",
         "let callbacks = std::mem::take(&mut side.callbacks);\n        drop(side);",
         "let callbacks = Vec::new();\n        drop(side);",
+        0,
     ),
 )
 
