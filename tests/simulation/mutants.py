@@ -214,7 +214,7 @@ MUTANTS: Final = (
         ENGINE + "endings.rs",
         "        if sent_expired {\n            inner.begin_settling();\n        }\n",
         "        let _ = sent_expired;\n",
-        26,
+        33,
     ),
     Mutant(
         "deadlines-wait",
