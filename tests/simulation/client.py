@@ -16,7 +16,7 @@ from penstock import serialization
 from penstock._native import DeliveryFuture, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
-from penstock.control.connections import Endpoint, Resolve, Resolved
+from penstock.control.connections import Endpoint, Resolve
 from penstock.control.controller import AskTopicAges, Controller, Event, Log, Publish, TopicAges
 from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
 from penstock.producer import make_engine
@@ -331,6 +331,3 @@ def _brief(of: object) -> str:
         decisions = " ".join(f"{d.batch_id}:{d.action}" for d in of.decisions)
         return f"ResumeLane({of.topic}-{of.partition} {decisions} renumber {of.renumber} in {of.delay_ms} ms)"
     return repr(of)
-
-
-__all__ = ["Client", "Resolved", "Sent"]

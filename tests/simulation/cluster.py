@@ -19,7 +19,7 @@ from penstock.devbroker.handlers import HANDLERS, api_versions
 from penstock.devbroker.producers import ProducerStates
 from penstock.devbroker.settings import BrokerSettings
 from penstock.devbroker.state import ClusterState
-from penstock.devbroker.topics import NO_LEADER, Partition
+from penstock.devbroker.topics import Partition
 from penstock.protocol.messages import index
 from penstock.protocol.messages.init_producer_id import InitProducerIdResponse
 from penstock.protocol.messages.metadata import MetadataRequest, MetadataResponse
@@ -412,6 +412,3 @@ def _run(handled: Any) -> Any:
     except StopIteration as end:
         return end.value
     raise ProtocolError("the handler waits for something, which the simulation has no time for")
-
-
-__all__ = ["NO_LEADER", "PROBE", "Cluster", "Reply", "ip", "read_log", "sender_of"]

@@ -17,7 +17,7 @@ way that shares nothing with the producer, and asks `judge`. For acks=all with i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -169,6 +169,3 @@ def told_of(place: Place, sender: Hashable, number: int, future: object) -> Told
         return Told(place, sender, number, "acknowledged", future.result(0).offset)
     assert isinstance(error, KafkaError)
     return Told(place, sender, number, "possibly persisted" if error.possibly_persisted else "not persisted")
-
-
-__all__: Collection[str] = ["Logged", "Outcome", "Place", "Told", "Verdict", "judge", "told_of"]

@@ -196,7 +196,6 @@ impl<T: Transport> Engine<T> {
                     .filter_map(|(index, why)| Some((u32::try_from(index).ok().filter(|&i| i < count)?, why)))
                     .collect(),
             };
-            inner.log_start_offset = answer.log_start_offset;
             inner.settle(batch, Fate::of_answer(answer.error_code, answer.base_offset), last);
         }
         drop(inner);
