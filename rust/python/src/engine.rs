@@ -17,7 +17,7 @@ use penstock_core::lane::SendRules;
 use penstock_core::stats::{Meter, Stats};
 use penstock_core::topic::PartitionRules;
 
-use crate::callbacks::{CALLBACKS, in_callback};
+use crate::callbacks::{CALLBACKS, Calls, in_callback};
 use crate::ending;
 use crate::future::{deadline, wait_in_slices};
 use crate::{boundary, python, record};
@@ -216,10 +216,10 @@ impl Engine {
         Ok(ages)
     }
 
-    /// The next calls of callbacks, as (function, arguments) pairs, waiting for some; None when the engine has ended.
+    /// The next calls of callbacks (see [`Calls`]), waiting for some; None when the engine has ended.
     ///
     /// To be called on one thread only, which then counts as being inside a callback.
-    fn take_callbacks<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+    fn take_callbacks<'py>(&self, py: Python<'py>) -> PyResult<Option<Calls<'py>>> {
         CALLBACKS.next(py, &self.core.shared)
     }
 
