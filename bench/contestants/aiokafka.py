@@ -33,12 +33,12 @@ def futures(task: Task) -> Measurement:
 async def _futures(task: Task) -> Measurement:
     from aiokafka import AIOKafkaProducer
 
-    load, settings, topic = Load(task, chunk=task["count"]), settings_of(task), task["topic"]
+    load, settings, topic = Load(task), settings_of(task), task["topic"]
     producer = AIOKafkaProducer(bootstrap_servers=task["bootstrap"], **settings)
     await producer.start()
     await producer.send_and_wait(topic, b"warm")
     watch = Stopwatch()
-    waiting = [await producer.send(topic, value) for value in load.values]
+    waiting = [await producer.send(topic, value) for size in load.sizes() for value in load.values[:size]]
     await producer.flush()
     for future in waiting:
         await future

@@ -32,7 +32,7 @@ class Load:
 
     def __init__(self, task: Task, chunk: int = CHUNK) -> None:
         self.count: int = task["count"]
-        self.chunk = min(chunk, self.count)
+        self.chunk = min(task.get("chunk", chunk), self.count)
         if task.get("corpus") == "json":
             from bench.corpus import documents
 

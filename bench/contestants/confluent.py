@@ -186,7 +186,7 @@ def open_loop(task: Task) -> Measurement:
 
 def bulk(task: Task) -> Measurement:
     """`produce_batch`, ten thousand records a call. Only failures are reported, which is the least that it can cost."""
-    load = Load(task, chunk=task.get("bulk", 10_000))
+    load = Load({**task, "chunk": task.get("bulk", 10_000)})
     failures = 0
 
     def on_delivery(error: Any, _message: Any) -> None:
@@ -254,7 +254,7 @@ def aio(task: Task) -> Measurement:
 async def _aio(task: Task) -> Measurement:
     from confluent_kafka.aio import AIOProducer
 
-    load = Load(task, chunk=task["count"])
+    load = Load(task)
     settings = settings_of(task)
     # batch_size and buffer_timeout are the documented knobs of its own buffer.
     own = {"batch_size": 1000, "buffer_timeout": 0.005, **task.get("aio", {})}
@@ -264,7 +264,7 @@ async def _aio(task: Task) -> Measurement:
     await producer.flush()
     await warm
     watch = Stopwatch()
-    waiting = [await producer.produce(topic, value) for value in load.values]
+    waiting = [await producer.produce(topic, value) for size in load.sizes() for value in load.values[:size]]
     await producer.flush()
     for future in waiting:
         await future

@@ -66,7 +66,7 @@ def version() -> str:
 
 def failed(futures: list[Any]) -> int:
     """Every future is asked: whoever sends a record wants to know."""
-    return len([1 for future in futures if future.exception(60) is not None])
+    return len([1 for future in futures if future.exception() is not None])
 
 
 def send_all(producer: Any, topic: str, load: Load) -> int:
@@ -236,7 +236,7 @@ def open_loop(task: Task) -> Measurement:
 
 def bulk(task: Task) -> Measurement:
     """`send_many`, ten thousand values a call; every result is asked."""
-    load = Load(task, chunk=task.get("bulk", 10_000))
+    load = Load({**task, "chunk": task.get("bulk", 10_000)})
     producer, settings = opened(task)
     if not hasattr(producer, "send_many"):
         producer.close()

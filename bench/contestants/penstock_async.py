@@ -14,13 +14,13 @@ def futures(task: Task) -> Measurement:
 
 
 async def _futures(task: Task) -> Measurement:
-    load = Load(task, chunk=task["count"])
+    load = Load(task)
     producer, settings = opened(task, "AsyncKafkaProducer")
     topic, failures = task["topic"], 0
     async with producer:
         await producer.send_and_wait(topic, b"warm")
         watch = Stopwatch()
-        waiting = [await producer.send(topic, value) for value in load.values]
+        waiting = [await producer.send(topic, value) for size in load.sizes() for value in load.values[:size]]
         await producer.flush()
         for future in waiting:
             await future  # raises if the record failed: then there is no figure
