@@ -87,8 +87,8 @@ def summary(rows: Sequence[tuple[Row, Done]]) -> str:
         one.met for row, done in rows for _, found in lines_of(row, done) if not isinstance(found, str) for one in found
     ]
     unrun = sum(isinstance(found, str) for row, done in rows for _, found in lines_of(row, done))
-    told = f"{verdicts.count(True)} targets met, {verdicts.count(False)} not met"
-    return told + (f", {unrun} comparisons not run" if unrun else "")
+    told = f"Targets met: {verdicts.count(True)}, not met: {verdicts.count(False)}"
+    return told + (f"; comparisons not run: {unrun}" if unrun else "")
 
 
 def report(rows: Sequence[tuple[Row, Done]], machine: Mapping[str, Any], commit: str) -> str:
