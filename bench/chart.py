@@ -11,7 +11,7 @@ from bench.figures import Comparison
 from bench.report import Done, lines_of
 from bench.rows import CPU, FASTER, Row
 
-WIDTH, LEFT, RIGHT, BAR, GAP, TOP, BOTTOM = 880, 330, 70, 13, 12, 62, 40
+WIDTH, LEFT, RIGHT, BAR, GAP, TOP, BOTTOM = 880, 310, 130, 13, 12, 62, 40
 
 STYLE = """
 text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2328}
@@ -38,8 +38,8 @@ def bar(one: Comparison) -> Bar:
     if one.figure == FASTER:
         return Bar("rate", one.ratio, one.target.at_least, f"{one.ratio:.1f}× the messages/s")
     kind = "cost" if one.figure == CPU else "late"
-    name = {CPU: "CPU", "start_ms": "start", "import_ms": "import", "steady_rss_mib": "memory"}.get(
-        one.figure, one.figure.removesuffix("_ms").replace("_", ".")
+    name = {CPU: "CPU", "start_ms": "time to start", "import_ms": "time to import", "steady_rss_mib": "memory"}.get(
+        one.figure, one.figure.removesuffix("_ms").replace("_", ".") + " latency"
     )
     target = None if one.target.at_most is None else 1 / one.target.at_most
     return Bar(kind, 1 / one.ratio, target, f"{one.ratio:.2f}× the {name}")
@@ -61,7 +61,7 @@ def chart(rows: Sequence[tuple[Row, Done]]) -> str:
     def x(value: float) -> float:
         return round(LEFT + (math.log2(value) - low) / (high - low) * (WIDTH - LEFT - RIGHT), 1)
 
-    height = TOP + sum(len(group) * (BAR + 4) + GAP for _, _, group in groups) + BOTTOM
+    height = TOP + sum(_height(group) + GAP for _, _, group in groups) + BOTTOM
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
         'aria-label="Penstock against other clients, ratios">',
@@ -81,7 +81,8 @@ def chart(rows: Sequence[tuple[Row, Done]]) -> str:
         )
     at = TOP
     for title, them, group in groups:
-        middle = at + len(group) * (BAR + 4) / 2
+        top, at = at, at + (_height(group) - len(group) * (BAR + 4)) // 2
+        middle = top + _height(group) / 2
         parts.append(f'<text text-anchor="end" x="{LEFT - 10}" y="{middle - 2:.0f}">{escape(_short(title))}</text>')
         parts.append(
             f'<text class="small" text-anchor="end" x="{LEFT - 10}" y="{middle + 12:.0f}">{escape(them)}</text>'
@@ -98,9 +99,14 @@ def chart(rows: Sequence[tuple[Row, Done]]) -> str:
             behind = max(end, x(target) if target else end) + 6
             parts.append(f'<text class="small" x="{behind:.1f}" y="{at + BAR - 2}">{escape(text)}</text>')
             at += BAR + 4
-        at += GAP
+        at = top + _height(group) + GAP
     return "\n".join([*parts, "</svg>", ""])
 
 
+def _height(group: Sequence[Bar]) -> int:
+    """Room for the bars, and for two lines of text beside them."""
+    return max(2, len(group)) * (BAR + 4)
+
+
 def _short(title: str) -> str:
-    return title if len(title) <= 46 else title[:45].rstrip(" ,:") + "…"
+    return title if len(title) <= 44 else title[:43].rstrip(" ,:") + "…"

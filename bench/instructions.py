@@ -1,7 +1,8 @@
 """Instructions per message on the way of a record, counted by callgrind: the same on a busy machine as on an idle one.
 
 `python -m bench.instructions` (`make bench-instructions`) counts, compares with the figures kept in `instructions.json`, and
-fails if a case takes more than the tolerance above its own. `--keep` writes new ones; `--profile` shows where they go.
+fails if a case takes more than the tolerance above its own: 5 % on the application's thread, 15 % in all. `--keep` writes new
+figures, `--profile` shows where the instructions go.
 
 A case runs with N and with 2N records into the null sink; the difference divided by N leaves out start and end. The hash seed
 is fixed; batches that close by time rather than by size make small differences from run to run.
@@ -25,8 +26,10 @@ from typing import Any, NamedTuple
 from bench.surroundings import HERE, ROOT, Sink
 
 KEPT = HERE / "instructions.json"
-TOLERANCE = 0.05
-RECORDS = 20_000
+TOLERANCE = {"application": 0.05, "total": 0.15}
+"""What the application's thread does is the same every time, to a thousandth. What other threads do depends on how the work is
+cut into batches, and with callbacks on when the garbage collector runs."""
+RECORDS = 50_000
 CHUNK = 10_000
 TIMEOUT_S = 300.0
 
@@ -40,6 +43,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 Functions = Counter[str]
+Figures = Mapping[str, float]
 
 
 class Counted(NamedTuple):
@@ -90,12 +94,15 @@ def per_message(once: Functions, twice: Functions, records: int) -> Functions:
     return Functions({name: (twice[name] - once[name]) / records for name in names})
 
 
-def compared(kept: Mapping[str, float], now: Mapping[str, float], tolerance: float) -> list[str]:
+def compared(kept: Mapping[str, Figures], now: Mapping[str, Figures], tolerance: Mapping[str, float]) -> list[str]:
     """The cases that take more than they are allowed to."""
     return [
-        f"{case}: {now[case]:,.0f} instructions per message, {now[case] / kept[case] - 1:+.1%} against the {kept[case]:,.0f} kept"
+        f"{case}, {side}: {taken:,.0f} instructions per message, {taken / before - 1:+.1%} against the {before:,.0f} kept"
         for case in now
-        if case in kept and now[case] > kept[case] * (1 + tolerance)
+        if case in kept
+        for side, allowed in tolerance.items()
+        for taken, before in [(now[case][side], kept[case][side])]
+        if taken > before * (1 + allowed)
     ]
 
 
@@ -159,7 +166,7 @@ def main() -> None:
     if unknown := [case for case in wanted if case not in CASES]:
         raise SystemExit(f"no case is called {', '.join(unknown)}; there are: {', '.join(CASES)}")
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"interpreter": None, "cases": {}}
-    totals: dict[str, float] = {}
+    now: dict[str, Figures] = {}
     print(f"{'case':<16}{'application':>12}{'I/O':>8}{'other':>8}{'total':>10}{'kept':>10}")
     for case in wanted:
         counted = measure(case)
@@ -167,22 +174,22 @@ def main() -> None:
             print(f"{case:<16}not run: {counted}")
             continue
         sides = [sum(functions.values()) for functions in counted]
-        totals[case] = round(sum(sides), 1)
-        before = kept["cases"].get(case)
+        now[case] = {"application": round(sides[0], 1), "total": round(sum(sides), 1)}
+        before = kept["cases"].get(case, {}).get("total", "")
         print(
-            f"{case:<16}{sides[0]:>12,.0f}{sides[1]:>8,.0f}{sides[2]:>8,.0f}{sum(sides):>10,.0f}{before or '':>10}",
+            f"{case:<16}{sides[0]:>12,.0f}{sides[1]:>8,.0f}{sides[2]:>8,.0f}{sum(sides):>10,.0f}{before:>10}",
             flush=True,
         )
         if arguments.profile:
             for functions, side in zip(counted, ("application thread", "I/O thread", "other threads"), strict=True):
                 show(functions, side, 25)
     if arguments.keep:
-        cases = {**kept["cases"], **totals} if kept["interpreter"] == interpreter() else totals
+        cases = {**kept["cases"], **now} if kept["interpreter"] == interpreter() else now
         KEPT.write_text(json.dumps({"interpreter": interpreter(), "cases": cases}, indent=1) + "\n")
         print(f"kept in {KEPT.name}")
     elif kept["interpreter"] != interpreter():
         print(f"The kept figures are for {kept['interpreter']}, this is {interpreter()}: nothing to compare with.")
-    elif worse := compared(kept["cases"], totals, TOLERANCE):
+    elif worse := compared(kept["cases"], now, TOLERANCE):
         raise SystemExit("\n".join(["more than the tolerance above the kept figures:", *worse]))
 
 

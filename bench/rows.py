@@ -168,7 +168,7 @@ ROWS = [
     ),
     Row(
         "asyncio",
-        "100 B, asyncio: await send() per record, all futures awaited",
+        "100 B, asyncio, await send() per record",
         {
             US: Contestant("penstock_async:futures", {"count": 1_000_000}, {"count": 300_000}),
             AIOKAFKA: Contestant("aiokafka:futures"),
@@ -180,7 +180,7 @@ ROWS = [
     ),
     Row(
         "one-at-a-time",
-        "100 B, send and wait for the acknowledgment (linger 0)",
+        "100 B, send, wait for the ack (linger 0)",
         {
             US: Contestant("penstock:one_at_a_time"),
             CONFLUENT: Contestant("confluent:one_at_a_time"),
@@ -196,7 +196,7 @@ ROWS = [
     ),
     Row(
         "open-loop",
-        "100 B at 20,000/s, latency from when a record was due",
+        "100 B, open loop at 20,000/s",
         {US: Contestant("penstock:open_loop"), CONFLUENT: Contestant("confluent:open_loop")},
         (Line(US, CONFLUENT, (*(Target(figure, at_most=1.0) for figure in _LATENCY), Target(CPU, at_most=0.5))),),
         {"rate": 20_000, "duration_s": 30, "size": 100, "linger_ms": 5},
@@ -225,7 +225,7 @@ ROWS = [
     ),
     Row(
         "start",
-        "producer start to first acknowledgment; import",
+        "start to first acknowledgment; import",
         {US: Contestant("penstock:start"), CONFLUENT: Contestant("confluent:start")},
         (Line(US, CONFLUENT, (Target("start_ms", at_most=1.0), Target("import_ms", at_most=1.0))),),
         {"size": 100, "linger_ms": 0},

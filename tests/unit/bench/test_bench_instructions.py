@@ -43,6 +43,18 @@ def test_what_both_runs_have_in_common_cancels() -> None:
 
 
 def test_only_more_than_the_tolerance_is_a_regression() -> None:
-    kept = {"short form": 1000.0, "keyed": 1000.0, "bulk": 100.0}
-    now = {"short form": 1049.0, "keyed": 1051.0, "new": 5.0}
-    assert compared(kept, now, 0.05) == ["keyed: 1,051 instructions per message, +5.1% against the 1,000 kept"]
+    kept = {"short form": {"application": 1000.0, "total": 1000.0}, "keyed": {"application": 1000.0, "total": 1000.0}}
+    now = {
+        "short form": {"application": 1049.0, "total": 1149.0},
+        "keyed": {"application": 1051.0, "total": 1051.0},
+        "new": {"application": 5.0, "total": 5.0},
+    }
+    tolerance = {"application": 0.05, "total": 0.15}
+    assert compared(kept, now, tolerance) == [
+        "keyed, application: 1,051 instructions per message, +5.1% against the 1,000 kept"
+    ]
+    now["short form"] = {"application": 900.0, "total": 1151.0}
+    assert [line.split(":")[0] for line in compared(kept, now, tolerance)] == [
+        "short form, total",
+        "keyed, application",
+    ]
