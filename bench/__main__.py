@@ -37,7 +37,8 @@ def main() -> None:
             pairs = arguments.pairs or (row.quick_pairs if arguments.quick else row.pairs)
             key = {
                 "code": code,
-                "machine": fingerprint([here, missing_tools()]),
+                "machine": fingerprint(here),
+                "tools": fingerprint(missing_tools(one.client for one in row.contestants.values())),
                 "row": fingerprint([row, pairs, arguments.quick]),
             }
             found = None if arguments.fresh else results.find(row.name, key)

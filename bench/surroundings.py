@@ -8,7 +8,9 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +31,10 @@ CODE += ["bench/contestants", "bench/corpus.py", "bench/peers", "bench/limits/sr
 
 HEAP_MB = 1024
 SEGMENT_BYTES, RETENTION_BYTES = 64 << 20, 256 << 20
+
+
+class BuildError(RuntimeError):
+    """A program of the benchmark does not build here (a module that cannot be downloaded, say); the message carries the output."""
 
 
 class Sink:
@@ -105,11 +111,19 @@ def _built(command: list[str], cwd: Path, what: str, **environment: str) -> None
         command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=600, check=False
     )
     if done.returncode:
-        raise RuntimeError(f"{what} could not be built ({' '.join(command)}):\n{done.stderr}")
+        raise BuildError(f"{what} could not be built ({' '.join(command)}):\n{done.stderr}")
 
 
+@cache
 def limits() -> Path:
-    """The folder with the null sink and the blaster."""
+    """The folder with the null sink and the blaster.
+
+    Raises:
+        MissingToolError: no Rust.
+        BuildError: it does not build.
+    """
+    if shutil.which("cargo") is None:
+        raise MissingToolError("no Rust (`cargo` is not on PATH)")
     folder = TARGET / "bench-limits"
     _built(
         ["cargo", "build", "--release", "--quiet", "--locked"],
@@ -120,11 +134,13 @@ def limits() -> Path:
     return folder / "release"
 
 
+@cache
 def peer(client: str) -> list[str]:
     """The command that runs a contestant that is not Python; the task is the argument behind it.
 
     Raises:
         MissingToolError: its toolchain is not installed.
+        BuildError: it does not build.
     """
     if client == "blaster":
         return [str(limits() / "blaster")]
@@ -146,9 +162,10 @@ def peer(client: str) -> list[str]:
     raise ValueError(f"no contestant is called {client!r}")
 
 
-def missing_tools() -> list[str]:
-    """Toolchains that rows would need and that are not here; what changes this list makes those rows worth another try."""
-    return [tool for tool in ("cargo", "go", "java", "javac") if shutil.which(tool) is None]
+def missing_tools(clients: Iterable[str]) -> list[str]:
+    """Toolchains that these contestants need and that are not here: once they are, their row is worth another try."""
+    needs = {"java": ["java", "javac"], "franz-go": ["go"], "blaster": ["cargo"]}
+    return sorted({tool for client in clients for tool in needs.get(client, []) if shutil.which(tool) is None})
 
 
 def machine() -> dict[str, Any]:

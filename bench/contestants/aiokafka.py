@@ -1,4 +1,5 @@
-"""aiokafka, at its best documented settings: batches larger than the 16 KiB of max_batch_size's default, and linger_ms."""
+"""aiokafka, at its best documented settings: linger_ms, and max_batch_size as it is by default (larger ones cost it more CPU
+and gave no more messages per second: measured with 16 KiB, 256 KiB and 1 MB)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ def settings_of(task: Task) -> dict[str, Any]:
         "acks": "all",
         "enable_idempotence": True,
         "linger_ms": task.get("linger_ms", 5),
-        "max_batch_size": 262_144,
+        "max_batch_size": 16_384,
         **task.get("aiokafka", {}),
     }
 

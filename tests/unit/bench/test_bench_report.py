@@ -42,7 +42,15 @@ def run(rate: float, cpu_us: float) -> dict[str, Any]:
 
 def measured(**changes: Any) -> dict[str, Any]:
     runs = {US: [run(500, 1.0)] * 5, CONFLUENT: [run(100, 4.0)] * 5}
-    return {"row": "100B", "key": KEY, "pairs": 5, "runs": runs, "not_run": {"franz-go": "no Go"}, **changes}
+    return {
+        "row": "100B",
+        "key": KEY,
+        "pairs": 5,
+        "runs": runs,
+        "not_run": {"franz-go": "no Go"},
+        "failed": False,
+        **changes,
+    }
 
 
 def test_a_row_is_found_again_under_its_key_and_no_other(tmp_path: Path) -> None:
@@ -52,6 +60,12 @@ def test_a_row_is_found_again_under_its_key_and_no_other(tmp_path: Path) -> None
     assert again.find("100B", KEY) == measured()
     assert again.find("100B", {**KEY, "code": "other"}) is None
     assert again.find("1000B", KEY) is None
+
+
+def test_a_row_in_which_somebody_failed_is_tried_again(tmp_path: Path) -> None:
+    file = tmp_path / "latest.json"
+    Results(file).add(measured(failed=True), {})
+    assert Results(file).find("100B", KEY) is None
 
 
 def test_each_row_is_written_at_once_and_the_others_stay(tmp_path: Path) -> None:
