@@ -21,8 +21,10 @@ from bench.contestants.common import (
     Task,
     import_ms,
     latency_figures,
+    loop_cost,
     measurement,
     rss_mib,
+    without_loop,
 )
 
 POLL_EVERY = 1000
@@ -160,6 +162,7 @@ def open_loop(task: Task) -> Measurement:
 
     `poll` counts in whole milliseconds: to wait for less would be to spin.
     """
+    own = loop_cost(task)
     producer, settings = opened(task)
     topic, value, clock = task["topic"], b"x" * task["size"], time.perf_counter
     latencies: list[float] = []
@@ -182,7 +185,16 @@ def open_loop(task: Task) -> Measurement:
     producer.flush()
     spent = watch.stop()
     failures += pace.count - len(latencies)
-    return measurement(version(), settings, pace.count, spent, failures, **latency_figures(latencies))
+    spent = without_loop(spent, own, task)
+    return measurement(
+        version(),
+        settings,
+        pace.count,
+        spent,
+        failures,
+        loop_cpu_us=own / pace.rate * 1e6,
+        **latency_figures(latencies),
+    )
 
 
 def bulk(task: Task) -> Measurement:

@@ -16,9 +16,11 @@ from bench.contestants.common import (
     Task,
     import_ms,
     latency_figures,
+    loop_cost,
     measurement,
     not_here,
     rss_mib,
+    without_loop,
 )
 
 WINDOW = 4
@@ -208,6 +210,7 @@ def one_at_a_time(task: Task) -> Measurement:
 
 def open_loop(task: Task) -> Measurement:
     """So many records a second, whatever comes; a callback notes when each was acknowledged."""
+    own = loop_cost(task)
     producer, settings = opened(task)
     topic, value, clock = task["topic"], b"x" * task["size"], time.perf_counter
     latencies: list[float] = []
@@ -231,7 +234,16 @@ def open_loop(task: Task) -> Measurement:
         producer.flush()
         spent = watch.stop()
     failures += pace.count - len(latencies)
-    return measurement(version(), settings, pace.count, spent, failures, **latency_figures(latencies))
+    spent = without_loop(spent, own, task)
+    return measurement(
+        version(),
+        settings,
+        pace.count,
+        spent,
+        failures,
+        loop_cpu_us=own / pace.rate * 1e6,
+        **latency_figures(latencies),
+    )
 
 
 def bulk(task: Task) -> Measurement:

@@ -203,12 +203,14 @@ impl Sink {
             if start == end {
                 (start, end) = (0, 0);
             }
-            // Room for what is missing of a frame that has begun: moved to the front, and grown only up to the limit above.
-            if buffer.len() - end < missing {
+            // Room for what is missing of a frame that has begun: moved to the front, and grown as its bytes arrive, not as
+            // its length claims.
+            let room = missing.min(READ);
+            if buffer.len() - end < room {
                 buffer.copy_within(start..end, 0);
                 (start, end) = (0, end - start);
-                if buffer.len() < end + missing {
-                    buffer.resize(end + missing, 0);
+                if buffer.len() < end + room {
+                    buffer.resize(2 * buffer.len(), 0);
                 }
             }
             match connection.read(&mut buffer[end..])? {
