@@ -77,7 +77,7 @@ codegen: $(DEPS) ## write the generated code anew from the kafka-clients jar
 	$(BIN)/python -m codegen
 	$(BIN)/python -m codegen.config
 
-bench: $(BUILT) ## every row against other clients: ROWS=100B,keyed picks, FRESH=1 measures again, HUGE=1 adds 10⁸ records
+bench: $(BUILT) ## every row against other clients; ROWS=100B,keyed picks, FRESH=1 measures again
 	$(BIN)/python -m bench
 
 bench-quick: $(BUILT) ## the same with fewer and shorter runs, under 8 minutes

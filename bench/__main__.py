@@ -14,18 +14,18 @@ from pathlib import Path
 from bench.chart import chart
 from bench.report import Done, lines_of, report
 from bench.results import Results, code_version, fingerprint
-from bench.rows import HUGE, ROWS, Row
+from bench.rows import ROWS, Row
 from bench.runs import run_row
 from bench.surroundings import CODE, HERE, ROOT, Kafka, commit, machine, missing_tools
 
-KNOWN = {row.name: row for row in [*ROWS, HUGE]}
+KNOWN = {row.name: row for row in ROWS}
 
 
 def main() -> None:
     arguments = _arguments()
-    chosen = (
-        [KNOWN[name] for name in arguments.rows] if arguments.rows else [*ROWS, *([HUGE] if arguments.huge else [])]
-    )
+    chosen = [KNOWN[name] for name in arguments.rows] or [
+        row for row in ROWS if not (arguments.quick and row.only_full)
+    ]
     name = "quick" if arguments.quick else "latest"
     file: Path = arguments.json or HERE / "results" / f"{name}.json"
     results = Results(file)
@@ -89,9 +89,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=0, help="counted rounds per row, in place of each row's own")
     parser.add_argument(
         "--fresh", action="store_true", default=bool(os.environ.get("FRESH")), help="measure again what is known"
-    )
-    parser.add_argument(
-        "--huge", action="store_true", default=bool(os.environ.get("HUGE")), help="10⁸ records as well (minutes)"
     )
     parser.add_argument("--json", type=Path, help="the result, default bench/results/latest.json or quick.json")
     arguments = parser.parse_args()
