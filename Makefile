@@ -9,12 +9,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 DEPS := $(VENV)/.dependencies
 BUILT := $(VENV)/.built
+# A workspace of its own: the yardsticks of bench/ share no code with what they measure.
+LIMITS := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/bench-limits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-rust test-python check format codegen simulate mutants bench bench-quick kafka chaos models fuzz soak wheel hooks clean
+.PHONY: help setup build demo test test-rust test-python check format codegen simulate mutants bench bench-quick bench-instructions kafka chaos models fuzz soak wheel hooks clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(DEPS): requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Penstock needs Python 3.11 or newer, this is " + sys.version if sys.version_info < (3, 11) else 0)'
@@ -38,6 +40,7 @@ test: test-rust test-python ## every test: Rust, Python, the embedded broker, a 
 test-rust: $(DEPS)
 	cargo test --quiet -p penstock-core
 	cargo test --quiet -p penstock-core --features models --test models
+	$(LIMITS) cargo test --quiet --locked --manifest-path bench/limits/Cargo.toml
 
 test-python: $(BUILT)
 	$(BIN)/python -m pytest -q
@@ -52,9 +55,12 @@ check: $(BUILT) ## format, lint, types, layers, drift of generated code, stub: w
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	cargo clippy --quiet -p penstock-core --features models --test models -- -D warnings
+	cargo fmt --manifest-path bench/limits/Cargo.toml --check
+	$(LIMITS) cargo clippy --quiet --locked --manifest-path bench/limits/Cargo.toml --all-targets -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy -p bench
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports
 	$(BIN)/python -m codegen --check
@@ -71,11 +77,14 @@ codegen: $(DEPS) ## write the generated code anew from the kafka-clients jar
 	$(BIN)/python -m codegen
 	$(BIN)/python -m codegen.config
 
-bench: $(BUILT) ## paired benchmark against confluent-kafka on one real Kafka
+bench: $(BUILT) ## every row against other clients; ROWS=100B,keyed picks, FRESH=1 measures again
 	$(BIN)/python -m bench
 
-bench-quick: $(BUILT) ## the same with fewer and shorter runs
+bench-quick: $(BUILT) ## the same with fewer and shorter runs, under 8 minutes
 	$(BIN)/python -m bench --quick
+
+bench-instructions: $(BUILT) ## instructions per message (valgrind), held against bench/instructions.json
+	$(BIN)/python -m bench.instructions
 
 models: ## every order of events where threads meet, with more switches between them than `make test` has time for
 	MODEL_PREEMPTIONS=$(or $(MODEL_PREEMPTIONS),3) cargo test --quiet -p penstock-core --features models --test models

@@ -1,150 +1,102 @@
-"""Runs the rows, A B A B …, on one real Kafka, and prints medians and the ratios of pairs.
+"""Runs the rows against real peers and prints what came of it: `python -m bench` (`make bench`), `--quick` (`make bench-quick`).
 
-`python -m bench [--quick] [--rows 100B,1000B] [--runs N] [--json FILE]`
+A row that was measured for this code on this machine is not run again: an interrupted benchmark goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools" / "kafka"))
+from bench.chart import chart
+from bench.report import Done, lines_of, report
+from bench.results import Results, code_version, fingerprint
+from bench.rows import ROWS, Row
+from bench.runs import run_row
+from bench.surroundings import CODE, HERE, ROOT, Kafka, commit, machine, missing_tools
 
-from kafka_cluster import KafkaCluster  # noqa: E402 (the harness is not a package)
-
-US, THEM = "penstock", "confluent-kafka"
-
-
-class Row(NamedTuple):
-    """One case: what is sent, and our settings for it (theirs are in `clients`)."""
-
-    name: str
-    title: str
-    size: int
-    count: int
-    partitions: int
-    options: dict[str, Any]
-
-
-BEST = {"batch_size": 262_144, "buffer_memory": 64 << 20}
-ROWS = [
-    Row("100B", "100 B, no key, a future per record", 100, 2_000_000, 6, BEST),
-    Row("100B-default", "100 B, Penstock at its default settings", 100, 2_000_000, 6, {}),
-    Row("1000B", "1,000 B, no key, a future per record", 1000, 400_000, 6, BEST),
-]
-
-
-def run_once(client: str, row: Row, count: int, bootstrap: str, topic: str) -> dict[str, Any]:
-    task = {
-        "client": client,
-        "bootstrap": bootstrap,
-        "topic": topic,
-        "count": count,
-        "size": row.size,
-        "options": row.options if client == US else {},
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.worker", json.dumps(task)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{client} failed:\n{done.stderr}")
-    measured: dict[str, Any] = json.loads(done.stdout)
-    if measured["failures"]:
-        sys.exit(f"{client}: {measured['failures']} records failed")
-    return measured
-
-
-def run_row(row: Row, runs: int, scale: float, kafka: KafkaCluster) -> dict[str, Any]:
-    """Interleaved runs; the first pair warms the broker and is not counted."""
-    topic = f"bench-{row.name}-{int(time.time())}"
-    kafka.create_topic(topic, partitions=row.partitions, config={"retention.bytes": str(256 << 20)})
-    count = int(row.count * scale)
-    results: dict[str, list[dict[str, Any]]] = {US: [], THEM: []}
-    for number in range(runs + 1):
-        for client in (US, THEM) if number % 2 else (THEM, US):
-            measured = run_once(client, row, count, kafka.bootstrap_servers, topic)
-            if number:
-                results[client].append(measured)
-            print(f"  {row.name} {number}/{runs} {client}: {measured['messages_per_s']:,.0f}/s", file=sys.stderr)
-    return {"row": row.name, "title": row.title, "count": count, "size": row.size, "results": results}
-
-
-def median(results: list[dict[str, Any]], figure: str) -> float:
-    return statistics.median(result[figure] for result in results)
-
-
-def ratio(done: dict[str, Any], figure: str) -> float:
-    """The median of the ratios of pairs: what a drifting machine leaves comparable."""
-    pairs = zip(done["results"][US], done["results"][THEM], strict=True)
-    return statistics.median(ours[figure] / theirs[figure] for ours, theirs in pairs)
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| case | client | messages/s | CPU µs/message | RSS MiB | messages/s ratio | CPU ratio |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for done in rows:
-        for client in (US, THEM):
-            results = done["results"][client]
-            ratios = (
-                f"{ratio(done, 'messages_per_s'):.2f}× | {ratio(done, 'cpu_us_per_message'):.2f}×"
-                if client == US
-                else " | "
-            )
-            lines.append(
-                f"| {done['title']} | {client} {results[0]['version']} | {median(results, 'messages_per_s'):,.0f} "
-                f"| {median(results, 'cpu_us_per_message'):.2f} | {median(results, 'rss_mib'):.0f} | {ratios} |"
-            )
-    return "\n".join(lines)
-
-
-def machine() -> str:
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    return (
-        f"{os.cpu_count()} × {model}, Python {platform.python_version()}, one Apache Kafka 4.4 node on the same machine"
-    )
+KNOWN = {row.name: row for row in ROWS}
 
 
 def main() -> None:
+    arguments = _arguments()
+    chosen = [KNOWN[name] for name in arguments.rows] or [
+        row for row in ROWS if not (arguments.quick and row.only_full)
+    ]
+    name = "quick" if arguments.quick else "latest"
+    file: Path = arguments.json or HERE / "results" / f"{name}.json"
+    results = Results(file)
+    here, code = machine(), code_version(ROOT, CODE)
+    about = {"machine": here, "commit": commit(), "quick": arguments.quick}
+    done: list[tuple[Row, Done]] = []
+    with Kafka() as kafka:
+        for row in chosen:
+            pairs = arguments.pairs or (row.quick_pairs if arguments.quick else row.pairs)
+            key = {
+                "code": code,
+                "machine": fingerprint(here),
+                "tools": fingerprint(missing_tools(one.client for one in row.contestants.values())),
+                "row": fingerprint([row, pairs, arguments.quick]),
+            }
+            found = None if arguments.fresh else results.find(row.name, key)
+            if found is None:
+                began = time.monotonic()
+                print(f"{row.name}: {row.title}", file=sys.stderr)
+                found = {**run_row(row, pairs, arguments.quick, kafka), "key": key}
+                found["compared"] = _compared(row, found)
+                results.add(found, about)
+                print(f"  {row.name} took {time.monotonic() - began:.0f} s", file=sys.stderr)
+            else:
+                print(
+                    f"{row.name}: measured before for this code on this machine (FRESH=1 measures again)",
+                    file=sys.stderr,
+                )
+            done.append((row, found))
+    text = report(done, here, about["commit"])
+    file.with_suffix(".md").write_text(text)
+    file.with_suffix(".svg").write_text(chart(done))
+    print(f"\n{text}\nWritten: {file}, {file.with_suffix('.md').name}, {file.with_suffix('.svg').name}")
+
+
+def _compared(row: Row, found: Done) -> list[dict[str, object]]:
+    """The comparisons once more, for readers of the JSON who do not want to compute."""
+    return [
+        {
+            "us": line.us,
+            "them": line.them,
+            **({"not_run": compared} if isinstance(compared, str) else {}),
+            "figures": []
+            if isinstance(compared, str)
+            else [one._asdict() | {"target": vars(one.target)} for one in compared],
+        }
+        for line, compared in lines_of(row, found)
+    ]
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="bench", description="paired benchmark against confluent-kafka on a real Kafka"
+        prog="bench", description="paired benchmarks against other clients on a real Kafka"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
-    parser.add_argument("--rows", default=os.environ.get("ROWS", ""), help="comma-separated names; default: all")
-    parser.add_argument("--runs", type=int, default=0, help="counted pairs per row (default 5, quick 3)")
-    parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results" / "latest.json")
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller counts, fewer rounds: all rows in under 8 minutes"
+    )
+    parser.add_argument(
+        "--rows", default=os.environ.get("ROWS", ""), help=f"comma-separated; default all: {', '.join(KNOWN)}"
+    )
+    parser.add_argument("--pairs", type=int, default=0, help="counted rounds per row, in place of each row's own")
+    parser.add_argument(
+        "--fresh", action="store_true", default=bool(os.environ.get("FRESH")), help="measure again what is known"
+    )
+    parser.add_argument("--json", type=Path, help="the result, default bench/results/latest.json or quick.json")
     arguments = parser.parse_args()
-    chosen = {name for name in arguments.rows.split(",") if name}
-    rows = [row for row in ROWS if not chosen or row.name in chosen]
-    runs = arguments.runs or (3 if arguments.quick else 5)
-    with KafkaCluster(nodes=1, heap_mb=1024) as kafka:
-        done = [run_row(row, runs, 0.25 if arguments.quick else 1.0, kafka) for row in rows]
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": machine(), "runs": runs, "rows": done}
-    arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"\n{machine()}; medians of {runs} interleaved pairs, ratios are medians of pairs\n\n{table(done)}")
+    arguments.rows = [name.strip() for name in arguments.rows.split(",") if name.strip()]
+    for name in arguments.rows:
+        if name not in KNOWN:
+            parser.error(f"no row is called {name!r}; there are: {', '.join(KNOWN)}")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -1,31 +1,26 @@
-"""One run of one contestant in a fresh process: `python -m bench.worker <JSON>` prints its measurements as JSON."""
+"""One run of one contestant in a fresh process: `python -m bench.worker MODULE:FUNCTION TASK` prints its measurement as JSON."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import sys
 
-from bench.clients import CLIENTS
+from bench.contestants.common import NotHereError
 
 
 def main() -> None:
-    task = json.loads(sys.argv[1])
-    run = CLIENTS[task["client"]]
-    outcome = run(task["bootstrap"], task["topic"], task["count"], task["size"], **task["options"])
-    rss_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        json.dumps(
-            {
-                "messages_per_s": task["count"] / outcome.seconds,
-                "cpu_us_per_message": outcome.cpu_seconds / task["count"] * 1e6,
-                "rss_mib": rss_kib / 1024,
-                "failures": outcome.failures,
-                "version": outcome.version,
-                "settings": outcome.settings,
-            }
-        )
-    )
+    module, _, function = sys.argv[1].partition(":")
+    contestant = getattr(importlib.import_module(f"bench.contestants.{module}"), function)
+    try:
+        measured = contestant(json.loads(sys.argv[2]))
+    except NotHereError as why:
+        measured = {"not_run": str(why)}
+    else:
+        # Linux counts ru_maxrss in KiB.
+        measured["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import pytest
 # The Kafka harness and the fault proxy are tools first (`make kafka`, `make chaos`, bench/), not packages to install.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools" / "kafka"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools" / "chaos"))
+# And bench/ is a package of the checkout, run as `python -m bench`.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 import kafka_artifacts
 from kafka_cluster import KafkaCluster

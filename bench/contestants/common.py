@@ -1,0 +1,154 @@
+"""What the contestants in Python share: the load, the clocks, the form of a measurement.
+
+Imports as little as it can: one of the figures is how long a client's own import takes.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NoReturn
+
+Task = dict[str, Any]
+Measurement = dict[str, Any]
+
+CHUNK = 100_000
+"""Records between two looks at what came of earlier ones; as many keys there are."""
+
+
+class NotHereError(Exception):
+    """What the task needs is not in the installed client; the row says so instead of a figure."""
+
+
+def not_here(what: str) -> NoReturn:
+    raise NotHereError(what)
+
+
+class Load:
+    """The records of a task, made before anything is timed: lists of values and keys that the clients only walk through."""
+
+    def __init__(self, task: Task, chunk: int = CHUNK) -> None:
+        self.count: int = task["count"]
+        self.chunk = min(task.get("chunk", chunk), self.count)
+        if task.get("corpus") == "json":
+            from bench.corpus import documents
+
+            made = documents(task["size"])
+            self.values = [made[number % len(made)] for number in range(self.chunk)]
+        else:
+            self.values = [b"x" * task["size"]] * self.chunk
+        keys = task.get("keys", 0)
+        self.keys = [b"key-%08d" % (number % keys) for number in range(self.chunk)] if keys else None
+
+    def sizes(self) -> Iterator[int]:
+        """How many records each chunk has; the last may have fewer."""
+        for start in range(0, self.count, self.chunk):
+            yield min(self.chunk, self.count - start)
+
+
+class Stopwatch:
+    """Seconds, and CPU seconds of this process: all threads, user and system."""
+
+    def __init__(self) -> None:
+        self._cpu, self._began = time.process_time(), time.perf_counter()
+
+    def stop(self) -> tuple[float, float]:
+        return time.perf_counter() - self._began, time.process_time() - self._cpu
+
+
+def measurement(
+    version: str, settings: dict[str, Any], count: int, spent: tuple[float, float], failures: int, **figures: float
+) -> Measurement:
+    """What every contestant answers, and figures of its own."""
+    seconds, cpu_seconds = spent
+    return {
+        "version": version,
+        "settings": settings,
+        "count": count,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "failures": failures,
+        **figures,
+    }
+
+
+def percentile(ordered: list[float], per_cent: float) -> float:
+    """The nearest rank of an ordered list: a value that was measured, never one between two."""
+    rank = math.ceil(len(ordered) * per_cent / 100)
+    return ordered[max(0, rank - 1)]
+
+
+def latency_figures(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    return {
+        name: percentile(ordered, per_cent) * 1e3
+        for name, per_cent in (("p50_ms", 50), ("p99_ms", 99), ("p99_9_ms", 99.9))
+    }
+
+
+def rss_mib() -> float:
+    """Resident memory now."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096 / 2**20
+
+
+def import_ms(module: str) -> float:
+    """How long a fresh interpreter takes to import a module. Best of three: reading files anew is the disk's business."""
+    program = f"import time; began = time.perf_counter(); import {module}; print(time.perf_counter() - began)"
+    times = [
+        float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout) for _ in range(3)
+    ]
+    return min(times) * 1e3
+
+
+class Pace:
+    """An open loop: record n is due at n / rate, whatever became of those before it.
+
+    Latency counts from the moment a record was due, so that a client that holds up its caller pays for the records that
+    came late because of it (coordinated omission).
+    """
+
+    TICK_S = 0.001
+
+    def __init__(self, task: Task) -> None:
+        self.rate: int = task["rate"]
+        self.count: int = self.rate * task["duration_s"]
+        self.began = time.perf_counter() + 0.01
+
+    def due(self, number: int) -> float:
+        return self.began + number / self.rate
+
+    def due_by(self, now: float) -> int:
+        """How many records are due by now."""
+        return max(0, min(self.count, int((now - self.began) * self.rate) + 1))
+
+
+def loop_cost(task: Task) -> float:
+    """CPU seconds that an open loop takes in a second by itself: its ticks, a bound callback per record, its call.
+
+    Thousands of short sleeps cost more than any client does; without this the ratio would be that of two Python loops.
+    """
+    pace, clock = Pace({**task, "duration_s": 1}), time.perf_counter
+    latencies: list[float] = []
+
+    def acknowledged(due: float, _metadata: Any, _error: Any) -> None:
+        latencies.append(clock() - due)
+
+    watch = Stopwatch()
+    sent = 0
+    while sent < pace.count:
+        for number in range(sent, pace.due_by(clock())):
+            partial(acknowledged, pace.due(number))(None, None)
+            sent = number + 1
+        time.sleep(pace.TICK_S)
+    return watch.stop()[1]
+
+
+def without_loop(spent: tuple[float, float], cost: float, task: Task) -> tuple[float, float]:
+    """What was spent, less the loop's own share of the CPU time."""
+    seconds, cpu_seconds = spent
+    return seconds, max(0.0, cpu_seconds - cost * task["duration_s"])

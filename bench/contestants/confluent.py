@@ -1,0 +1,286 @@
+"""confluent-kafka (librdkafka), at its best documented settings.
+
+librdkafka's INTRODUCTION.md names linger.ms together with batch.num.messages and batch.size as what decides about throughput,
+and queue.buffering.max.* as the room. The delivery callback is the producer's own (`on_delivery` in its configuration), which
+spares an argument per call, and is polled every thousand records and whenever the queue is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from functools import partial
+from typing import Any
+
+from bench.contestants.common import (
+    Load,
+    Measurement,
+    Pace,
+    Stopwatch,
+    Task,
+    import_ms,
+    latency_figures,
+    loop_cost,
+    measurement,
+    rss_mib,
+    without_loop,
+)
+
+POLL_EVERY = 1000
+
+
+def settings_of(task: Task) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "acks": "all",
+        "enable.idempotence": True,
+        "linger.ms": task.get("linger_ms", 5),
+        "batch.size": 1_000_000,
+        "batch.num.messages": 1_000_000,
+        "queue.buffering.max.messages": 1_000_000,
+        "queue.buffering.max.kbytes": 1_048_576,
+        **task.get("confluent", {}),
+    }
+    if task.get("keys"):
+        settings["partitioner"] = "murmur2_random"  # Java's, and Penstock's
+    if task.get("compression"):
+        settings["compression.type"] = task["compression"]
+    return settings
+
+
+def opened(task: Task, warm: bool = True, **more: Any) -> tuple[Any, dict[str, Any]]:
+    import confluent_kafka
+
+    settings = settings_of(task)
+    producer = confluent_kafka.Producer({"bootstrap.servers": task["bootstrap"], **settings, **more})
+    if warm:
+        producer.produce(task["topic"], b"warm")
+        if producer.flush(30):
+            raise RuntimeError("confluent-kafka: the first record was not acknowledged in 30 s")
+    return producer, settings
+
+
+def version() -> str:
+    import confluent_kafka
+
+    return f"{confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]})"
+
+
+class Tally:
+    """Counts deliveries; what `on_delivery` is given."""
+
+    def __init__(self) -> None:
+        self.delivered = 0
+
+    def __call__(self, error: Any, _message: Any) -> None:
+        if error is None:
+            self.delivered += 1
+
+
+def send_all(producer: Any, topic: str, load: Load) -> None:
+    produce, poll = producer.produce, producer.poll
+    until_poll = POLL_EVERY
+    keys: list[Any] = load.keys or [None] * load.chunk
+    for size in load.sizes():
+        for value, key in zip(load.values[:size], keys, strict=False):
+            while True:
+                try:
+                    produce(topic, value, key)
+                    break
+                except BufferError:
+                    poll(0.01)
+            until_poll -= 1
+            if not until_poll:
+                poll(0)
+                until_poll = POLL_EVERY
+
+
+def callback(task: Task) -> Measurement:
+    """A delivery callback per record."""
+    load, tally = Load(task), Tally()
+    producer, settings = opened(task, on_delivery=tally)
+    tally.delivered = 0
+    watch = Stopwatch()
+    send_all(producer, task["topic"], load)
+    producer.flush()
+    spent = watch.stop()
+    return measurement(version(), settings, load.count, spent, load.count - tally.delivered)
+
+
+def threads(task: Task) -> Measurement:
+    """One producer, several threads that send; each polls for what it has sent."""
+    number = task["threads"]
+    tally = Tally()
+    loads = [Load({**task, "count": task["count"] // number}) for _ in range(number)]
+    producer, settings = opened(task, on_delivery=tally)
+    tally.delivered = 0
+    start = threading.Barrier(number + 1)
+
+    def run(load: Load) -> None:
+        start.wait()
+        send_all(producer, task["topic"], load)
+
+    running = [threading.Thread(target=run, args=(load,)) for load in loads]
+    for thread in running:
+        thread.start()
+    start.wait()
+    watch = Stopwatch()
+    for thread in running:
+        thread.join()
+    producer.flush()
+    spent = watch.stop()
+    count = sum(load.count for load in loads)
+    return measurement(version(), settings, count, spent, count - tally.delivered)
+
+
+def one_at_a_time(task: Task) -> Measurement:
+    """Produce, poll until the acknowledgment is there, again."""
+    tally = Tally()
+    producer, settings = opened({**task, "linger_ms": 0}, on_delivery=tally)
+    topic, value, clock = task["topic"], b"x" * task["size"], time.perf_counter
+
+    def send() -> None:
+        before = tally.delivered
+        producer.produce(topic, value)
+        while tally.delivered == before:
+            producer.poll(1)
+
+    for _ in range(100):
+        send()
+    latencies = []
+    watch = Stopwatch()
+    for _ in range(task["count"]):
+        began = clock()
+        send()
+        latencies.append(clock() - began)
+    spent = watch.stop()
+    return measurement(version(), settings, task["count"], spent, 0, **latency_figures(latencies))
+
+
+def open_loop(task: Task) -> Measurement:
+    """So many records a second, whatever comes; between ticks the loop waits in `poll`, which serves callbacks at once.
+
+    `poll` counts in whole milliseconds: to wait for less would be to spin.
+    """
+    own = loop_cost(task)
+    producer, settings = opened(task)
+    topic, value, clock = task["topic"], b"x" * task["size"], time.perf_counter
+    latencies: list[float] = []
+    failures = 0
+
+    def acknowledged(due: float, error: Any, _message: Any) -> None:
+        nonlocal failures
+        latencies.append(clock() - due)
+        if error is not None:
+            failures += 1
+
+    pace = Pace(task)
+    watch = Stopwatch()
+    sent = 0
+    while sent < pace.count:
+        for number in range(sent, pace.due_by(clock())):
+            producer.produce(topic, value, on_delivery=partial(acknowledged, pace.due(number)))
+            sent = number + 1
+        producer.poll(pace.TICK_S)
+    producer.flush()
+    spent = watch.stop()
+    failures += pace.count - len(latencies)
+    spent = without_loop(spent, own, task)
+    return measurement(
+        version(),
+        settings,
+        pace.count,
+        spent,
+        failures,
+        loop_cpu_us=own / pace.rate * 1e6,
+        **latency_figures(latencies),
+    )
+
+
+def bulk(task: Task) -> Measurement:
+    """`produce_batch`, ten thousand records a call. Only failures are reported, which is the least that it can cost."""
+    load = Load({**task, "chunk": task.get("bulk", 10_000)})
+    failures = 0
+
+    def on_delivery(error: Any, _message: Any) -> None:
+        nonlocal failures
+        failures += error is not None
+
+    producer, settings = opened(
+        {**task, "confluent": {"delivery.report.only.error": True, **task.get("confluent", {})}},
+        on_delivery=on_delivery,
+    )
+    topic, room = task["topic"], settings["queue.buffering.max.messages"] - load.chunk
+    messages = [{"value": value} for value in load.values]
+    watch = Stopwatch()
+    for size in load.sizes():
+        # What finds no room is marked in its dict rather than raised: leave room beforehand.
+        while len(producer) > room:
+            producer.poll(0.001)
+        taken = producer.produce_batch(topic, messages if size == len(messages) else messages[:size])
+        failures += size - taken
+        producer.poll(0)
+    failures += producer.flush()
+    spent = watch.stop()
+    return measurement(version(), settings, load.count, spent, failures)
+
+
+def start(task: Task) -> Measurement:
+    """From nothing to the first acknowledgment; and the import, in interpreters of its own."""
+    imported = import_ms("confluent_kafka")
+    import confluent_kafka  # noqa: F401 (its import has its own figure)
+
+    tally = Tally()
+    watch = Stopwatch()
+    producer, settings = opened(task, warm=False, on_delivery=tally)
+    producer.produce(task["topic"], b"x" * task["size"])
+    while not tally.delivered:
+        producer.poll(1)
+    spent = watch.stop()
+    return measurement(version(), settings, 1, spent, 0, start_ms=spent[0] * 1e3, import_ms=imported)
+
+
+def memory(task: Task) -> Measurement:
+    """Resident memory while records flow as fast as they go: the median over the second half."""
+    load, tally = Load({**task, "count": 10_000}, chunk=10_000), Tally()
+    producer, settings = opened(task, on_delivery=tally)
+    tally.delivered = 0
+    samples, count = [], 0
+    watch = Stopwatch()
+    end = time.monotonic() + task["duration_s"]
+    while time.monotonic() < end:
+        send_all(producer, task["topic"], load)
+        count += load.chunk
+        samples.append(rss_mib())
+    producer.flush()
+    spent = watch.stop()
+    settled = sorted(samples[len(samples) // 2 :])
+    failures = count - tally.delivered
+    return measurement(version(), settings, count, spent, failures, steady_rss_mib=settled[len(settled) // 2])
+
+
+def aio(task: Task) -> Measurement:
+    """AIOProducer: `await produce()` for each record, then every future awaited."""
+    return asyncio.run(_aio(task))
+
+
+async def _aio(task: Task) -> Measurement:
+    from confluent_kafka.aio import AIOProducer
+
+    load = Load(task)
+    settings = settings_of(task)
+    # batch_size and buffer_timeout are the documented knobs of its own buffer.
+    own = {"batch_size": 1000, "buffer_timeout": 0.005, **task.get("aio", {})}
+    producer = AIOProducer({"bootstrap.servers": task["bootstrap"], **settings}, **own)
+    topic = task["topic"]
+    warm = await producer.produce(topic, b"warm")
+    await producer.flush()
+    await warm
+    watch = Stopwatch()
+    waiting = [await producer.produce(topic, value) for size in load.sizes() for value in load.values[:size]]
+    await producer.flush()
+    for future in waiting:
+        await future
+    spent = watch.stop()
+    await producer.close()
+    return measurement(version(), {**settings, **own}, load.count, spent, 0)

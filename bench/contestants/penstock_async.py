@@ -1,0 +1,28 @@
+"""Penstock, the asyncio facade."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bench.contestants.common import Load, Measurement, Stopwatch, Task, measurement
+from bench.contestants.penstock import opened, version
+
+
+def futures(task: Task) -> Measurement:
+    """`await send()` for each record, then every future awaited."""
+    return asyncio.run(_futures(task))
+
+
+async def _futures(task: Task) -> Measurement:
+    load = Load(task)
+    producer, settings = opened(task, "AsyncKafkaProducer")
+    topic, failures = task["topic"], 0
+    async with producer:
+        await producer.send_and_wait(topic, b"warm")
+        watch = Stopwatch()
+        waiting = [await producer.send(topic, value) for size in load.sizes() for value in load.values[:size]]
+        await producer.flush()
+        for future in waiting:
+            await future  # raises if the record failed: then there is no figure
+        spent = watch.stop()
+    return measurement(version(), settings, load.count, spent, failures)

@@ -1,0 +1,123 @@
+"""Runs a row: rounds in which every contestant has its turn, each in a fresh process, the first round for warming up only."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from bench.figures import derived, order, overlaid
+from bench.rows import Row
+from bench.surroundings import ROOT, BuildError, Kafka, MissingToolError, Sink, peer
+
+TIMEOUT_S = 600.0
+PEERS = {"java", "franz-go", "blaster"}
+
+Runs = dict[str, list[dict[str, Any]]]
+
+
+class NotRunError(Exception):
+    """A contestant cannot run here: the row says why."""
+
+
+class FailedError(NotRunError):
+    """A contestant could run and did not come through: the row says why, and is tried again by the next benchmark."""
+
+
+def run_row(row: Row, pairs: int, quick: bool, kafka: Kafka) -> dict[str, Any]:
+    """All rounds of a row. Who cannot run is left out of the rounds, with the reason kept."""
+    not_run: dict[str, str] = {}
+    failed = False
+    commands: dict[str, list[str]] = {}
+    places: dict[str, Sink | str] = {}
+    topic = f"bench-{row.name.replace('^', '')}-{time.monotonic_ns()}"
+    runs: Runs = {label: [] for label in row.contestants}
+    with ExitStack() as stack:
+        for label, contestant in row.contestants.items():
+            try:
+                commands[label] = _command(contestant.client)
+                places = places or _places(row, quick, kafka, topic, stack)
+            except (MissingToolError, BuildError) as why:
+                not_run[label] = str(why)
+                failed |= isinstance(why, BuildError)
+        for number in range(pairs + 1):
+            for label in order(list(row.contestants), number):
+                if label in not_run or not _wanted(row, label, not_run):
+                    continue
+                try:
+                    measured = _run(commands[label], overlaid(row, label, quick), topic, places[label])
+                except NotRunError as why:
+                    # A row without one of its runs has no pair: the contestant is out, the others go on.
+                    not_run[label] = str(why)
+                    failed |= isinstance(why, FailedError)
+                    continue
+                if number:
+                    runs[label].append(measured)
+                print(f"  {row.name} {number}/{pairs} {label}: {_brief(measured)}", file=sys.stderr)
+    return {
+        "row": row.name,
+        "title": row.title,
+        "pairs": pairs,
+        "runs": {label: made for label, made in runs.items() if label not in not_run and len(made) == pairs},
+        "not_run": not_run,
+        "failed": failed,
+    }
+
+
+def _wanted(row: Row, label: str, not_run: Mapping[str, str]) -> bool:
+    """Whether somebody is left to compare it with."""
+    return any(
+        label in (line.us, line.them) and line.us not in not_run and line.them not in not_run for line in row.lines
+    )
+
+
+def _places(row: Row, quick: bool, kafka: Kafka, topic: str, stack: ExitStack) -> dict[str, Sink | str]:
+    """Where each contestant sends: one Kafka and one topic for all, or a null sink for each number of partitions."""
+    if not row.sink:
+        bootstrap = kafka.start()
+        kafka.create_topic(topic, row.partitions)
+        stack.callback(kafka.delete_topic, topic)
+        return dict.fromkeys(row.contestants, bootstrap)
+    wanted = {label: int(overlaid(row, label, quick)["partitions"]) for label in row.contestants}
+    sinks = {partitions: stack.enter_context(Sink(partitions)) for partitions in sorted(set(wanted.values()))}
+    return {label: sinks[partitions] for label, partitions in wanted.items()}
+
+
+def _command(client: str) -> list[str]:
+    return peer(client) if client in PEERS else [sys.executable, "-m", "bench.worker", client]
+
+
+def _run(command: list[str], task: dict[str, Any], topic: str, place: Sink | str) -> dict[str, Any]:
+    bootstrap = place if isinstance(place, str) else place.bootstrap_servers
+    before = 0 if isinstance(place, str) else place.records()
+    task = {**task, "bootstrap": bootstrap, "topic": topic}
+    try:
+        done = subprocess.run(
+            [*command, json.dumps(task)], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise FailedError(f"did not end within {TIMEOUT_S:.0f} s") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        print(done.stderr, file=sys.stderr)
+        raise FailedError(f"failed (exit {done.returncode}): {last}")
+    measured: dict[str, Any] = json.loads(done.stdout)
+    if "not_run" in measured:
+        raise NotRunError(measured["not_run"])
+    if measured["failures"]:
+        raise FailedError(f"{measured['failures']:,} of {measured['count']:,} records failed")
+    if not isinstance(place, str) and (came := place.records() - before) < measured["count"]:
+        raise FailedError(f"says {measured['count']:,} records, of which {came:,} reached the sink")
+    return derived(measured)
+
+
+def _brief(measured: dict[str, Any]) -> str:
+    shown = f"{measured['messages_per_s']:,.0f}/s, CPU {measured['cpu_us_per_message']:.2f} µs"
+    for figure in ("p50_ms", "p99_ms", "start_ms", "import_ms", "steady_rss_mib"):
+        if figure in measured:
+            shown += f", {figure} {measured[figure]:.3g}"
+    return shown

@@ -1,0 +1,194 @@
+"""What a run needs around it: a Kafka, a null sink, the peers' programs, and a description of the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = ROOT / "bench"
+TARGET = ROOT / "target"
+sys.path.insert(0, str(ROOT / "tools" / "kafka"))
+
+import kafka_artifacts  # noqa: E402 (the harness is not a package)
+import kafka_wire  # noqa: E402
+from kafka_artifacts import MissingToolError as MissingToolError  # noqa: E402
+from kafka_cluster import KafkaCluster  # noqa: E402
+
+CODE = ["src/penstock", "rust/core/src", "rust/python", "rust/core/Cargo.toml", "Cargo.toml", "Cargo.lock"]
+CODE += ["bench/contestants", "bench/corpus.py", "bench/peers", "bench/limits/src"]
+"""What decides about figures: the library, and what measures it."""
+
+HEAP_MB = 1024
+SEGMENT_BYTES, RETENTION_BYTES = 64 << 20, 256 << 20
+
+
+class BuildError(RuntimeError):
+    """A program of the benchmark does not build here (a module that cannot be downloaded, say); the message carries the output."""
+
+
+class Sink:
+    """A null sink in a process of its own, ended with its stdin."""
+
+    def __init__(self, partitions: int) -> None:
+        self._process = subprocess.Popen(
+            [str(limits() / "null-sink"), "--partitions", str(partitions)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.bootstrap_servers: str = f"127.0.0.1:{self._line()['port']}"
+
+    def records(self) -> int:
+        """How many records it has acknowledged so far."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return int(self._line()["records"])
+
+    def _line(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return line
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+class Kafka:
+    """One real node, started when the first row asks for it: the rows of the null sink need no JVM beside them."""
+
+    def __init__(self) -> None:
+        self._cluster: KafkaCluster | None = None
+
+    def start(self) -> str:
+        if self._cluster is None:
+            # A minute of benchmarking fills gigabytes: small segments, looked at often, so that retention can work.
+            config = {"log.retention.check.interval.ms": 10_000, "log.segment.delete.delay.ms": 1000}
+            self._cluster = KafkaCluster(nodes=1, heap_mb=HEAP_MB, config=config)
+            self._cluster.start()
+        return str(self._cluster.bootstrap_servers)
+
+    def create_topic(self, name: str, partitions: int) -> None:
+        assert self._cluster is not None
+        keep = max(SEGMENT_BYTES, RETENTION_BYTES * 6 // max(6, partitions))
+        config = {"retention.bytes": str(keep), "segment.bytes": str(SEGMENT_BYTES)}
+        self._cluster.create_topic(name, partitions, config=config)
+
+    def delete_topic(self, name: str) -> None:
+        assert self._cluster is not None
+        kafka_wire.delete_topic(self._cluster.nodes[1].address, name)
+
+    def __enter__(self) -> Kafka:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._cluster is not None:
+            self._cluster.stop()
+
+
+def _built(command: list[str], cwd: Path, what: str, **environment: str) -> None:
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=600, check=False
+    )
+    if done.returncode:
+        raise BuildError(f"{what} could not be built ({' '.join(command)}):\n{done.stderr}")
+
+
+@cache
+def limits() -> Path:
+    """The folder with the null sink and the blaster.
+
+    Raises:
+        MissingToolError: no Rust.
+        BuildError: it does not build.
+    """
+    if shutil.which("cargo") is None:
+        raise MissingToolError("no Rust (`cargo` is not on PATH)")
+    folder = TARGET / "bench-limits"
+    _built(
+        ["cargo", "build", "--release", "--quiet", "--locked"],
+        HERE / "limits",
+        "the null sink",
+        CARGO_TARGET_DIR=str(folder),
+    )
+    return folder / "release"
+
+
+@cache
+def peer(client: str) -> list[str]:
+    """The command that runs a contestant that is not Python; the task is the argument behind it.
+
+    Raises:
+        MissingToolError: its toolchain is not installed.
+        BuildError: it does not build.
+    """
+    if client == "blaster":
+        return [str(limits() / "blaster")]
+    if client == "java":
+        classes, source = TARGET / "bench-java", HERE / "peers" / "java" / "JavaPeer.java"
+        java = kafka_artifacts.java()
+        command = [kafka_artifacts.javac(), "-cp", kafka_artifacts.classpath(), "-d", str(classes), str(source)]
+        _built(command, HERE, "the Java contestant")
+        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+        path = f"{classes}{os.pathsep}{kafka_artifacts.classpath()}"
+        return [java, "-Xms1g", "-Xmx1g", quiet, "-cp", path, "JavaPeer"]
+    if client == "franz-go":
+        go = shutil.which("go")
+        if go is None:
+            raise MissingToolError("no Go (`go` is not on PATH)")
+        program = TARGET / "bench-franz"
+        _built([go, "build", "-trimpath", "-o", str(program), "."], HERE / "peers" / "franz", "the franz-go contestant")
+        return [str(program)]
+    raise ValueError(f"no contestant is called {client!r}")
+
+
+def missing_tools(clients: Iterable[str]) -> list[str]:
+    """Toolchains that these contestants need and that are not here: once they are, their row is worth another try."""
+    needs = {"java": ["java", "javac"], "franz-go": ["go"], "blaster": ["cargo"]}
+    return sorted({tool for client in clients for tool in needs.get(client, []) if shutil.which(tool) is None})
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on besides the code."""
+    model = platform.processor() or platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return {
+        "cpu": model,
+        "cores": os.cpu_count() or 1,
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "kafka": f"Apache Kafka {kafka_artifacts.kafka_version()}, one node, {HEAP_MB} MB heap, on the same machine",
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, for whoever reads the JSON."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
