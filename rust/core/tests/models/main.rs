@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock_core::accumulator::{Config, Shared};
+use penstock_core::compression::Compression;
 use penstock_core::lane::{Lane, SendRules};
 use penstock_core::sync::{Condvar, Mutex};
 use penstock_core::topic::{BrokerHealth, Leader, PartitionRules, Topic, TopicState};
@@ -72,6 +73,7 @@ fn config() -> Config {
             linger_us: LINGER_US,
             delivery_timeout_us: 120_000_000,
         },
+        compression: Compression::default(),
         partitioning: PartitionRules {
             ignore_keys: false,
             adaptive: false,
