@@ -43,7 +43,7 @@ class ProducerSettings:
     """The values that the producer works with: names are Kafka's with underscores, times milliseconds, sizes bytes.
 
     They are the configuration's after all rules, with these readings: `acks` is -1 (all), 0 or 1; `batch_size` at least
-    1; `linger_ms` at most 2³¹-1; `metadata_recovery_strategy` lower case; `bootstrap_servers` normalised to "host:port"
+    1; `compression_level` is that of the codec in use; `linger_ms` at most 2³¹-1; `metadata_recovery_strategy` lower case; `bootstrap_servers` normalised to "host:port"
     ("[address]:port" for IPv6), and the same as pairs in `bootstrap_addresses`.
     """
 
@@ -56,6 +56,8 @@ class ProducerSettings:
     client_dns_lookup: str
     client_id: str
     client_rack: str
+    compression_level: int
+    compression_type: str
     connections_max_idle_ms: int
     delivery_timeout_ms: int
     enable_idempotence: bool
@@ -335,6 +337,8 @@ def _settings(values: Mapping[str, Any], addresses: tuple[tuple[str, int], ...])
         field.name: values.get(_BY_KEYWORD.get(field.name, "")) for field in fields(ProducerSettings)
     }
     typed["acks"] = int(values["acks"])
+    # Of the codec in use; none and snappy have no levels.
+    typed["compression_level"] = values.get(f"compression.{values['compression.type']}.level", 0)
     typed["batch_size"] = max(1, values["batch.size"])
     typed["bootstrap_addresses"] = addresses
     typed["bootstrap_servers"] = tuple(

@@ -37,6 +37,8 @@ class Mutant:
     new: str
     seed: int = -1
     """Known to catch it; -1: none is known."""
+    compression: str = "none"
+    """What the seed is run with; it is not drawn, so that seeds keep what they mean."""
 
     @property
     def is_native(self) -> bool:
@@ -277,7 +279,7 @@ def _build(work: Path, target: Path, package: Path) -> None:
 def catches(mutant: Mutant, environment: dict[str, str], seeds: Iterable[int], together: int = 1) -> int | None:
     """The first of these seeds at which a promise is broken; None if all are kept."""
     for seed in seeds:
-        command = [sys.executable, "-m", "simulation", f"{seed}:{seed + together}"]
+        command = [sys.executable, "-m", "simulation", f"{seed}:{seed + together}", "--compression", mutant.compression]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             failed = re.search(r"failed: \[(\d+)", done.stdout)

@@ -38,9 +38,11 @@ class Result:
         return "\n  ".join([str(self.plan), str(self.verdict), *self.broken])
 
 
-def simulate(seed: int, *, temper: str | None = None, keep_trace: bool = False) -> Result:
+def simulate(
+    seed: int, *, temper: str | None = None, compression: str | None = None, keep_trace: bool = False
+) -> Result:
     """Run a seed. The same seed gives the same digest, on any machine."""
-    plan = draw(seed, temper=temper)
+    plan = draw(seed, temper=temper, compression=compression)
     world = World(seed, keep_trace=keep_trace)
     try:
         return _simulate(plan, world)
