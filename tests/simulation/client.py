@@ -126,7 +126,8 @@ class Client:
         """The codec workers: each batch takes its time, and they need not end in the order in which they began."""
         while self._jobs < self.stepped.waiting_jobs():
             self._jobs += 1
-            self._world.after(self._codec_random.expovariate(1 / self._plan.encode_us), self._encode)
+            typical_us = 10 if self._calm() else self._plan.encode_us
+            self._world.after(self._codec_random.expovariate(1 / typical_us), self._encode)
 
     def _encode(self) -> None:
         self._jobs -= 1
