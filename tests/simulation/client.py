@@ -43,6 +43,10 @@ class Sent:
         self.future: DeliveryFuture | None = None
         self.called: list[tuple[RecordMetadata | None, KafkaError | None]] | None = None
 
+    def failed(self) -> bool:
+        """Whether it was buffered and came to nothing."""
+        return self.future is not None and self.future.done() and self.future.exception(0) is not None
+
 
 class Client:
     """See the module."""

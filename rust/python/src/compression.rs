@@ -13,7 +13,12 @@ pub fn codec(name: &str) -> PyResult<Codec> {
 
 /// `data` as a batch's records are compressed; the level means what compression.….level says.
 #[pyfunction]
-pub fn compress<'py>(py: Python<'py>, codec: &str, level: i32, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+pub fn compress<'py>(
+    py: Python<'py>,
+    codec: &str,
+    level: i32,
+    data: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyBytes>> {
     let data = PyBuffer::<u8>::get(data)?.to_vec(py)?;
     let compression = Compression { codec: self::codec(codec)?, level };
     let bytes = py.detach(|| Encoder::new(compression)?.encode(&data).map(<[u8]>::to_vec))?;

@@ -19,9 +19,9 @@ use penstock_core::stats::{Meter, Stats};
 use penstock_core::topic::PartitionRules;
 
 use crate::callbacks::{CALLBACKS, in_callback};
+use crate::compression::codec;
 use crate::ending;
 use crate::future::{deadline, wait_in_slices};
-use crate::compression::codec;
 use crate::{boundary, python, record};
 
 /// Grows in each child after a fork: what was made before belongs to the parent.

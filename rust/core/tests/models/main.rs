@@ -25,6 +25,7 @@
 //! | flush | `fail_everything` leaves lanes open | a record without an outcome after the end |
 
 mod callbacks;
+mod codecs;
 mod completion;
 mod flush;
 mod memory;
