@@ -43,7 +43,8 @@ class ProducerSettings:
     """The values that the producer works with: names are Kafka's with underscores, times milliseconds, sizes bytes.
 
     They are the configuration's after all rules, with these readings: `acks` is -1 (all), 0 or 1; `batch_size` at least
-    1; `compression_level` is that of the codec in use; `linger_ms` at most 2³¹-1; `metadata_recovery_strategy` lower case; `bootstrap_servers` normalised to "host:port"
+    1; `compression_level` is that of the codec in use; `linger_ms` at most 2³¹-1; `metadata_recovery_strategy` lower
+    case; `bootstrap_servers` normalised to "host:port"
     ("[address]:port" for IPv6), and the same as pairs in `bootstrap_addresses`.
     """
 

@@ -168,4 +168,5 @@ def test_close_without_time_fails_what_is_being_compressed(kafka: KafkaCluster, 
     producer.close(0)
     ends = [future.exception(0) for future in futures]
     failed = [error for error in ends if isinstance(error, ProducerClosedError)]
-    assert failed and all(error.stage == "linger" and not error.possibly_persisted for error in failed[5:])
+    assert failed
+    assert all(error.stage == "linger" and not error.possibly_persisted for error in failed[5:])

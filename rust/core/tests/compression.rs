@@ -131,7 +131,7 @@ fn a_higher_level_is_smaller() {
 fn everything_comes_back_from_one_encoder_after_the_other() {
     for (codec, level) in ALL {
         let mut encoder = encoder(codec, level);
-        for input in [&b""[..], b"a", &text(1_000), &noise(1_000), &text(300_000), &noise(200_000), &[0; 500_000]] {
+        for input in [&b""[..], b"a", &text(1_000), &noise(1_000), &text(300_000), &noise(200_000), &vec![0; 500_000]] {
             let bytes = encoder.encode(input).unwrap();
             assert_eq!(decompress(codec, bytes, input.len()).unwrap(), input, "{codec:?} {level}");
         }
