@@ -242,6 +242,33 @@ MUTANTS: Final = (
         "let callbacks = Vec::new();\n        drop(side);",
         0,
     ),
+    Mutant(
+        "a-worker-keeps-memory",
+        "a batch that expires while it is compressed gives its memory back",
+        LANE,
+        "            encoding.ticket.owed.store(self.charged, Ordering::Release);\n",
+        "",
+        0,
+        compression="gzip",
+    ),
+    Mutant(
+        "compressed-and-forgotten",
+        "a lane hears of a batch that is compressed",
+        "rust/core/src/accumulator.rs",
+        "            self.announce(&lane, &mut inner, self.now_us());\n        } else {",
+        "        } else {",
+        0,
+        compression="zstd",
+    ),
+    Mutant(
+        "children-swap-places",
+        "a split's children keep their order, whichever is compressed first",
+        ENGINE + "commands.rs",
+        "                            remaining.extend(children);\n",
+        "                            remaining.extend(children.into_iter().rev());\n",
+        0,
+        compression="lz4",
+    ),
 )
 
 

@@ -23,9 +23,9 @@ fn compressing() -> Arc<Shared> {
     shared
 }
 
-/// Of a record that fills a batch of its own.
+/// Of a record that fills a batch of its own, so that it is closed at once.
 fn append(shared: &Shared, topic: &Topic) -> Option<Arc<Completion>> {
-    let record = Record { timestamp: 1, key: None, value: Some(&[7; 90]), headers: &[] };
+    let record = Record { timestamp: 1, key: None, value: Some(&[7; 350]), headers: &[] };
     match shared.append(topic, Some(0), &record, None, &mut 0) {
         Appended::Done { completion, .. } => Some(completion),
         Appended::Closed => None,
@@ -66,6 +66,7 @@ fn what_two_workers_compress_is_announced_to_a_sleeping_io_thread() {
                     && !head.is_encoding()
                 {
                     taken.push(head.id);
+                    assert!(head.ratio().is_some_and(|ratio| ratio < 0.5), "compressed");
                     let batch = inner.queue.pop_front().unwrap();
                     batch.completion.resolve(penstock_core::completion::Outcome::Split(Vec::new()));
                 }
