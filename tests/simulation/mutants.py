@@ -248,7 +248,7 @@ MUTANTS: Final = (
         LANE,
         "            encoding.ticket.owed.store(self.charged, Ordering::Release);\n",
         "",
-        0,
+        25,
         compression="gzip",
     ),
     Mutant(
@@ -266,7 +266,7 @@ MUTANTS: Final = (
         ENGINE + "commands.rs",
         "                            remaining.extend(children);\n",
         "                            remaining.extend(children.into_iter().rev());\n",
-        0,
+        24,
         compression="lz4",
     ),
 )
