@@ -25,7 +25,6 @@ class Support(NamedTuple):
 
 
 _WORKING: Final = Support("working")
-_COMPRESSION: Final = Support("planned", "batches are sent uncompressed")
 _TRANSACTIONS: Final = Support("planned", "transactions are not there yet")
 _METRICS: Final = Support("working", "shapes the windows of the rates and averages in metrics()")
 
@@ -39,10 +38,10 @@ _SUPPORT: Final = {
     "client.dns.lookup": _WORKING,
     "client.id": Support("working", "producer-1, producer-2, … if not given"),
     "client.rack": _WORKING,
-    "compression.gzip.level": _COMPRESSION,
-    "compression.lz4.level": _COMPRESSION,
-    "compression.type": _COMPRESSION,
-    "compression.zstd.level": _COMPRESSION,
+    "compression.gzip.level": _WORKING,
+    "compression.lz4.level": Support("working", "as in Java, 9 is LZ4's fast compressor, any other its thorough one"),
+    "compression.type": _WORKING,
+    "compression.zstd.level": _WORKING,
     "config.providers": Support("planned", "values are taken as they stand; ${…} is not replaced"),
     "connections.max.idle.ms": _WORKING,
     "delivery.timeout.ms": Support("working", "raised to linger.ms + request.timeout.ms if not given and below it"),

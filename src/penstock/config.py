@@ -39,7 +39,8 @@ class ProducerSettings(NamedTuple):
     """The values that the producer works with: names are Kafka's with underscores, times milliseconds, sizes bytes.
 
     They are the configuration's after all rules, with these readings: `acks` is -1 (all), 0 or 1; `batch_size` at least
-    1; `linger_ms` at most 2³¹-1; `metadata_recovery_strategy` lower case; `bootstrap_servers` normalised to "host:port"
+    1; `compression_level` is that of the codec in use; `linger_ms` at most 2³¹-1; `metadata_recovery_strategy` lower
+    case; `bootstrap_servers` normalised to "host:port"
     ("[address]:port" for IPv6), and the same as pairs in `bootstrap_addresses`.
     """
 
@@ -52,6 +53,8 @@ class ProducerSettings(NamedTuple):
     client_dns_lookup: str
     client_id: str
     client_rack: str
+    compression_level: int
+    compression_type: str
     connections_max_idle_ms: int
     delivery_timeout_ms: int
     enable_idempotence: bool
@@ -329,6 +332,8 @@ def _counterparts() -> str:
 def _settings(values: Mapping[str, Any], addresses: tuple[tuple[str, int], ...]) -> ProducerSettings:
     typed: dict[str, Any] = {name: values.get(_BY_KEYWORD.get(name, "")) for name in ProducerSettings._fields}
     typed["acks"] = int(values["acks"])
+    # Of the codec in use; none and snappy have no levels.
+    typed["compression_level"] = values.get(f"compression.{values['compression.type']}.level", 0)
     typed["batch_size"] = max(1, values["batch.size"])
     typed["bootstrap_addresses"] = addresses
     typed["bootstrap_servers"] = tuple(

@@ -33,8 +33,6 @@ NOT_APPLICABLE: Final[Mapping[str, str]] = {
     "txn-init-time-ns-total": "transactions are not built yet; 0",
     "txn-prepare-time-ns-total": "transactions are not built yet; 0",
     "txn-send-offsets-time-ns-total": "transactions are not built yet; 0",
-    "compression-rate-avg": "compression is not built yet: sizes are what they are; 1",
-    "compression-rate": "compression is not built yet; 1",
     "commit-id": "a text in Java; not a number, so 0 here: see penstock.__version__",
     "version": "a text in Java; here the version as a number, major + minor / 1000",
 }
@@ -176,7 +174,7 @@ class _View:
             "buffer-total-bytes": self._total("buffer_total_bytes"),
             "bufferpool-wait-ratio": self._rate("buffer_wait_ns") / 1e9,
             "bufferpool-wait-time-ns-total": self._total("buffer_wait_ns"),
-            "compression-rate-avg": 1.0,
+            "compression-rate-avg": self._average("compression_rate"),
             "connection-close-rate": self._rate("connections_closed"),
             "connection-close-total": self._total("connections_closed"),
             "connection-count": self._total("connections"),
@@ -253,7 +251,7 @@ class _View:
             for name, value in {
                 "byte-rate": self._rate(f"{path}/bytes"),
                 "byte-total": self._total(f"{path}/bytes"),
-                "compression-rate": 1.0,
+                "compression-rate": self._average(f"{path}/compression_rate"),
                 "record-error-rate": self._rate(f"{path}/errors"),
                 "record-error-total": self._total(f"{path}/errors"),
                 "record-retry-rate": self._rate(f"{path}/retries"),
@@ -265,5 +263,5 @@ class _View:
         return values
 
 
-_ELSEWHERE: Final = frozenset({"compression-rate", "commit-id", "version"})
+_ELSEWHERE: Final = frozenset({"commit-id", "version"})
 """Of `NOT_APPLICABLE`, those of another group than producer-metrics."""

@@ -1,7 +1,7 @@
 """A small synchronous reader with assigned partitions: what `penstock tail` and proofs read with. Private.
 
 One blocking connection per broker, no threads, no groups, no commits. Records of aborted transactions are not left out
-(the isolation level is read_uncommitted); transaction markers are. Compression: none and gzip, as `protocol.records`.
+(the isolation level is read_uncommitted); transaction markers are. Compressed batches are read as `protocol.records` does.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 
+from penstock.protocol.records import CODECS
 from simulation.plan import TEMPERS
 from simulation.run import simulate
 
@@ -19,6 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="simulation", description="Run seeds of the deterministic simulation.")
     parser.add_argument("seeds", help="a number, or FIRST:LAST")
     parser.add_argument("--temper", choices=TEMPERS, help="only this kind of trouble")
+    parser.add_argument("--compression", choices=CODECS, help="compression.type, instead of what is drawn")
     parser.add_argument("--trace", action="store_true", help="print what happened")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first broken promise")
     arguments = parser.parse_args()
@@ -26,7 +28,7 @@ def main() -> int:
     seeds = range(int(first), int(last) if last else int(first) + 1)
     began, outcomes, failed, virtual_s = time.monotonic(), Counter[str](), [], 0.0
     for seed in seeds:
-        result = simulate(seed, temper=arguments.temper, keep_trace=arguments.trace)
+        result = simulate(seed, temper=arguments.temper, compression=arguments.compression, keep_trace=arguments.trace)
         outcomes.update(result.verdict.outcomes)
         virtual_s += result.virtual_s
         if arguments.trace:

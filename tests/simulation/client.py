@@ -43,6 +43,10 @@ class Sent:
         self.future: DeliveryFuture | None = None
         self.called: list[tuple[RecordMetadata | None, KafkaError | None]] | None = None
 
+    def failed(self) -> bool:
+        """Whether it was buffered and came to nothing."""
+        return self.future is not None and self.future.done() and self.future.exception(0) is not None
+
 
 class Client:
     """See the module."""
@@ -84,6 +88,8 @@ class Client:
         self._next_turn_us: int | None = None
         self._calling = False
         self._flushing = False
+        self._codec_random = Random(f"codec worker {plan.seed}")
+        self._jobs = 0  # batches that some codec worker is about to be done with
         self.closed = False
 
     def start(self) -> None:
@@ -105,6 +111,7 @@ class Client:
             self._world.at(self._next_turn_us, self._turn_by_timer)
         self._take_events()
         self._call_back()
+        self._look_at_jobs()
 
     def _turn_by_timer(self) -> None:
         self._next_turn_us = None
@@ -118,6 +125,20 @@ class Client:
     def _turn_now(self) -> None:
         self._turning = False
         self.turn()
+
+    def _look_at_jobs(self) -> None:
+        """The codec workers: each batch takes its time, and they need not end in the order in which they began."""
+        while self._jobs < self.stepped.waiting_jobs():
+            self._jobs += 1
+            typical_us = 10 if self._calm() else self._plan.encode_us
+            self._world.after(self._codec_random.expovariate(1 / typical_us), self._encode)
+
+    def _encode(self) -> None:
+        self._jobs -= 1
+        waiting = self.stepped.waiting_jobs()
+        if waiting:
+            self.stepped.encode(self._codec_random.randrange(waiting))
+            self._turn_soon(2)
 
     def socket_changed(self) -> None:
         """Something happened to a socket: the I/O thread looks."""
@@ -214,6 +235,8 @@ class Client:
             record.called = []
             callback = partial(_called, record.called)
         value = b"%d " % number + b"v" * size
+        if "compression.type" in self._plan.settings and number % 2:
+            value = b"%d " % number + self._codec_random.randbytes(size)  # it does not compress at all
         try:
             record.future = self._sender.send(
                 topic, value, key=key, partition=partition, timestamp=number, callback=callback
@@ -228,6 +251,7 @@ class Client:
             timeout_us = self.config.settings.delivery_timeout_ms * MS
             self._world.after(timeout_us + 2 * TICK_US, lambda: self._check_deadline(record))
         self._take_events()
+        self._look_at_jobs()
         self._turn_soon()
 
     def flush(self) -> None:

@@ -37,6 +37,8 @@ class Mutant:
     new: str
     seed: int = -1
     """Known to catch it; -1: none is known."""
+    compression: str = "none"
+    """What the seed is run with; it is not drawn, so that seeds keep what they mean."""
 
     @property
     def is_native(self) -> bool:
@@ -240,6 +242,33 @@ MUTANTS: Final = (
         "let callbacks = Vec::new();\n        drop(side);",
         0,
     ),
+    Mutant(
+        "a-worker-keeps-memory",
+        "a batch that expires while it is compressed gives its memory back",
+        LANE,
+        "            encoding.ticket.owed.store(self.charged, Ordering::Release);\n",
+        "",
+        25,
+        compression="gzip",
+    ),
+    Mutant(
+        "compressed-and-forgotten",
+        "a lane hears of a batch that is compressed",
+        "rust/core/src/accumulator.rs",
+        "            self.announce(&lane, &mut inner, self.now_us());\n        } else {",
+        "        } else {",
+        0,
+        compression="zstd",
+    ),
+    Mutant(
+        "children-swap-places",
+        "a split's children keep their order, whichever is compressed first",
+        ENGINE + "commands.rs",
+        "                            remaining.extend(children);\n",
+        "                            remaining.extend(children.into_iter().rev());\n",
+        24,
+        compression="lz4",
+    ),
 )
 
 
@@ -277,7 +306,7 @@ def _build(work: Path, target: Path, package: Path) -> None:
 def catches(mutant: Mutant, environment: dict[str, str], seeds: Iterable[int], together: int = 1) -> int | None:
     """The first of these seeds at which a promise is broken; None if all are kept."""
     for seed in seeds:
-        command = [sys.executable, "-m", "simulation", f"{seed}:{seed + together}"]
+        command = [sys.executable, "-m", "simulation", f"{seed}:{seed + together}", "--compression", mutant.compression]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             failed = re.search(r"failed: \[(\d+)", done.stdout)

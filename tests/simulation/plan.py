@@ -13,6 +13,7 @@ REFUSALS = (2, 3, 5, 6, 19, 29, 45, 47, 56, 59, 74, 87, 89, 100)
 AFTER_APPEND = (6, 7, 20, 56, -1)
 IDENTITY_ERRORS = (14, 15, 16, 51)
 FATAL = 31
+ZSTD_FROM = 7
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class Plan:
     first_epoch: int
     abandon: bool  # close(0) at the end of the load instead of waiting for deliveries
     rates: Rates = field(default_factory=Rates)
+    encode_us: float = 0  # that a codec worker takes for a batch
 
     def __str__(self) -> str:
         """What is out of the ordinary."""
@@ -82,8 +84,8 @@ class Plan:
 TEMPERS = ("calm", "network", "leaders", "answers", "expiry", "crashes", "clusters", "memory", "stalls", "everything")
 
 
-def draw(seed: int, *, temper: str | None = None) -> Plan:
-    """The plan of a seed; `temper`: of which kind, if it is not to be drawn."""
+def draw(seed: int, *, temper: str | None = None, compression: str | None = None) -> Plan:
+    """The plan of a seed; `temper`: of which kind, and compression.type, if they are not to be drawn."""
     random = Random(seed * 7919 + 13)
     temper = temper or random.choice(TEMPERS)
     nodes = random.choice([1, 2, 3, 3, 3, 5])
@@ -142,7 +144,20 @@ def draw(seed: int, *, temper: str | None = None) -> Plan:
         abandon=random.random() < 0.1,
     )
     _rates(plan, temper, random)
+    _compression(plan, compression)
     return plan
+
+
+def _compression(plan: Plan, codec: str | None) -> None:
+    """Drawn for itself, so that what a seed meant before there was compression it means still, but for this."""
+    random = Random(f"compression {plan.seed}")
+    drawn = random.choice(["none", "none", "none", "gzip", "snappy", "lz4", "zstd"])
+    codec = codec or drawn
+    plan.encode_us = random.choice([10, 1_000, 1_000, 100_000])
+    if codec == "zstd" and plan.produce_versions[1] < ZSTD_FROM:
+        codec = "none"  # such a broker gets none, whatever the producer wants
+    if codec != "none":
+        plan.settings["compression.type"] = codec
 
 
 def _rates(plan: Plan, temper: str, random: Random) -> None:

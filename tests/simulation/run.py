@@ -38,9 +38,11 @@ class Result:
         return "\n  ".join([str(self.plan), str(self.verdict), *self.broken])
 
 
-def simulate(seed: int, *, temper: str | None = None, keep_trace: bool = False) -> Result:
+def simulate(
+    seed: int, *, temper: str | None = None, compression: str | None = None, keep_trace: bool = False
+) -> Result:
     """Run a seed. The same seed gives the same digest, on any machine."""
-    plan = draw(seed, temper=temper)
+    plan = draw(seed, temper=temper, compression=compression)
     world = World(seed, keep_trace=keep_trace)
     try:
         return _simulate(plan, world)
@@ -80,6 +82,10 @@ def _simulate(plan: Plan, world: World) -> Result:
             client.send(PROBE + 1_000 * attempt + at, topic, partition, None, 0)
         _run_until(world, plan, world.now_us + 500 * MS)
     _run_until(world, plan, world.now_us + settings.delivery_timeout_ms * MS + S)
+    # A deadline may be shorter than finding the new leader takes: what the first one learned, a second one has.
+    for partition, probe in enumerate([sent for sent in client.sent if sent.number >= PROBE and sent.failed()]):
+        client.send(2 * PROBE + partition, probe.topic, probe.partition, None, 0)
+        _run_until(world, plan, world.now_us + settings.delivery_timeout_ms * MS + S)
     return _judge(world, plan, cluster, client, probes)
 
 

@@ -42,6 +42,8 @@ def engine() -> Engine:
         client_id="test",
         acks=-1,
         enable_idempotence=True,
+        compression_type="none",
+        compression_level=0,
         batch_size=16384,
         linger_ms=5,
         buffer_memory=1 << 20,

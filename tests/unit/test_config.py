@@ -188,8 +188,6 @@ class TestSupport:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("compression.type", "gzip"),
-            ("compression.zstd.level", 4),
             ("security.protocol", "SSL"),
             ("sasl.mechanism", "PLAIN"),
             ("ssl.truststore.location", "ca.pem"),

@@ -7,15 +7,18 @@
 //! lane, unnoticed failures, (pool | completion | inbox | events | stats).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, OnceLock, Rank};
 
-use crate::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, record_len_upper_bound};
+use crate::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, MAX_UNCOMPRESSED, record_len_upper_bound};
 use crate::boundary::{Command, Event, EventQueue};
+use crate::codecs::{Codecs, Job};
 use crate::completion::{CallbackQueue, Completion, Token};
+use crate::compression::{Codec, Compression, Encoder};
 use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness, SendRules};
 use crate::memory::{BufferPool, Waiter};
 use crate::stats::Stats;
@@ -30,6 +33,8 @@ pub struct Config {
     pub acks: i16,
     /// enable.idempotence, max in flight per lane, linger.ms, delivery.timeout.ms
     pub rules: SendRules,
+    /// compression.type and its level
+    pub compression: Compression,
     /// partitioner.*
     pub partitioning: PartitionRules,
     /// batch.size
@@ -151,6 +156,8 @@ pub struct Shared {
     pub config: Config,
     /// buffer.memory
     pub pool: BufferPool,
+    /// Who compresses; `None`: compression.type is none.
+    pub codecs: Option<Codecs>,
     /// For the callback thread.
     pub callbacks: CallbackQueue,
     /// For the control thread.
@@ -180,6 +187,8 @@ pub struct Shared {
     /// Time that senders spent waiting for metadata, ns.
     pub metadata_wait_ns: AtomicU64,
     unnoticed: Mutex<Unnoticed>,
+    /// For threads that are started from here.
+    me: Weak<Self>,
     epoch: Instant,
     /// A clock stepped by hand, in tests and the simulation; `u64::MAX`: real time.
     manual_us: AtomicU64,
@@ -194,8 +203,12 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     /// Everything empty.
     pub fn new(config: Config) -> Arc<Self> {
-        Arc::new(Self {
-            pool: BufferPool::new(config.buffer_memory, config.batch_size.max(BATCH_HEADER_LEN)),
+        let compressed = config.compression.codec != Codec::None;
+        let pool = BufferPool::new(config.buffer_memory, config.batch_size.max(BATCH_HEADER_LEN));
+        Arc::new_cyclic(|me| Self {
+            pool: if compressed { pool.keeping(MAX_UNCOMPRESSED) } else { pool },
+            codecs: compressed.then(|| Codecs::new(config.compression)),
+            me: Weak::clone(me),
             config,
             callbacks: CallbackQueue::default(),
             events: EventQueue::default(),
@@ -331,8 +344,55 @@ impl Shared {
                 self.inbox.lock().timers.push((at_us, Arc::clone(lane)));
                 self.wake_io(at_us);
             }
-            Readiness::At(_) | Readiness::Blocked => {}
+            Readiness::Encode => self.encode_head(lane, inner),
+            Readiness::At(_) | Readiness::Encoding | Readiness::Blocked => {}
         }
+    }
+
+    // ------------------------------------------------------------------------------------------------- compression
+
+    /// Hand a closed batch of `lane` to the codec workers, if it is open and to be compressed. Under the lane's lock.
+    pub fn encode(&self, lane: &Arc<Lane>, batch: &mut Batch) {
+        if let Some(codecs) = &self.codecs
+            && let Some((builder, ticket)) = batch.begin_encoding()
+        {
+            codecs.submit(Job { lane: Arc::clone(lane), batch_id: batch.id, builder, ticket });
+        }
+    }
+
+    /// [`Shared::encode`] for the batch that is to go next.
+    pub fn encode_head(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
+        if let Some(head) = inner.queue.front_mut() {
+            self.encode(lane, head);
+        }
+    }
+
+    /// Compress a batch and put it where it is waited for. On a codec worker, without any lock until it is done.
+    pub fn run_job(&self, job: Job, encoder: &mut Encoder) -> io::Result<()> {
+        let Job { lane, batch_id, builder, ticket } = job;
+        let (sealed, buffer) = if ticket.is_abandoned() {
+            (None, builder.into_buffer())
+        } else {
+            let (sealed, buffer) = builder.encode(encoder)?;
+            // What is to be known is how full ones compress. (Java lets a lone record, whose frame outweighs it, undo what
+            // a hundred batches have taught.)
+            if let Some(codecs) = &self.codecs
+                && sealed.uncompressed_size() >= self.config.batch_size / 2
+            {
+                codecs.ratios.observe(&lane.topic, sealed.ratio() as f32);
+            }
+            (Some(sealed), buffer)
+        };
+        // First the buffer: whoever is told of the batch, or of the memory, may want it.
+        self.pool.recycle(buffer);
+        let mut inner = lane.inner.lock();
+        if sealed.is_some_and(|sealed| inner.encoded(batch_id, sealed)) {
+            self.announce(&lane, &mut inner, self.now_us());
+        } else {
+            drop(inner);
+            self.release(ticket.owed());
+        }
+        Ok(())
     }
 
     // ------------------------------------------------------------------------------------------------- topics
@@ -419,6 +479,9 @@ impl Shared {
         let clock = || self.now_us();
         let rules = &self.config.partitioning;
         let headers = record.headers;
+        if let Some(codecs) = &self.codecs {
+            codecs.ensure_started(&self.me);
+        }
         let (partition, sticky, lane, mut inner, mut index) = loop {
             let (partition, sticky) = match partition {
                 Some(partition) => (partition, false),
@@ -429,15 +492,21 @@ impl Shared {
             if inner.state == LaneState::Closed {
                 return Appended::Closed;
             }
-            let index = inner
+            let mut index = inner
                 .open_batch()
                 .and_then(|builder| builder.try_append(record.timestamp, record.key, record.value, headers));
+            if index.is_none() && self.codecs.is_some() && self.grow(&mut inner, record) {
+                index = inner
+                    .open_batch()
+                    .and_then(|builder| builder.try_append(record.timestamp, record.key, record.value, headers));
+            }
             if index.is_some() || !sticky || !topic.leave(partition, rules, clock) {
                 break (partition, sticky, lane, inner, index);
             }
             // What is open here has no room for the next record, so that waiting for more would be in vain.
             if let Some(builder) = inner.open_batch() {
                 builder.close();
+                self.close_last(lane, &mut inner);
                 self.announce(lane, &mut inner, clock());
             }
         };
@@ -454,7 +523,12 @@ impl Shared {
             }
             let now_us = self.now_us();
             topic.state.last_append_us.store(now_us, Ordering::Relaxed);
-            let mut builder = BatchBuilder::new(self.pool.buffer(charge), charge);
+            let buffer = self.pool.buffer(charge);
+            let mut builder = match &self.codecs {
+                None => BatchBuilder::new(buffer, charge),
+                Some(codecs) => BatchBuilder::compressed(buffer, charge, codecs.ratios.estimate(&topic.name)),
+            };
+            self.close_last(lane, &mut inner);
             index = builder.try_append(record.timestamp, record.key, record.value, headers);
             let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
             inner.queue.push_back(Batch::open(self.next_batch_id(), builder, completion, now_us, charge));
@@ -463,9 +537,13 @@ impl Shared {
         let index = index.expect("an empty batch takes any record");
         let batch = inner.queue.back_mut().expect("it was there, or was just opened");
         let bytes = record_len_upper_bound(record.key, record.value, headers);
-        let full = batch.builder().is_some_and(|builder| builder.is_full());
+        let (full, sent_bytes) =
+            batch.builder().map_or((false, bytes), |builder| (builder.is_full(), builder.estimated(bytes)));
         batch.largest = batch.largest.max(bytes);
         let completion = Arc::clone(&batch.completion);
+        if full {
+            self.encode(lane, batch);
+        }
         if let Some((token, observed)) = token {
             let added = completion.add_callback(index, token, observed);
             debug_assert!(added.is_ok(), "an open batch is unresolved");
@@ -476,9 +554,33 @@ impl Shared {
         }
         drop(inner);
         if sticky {
-            topic.appended(partition, bytes, full, rules, clock);
+            topic.appended(partition, sent_bytes, full, rules, clock);
         }
         Appended::Done { completion, index }
+    }
+
+    /// More room in the open batch for a record that found none, if it is to be compressed, not estimated to be full, and
+    /// there is memory. It is charged for what it holds now, uncompressed; without memory it is full as it is.
+    fn grow(&self, inner: &mut LaneInner, record: &Record<'_>) -> bool {
+        let upper_bound = record_len_upper_bound(record.key, record.value, record.headers);
+        let Some(batch) = inner.last_open() else { return false };
+        let Some(builder) = batch.builder() else { return false };
+        let Some(more) = builder.growth(upper_bound, self.config.batch_size) else { return false };
+        if !self.pool.try_take(more) {
+            return false;
+        }
+        builder.grow(more);
+        batch.charged += more;
+        true
+    }
+
+    /// The last batch takes no more records: if it is to be compressed, that begins now, whatever is ahead of it.
+    fn close_last(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
+        if self.codecs.is_some()
+            && let Some(last) = inner.queue.back_mut()
+        {
+            self.encode(lane, last);
+        }
     }
 
     /// Queue up for memory; nothing lingers while somebody does.

@@ -6,8 +6,10 @@
 //! while some socket may still be reading it. (The Java client, which rewrites and pools its buffers, lost this once:
 //! CVE-2026-35554.)
 
+use std::io;
 use std::sync::Arc;
 
+use crate::compression::{Codec, DecodeError, Encoder, decompress};
 use crate::crc::{crc32c, crc32c_combine};
 use crate::varint::{
     put_varint, put_varlong, read_u64, unzigzag32, unzigzag64, varint_len, varlong_len, write_u64, zigzag32, zigzag64,
@@ -18,6 +20,14 @@ pub const BATCH_HEADER_LEN: usize = 61;
 
 /// Where the checksummed part of the header begins: the attributes, right after the checksum itself.
 const CRC_START: usize = 21;
+
+/// Java's allowance for a batch that compresses worse than its topic did so far
+/// (`MemoryRecordsBuilder.COMPRESSION_RATE_ESTIMATION_FACTOR`).
+const RATIO_ALLOWANCE: f32 = 1.05;
+
+/// A batch whose records are to be compressed takes no more of them than this many bytes, or batch.size if that is more,
+/// however well they compress: they wait uncompressed, and somebody has to hold them whole at the other end, too.
+pub const MAX_UNCOMPRESSED: usize = 1 << 20;
 
 /// Length varint, attributes, timestamp delta and offset delta at their longest.
 const MAX_RECORD_OVERHEAD: usize = 5 + 1 + 10 + 5;
@@ -83,7 +93,12 @@ pub struct BatchBuilder {
     /// The first record's timestamp, not the smallest: deltas may be negative.
     base_timestamp: i64,
     max_timestamp: i64,
+    /// Bytes there is room for.
     limit: usize,
+    /// Bytes at which it is full: more than there is room for while a batch that will be compressed may grow.
+    full_at: usize,
+    /// Compressed bytes per byte, as estimated; `None`: it will not be compressed.
+    ratio: Option<f32>,
 }
 
 impl BatchBuilder {
@@ -91,7 +106,40 @@ impl BatchBuilder {
     /// header's 61 included.
     pub fn new(mut buffer: Vec<u8>, limit: usize) -> Self {
         buffer.clear();
-        Self { body: buffer, count: 0, base_timestamp: -1, max_timestamp: -1, limit }
+        Self { body: buffer, count: 0, base_timestamp: -1, max_timestamp: -1, limit, full_at: limit, ratio: None }
+    }
+
+    /// An open batch that is to be compressed: full when it is estimated to compress to `limit` bytes, at `ratio`
+    /// compressed bytes per byte. It has room for `limit` bytes of records, and [`growth`](Self::growth) for more.
+    pub fn compressed(buffer: Vec<u8>, limit: usize, ratio: f32) -> Self {
+        let records = (limit.saturating_sub(BATCH_HEADER_LEN) as f32 / (ratio * RATIO_ALLOWANCE)) as usize;
+        let full_at = records.saturating_add(BATCH_HEADER_LEN).min(limit.max(MAX_UNCOMPRESSED));
+        Self { limit: limit.min(full_at), full_at, ratio: Some(ratio), ..Self::new(buffer, limit) }
+    }
+
+    /// How much more room it needs for a record of at most `upper_bound` bytes, preferably `step` at once; `None` if it
+    /// is (estimated to be) full. Java counts the next record at its full size, which leaves batches a little emptier.
+    pub fn growth(&self, upper_bound: usize, step: usize) -> Option<usize> {
+        let needed = self.size() + upper_bound;
+        (needed <= self.full_at).then(|| self.full_at.min(needed.max(self.limit + step)) - self.limit)
+    }
+
+    /// There is room for `more` bytes now.
+    pub fn grow(&mut self, more: usize) {
+        self.limit += more;
+        let wanted = self.limit - BATCH_HEADER_LEN;
+        // Exactly: what is charged for is what is held.
+        self.body.reserve_exact(wanted.saturating_sub(self.body.len()));
+    }
+
+    /// Whether it is to be compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.ratio.is_some()
+    }
+
+    /// What `bytes` of records will take on the wire, as far as can be said.
+    pub fn estimated(&self, bytes: usize) -> usize {
+        self.ratio.map_or(bytes, |ratio| (bytes as f32 * ratio * RATIO_ALLOWANCE) as usize)
     }
 
     /// Whether a record of at most `upper_bound` bytes fits. An empty batch takes any record: one that is larger than
@@ -139,12 +187,13 @@ impl BatchBuilder {
 
     /// Whether the limit is reached, so that waiting for more records is pointless.
     pub fn is_full(&self) -> bool {
-        self.count > 0 && self.size() >= self.limit
+        self.count > 0 && self.size() >= self.full_at
     }
 
     /// Take no more records: it is full as it stands.
     pub fn close(&mut self) {
         self.limit = self.limit.min(self.size());
+        self.full_at = self.limit;
     }
 
     /// The first record's timestamp in ms since the epoch; -1 while empty.
@@ -156,11 +205,34 @@ impl BatchBuilder {
     pub fn seal(self) -> SealedBatch {
         let crc = crc32c(&self.body);
         SealedBatch {
+            uncompressed: self.body.len(),
             body: Arc::new(Body { bytes: self.body, crc }),
+            codec: Codec::None,
             count: self.count,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
         }
+    }
+
+    /// Ends the batch and compresses it; its buffer is for the next one.
+    pub fn encode(self, encoder: &mut Encoder) -> io::Result<(SealedBatch, Vec<u8>)> {
+        let codec = encoder.codec();
+        // A copy of the right size: the encoder's output has room for what does not compress at all.
+        let bytes = encoder.encode(&self.body)?.to_vec();
+        let sealed = SealedBatch {
+            uncompressed: self.body.len(),
+            body: Arc::new(Body { crc: crc32c(&bytes), bytes }),
+            codec,
+            count: self.count,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+        };
+        Ok((sealed, self.body))
+    }
+
+    /// Gives up the batch for its buffer.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.body
     }
 
     #[inline]
@@ -291,6 +363,9 @@ impl Body {
 #[derive(Debug)]
 pub struct SealedBatch {
     body: Arc<Body>,
+    codec: Codec,
+    /// Bytes of the records before they were compressed.
+    uncompressed: usize,
     count: u32,
     base_timestamp: i64,
     max_timestamp: i64,
@@ -317,6 +392,21 @@ impl SealedBatch {
         BATCH_HEADER_LEN + self.body.bytes.len()
     }
 
+    /// How the records are compressed.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Bytes, the header's 61 included, that it would take uncompressed.
+    pub fn uncompressed_size(&self) -> usize {
+        BATCH_HEADER_LEN + self.uncompressed
+    }
+
+    /// Bytes of the records on the wire per byte of them.
+    pub fn ratio(&self) -> f64 {
+        self.body.bytes.len() as f64 / self.uncompressed.max(1) as f64
+    }
+
     /// The first record's timestamp in ms since the epoch.
     pub fn base_timestamp(&self) -> i64 {
         self.base_timestamp
@@ -329,7 +419,8 @@ impl SealedBatch {
 
     /// The 61 bytes in front of the body for one attempt. The body's checksum is known, so this reads none of it.
     ///
-    /// Without idempotence the three identity fields are -1. The partition leader epoch is -1, as from any producer:
+    /// `attributes` say what the batch does not know of itself; its codec is added here. Without idempotence the three
+    /// identity fields are -1. The partition leader epoch is -1, as from any producer:
     /// the broker fills it in, which is why the checksum does not cover it.
     pub fn header(
         &self,
@@ -346,7 +437,7 @@ impl SealedBatch {
         field.put((-1i32).to_be_bytes()); // partition leader epoch
         field.put([2]); // magic
         field.put([0; 4]); // checksum, below
-        field.put(attributes.to_be_bytes());
+        field.put((attributes | self.codec.attributes()).to_be_bytes());
         field.put((count - 1).to_be_bytes()); // last offset delta
         field.put(self.base_timestamp.to_be_bytes());
         field.put(self.max_timestamp.to_be_bytes());
@@ -363,32 +454,40 @@ impl SealedBatch {
     /// with the index here of each child's first record. A record larger than the limit gets a child of its own, so
     /// a batch of one record splits into itself.
     ///
-    /// Only the deltas in front of each record change; its key, value and headers are moved as encoded bytes.
-    pub fn split(&self, limit: usize) -> Vec<(u32, SealedBatch)> {
+    /// Only the deltas in front of each record change; its key, value and headers are moved as encoded bytes. Of a
+    /// compressed batch the children are yet to be compressed; `limit` is what they may take before. An error means that
+    /// its own bytes cannot be read again.
+    pub fn split(&self, limit: usize) -> Result<Vec<(u32, BatchBuilder)>, DecodeError> {
+        let expanded;
+        let mut rest = self.body.bytes.as_slice();
+        if self.codec != Codec::None {
+            expanded = decompress(self.codec, rest, self.uncompressed)?;
+            rest = &expanded;
+        }
         let mut children = Vec::new();
         let mut first = 0;
         let mut child = self.child(limit);
-        let mut rest = self.body.bytes.as_slice();
         for index in 0..self.count {
             let (timestamp_delta, payload, after) = next_record(rest).expect("the body was written by BatchBuilder");
             let timestamp = self.base_timestamp.wrapping_add(timestamp_delta);
             if child.try_append_moved(timestamp, payload).is_none() {
                 let full = std::mem::replace(&mut child, self.child(limit));
-                children.push((first, full.seal()));
+                children.push((first, full));
                 first = index;
                 child.try_append_moved(timestamp, payload);
             }
             rest = after;
         }
         if child.count() > 0 {
-            children.push((first, child.seal()));
+            children.push((first, child));
         }
-        children
+        Ok(children)
     }
 
     fn child(&self, limit: usize) -> BatchBuilder {
-        let capacity = limit.saturating_sub(BATCH_HEADER_LEN).min(self.body.bytes.len());
-        BatchBuilder::new(Vec::with_capacity(capacity), limit)
+        let capacity = limit.saturating_sub(BATCH_HEADER_LEN).min(self.uncompressed);
+        let ratio = (self.codec != Codec::None).then_some(1.0);
+        BatchBuilder { ratio, ..BatchBuilder::new(Vec::with_capacity(capacity), limit) }
     }
 }
 
@@ -488,10 +587,11 @@ mod tests {
     #[test]
     fn a_batch_of_one_splits_into_itself() {
         let sealed = batch_of(&[&[7; 300]]).seal();
-        let children = sealed.split(100);
+        let mut children = sealed.split(100).unwrap();
         assert_eq!(children.len(), 1);
-        assert_eq!(children[0].0, 0);
-        assert_eq!(children[0].1.body().bytes(), sealed.body().bytes());
+        let (first, child) = children.remove(0);
+        assert_eq!(first, 0);
+        assert_eq!(child.seal().body().bytes(), sealed.body().bytes());
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //! | waiting | backoff | flowing: the time has come, or a newer leader epoch |
 //! | closed | everything has been failed, or the topic is forgotten (idle) | flowing: the topic is known again |
 //!
-//! Batches: open → ready (sealed when taken) → in flight → done, or back to the head of the queue by `resume`.
+//! Batches: open → encoding (with a codec worker, if they are to be compressed) → ready (or sealed when taken) → in flight
+//! → done, or back to the head of the queue by `resume`. A split's children begin as encoding. What is encoded early waits
+//! for its turn; what expires or is failed meanwhile leaves its memory to the worker, who still reads it.
 //!
 //! Rules kept here: one batch per request; until the first success under an (identity, topic id, leader) one batch in
 //! flight; nothing to a new leader before the old one's answers are in; a batch of unknown fate is never renumbered;
@@ -17,7 +19,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Mutex, Rank};
 
 use crate::batch::{BatchBuilder, Body, SealedBatch};
@@ -99,7 +101,37 @@ const fn sequence_is_behind(sequence: i32, other: i32) -> bool {
 #[derive(Debug)]
 enum Content {
     Open(BatchBuilder),
+    Encoding(Encoding),
     Sealed(SealedBatch),
+}
+
+/// What is left here of a batch that a codec worker has.
+#[derive(Debug)]
+struct Encoding {
+    count: u32,
+    /// Uncompressed: no more is known yet.
+    size: usize,
+    ticket: Arc<Ticket>,
+}
+
+/// What a codec worker and the lane know of each other's half of a batch. Written under the lane's lock.
+#[derive(Debug, Default)]
+pub struct Ticket {
+    abandoned: AtomicBool,
+    owed: AtomicUsize,
+}
+
+impl Ticket {
+    /// Nobody wants the batch any more: compressing it would be in vain. Looked at without the lock, it may be news a
+    /// moment later.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// buffer.memory that is to be given back by the worker in place of the batch.
+    pub fn owed(&self) -> usize {
+        self.owed.load(Ordering::Acquire)
+    }
 }
 
 /// Records of one partition that travel together.
@@ -191,6 +223,7 @@ impl Batch {
     pub fn count(&self) -> u32 {
         match &self.content {
             Some(Content::Open(builder)) => builder.count(),
+            Some(Content::Encoding(encoding)) => encoding.count,
             Some(Content::Sealed(sealed)) => sealed.count(),
             None => 0,
         }
@@ -200,6 +233,7 @@ impl Batch {
     pub fn size(&self) -> usize {
         match &self.content {
             Some(Content::Open(builder)) => builder.size(),
+            Some(Content::Encoding(encoding)) => encoding.size,
             Some(Content::Sealed(sealed)) => sealed.size(),
             None => 0,
         }
@@ -209,6 +243,56 @@ impl Batch {
     pub fn builder(&mut self) -> Option<&mut BatchBuilder> {
         match &mut self.content {
             Some(Content::Open(builder)) => Some(builder),
+            _ => None,
+        }
+    }
+
+    /// The records, for a codec worker; `None` unless they are open and to be compressed. From here on none are added.
+    pub fn begin_encoding(&mut self) -> Option<(BatchBuilder, Arc<Ticket>)> {
+        match self.content.take() {
+            Some(Content::Open(builder)) if builder.is_compressed() => {
+                let ticket = Arc::new(Ticket::default());
+                let encoding = Encoding { count: builder.count(), size: builder.size(), ticket: Arc::clone(&ticket) };
+                self.content = Some(Content::Encoding(encoding));
+                Some((builder, ticket))
+            }
+            other => {
+                self.content = other;
+                None
+            }
+        }
+    }
+
+    /// Whether a codec worker has it.
+    pub fn is_encoding(&self) -> bool {
+        matches!(self.content, Some(Content::Encoding(_)))
+    }
+
+    /// The batch is done with as far as its lane is concerned: bytes of buffer.memory to be given back now. A worker that
+    /// still reads the records gives them back later.
+    pub fn settle_memory(&mut self) -> usize {
+        if let Some(Content::Encoding(encoding)) = &self.content {
+            encoding.ticket.owed.store(self.charged, Ordering::Release);
+            encoding.ticket.abandoned.store(true, Ordering::Release);
+            return 0;
+        }
+        self.charged
+    }
+
+    /// Bytes, counted before compression, at which it may be split: half of what it holds, so that splitting ends, and
+    /// batch.size at most.
+    pub fn split_limit(&self, batch_size: usize) -> usize {
+        let held = match &self.content {
+            Some(Content::Sealed(sealed)) => sealed.uncompressed_size(),
+            _ => self.size(),
+        };
+        (held / 2).min(batch_size).max(1)
+    }
+
+    /// Bytes of its records on the wire per byte of them, once that is known.
+    pub fn ratio(&self) -> Option<f64> {
+        match &self.content {
+            Some(Content::Sealed(sealed)) => Some(sealed.ratio()),
             _ => None,
         }
     }
@@ -230,8 +314,9 @@ impl Batch {
         match self.content.take() {
             Some(Content::Sealed(sealed)) => Arc::try_unwrap(sealed.into_body()).ok().map(Body::into_buffer),
             // Nobody else ever saw it.
-            Some(Content::Open(builder)) => Arc::try_unwrap(builder.seal().into_body()).ok().map(Body::into_buffer),
-            None => None,
+            Some(Content::Open(builder)) => Some(builder.into_buffer()),
+            // With the worker.
+            Some(Content::Encoding(_)) | None => None,
         }
     }
 
@@ -342,6 +427,10 @@ pub struct SendRules {
 pub enum Readiness {
     /// The head may go.
     Ready,
+    /// The head may go as soon as it is compressed: a codec worker is to have it.
+    Encode,
+    /// The head is being compressed; it will be announced.
+    Encoding,
     /// Something waits, and nothing but this time holds it back.
     At(u64),
     /// Nothing to send, or an answer, an identity, a leader or the control plane is awaited.
@@ -369,6 +458,8 @@ pub struct Outgoing {
     pub retry: bool,
     /// Bytes of its largest record.
     pub largest: usize,
+    /// Bytes of the records on the wire per byte of them.
+    pub ratio: f64,
 }
 
 impl Lane {
@@ -435,7 +526,21 @@ impl LaneInner {
 
     /// The batch that takes the next record, while it has room.
     pub fn open_batch(&mut self) -> Option<&mut BatchBuilder> {
-        self.queue.back_mut().filter(|batch| batch.attempts == 0).and_then(Batch::builder)
+        self.last_open().and_then(Batch::builder)
+    }
+
+    /// The batch around it, which may be open no more.
+    pub fn last_open(&mut self) -> Option<&mut Batch> {
+        self.queue.back_mut().filter(|batch| batch.attempts == 0)
+    }
+
+    /// Batch `batch_id` is compressed. False: it is gone, expired or failed meanwhile.
+    pub fn encoded(&mut self, batch_id: u64, sealed: SealedBatch) -> bool {
+        // A split's child may have been handed over since, with the lane.
+        let mut waiting = self.queue.iter_mut().chain(&mut self.settled);
+        let Some(batch) = waiting.find(|batch| batch.id == batch_id && batch.is_encoding()) else { return false };
+        batch.content = Some(Content::Sealed(sealed));
+        true
     }
 
     fn quiescent(&self) -> bool {
@@ -456,6 +561,9 @@ impl LaneInner {
             LaneState::Settling | LaneState::HandedOver | LaneState::Closed => return Readiness::Blocked,
         }
         let Some(head) = self.queue.front() else { return Readiness::Blocked };
+        if head.is_encoding() {
+            return Readiness::Encoding;
+        }
         // A broker without producer state accepts any first sequence: were the first batch lost on the way and the
         // second taken, the first could never follow. So one at a time until one got through.
         let limit = if rules.idempotent && !self.confirmed { 1 } else { rules.max_in_flight };
@@ -471,7 +579,11 @@ impl LaneInner {
         if !closed && !hurry {
             not_before = not_before.max(head.created_us.saturating_add(rules.linger_us));
         }
-        if not_before > now_us { Readiness::At(not_before) } else { Readiness::Ready }
+        match &head.content {
+            _ if not_before > now_us => Readiness::At(not_before),
+            Some(Content::Open(builder)) if builder.is_compressed() => Readiness::Encode,
+            _ => Readiness::Ready,
+        }
     }
 
     /// Take the head for sending to `leader`, numbered. None if it may not go, is too large for `room` bytes, or no
@@ -510,6 +622,7 @@ impl LaneInner {
             body: Arc::clone(sealed.body()),
             size: sealed.size(),
             count: sealed.count(),
+            ratio: sealed.ratio(),
             batch_id: batch.id,
             queued_us: now_us.saturating_sub(batch.created_us),
             topic_id: self.topic_id,
@@ -617,25 +730,27 @@ impl LaneInner {
         Ok(())
     }
 
-    /// Split a batch (KIP-126) into children of at most `limit` bytes: its futures follow, creation time, attempts and
-    /// sequences are inherited, and its memory is shared out. An error: it cannot be split.
+    /// Split a batch (KIP-126) into children of at most `limit` bytes, counted before compression: its futures follow,
+    /// creation time, attempts and sequences are inherited, and its memory is shared out. An error: it cannot be split.
+    ///
+    /// Children that are to be compressed are open; [`Batch::begin_encoding`] is the next step.
     pub fn split(mut batch: Batch, limit: usize, mut next_id: impl FnMut() -> u64) -> Result<Vec<Batch>, Box<Batch>> {
-        let pieces = batch.seal().split(limit);
-        if pieces.len() < 2 {
-            return Err(Box::new(batch));
-        }
+        let pieces = match batch.seal().split(limit) {
+            Ok(pieces) if pieces.len() > 1 => pieces,
+            _ => return Err(Box::new(batch)),
+        };
         let mut sequence = batch.numbering;
         let mut charged = batch.charged;
         let mut children = Vec::with_capacity(pieces.len());
         let mut completions = Vec::with_capacity(pieces.len());
         let last = pieces.len() - 1;
-        for (position, (first, sealed)) in pieces.into_iter().enumerate() {
+        for (position, (first, piece)) in pieces.into_iter().enumerate() {
             let completion = Completion::new(Arc::clone(&batch.completion.topic), batch.completion.partition);
             completions.push((first, Arc::clone(&completion)));
-            let share = if position == last { charged } else { charged.min(sealed.size()) };
+            let share = if position == last { charged } else { charged.min(piece.size()) };
             charged -= share;
-            let count = sealed.count();
-            let content = Content::Sealed(sealed);
+            let count = piece.count();
+            let content = if piece.is_compressed() { Content::Open(piece) } else { Content::Sealed(piece.seal()) };
             let mut child = Self::child(&batch, next_id(), content, completion, share);
             child.numbering = sequence;
             sequence = sequence.map(|(identity, base)| (identity, advance_sequence(base, count)));

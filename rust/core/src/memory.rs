@@ -15,6 +15,10 @@ use crate::sync::{Condvar, Mutex, Rank};
 pub struct BufferPool {
     total: usize,
     buffer_size: usize,
+    /// Recycled buffers hold no more than this.
+    largest: usize,
+    /// All of them together hold no more than this.
+    most_free: usize,
     state: Mutex<PoolState>,
     /// Calls that had to wait, and those of them that ran out of time (for metrics).
     pub exhausted: AtomicU64,
@@ -25,6 +29,8 @@ struct PoolState {
     available: usize,
     waiters: VecDeque<Arc<Waiter>>,
     free: Vec<Vec<u8>>,
+    /// What those hold.
+    free_bytes: usize,
 }
 
 /// A place in the FIFO.
@@ -45,8 +51,19 @@ enum WaitState {
 impl BufferPool {
     /// A pool of `total` bytes whose recycled buffers hold `buffer_size` bytes.
     pub fn new(total: usize, buffer_size: usize) -> Self {
-        let state = PoolState { available: total, waiters: VecDeque::new(), free: Vec::new() };
-        Self { total, buffer_size, state: Mutex::new(state), exhausted: AtomicU64::new(0) }
+        let state = PoolState { available: total, waiters: VecDeque::new(), free: Vec::new(), free_bytes: 0 };
+        let largest = buffer_size.saturating_mul(2);
+        let exhausted = AtomicU64::new(0);
+        Self { total, buffer_size, largest, most_free: total, state: Mutex::new(state), exhausted }
+    }
+
+    /// Recycle buffers of up to `largest` bytes, too: those of batches that grow because they will be compressed. Such a
+    /// buffer may serve a batch that is charged for less; so that this does not add up, fewer are kept.
+    #[must_use]
+    pub fn keeping(mut self, largest: usize) -> Self {
+        self.largest = self.largest.max(largest);
+        self.most_free = self.total / 4;
+        self
     }
 
     /// buffer.memory
@@ -135,10 +152,12 @@ impl BufferPool {
 
     /// An empty buffer for a batch of `capacity` bytes, recycled if there is one.
     pub fn buffer(&self, capacity: usize) -> Vec<u8> {
-        if capacity <= self.buffer_size
-            && let Some(buffer) = self.state.lock().free.pop()
-        {
-            return buffer;
+        if capacity <= self.buffer_size {
+            let mut state = self.state.lock();
+            if let Some(buffer) = state.free.pop() {
+                state.free_bytes -= buffer.capacity();
+                return buffer;
+            }
         }
         Vec::with_capacity(capacity)
     }
@@ -146,12 +165,14 @@ impl BufferPool {
     /// Keep a buffer for reuse. Only its sole owner can call this: a body that a socket still holds is in an `Arc`.
     pub fn recycle(&self, mut buffer: Vec<u8>) {
         // A buffer that grew past batch.size (one oversized record) goes back to the allocator.
-        if buffer.capacity() < self.buffer_size || buffer.capacity() > self.buffer_size * 2 {
+        let capacity = buffer.capacity();
+        if capacity < self.buffer_size || capacity > self.largest {
             return;
         }
         buffer.clear();
         let mut state = self.state.lock();
-        if (state.free.len() + 1) * self.buffer_size <= self.total {
+        if state.free_bytes + capacity <= self.most_free {
+            state.free_bytes += capacity;
             state.free.push(buffer);
         }
     }

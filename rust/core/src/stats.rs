@@ -57,6 +57,8 @@ pub struct TopicStats {
     pub errors: u64,
     /// Records sent again.
     pub retries: u64,
+    /// Bytes of a batch's records on the wire per byte of them.
+    pub compression: Meter,
 }
 
 /// Of one producer. Written by the I/O thread, read by `metrics()`.
@@ -64,6 +66,8 @@ pub struct TopicStats {
 pub struct Stats {
     /// Bytes of batches sent.
     pub batch_size: Meter,
+    /// Bytes of a batch's records on the wire per byte of them.
+    pub compression: Meter,
     /// Records per Produce request.
     pub records_per_request: Meter,
     /// From the first record's arrival to sending, ms, per batch.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use penstock_core::accumulator::{Appended, Config, Record, Shared};
 use penstock_core::boundary::{Command, Event, PartitionLeader};
 use penstock_core::completion::{FailureKind, Outcome};
+use penstock_core::compression::Compression;
 use penstock_core::lane::{Identity, SendRules};
 use penstock_core::net;
 use penstock_core::topic::PartitionRules;
@@ -17,6 +18,7 @@ fn shared() -> Arc<Shared> {
         client_id: "test".into(),
         acks: -1,
         rules: SendRules { idempotent: true, max_in_flight: 5, linger_us: 0, delivery_timeout_us: 120_000_000 },
+        compression: Compression::default(),
         partitioning: PartitionRules {
             ignore_keys: false,
             adaptive: true,

@@ -13,11 +13,13 @@ use pyo3::types::{PyDict, PyList};
 use penstock_core::accumulator::{Config, Shared};
 use penstock_core::boundary::{Command, EventQueue};
 use penstock_core::completion::Outcome;
+use penstock_core::compression::Compression;
 use penstock_core::lane::SendRules;
 use penstock_core::stats::{Meter, Stats};
 use penstock_core::topic::PartitionRules;
 
 use crate::callbacks::{CALLBACKS, Calls, in_callback};
+use crate::compression::codec;
 use crate::ending;
 use crate::future::{deadline, wait_in_slices};
 use crate::{boundary, python, record};
@@ -96,7 +98,7 @@ pub struct Engine {
 impl Engine {
     #[new]
     #[pyo3(signature = (
-        *, client_id, acks, enable_idempotence, batch_size, linger_ms, buffer_memory, max_request_size,
+        *, client_id, acks, enable_idempotence, compression_type, compression_level, batch_size, linger_ms, buffer_memory, max_request_size,
         max_in_flight_requests_per_connection, delivery_timeout_ms, request_timeout_ms, connections_max_idle_ms,
         send_buffer_bytes, receive_buffer_bytes, partitioner_ignore_keys, partitioner_adaptive_partitioning_enable,
         partitioner_availability_timeout_ms, partitioner_rack_aware, seed = None,
@@ -106,6 +108,8 @@ impl Engine {
         client_id: String,
         acks: i16,
         enable_idempotence: bool,
+        compression_type: &str,
+        compression_level: i32,
         batch_size: usize,
         linger_ms: u64,
         buffer_memory: usize,
@@ -121,7 +125,7 @@ impl Engine {
         partitioner_availability_timeout_ms: u64,
         partitioner_rack_aware: bool,
         seed: Option<u64>,
-    ) -> Self {
+    ) -> PyResult<Self> {
         let rules = SendRules {
             idempotent: enable_idempotence,
             max_in_flight: max_in_flight_requests_per_connection,
@@ -139,6 +143,7 @@ impl Engine {
             client_id,
             acks,
             rules,
+            compression: Compression { codec: codec(compression_type)?, level: compression_level },
             partitioning,
             batch_size,
             buffer_memory,
@@ -154,7 +159,7 @@ impl Engine {
             seed: seed.unwrap_or_else(record::random_seed),
         };
         let core = Core { shared: Shared::new(config), io_thread: Mutex::default(), forks: forks() };
-        Self { core: Arc::new(core) }
+        Ok(Self { core: Arc::new(core) })
     }
 
     /// Start the I/O thread.
@@ -298,6 +303,10 @@ impl Engine {
                 let _ = thread.join();
             });
         }
+        if let Some(codecs) = &self.core.shared.codecs {
+            // Behind the I/O thread, which gives up on what they have; a worker is at most one batch from its end.
+            py.detach(|| codecs.close());
+        }
         self.core.shared.callbacks.close();
     }
 
@@ -339,6 +348,7 @@ fn meter(of: Meter) -> (u64, f64, f64) {
 fn stats_dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("batch_size", meter(stats.batch_size))?;
+    dict.set_item("compression_rate", meter(stats.compression))?;
     dict.set_item("records_per_request", meter(stats.records_per_request))?;
     dict.set_item("queue_time_ms", meter(stats.queue_time))?;
     dict.set_item("record_size", meter(stats.record_size))?;
@@ -369,6 +379,7 @@ fn stats_dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict
         entry.set_item("bytes", topic.bytes)?;
         entry.set_item("errors", topic.errors)?;
         entry.set_item("retries", topic.retries)?;
+        entry.set_item("compression_rate", meter(topic.compression))?;
         topics.set_item(&**name, entry)?;
     }
     dict.set_item("topics", topics)?;

@@ -7,6 +7,7 @@
 
 mod boundary;
 mod callbacks;
+mod compression;
 mod ending;
 mod engine;
 mod future;
@@ -58,6 +59,8 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(crc32c, m)?)?;
     m.add_function(wrap_pyfunction!(murmur2, m)?)?;
     m.add_function(wrap_pyfunction!(partition_for_key, m)?)?;
+    m.add_function(wrap_pyfunction!(compression::compress, m)?)?;
+    m.add_function(wrap_pyfunction!(compression::decompress, m)?)?;
     m.add_function(wrap_pyfunction!(engine::after_fork_in_child, m)?)?;
     Ok(())
 }

@@ -9,7 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use penstock_core::accumulator::Shared;
+use penstock_core::codecs::Codecs;
 use penstock_core::completion::Completion;
+use penstock_core::compression::Encoder;
 use penstock_core::memory_net::{MemoryNet, Socket};
 
 use crate::callbacks::{CALLBACKS, Calls};
@@ -23,6 +25,7 @@ pub struct SteppedEngine {
     shared: Arc<Shared>,
     engine: Mutex<penstock_core::engine::Engine<MemoryNet>>,
     flushed: Mutex<Vec<Arc<Completion>>>,
+    encoder: Mutex<Option<Encoder>>,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -47,8 +50,13 @@ impl SteppedEngine {
         }
         let shared = Arc::clone(&core.shared);
         shared.set_now_us(1);
+        let mut encoder = None;
+        if let Some(codecs) = &shared.codecs {
+            codecs.step_by_hand();
+            encoder = Some(Encoder::new(codecs.compression)?);
+        }
         let engine = penstock_core::engine::Engine::new(Arc::clone(&shared), MemoryNet::default());
-        Ok(Self { shared, engine: Mutex::new(engine), flushed: Mutex::default() })
+        Ok(Self { shared, engine: Mutex::new(engine), flushed: Mutex::default(), encoder: Mutex::new(encoder) })
     }
 
     /// Set the clock (µs); it never goes back.
@@ -142,15 +150,31 @@ impl SteppedEngine {
         done
     }
 
+    /// Batches that wait for a codec worker.
+    fn waiting_jobs(&self) -> usize {
+        self.shared.codecs.as_ref().map_or(0, Codecs::waiting)
+    }
+
+    /// Be the codec worker that takes the batch at that place of the queue. False: there is none.
+    fn encode(&self, at: usize) -> PyResult<bool> {
+        let Some(job) = self.shared.codecs.as_ref().and_then(|codecs| codecs.take(at)) else { return Ok(false) };
+        if let Some(encoder) = &mut *held(&self.encoder) {
+            self.shared.run_job(job, encoder)?;
+        }
+        Ok(true)
+    }
+
     /// Bytes of buffer.memory that are free.
     #[getter]
     fn available_memory(&self) -> usize {
         self.shared.pool.available()
     }
 
-    /// The end of the I/O thread: what is unresolved fails as closed.
-    fn shut_down(&self) {
+    /// The end of the I/O thread and of the codec workers: what is unresolved fails as closed.
+    fn shut_down(&self) -> PyResult<()> {
         self.shared.refuse_sends();
         held(&self.engine).shut_down();
+        while self.encode(0)? {}
+        Ok(())
     }
 }

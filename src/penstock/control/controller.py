@@ -311,6 +311,10 @@ class Controller:
         for broker_id in [broker_id for broker_id in self._homeless if broker_id in self._metadata.brokers]:
             self._homeless.discard(broker_id)
             self._want_data_connection(broker_id)
+        if any(self._metadata.leads(broker_id) for broker_id in self._homeless):
+            # An answer that leaves out a leader (it was down, or the answer old) is no reason to wait for
+            # metadata.max.age.ms; Java takes its partitions for leaderless, and asks on.
+            self._metadata.request_refresh()
         self._connections.forget(
             {(node.id, Endpoint(node.host, node.port)) for node in self._metadata.brokers.values()}
         )

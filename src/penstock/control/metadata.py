@@ -278,6 +278,10 @@ class Metadata:
 
     # ---------------------------------------------------------------------------------------------------------- ageing
 
+    def leads(self, broker_id: int) -> bool:
+        """Whether a partition in use has this leader."""
+        return any(partition.leader == broker_id for topic in self._topics.values() for partition in topic.partitions)
+
     def expire(self, ages_ms: Mapping[str, int], now_ms: float) -> list[Command]:
         """Forget the topics that were not appended to for metadata.max.idle.ms; ``ages_ms``: since the last append."""
         self.next_idle_check_ms = now_ms + self._idle_period_ms()

@@ -265,7 +265,7 @@ def _at_time(header: BatchHeader, timestamp: int) -> BatchHeader:
 
 
 def _exact(segment: Segment, position: int, header: BatchHeader, timestamp: int) -> TimedOffset:
-    """The record itself; the batch where that cannot be read (a codec that is not available, too large, rubbish)."""
+    """The record itself; the batch where that cannot be read (too large, rubbish)."""
     try:
         records = decode_batch(segment.batch(position, header), max_records_bytes=_MAX_DECODED_BYTES)[1]
     except ProtocolError:

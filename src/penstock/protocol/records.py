@@ -1,17 +1,15 @@
 """Record batches of format 2 (magic 2, KIP-98) in Python, for the private reader and the embedded broker.
 
 The producer's own batches are built natively and never come through here. Layout: Kafka's "Record Batch" documentation.
-Compressed batches: gzip is decompressed with the standard library; lz4, snappy and zstd raise `CodecError`.
+The codecs are the native ones.
 """
 
-import gzip
 import struct
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from penstock._native import crc32c
+from penstock._native import compress, crc32c, decompress
 from penstock.protocol.primitives import Buffer, ProtocolError, Reader, Writer
 
 CODECS: Final = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -40,7 +38,8 @@ _LOG_APPEND_TIME_BIT: Final = 0x08
 _TRANSACTIONAL_BIT: Final = 0x10
 _CONTROL_BIT: Final = 0x20
 
-_PIECE_BYTES: Final = 4096
+# compression.gzip.level, compression.lz4.level and compression.zstd.level at their defaults
+_LEVELS: Final = {"gzip": -1, "snappy": 0, "lz4": 9, "zstd": 3}
 
 # length, attributes, timestamp and offset delta, key, value, number of headers: a byte each
 _SMALLEST_RECORD: Final = 7
@@ -51,7 +50,7 @@ class ChecksumError(ProtocolError):
 
 
 class CodecError(ProtocolError):
-    """The batch is compressed with a codec that is unknown or not available here."""
+    """The batch is compressed with a codec that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,26 +197,14 @@ def _decompress(header: BatchHeader, data: memoryview, limit: int) -> Buffer:
     codec = header.codec
     if codec == "none":
         return data
-    if codec != "gzip":
-        raise CodecError(f"the batch at offset {header.base_offset} is compressed with {codec}, not readable here")
-    whole = bytearray()
-    position = 0
-    # Java reads several gzip members in a row as one stream, so do we. Each gets a piece of the data at a time: it copies
-    # what it leaves over, which with the whole rest and many tiny members would take for ever.
-    while position < len(data):
-        member = zlib.decompressobj(wbits=31)
-        while not member.eof:
-            piece = data[position : position + _PIECE_BYTES]
-            if not piece:
-                raise ProtocolError(f"the batch at offset {header.base_offset} is gzip that breaks off")
-            try:
-                whole += member.decompress(piece, limit + 1 - len(whole))
-            except zlib.error as error:
-                raise ProtocolError(f"the batch at offset {header.base_offset} is not gzip: {error}") from None
-            if len(whole) > limit:
-                raise ProtocolError(f"the batch at offset {header.base_offset} is more than {limit} bytes decompressed")
-            position += len(piece) - len(member.unused_data) - len(member.unconsumed_tail)
-    return whole
+    try:
+        return decompress(codec, data, limit)
+    except OverflowError:
+        raise ProtocolError(
+            f"the batch at offset {header.base_offset} is more than {limit} bytes decompressed"
+        ) from None
+    except ValueError as error:
+        raise ProtocolError(f"the batch at offset {header.base_offset} is not {codec}: {error}") from None
 
 
 def _read_record(header: BatchHeader, outer: Reader) -> Record:
@@ -262,7 +249,7 @@ def encode_batch(
     control: bool = False,
     log_append_time: int | None = None,
 ) -> bytes:
-    """One batch with at least one record; `codec` is none or gzip.
+    """One batch with at least one record.
 
     Records get consecutive offsets from `base_offset` on, whatever their own say. With `log_append_time` (ms since the
     epoch) the batch says that the broker set its time.
@@ -274,11 +261,11 @@ def encode_batch(
     body = Writer()
     for delta, record in enumerate(records):
         _write_record(body, record, delta, record.timestamp - base_timestamp)
-    if codec not in ("none", "gzip"):
-        raise CodecError(f"a batch cannot be compressed with {codec} here")
+    if codec not in CODECS:
+        raise CodecError(f"there is no compression codec {codec}")
     attributes = CODECS.index(codec) | (_LOG_APPEND_TIME_BIT if log_append_time is not None else 0)
     attributes |= (_TRANSACTIONAL_BIT if transactional else 0) | (_CONTROL_BIT if control else 0)
-    payload = gzip.compress(body.buffer, mtime=0) if codec == "gzip" else body.buffer
+    payload = body.buffer if codec == "none" else compress(codec, _LEVELS[codec], body.buffer)
     # Length and checksum are not known before the rest is there; the checksum does not cover them.
     fields = (base_offset, HEADER_BYTES - _LENGTH_END + len(payload), leader_epoch, 2, 0, attributes, len(records) - 1)
     identity = (producer_id, producer_epoch, base_sequence)

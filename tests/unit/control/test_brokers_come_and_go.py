@@ -333,6 +333,23 @@ def test_a_cluster_whose_brokers_are_replaced_one_by_one_is_followed_without_the
     assert rebootstraps(bench) == 0
 
 
+def test_a_leader_whose_address_an_answer_leaves_out_is_asked_for_until_it_is_there() -> None:
+    """Its leaders stay known, since their epochs are no older; without asking, metadata.max.age.ms would be the wait."""
+    bench = Bench()
+    bench.start(topic("t", 1))
+    bench.step(LeaderWanted(("t",)))
+    began_ms = bench.now_ms
+    for attempt in range(3):
+        until(bench, SendFrame)
+        bench.answer(bench.find(MetadataRequest), metadata(topic("t", 1), ids=(2,)))
+        if attempt == 0:
+            bench.step(ConnectionWanted(1))  # which the engine says once
+    until(bench, SendFrame)
+    bench.answer(bench.find(MetadataRequest), metadata(topic("t", 1)))
+    assert bench.one(Connect).broker_id == 1
+    assert bench.now_ms - began_ms < 5_000
+
+
 def test_a_broker_that_was_taken_away_and_added_again_is_connected_anew() -> None:
     bench = Bench()
     bench.start(topic("t", 1))

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock._native import compress
 from penstock.protocol.primitives import ProtocolError
 from penstock.protocol.records import (
+    CODECS,
     HEADER_BYTES,
     ChecksumError,
     CodecError,
@@ -41,7 +43,7 @@ some_records = st.lists(
 
 
 @deterministic
-@given(records=some_records, codec=st.sampled_from(["none", "gzip"]), base_offset=st.integers(0, 1 << 40))
+@given(records=some_records, codec=st.sampled_from(CODECS), base_offset=st.integers(0, 1 << 40))
 def test_records_round_trip_with_consecutive_offsets(records: list[Record], codec: str, base_offset: int) -> None:
     header, decoded = decode_batch(encode_batch(records, codec=codec, base_offset=base_offset))
     assert [(it.key, it.value, it.headers, it.timestamp) for it in decoded] == [
@@ -122,12 +124,12 @@ def test_arbitrary_bodies_raise_protocol_error_only(hostile: bytes, count: int, 
         decode_batch(_sealed(hostile, count=count, attributes=attributes))
 
 
-@pytest.mark.parametrize(("number", "name"), [(2, "snappy"), (3, "lz4"), (4, "zstd"), (5, "unknown"), (7, "unknown")])
-def test_other_codecs_are_named(number: int, name: str) -> None:
-    with pytest.raises(CodecError, match=name):
+@pytest.mark.parametrize("number", [5, 6, 7])
+def test_an_unknown_codec_is_named(number: int) -> None:
+    with pytest.raises(CodecError, match=f"unknown compression codec {number}"):
         decode_batch(_sealed(b"\0" * 20, attributes=number))
-    with pytest.raises(CodecError, match="zstd"):
-        encode_batch([Record()], codec="zstd")
+    with pytest.raises(CodecError, match="no compression codec brotli"):
+        encode_batch([Record()], codec="brotli")
 
 
 def test_gzip_in_several_members_is_one_stream() -> None:
@@ -142,8 +144,16 @@ def test_broken_gzip_is_a_protocol_error(packed: bytes) -> None:
         decode_batch(_sealed(packed, attributes=1))
 
 
-def test_a_gzip_bomb_stops_at_the_limit() -> None:
-    bomb = _sealed(gzip.compress(bytes(10_000_000)), attributes=1)
+@pytest.mark.parametrize("codec", CODECS[1:])
+def test_records_that_are_not_what_their_codec_writes_are_a_protocol_error(codec: str) -> None:
+    batch = encode_batch([Record(value=b"v" * 99)], codec=codec)
+    with pytest.raises(ProtocolError, match=f"not {codec}"):
+        decode_batch(_sealed(batch[HEADER_BYTES:-3], attributes=CODECS.index(codec)))
+
+
+@pytest.mark.parametrize("codec", CODECS[1:])
+def test_a_bomb_stops_at_the_limit(codec: str) -> None:
+    bomb = _sealed(compress(codec, 9, bytes(10_000_000)), attributes=CODECS.index(codec))
     with pytest.raises(ProtocolError, match="more than 1000 bytes"):
         decode_batch(bomb, max_records_bytes=1000)
 

@@ -232,12 +232,20 @@ impl<T: Transport> Engine<T> {
                     inner.acknowledge(&batch, base_offset);
                     self.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms: -1 });
                 }
+                // Nothing has been said of a batch that is not even compressed yet.
+                Decision::Split if batch.is_encoding() => remaining.push_back(batch),
                 Decision::Split => {
                     let shared = &self.shared;
-                    let limit = (batch.size() / 2).min(shared.config.batch_size).max(1);
+                    let limit = batch.split_limit(shared.config.batch_size);
+                    if let (Some(codecs), Some(ratio)) = (&shared.codecs, batch.ratio()) {
+                        codecs.ratios.reset(&lane.topic, ratio as f32);
+                    }
                     match LaneInner::split(batch, limit, || shared.next_batch_id()) {
-                        Ok(children) => {
+                        Ok(mut children) => {
                             shared.stats.lock().splits += 1;
+                            for child in &mut children {
+                                shared.encode(&lane, child);
+                            }
                             remaining.extend(children);
                         }
                         Err(batch) => {

@@ -46,8 +46,8 @@ impl<T: Transport> Engine<T> {
         callbacks
     }
 
-    fn dispose(&self, batch: Batch, callbacks: Vec<(u32, Token)>) {
-        let (charged, completion) = (batch.charged, Arc::clone(&batch.completion));
+    fn dispose(&self, mut batch: Batch, callbacks: Vec<(u32, Token)>) {
+        let (charged, completion) = (batch.settle_memory(), Arc::clone(&batch.completion));
         if let Some(buffer) = batch.into_buffer() {
             self.shared.pool.recycle(buffer);
         }
@@ -273,6 +273,9 @@ impl<T: Transport> Engine<T> {
             Some(broker) if broker.connection.is_none() && !broker.trouble.is_empty() => broker.trouble.clone(),
             _ if self.shared.config.rules.idempotent && self.identity.is_none() && inner.identity.is_none() => {
                 format!("no broker has given the producer its id yet{and_status}")
+            }
+            _ if inner.in_flight.is_empty() && inner.queue.front().is_some_and(Batch::is_encoding) => {
+                "its batch is still being compressed".to_owned()
             }
             _ if !inner.in_flight.is_empty() => {
                 let sent_us = inner.in_flight.iter().map(|batch| batch.sent_us).min().unwrap_or(now_us);

@@ -24,6 +24,8 @@ const TICK_US: u64 = 50_000;
 const TOPIC_IDS_SINCE: i16 = 13;
 /// From which Produce version on a broker that throttles answers first, and the client keeps still (KIP-219).
 const KEEPS_STILL_SINCE: i16 = 6;
+/// From which Produce version on batches may be compressed with zstd (KIP-110).
+const ZSTD_SINCE: i16 = 7;
 /// The id of a topic whose metadata came from a broker without ids.
 const NO_TOPIC_ID: [u8; 16] = [0; 16];
 

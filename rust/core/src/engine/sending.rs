@@ -3,13 +3,17 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::{Broker, Engine, NO_TOPIC_ID, Picked, TOPIC_IDS_SINCE};
+use super::{Broker, Engine, NO_TOPIC_ID, Picked, TOPIC_IDS_SINCE, ZSTD_SINCE};
 use crate::boundary::{Event, Stage};
 use crate::completion::Outcome;
+use crate::compression::Codec;
 use crate::connection::{Request, RequestKind, SentBatch, Transport};
-use crate::lane::{Lane, Readiness};
+use crate::lane::{Fate, Lane, LastAnswer, Readiness};
 use crate::produce::{ProducePartition, ProduceTopic, encode_request};
 use crate::sync::atomic::Ordering;
+
+/// Kafka's code.
+const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 
 impl<T: Transport> Engine<T> {
     /// Put a lane where it belongs now: a ready queue, a timer, or nowhere until something happens to it.
@@ -31,7 +35,8 @@ impl<T: Transport> Engine<T> {
                     self.timers.push(Reverse((at_us, lane.id)));
                 }
             }
-            Readiness::Blocked => {}
+            Readiness::Encode => self.shared.encode_head(lane, &mut inner),
+            Readiness::Encoding | Readiness::Blocked => {}
         }
     }
 
@@ -146,6 +151,9 @@ impl<T: Transport> Engine<T> {
                     inner.armed_us = at_us;
                     self.timers.push(Reverse((at_us, lane.id)));
                 }
+                if readiness == Readiness::Encode {
+                    shared.encode_head(&lane, &mut inner);
+                }
                 continue;
             }
             let Some(outgoing) = inner.take(self.identity, rules, room, now_us) else {
@@ -166,7 +174,11 @@ impl<T: Transport> Engine<T> {
                         self.timers.push(Reverse((at_us, lane.id)));
                     }
                 }
-                Readiness::Blocked => inner.queued = false,
+                Readiness::Encode => {
+                    inner.queued = false;
+                    shared.encode_head(&lane, &mut inner);
+                }
+                Readiness::Encoding | Readiness::Blocked => inner.queued = false,
             }
             drop(inner);
             let spent = if room == usize::MAX { shared.config.max_request_size } else { room };
@@ -217,6 +229,9 @@ impl<T: Transport> Engine<T> {
         let nameless = picked.iter().any(|one| one.outgoing.topic_id == NO_TOPIC_ID);
         let version =
             if nameless { connection.produce_version.min(TOPIC_IDS_SINCE - 1) } else { connection.produce_version };
+        if version < ZSTD_SINCE && config.compression.codec == Codec::Zstd {
+            return self.refuse_zstd(&picked, version, now_us);
+        }
         let correlation_id = connection.correlation_id();
         let timeout_ms = i32::try_from(config.request_timeout_us / 1000).unwrap_or(i32::MAX);
         let client_id = Some(config.client_id.as_str());
@@ -230,8 +245,10 @@ impl<T: Transport> Engine<T> {
             stats.batch_size.record(one.outgoing.size as f64);
             stats.queue_time.record(one.outgoing.queued_us as f64 / 1000.0);
             stats.record_size.record(one.outgoing.largest as f64);
+            stats.compression.record(one.outgoing.ratio);
             let topic = stats.topic(&one.lane.topic);
             topic.bytes += one.outgoing.size as u64;
+            topic.compression.record(one.outgoing.ratio);
             if one.outgoing.retry {
                 topic.retries += u64::from(one.outgoing.count);
             } else {
@@ -252,6 +269,28 @@ impl<T: Transport> Engine<T> {
         connection.send(correlation_id, kind, segments, now_us, config.request_timeout_us);
         let id = connection.id;
         self.writable.insert(id);
+    }
+
+    /// A broker that old could not tell its consumers what this is (KIP-110). Nothing was sent, whatever `take` noted; Java
+    /// refuses the same (`ProduceRequest.validateRecords`).
+    fn refuse_zstd(&mut self, picked: &[Picked], version: i16, now_us: u64) {
+        for Picked { lane, outgoing } in picked {
+            let last = LastAnswer {
+                code: UNSUPPORTED_COMPRESSION_TYPE,
+                message: format!(
+                    "the broker takes Produce version {version} at most, and zstd needs {ZSTD_SINCE} (Kafka 2.1): set \
+                     compression.type to lz4, snappy, gzip or none"
+                ),
+                base_offset: -1,
+                ..LastAnswer::default()
+            };
+            let mut inner = lane.inner.lock();
+            if let Some(batch) = inner.answered(outgoing.batch_id) {
+                inner.settle(batch, Fate::Unsent, last);
+            }
+            drop(inner);
+            self.after_answer(lane, now_us);
+        }
     }
 
     pub(super) fn write_all(&mut self, now_us: u64) {

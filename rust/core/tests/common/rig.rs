@@ -7,6 +7,7 @@ use std::sync::Arc;
 use penstock_core::accumulator::{Appended, Config, Record, Shared};
 use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader};
 use penstock_core::completion::{Completion, Outcome};
+use penstock_core::compression::Compression;
 use penstock_core::engine::Engine;
 use penstock_core::lane::{Identity, SendRules};
 use penstock_core::memory_net::MemoryNet;
@@ -52,6 +53,7 @@ pub fn config() -> Config {
         client_id: "test".into(),
         acks: -1,
         rules: SendRules { idempotent: true, max_in_flight: 5, linger_us: 5 * MS, delivery_timeout_us: 120_000 * MS },
+        compression: Compression::default(),
         partitioning: PartitionRules {
             ignore_keys: false,
             adaptive: true,

@@ -20,11 +20,14 @@
 //! | completion | `add_callback` does not look again under the lock; does not follow a split | a callback lost; called too early |
 //! | completion | `observe`, `wait`, `wait_all` do not follow a split; callbacks stay with the parent | a mark, a wait, a callback lost |
 //! | callbacks | `push`, `finish`, `close` notify nobody; `take` takes the newest | a standstill; out of order |
+//! | codecs | `submit`, `close` wake nobody; a worker is not counted as idle; the lane is not announced | a standstill |
+//! | codecs | `close` leaves what waits; `settle_memory` without what is owed, or without waiting for the worker | memory is lost; given twice |
 //! | topics | `update_topic`, `refuse_sends`, `set_fatal` count the change outside the lock (the last two did) | a standstill |
 //! | flush | `begin_flush` without its sweep, or in a hurry only after it; `sweep` wakes nobody | a flush that never returns |
 //! | flush | `fail_everything` leaves lanes open | a record without an outcome after the end |
 
 mod callbacks;
+mod codecs;
 mod completion;
 mod flush;
 mod memory;
@@ -37,6 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock_core::accumulator::{Config, Shared};
+use penstock_core::compression::Compression;
 use penstock_core::lane::{Lane, SendRules};
 use penstock_core::sync::{Condvar, Mutex};
 use penstock_core::topic::{BrokerHealth, Leader, PartitionRules, Topic, TopicState};
@@ -72,6 +76,7 @@ fn config() -> Config {
             linger_us: LINGER_US,
             delivery_timeout_us: 120_000_000,
         },
+        compression: Compression::default(),
         partitioning: PartitionRules {
             ignore_keys: false,
             adaptive: false,

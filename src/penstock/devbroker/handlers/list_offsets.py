@@ -3,8 +3,7 @@
 By time, by the special times latest (-1), earliest (-2), of the newest record (-3), earliest local (-4), latest
 tiered (-5) and earliest pending upload (-6).
 
-Simplifications: without tiered storage -4 is -2 and -5 and -6 find nothing; in batches compressed with lz4, snappy or
-zstd a time finds the batch and not the record.
+Simplifications: without tiered storage -4 is -2 and -5 and -6 find nothing.
 """
 
 from collections.abc import Iterable

@@ -1,0 +1,112 @@
+//! Codec workers between senders, the I/O thread and the end: every batch that is closed is compressed once and announced,
+//! or left to its worker, who gives its memory back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use loom::thread;
+use penstock_core::accumulator::{Appended, Record, Shared};
+use penstock_core::completion::Completion;
+use penstock_core::compression::{Codec, Compression, Encoder};
+use penstock_core::lane::LaneState;
+use penstock_core::topic::Topic;
+
+use crate::{Bell, config, explore, topic};
+
+const SNAPPY: Compression = Compression { codec: Codec::Snappy, level: 0 };
+
+/// The clock stands at 1 µs; no thread is started, models have their own.
+fn compressing() -> Arc<Shared> {
+    let shared = Shared::new(penstock_core::accumulator::Config { compression: SNAPPY, ..config() });
+    shared.set_now_us(1);
+    shared.codecs.as_ref().unwrap().step_by_hand();
+    shared
+}
+
+/// Of a record that fills a batch of its own, so that it is closed at once.
+fn append(shared: &Shared, topic: &Topic) -> Option<Arc<Completion>> {
+    let record = Record { timestamp: 1, key: None, value: Some(&[7; 350]), headers: &[] };
+    match shared.append(topic, Some(0), &record, None, &mut 0) {
+        Appended::Done { completion, .. } => Some(completion),
+        Appended::Closed => None,
+        Appended::NeedsMemory(_) => panic!("there is enough"),
+    }
+}
+
+/// A codec worker: `run` of the crate, without what it does about panics.
+fn work(shared: &Shared) {
+    let mut encoder = Encoder::new(SNAPPY).unwrap();
+    while let Some((job, _)) = shared.codecs.as_ref().unwrap().next() {
+        shared.run_job(job, &mut encoder).unwrap();
+    }
+}
+
+#[test]
+fn what_two_workers_compress_is_announced_to_a_sleeping_io_thread() {
+    explore(2, || {
+        let shared = compressing();
+        let bell = Bell::on(&shared);
+        let topic = Arc::new(topic());
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || work(&shared))
+            })
+            .collect();
+        for _ in 0..2 {
+            append(&shared, &topic);
+        }
+        // The I/O thread: it takes what is ready in order, and sleeps while nothing is.
+        let mut taken = Vec::new();
+        while taken.len() < 2 {
+            for lane in shared.take_inbox().ready {
+                let mut inner = lane.inner.lock();
+                inner.queued = false;
+                while let Some(head) = inner.queue.front()
+                    && !head.is_encoding()
+                {
+                    taken.push(head.id);
+                    assert!(head.ratio().is_some_and(|ratio| ratio < 0.5), "compressed");
+                    let batch = inner.queue.pop_front().unwrap();
+                    batch.completion.resolve(penstock_core::completion::Outcome::Split(Vec::new()));
+                }
+            }
+            if taken.len() < 2 && shared.prepare_sleep(u64::MAX) {
+                bell.wait();
+            }
+            shared.awake();
+        }
+        assert!(taken.is_sorted());
+        shared.codecs.as_ref().unwrap().close();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_batch_that_is_given_up_while_it_is_compressed_gives_its_memory_back_once() {
+    explore(3, || {
+        let shared = compressing();
+        let topic = Arc::new(topic());
+        append(&shared, &topic);
+        let worker = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || work(&shared))
+        };
+        // The I/O thread gives up on it, as an expiry or a close does.
+        let lane = &topic.lanes[0];
+        let mut inner = lane.inner.lock();
+        inner.state = LaneState::Closed;
+        let mut batch = inner.queue.pop_front().unwrap();
+        batch.completion.resolve(penstock_core::completion::Outcome::Split(Vec::new()));
+        let now = batch.settle_memory();
+        drop(batch);
+        drop(inner);
+        shared.release(now);
+        shared.codecs.as_ref().unwrap().close();
+        worker.join().unwrap();
+        assert_eq!(shared.pool.available(), shared.pool.total());
+        assert!(!shared.stop.load(Ordering::Relaxed));
+    });
+}
