@@ -242,6 +242,13 @@ impl Completion {
         true
     }
 
+    /// The tokens of what waits for record `index`.
+    pub fn notices(self: &Arc<Self>, index: u32) -> Vec<Token> {
+        let (leaf, index) = self.leaf(index);
+        let side = leaf.side.lock();
+        side.notices.iter().filter(|(at, _)| *at == index).map(|(_, notice)| notice.token).collect()
+    }
+
     /// Take back what waits for record `index` and is `wanted`; what was given meanwhile is not found. `forget`: nobody
     /// will be told of this record, so that a failure of it is unnoticed again.
     pub fn take_notices(

@@ -170,7 +170,7 @@ impl Notices {
 /// future that is done, would never suspend by themselves.
 ///
 /// Time is told in ms of whatever clock the caller has at hand; it may jump.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Turn {
     /// When the loop had its last turn, or the first look since.
     since_ms: Option<i64>,
@@ -191,7 +191,15 @@ pub enum Step {
     Yield,
 }
 
+impl Default for Turn {
+    fn default() -> Self {
+        Self::NEW
+    }
+}
+
 impl Turn {
+    /// Nothing has happened in it.
+    pub const NEW: Self = Self { since_ms: None, steps: 0, over_ms: None };
     /// Ticks of the clock that a turn lasts: 1 to 2 ms.
     const TICKS: u64 = 2;
     /// Coroutines that send now and then have given their loop a turn without our seeing it.
@@ -219,7 +227,7 @@ impl Turn {
 
     /// The loop had a turn.
     pub fn begin(&mut self) {
-        *self = Self::default();
+        *self = Self::NEW;
     }
 
     /// The loop had a turn, says something that happens many times in one: believed if little has happened since.
@@ -299,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_turn_is_over_after_two_ticks_and_until_the_loop_has_had_one() {
-        let mut turn = Turn::default();
+        let mut turn = Turn::NEW;
         assert!((0..1000).all(|_| turn.step(10) == Step::Go));
         assert_eq!(turn.step(11), Step::Go);
         assert_eq!(turn.step(12), Step::Over);
@@ -312,7 +320,7 @@ mod tests {
 
     #[test]
     fn who_sends_now_and_then_does_not_yield() {
-        let mut turn = Turn::default();
+        let mut turn = Turn::NEW;
         for now_ms in 0..100 {
             assert_eq!(turn.step(10 * now_ms), Step::Go);
             turn.passed();
@@ -321,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_a_loop_never_took_is_asked_for_again() {
-        let mut turn = Turn::default();
+        let mut turn = Turn::NEW;
         while turn.step(i64::from(turn.steps())) == Step::Go {}
         assert_eq!(turn.step(20), Step::Yield);
         assert_eq!(turn.step(100), Step::Over);

@@ -18,7 +18,7 @@ from penstock.control.metadata import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
 from penstock.metrics import Metrics
 from penstock.partitioner import Partitioner, TopicView
-from penstock.producer import Callback, Headers, SerializerLike
+from penstock._facade import Callback, Headers, SerializerLike
 from penstock.testing.mock_future import MockDeliveryFuture
 
 _log: Final = logging.getLogger(__name__)

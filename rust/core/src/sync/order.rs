@@ -17,7 +17,7 @@ pub enum Rank {
     Leaf,
     /// Below one of those by construction: a waiter of the pool, the child of a completion that was split.
     Nested,
-    /// An event loop's inbox: nothing is locked under it.
+    /// An event loop's inbox, and the table of what its tokens stand for: nothing is locked under them.
     Loop,
 }
 
