@@ -10,7 +10,7 @@ use penstock_core::accumulator::Appended;
 use penstock_core::completion::{Completion, Token};
 use penstock_core::memory::Waiter;
 use penstock_core::topic::Topic;
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
@@ -20,6 +20,7 @@ use crate::ending;
 use crate::engine::{Core, Engine};
 use crate::future::Sizes;
 use crate::loops::{self, LOOP_CALLS, LoopCall, LoopInbox, notice};
+use crate::python;
 use crate::record::ProducerRecord;
 use crate::sender::{Call, Look, Payload, Search, Serialized, State, count_wait};
 
@@ -58,7 +59,7 @@ impl Sending {
             return Ok(Some(py.None()));
         }
         match self.future.take() {
-            Some(future) => Err(PyStopIteration::new_err(future)),
+            Some(future) => Err(python::returned(py, future)),
             None => Err(PyRuntimeError::new_err("cannot reuse an already awaited send()")),
         }
     }

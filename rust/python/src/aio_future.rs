@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use penstock_core::completion::Completion;
-use pyo3::exceptions::{PyStopIteration, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::future::{Sent, Sizes};
 use crate::loops::{self, LOOP_CALLS, LoopCall};
+use crate::python;
 use crate::record::RecordMetadata;
 
 fn cancelled_error(py: Python<'_>, message: Option<&Py<PyAny>>) -> PyErr {
@@ -91,7 +92,7 @@ impl AsyncDeliveryFuture {
                 return Ok(Some(py.None()));
             }
             return match this.ended(py)? {
-                Ok(metadata) => Err(PyStopIteration::new_err(metadata)),
+                Ok(metadata) => Err(python::returned(py, metadata)),
                 Err(error) => Err(PyErr::from_value(error.into_bound(py))),
             };
         }
