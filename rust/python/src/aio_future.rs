@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use penstock_core::completion::Completion;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -158,6 +158,16 @@ impl AsyncDeliveryFuture {
             notice.inbox.post([notice.token]);
         }
         Ok(true)
+    }
+
+    /// What `asyncio.gather` asks a cancelled future for.
+    fn _make_cancelled_error<'py>(&self, py: Python<'py>) -> Bound<'py, PyBaseException> {
+        cancelled_error(py, self.cancelled.get(py).and_then(Option::as_ref)).into_value(py).into_bound(py)
+    }
+
+    #[getter]
+    fn _cancel_message(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.cancelled.get(py).and_then(Option::as_ref).map(|message| message.clone_ref(py))
     }
 
     /// Have `fn(future)` called in the running loop once the future is done. What it raises goes to the loop's exception
