@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aio_support import LOOPS, producing, run_on
-from facade_support import SOON_S, Log, MakeProducer, MakeTopic, closed_port, in_thread, numbered
+from facade_support import SOON_S, Log, MakeProducer, MakeTopic, in_thread, numbered
 
 from penstock import (
     AsyncKafkaProducer,
@@ -522,7 +522,9 @@ def test_several_loops_and_blocking_threads_share_one_producer_and_one_broker(
     kind: str, cluster: RunningCluster, new_producer: MakeProducer, new_topic: MakeTopic, log: Log
 ) -> None:
     topic = new_topic(3)
-    producer: AsyncKafkaProducer[Any, Any] = AsyncKafkaProducer(bootstrap_servers=cluster.bootstrap_servers, batch_size=500)
+    producer: AsyncKafkaProducer[Any, Any] = AsyncKafkaProducer(
+        bootstrap_servers=cluster.bootstrap_servers, batch_size=500
+    )
     blocking: KafkaProducer[Any, Any] = new_producer()
 
     async def send(number: int) -> int:

@@ -166,16 +166,17 @@ def main() -> None:
     parser.add_argument("--servers", help="an address instead of a Kafka of our own")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        return run_one(arguments.one, arguments.servers, arguments.loop)
     names = [name for name in CONTESTANTS if name.startswith(arguments.only or "")]
-    if arguments.servers:
-        return compare(names, arguments.servers, arguments)
-    from kafka_cluster import KafkaCluster
+    if arguments.one:
+        run_one(arguments.one, arguments.servers, arguments.loop)
+    elif arguments.servers:
+        compare(names, arguments.servers, arguments)
+    else:
+        from kafka_cluster import KafkaCluster
 
-    with KafkaCluster() as cluster:
-        cluster.create_topic(TOPIC, 6, 1, {"retention.bytes": str(64 << 20), "segment.bytes": str(32 << 20)})
-        compare(names, cluster.bootstrap_servers, arguments)
+        with KafkaCluster() as cluster:
+            cluster.create_topic(TOPIC, 6, config={"retention.bytes": str(64 << 20), "segment.bytes": str(32 << 20)})
+            compare(names, cluster.bootstrap_servers, arguments)
 
 
 def compare(names: list[str], servers: str, arguments: argparse.Namespace) -> None:
@@ -186,7 +187,9 @@ def compare(names: list[str], servers: str, arguments: argparse.Namespace) -> No
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             runs[name].append(json.loads(done.stdout.splitlines()[-1]))
     print(f"{arguments.loop}, {arguments.rounds} rounds, medians (lag: the worst round's)")
-    print(f"{'':24}{'k msg/s':>10}{'CPU µs/msg':>12}{'lag p99 ms':>12}{'lag max ms':>12}{'held p99 ms':>12}{'held max ms':>12}")
+    print(
+        f"{'':24}{'k msg/s':>10}{'CPU µs/msg':>12}{'lag p99 ms':>12}{'lag max ms':>12}{'held p99 ms':>12}{'held max ms':>12}"
+    )
     for name, found in runs.items():
         speed, cpu = (statistics.median(run[key] for run in found) for key in ("per_s", "cpu_us"))
         lag = ("lag_p99_ms", "lag_max_ms", "held_p99_ms", "held_max_ms")

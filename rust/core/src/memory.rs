@@ -115,7 +115,7 @@ impl BufferPool {
     pub fn cancel(&self, waiter: &Arc<Waiter>) -> bool {
         let mut state = self.state.lock();
         let mut mine = waiter.state.lock();
-        let waited = *mine == WaitState::Waiting;
+        let in_vain = *mine == WaitState::Waiting;
         match *mine {
             WaitState::Granted => state.available += waiter.needed,
             WaitState::Waiting => state.waiters.retain(|other| !Arc::ptr_eq(other, waiter)),
@@ -126,7 +126,7 @@ impl BufferPool {
         let granted = Self::grant(&mut state);
         drop(state);
         granted.give();
-        waited
+        in_vain
     }
 
     /// Give `bytes` back.

@@ -367,11 +367,7 @@ impl AsyncSender {
 impl AsyncSender {
     /// The common record: nothing to wait for, nobody to tell. None: it is not that.
     #[inline]
-    fn at_once(
-        state: &State,
-        py: Python<'_>,
-        call: &Call<'_>,
-    ) -> PyResult<Option<(AsyncDeliveryFuture, Option<i64>)>> {
+    fn at_once(state: &State, py: Python<'_>, call: &Call<'_>) -> PyResult<Option<(AsyncDeliveryFuture, Option<i64>)>> {
         state.core.check_fork(py)?;
         state.check_open(py)?;
         let Some(topic) = state.cached_topic(py, &call.topic, call.partition)? else { return Ok(None) };
@@ -486,13 +482,7 @@ impl PendingSend {
         }
     }
 
-    fn try_ready(
-        state: &State,
-        py: Python<'_>,
-        call: &Call<'_>,
-        entry: &Entry,
-        ready: &mut Ready,
-    ) -> PyResult<Tried> {
+    fn try_ready(state: &State, py: Python<'_>, call: &Call<'_>, entry: &Entry, ready: &mut Ready) -> PyResult<Tried> {
         state.check_open(py)?;
         let serialized = ready.serialized(py);
         if let Some(token) = entry.token {

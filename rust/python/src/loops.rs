@@ -110,18 +110,18 @@ impl LoopInbox {
         });
         let calls = PyList::empty(py);
         for token in tokens {
-            match LOOP_CALLS.remove(token) {
-                None => {}
-                Some(LoopCall::Done { function, future, context }) => calls.append((function, (future,), context))?,
-                Some(LoopCall::Told { function, context, arguments }) => calls.append((function, arguments, context))?,
-                Some(LoopCall::Wake { function }) => calls.append((function, (), py.None()))?,
+            let call = match LOOP_CALLS.remove(token) {
+                None => continue,
+                Some(LoopCall::Done { function, future, context }) => (function, (future,).into_pyobject(py)?, context),
+                Some(LoopCall::Told { function, context, arguments }) => (function, arguments.into_bound(py), context),
+                Some(LoopCall::Wake { function }) => (function, PyTuple::empty(py), py.None()),
                 Some(LoopCall::Outcome { function, context, completion, index, sizes }) => {
                     let (leaf, index) = completion.leaf(index);
-                    if let Some(arguments) = outcome(py, &leaf, index, &sizes)? {
-                        calls.append((function, arguments, context))?;
-                    }
+                    let Some(arguments) = outcome(py, &leaf, index, &sizes)? else { continue };
+                    (function, arguments.into_pyobject(py)?, context)
                 }
-            }
+            };
+            calls.append(call)?;
         }
         Ok((calls, more))
     }
@@ -169,6 +169,7 @@ static LAST: Mutex<Option<Last>> = Mutex::new(None);
 
 /// The event loop that runs in this thread, or will, and its inbox.
 pub fn here<'py>(py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Arc<Inbox>)> {
+    static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let last = LAST.lock();
     let known = match &*last {
         Some(last) if last.thread == std::thread::current().id() => {
@@ -187,10 +188,8 @@ pub fn here<'py>(py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Arc<Inbox>)> {
     {
         return Ok((event_loop, inbox));
     }
-    static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let function = HERE
-        .get_or_try_init(py, || Ok::<_, PyErr>(py.import("penstock._loops")?.getattr("here")?.unbind()))?
-        .bind(py);
+    let function =
+        HERE.get_or_try_init(py, || Ok::<_, PyErr>(py.import("penstock._loops")?.getattr("here")?.unbind()))?.bind(py);
     let (event_loop, inbox, ident): (Bound<'py, PyAny>, Bound<'py, LoopInbox>, u64) =
         ending::python(py, || function.call0()?.extract())?;
     let inbox = Arc::clone(&inbox.get().inbox);

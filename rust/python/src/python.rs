@@ -30,7 +30,8 @@ pub fn returned<'py>(py: Python<'py>, value: impl IntoPyObject<'py>) -> PyErr {
         let last = LAST.lock().take();
         // Caught by Python code (`next(future)`), it may still be held, or hold frames.
         #[expect(deprecated, reason = "what is to be used instead is unsafe")]
-        let last = last.filter(|last| last.get_refcnt(py) == 1).map(|last| PyErr::from_value(last.into_bound(py).into_any()));
+        let last =
+            last.filter(|last| last.get_refcnt(py) == 1).map(|last| PyErr::from_value(last.into_bound(py).into_any()));
         let stop = last.filter(|last| last.traceback(py).is_none()).map_or_else(fresh, Ok)?;
         stop.value(py).setattr(intern!(py, "value"), value)?;
         *LAST.lock() = Some(stop.value(py).clone().unbind());
