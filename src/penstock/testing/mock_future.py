@@ -91,24 +91,24 @@ class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):
 
     def __await__(self) -> Generator[Any, None, RecordMetadata]:
         """The metadata; raises the record's error."""
-        self.noticed = True
+        self._notice()
         return super().__await__()
 
     __iter__ = __await__
 
     def result(self) -> RecordMetadata:
         """The metadata, or raise the error; `asyncio.InvalidStateError` before it is done."""
-        self.noticed = True
+        self._notice()
         return super().result()
 
     def exception(self) -> BaseException | None:
         """The error or None; `asyncio.InvalidStateError` before it is done."""
-        self.noticed = True
+        self._notice()
         return super().exception()
 
     def add_done_callback(self, fn: Callable[[Any], object], /, **context: Any) -> None:
         """Have `fn(future)` called in the loop."""
-        self.noticed = True
+        self._notice()
         super().add_done_callback(fn, **context)
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -129,6 +129,10 @@ class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):
             self._settle(metadata, error)
         else:
             loop.call_soon_threadsafe(self._settle, metadata, error)
+
+    def _notice(self) -> None:
+        # Whoever asks a cancelled future is told of that, not of the record.
+        self.noticed = self.noticed or not self.cancelled()
 
     def _settle(self, metadata: RecordMetadata | None, error: KafkaError | None) -> None:
         if self.done():
