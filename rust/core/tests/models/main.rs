@@ -21,12 +21,16 @@
 //! | completion | `observe`, `wait`, `wait_all` do not follow a split; callbacks stay with the parent | a mark, a wait, a callback lost |
 //! | callbacks | `push`, `finish`, `close` notify nobody; `take` takes the newest | a standstill; out of order |
 //! | topics | `update_topic`, `refuse_sends`, `set_fatal` count the change outside the lock (the last two did) | a standstill |
+//! | loops | `take` clears the ring after its look | slept over |
+//! | loops | `add_notice` does not look again under the lock; `resolve_split` leaves notices with the parent | a notice lost |
+//! | loops | `cancel` of a waiter does not say whether it was granted; `close` notifies nobody | a notice awaited in vain; a standstill |
 //! | flush | `begin_flush` without its sweep, or in a hurry only after it; `sweep` wakes nobody | a flush that never returns |
 //! | flush | `fail_everything` leaves lanes open | a record without an outcome after the end |
 
 mod callbacks;
 mod completion;
 mod flush;
+mod loops;
 mod memory;
 #[path = "../common/rig.rs"]
 mod rig;
