@@ -7,8 +7,9 @@ with KafkaProducer(bootstrap_servers="localhost:9092") as producer:
 """
 
 from penstock import errors as errors
-from penstock._native import DeliveryFuture, ProducerRecord, RecordMetadata
+from penstock._native import AsyncDeliveryFuture, DeliveryFuture, ProducerRecord, RecordMetadata
 from penstock._native import __version__ as __version__
+from penstock.aio import AsyncKafkaProducer, AsyncProducer
 from penstock.config import ProducerConfig
 from penstock.control.metadata import PartitionInfo
 from penstock.errors import (
@@ -54,6 +55,9 @@ __all__ = [
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
     "ApiError",
+    "AsyncDeliveryFuture",
+    "AsyncKafkaProducer",
+    "AsyncProducer",
     "AuthenticationError",
     "AuthorizationError",
     "BooleanSerializer",

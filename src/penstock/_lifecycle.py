@@ -71,8 +71,7 @@ class Lifecycle:
             )
         left = self.engine.flush(timeout)
         if left:
-            what = f"{_records(left)} not acknowledged yet" if left > 0 else "callbacks that have not run yet"
-            raise KafkaTimeoutError(f"flush({timeout:g}) ran out of time with {what}")
+            raise out_of_time(timeout, left)
         self.raise_unnoticed()
 
     def raise_unnoticed(self) -> None:
@@ -170,6 +169,12 @@ def check_timeout(timeout: float | None) -> None:
     """Raise `ValueError` for a time that cannot be waited (Java: `IllegalArgumentException`)."""
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"timeout must be None, or 0 or more seconds, not {timeout:g}")
+
+
+def out_of_time(timeout: float | None, left: int) -> KafkaTimeoutError:
+    """The error of a flush that leaves so many records behind; -1: only callbacks."""
+    what = f"{_records(left)} not acknowledged yet" if left > 0 else "callbacks that have not run yet"
+    return KafkaTimeoutError(f"flush({timeout:g}) ran out of time with {what}")
 
 
 def _records(count: int) -> str:

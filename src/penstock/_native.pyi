@@ -1,9 +1,11 @@
 """The native half: records, futures, the send path and the engine (Rust, `rust/python`)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from contextvars import Context
 from datetime import datetime
 from types import GenericAlias
-from typing import Any, Generic, Self, TypeAlias, TypeVar, final, overload
+from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
@@ -16,12 +18,20 @@ _Calls: TypeAlias = tuple[list[Callable[..., object]], list[Any], list[Any]]
 _Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
 
 __all__ = [
+    "AsyncDeliveryFuture",
+    "AsyncSender",
     "DeliveryFuture",
     "EndOfPython",
     "Engine",
+    "InLoop",
+    "LoopInbox",
+    "PendingFlush",
+    "PendingSend",
+    "PendingTopic",
     "ProducerRecord",
     "RecordMetadata",
     "Sender",
+    "Sending",
     "SteppedEngine",
     "__version__",
     "after_fork_in_child",
@@ -117,6 +127,38 @@ class DeliveryFuture:
     def add_done_callback(self, fn: Callable[[DeliveryFuture], object]) -> None: ...
 
 @final
+class AsyncDeliveryFuture:
+    _asyncio_future_blocking: bool
+    @property
+    def _cancel_message(self) -> Any | None: ...
+    def _make_cancelled_error(self) -> BaseException: ...
+    def __await__(self) -> Generator[Any, None, RecordMetadata]: ...
+    def __iter__(self) -> Generator[Any, None, RecordMetadata]: ...
+    def __next__(self) -> Any: ...
+    def result(self) -> RecordMetadata: ...
+    def exception(self) -> KafkaError | None: ...
+    def done(self) -> bool: ...
+    def cancel(self, msg: Any | None = None) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def get_loop(self) -> AbstractEventLoop: ...
+    def add_done_callback(
+        self, fn: Callable[[AsyncDeliveryFuture], object], *, context: Context | None = None
+    ) -> None: ...
+    def remove_done_callback(self, fn: Callable[[AsyncDeliveryFuture], object]) -> int: ...
+
+@final
+class LoopInbox:
+    def __new__(cls, watched: bool) -> LoopInbox: ...
+    def fileno(self) -> int: ...
+    def take(self, limit: int) -> tuple[list[tuple[Callable[..., object], tuple[Any, ...], Context | None]], bool]: ...
+    def post(self, wake: Callable[[], object]) -> None: ...
+    def wait(self) -> bool: ...
+    def close(self) -> None: ...
+    def is_forgotten(self) -> bool: ...
+    @staticmethod
+    def begin_turn() -> None: ...
+
+@final
 class Engine:
     def __new__(
         cls,
@@ -200,7 +242,7 @@ class Sender(Generic[_K, _V]):
         warn_waiting: Callable[[str, str, int | None, str], object],
         max_block_ms: int,
     ) -> None: ...
-    def _await_topic(self, topic: str, method: str) -> None: ...
+    def _await_topic(self, topic: str) -> None: ...
     @overload
     def send(
         self,
@@ -220,5 +262,72 @@ class Sender(Generic[_K, _V]):
         headers: _Headers | None = None,
         callback: Callable[[RecordMetadata | None, KafkaError | None], object] | None = None,
     ) -> DeliveryFuture: ...
+    @classmethod
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
+
+@final
+class Sending:
+    def __await__(self) -> Generator[Any, None, AsyncDeliveryFuture]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> None: ...
+    def send(self, value: Any) -> None: ...
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> NoReturn: ...
+    def close(self) -> None: ...
+
+@final
+class InLoop:
+    def __call__(self, metadata: RecordMetadata | None, error: KafkaError | None) -> None: ...
+
+@final
+class PendingSend:
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> AsyncDeliveryFuture | float: ...
+    def refuse(self, error: BaseException) -> None: ...
+
+@final
+class PendingTopic:
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> float | None: ...
+
+@final
+class PendingFlush:
+    def __new__(cls, engine: Engine) -> PendingFlush: ...
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> bool: ...
+    def end(self) -> None: ...
+
+@disjoint_base
+class AsyncSender(Generic[_K, _V]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def _attach(
+        self,
+        engine: Engine,
+        *,
+        key_serializer: Callable[[str, Any, Any], bytes | bytearray | memoryview | None],
+        value_serializer: Callable[[str, Any, Any], bytes | bytearray | memoryview | None],
+        key_fast: str | None,
+        value_fast: str | None,
+        partitioner: Callable[[str, Any, bytes | None, Any, bytes | None], int] | None,
+        interceptors: Any,
+        warn_waiting: Callable[[str, str, int | None, str], object],
+        max_block_ms: int,
+    ) -> None: ...
+    def _find_topic(self, topic: str) -> PendingTopic: ...
+    @overload
+    def send(
+        self,
+        topic: ProducerRecord[_K, _V],
+        *,
+        callback: Callable[[RecordMetadata | None, KafkaError | None], object] | None = None,
+    ) -> Coroutine[Any, Any, AsyncDeliveryFuture]: ...
+    @overload
+    def send(
+        self,
+        topic: str,
+        value: _V | None = None,
+        *,
+        key: _K | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        headers: _Headers | None = None,
+        callback: Callable[[RecordMetadata | None, KafkaError | None], object] | None = None,
+    ) -> Coroutine[Any, Any, AsyncDeliveryFuture]: ...
     @classmethod
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...

@@ -13,13 +13,13 @@ from random import Random
 from typing import Any
 
 from penstock import serialization
+from penstock._facade import make_engine
 from penstock._native import DeliveryFuture, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
 from penstock.control.connections import Endpoint, Resolve
 from penstock.control.controller import AskTopicAges, Controller, Event, Log, Publish, TopicAges
 from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
-from penstock.producer import make_engine
 from simulation.cluster import sender_of
 from simulation.network import Network
 from simulation.plan import Plan

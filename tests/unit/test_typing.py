@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 SNIPPET = """
+import asyncio
 from typing import Any, assert_type
-from penstock import IntegerSerializer, KafkaProducer, Producer, ProducerRecord, StringSerializer
-from penstock.testing import MockProducer
+from penstock import AsyncKafkaProducer, AsyncProducer, IntegerSerializer, KafkaProducer, Producer, ProducerRecord
+from penstock import RecordMetadata, StringSerializer
+from penstock.testing import AsyncMockProducer, MockProducer
 
 plain = KafkaProducer({"bootstrap.servers": "localhost:9092"})
 assert_type(plain, KafkaProducer[bytes, bytes])
@@ -30,12 +32,29 @@ both.send(topic="topic", value="text")
 producer.send(topic="topic", value="text")
 mock.send(topic="topic", value="text")
 producer.flush(timeout=1.5)
+
+
+async def main() -> None:
+    several = AsyncKafkaProducer(key_serializer=IntegerSerializer(), value_serializer=StringSerializer())
+    assert_type(several, AsyncKafkaProducer[int, str])
+    sending: AsyncProducer[int, str] = several
+    doubled = AsyncMockProducer(key_serializer=IntegerSerializer(), value_serializer=StringSerializer())
+    double: AsyncProducer[int, str] = doubled
+    for one in (several, sending, double, doubled):
+        future = await one.send("topic", "text", key=1)
+        assert_type(await future, RecordMetadata)
+        assert_type(await one.send_and_wait("topic", "text", key=1), RecordMetadata)
+        await one.send(ProducerRecord("topic", "text", key=1), callback=lambda metadata, error: None)
+        await asyncio.gather(future, asyncio.wait_for(future, 1), asyncio.shield(future))
+        await asyncio.create_task(one.send("topic", "text"))
+        await one.flush(timeout=1.5)
 """
 WRONG = {
     "a key of the wrong type": 'both.send("topic", "text", key="one")',
     "a value of the wrong type, to the protocol": 'producer.send(topic="topic", value=b"bytes")',
     "a value of the wrong type, to the mock": 'mock.send(topic="topic", value=b"bytes")',
     "an unknown option": "KafkaProducer(linger_msec=5)",
+    "a value of the wrong type, in asyncio": 'AsyncKafkaProducer().send("topic", "text")',
     "an option of the wrong type": 'KafkaProducer(linger_ms="soon")',
 }
 

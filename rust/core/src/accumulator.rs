@@ -20,6 +20,7 @@ use crate::codecs::{Codecs, Job};
 use crate::completion::{CallbackQueue, Completion, Token};
 use crate::compression::{Codec, Compression, Encoder};
 use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness, SendRules};
+use crate::loops::{Notice, Notices};
 use crate::memory::{BufferPool, Waiter};
 use crate::stats::Stats;
 use crate::topic::{PartitionRules, Topic};
@@ -121,6 +122,8 @@ struct Topics {
     /// Ordered, so that a run that is stepped by hand can be repeated.
     by_name: BTreeMap<Arc<str>, TopicEntry>,
     status: String,
+    /// To be given with the next change of the table.
+    notices: Vec<Notice>,
 }
 
 /// News for the I/O thread.
@@ -430,8 +433,28 @@ impl Shared {
             topics.by_name.insert(key, entry);
         }
         self.topics_version.fetch_add(1, Ordering::Release);
+        let due = Notices(std::mem::take(&mut topics.notices));
         drop(topics);
         self.topics_changed.notify_all();
+        due.give();
+    }
+
+    /// Have `notice` given when the topic table changes from `seen_version`. False: it has.
+    pub fn notice_topics(&self, seen_version: u64, notice: &Notice) -> bool {
+        let mut topics = self.topics.lock();
+        let same = self.topics_version.load(Ordering::Acquire) == seen_version;
+        if same {
+            topics.notices.push(notice.clone());
+        }
+        same
+    }
+
+    /// Take a notice back. False: it was given.
+    pub fn take_topics_notice(&self, token: Token) -> bool {
+        let mut topics = self.topics.lock();
+        let before = topics.notices.len();
+        topics.notices.retain(|notice| notice.token != token);
+        topics.notices.len() < before
     }
 
     /// Why metadata cannot be had, for people; empty when all is well.
@@ -585,7 +608,12 @@ impl Shared {
 
     /// Queue up for memory; nothing lingers while somebody does.
     pub fn queue_for_memory(&self, bytes: usize) -> Arc<Waiter> {
-        let waiter = self.pool.queue(bytes);
+        self.queue_for_memory_with(bytes, None)
+    }
+
+    /// The same for a waiter in an event loop: `notice` is given with the grant.
+    pub fn queue_for_memory_with(&self, bytes: usize, notice: Option<Notice>) -> Arc<Waiter> {
+        let waiter = self.pool.queue_with(bytes, notice);
         if !self.pressure.swap(true, Ordering::AcqRel) {
             self.sweep();
         }
@@ -685,11 +713,13 @@ impl Shared {
     }
 
     fn end_waits_for_topics(&self) {
-        let topics = self.topics.lock();
+        let mut topics = self.topics.lock();
         // Under the lock: a waiter between its look and its wait would miss it and wait on.
         self.topics_version.fetch_add(1, Ordering::Release);
+        let due = Notices(std::mem::take(&mut topics.notices));
         drop(topics);
         self.topics_changed.notify_all();
+        due.give();
     }
 
     /// The fatal error, if there was one: (code, message).

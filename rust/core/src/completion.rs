@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::loops::{Notice, Notices};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, OnceLock};
 
@@ -107,6 +108,8 @@ pub struct Completion {
 #[derive(Debug, Default)]
 struct Side {
     callbacks: Vec<(u32, Token)>,
+    /// What is due in event loops once the batch is resolved, in the order of asking.
+    notices: Vec<(u32, Notice)>,
     /// One bit per record whose future somebody asked, or that had a callback.
     observed: Vec<u64>,
 }
@@ -118,6 +121,12 @@ impl Side {
             self.observed.resize(word + 1, 0);
         }
         self.observed[word] |= 1 << (index % 64);
+    }
+
+    fn unmark(&mut self, index: u32) {
+        if let Some(bits) = self.observed.get_mut(index as usize / 64) {
+            *bits &= !(1 << (index % 64));
+        }
     }
 
     fn is_marked(&self, index: u32) -> bool {
@@ -156,8 +165,12 @@ impl Completion {
             return None;
         }
         let callbacks = std::mem::take(&mut side.callbacks);
+        let notices = std::mem::take(&mut side.notices);
         drop(side);
         self.resolved.notify_all();
+        if !notices.is_empty() {
+            Notices(notices.into_iter().map(|(_, notice)| notice).collect()).give();
+        }
         Some(callbacks)
     }
 
@@ -171,6 +184,10 @@ impl Completion {
             let child = children.partition_point(|(first, _)| *first <= index) - 1;
             let mut child_side = children[child].1.side.lock_nested();
             child_side.callbacks.push((index - children[child].0, token));
+        }
+        for (index, notice) in std::mem::take(&mut side.notices) {
+            let child = children.partition_point(|(first, _)| *first <= index) - 1;
+            children[child].1.side.lock_nested().notices.push((index - children[child].0, notice));
         }
         for word in 0..side.observed.len() {
             for bit in 0..64 {
@@ -207,6 +224,66 @@ impl Completion {
             side.mark(index);
         }
         Ok(())
+    }
+
+    /// Have `notice` given when the batch is resolved. False: it already is. `observed` as in [`Completion::add_callback`].
+    pub fn add_notice(self: &Arc<Self>, index: u32, notice: &Notice, observed: bool) -> bool {
+        let (leaf, index) = self.leaf(index);
+        let mut side = leaf.side.lock();
+        if leaf.outcome.get().is_some() {
+            drop(side);
+            // As above: a split may have come between.
+            return matches!(leaf.outcome(), Some(Outcome::Split(_))) && leaf.add_notice(index, notice, observed);
+        }
+        side.notices.push((index, notice.clone()));
+        if observed {
+            side.mark(index);
+        }
+        true
+    }
+
+    /// The tokens of what waits for record `index`.
+    pub fn notices(self: &Arc<Self>, index: u32) -> Vec<Token> {
+        let (leaf, index) = self.leaf(index);
+        let side = leaf.side.lock();
+        side.notices.iter().filter(|(at, _)| *at == index).map(|(_, notice)| notice.token).collect()
+    }
+
+    /// Take back what waits for record `index` and is `wanted`; what was given meanwhile is not found. `forget`: nobody
+    /// will be told of this record, so that a failure of it is unnoticed again.
+    pub fn take_notices(
+        self: &Arc<Self>,
+        index: u32,
+        forget: bool,
+        mut wanted: impl FnMut(Token) -> bool,
+    ) -> Vec<Notice> {
+        let (leaf, index) = self.leaf(index);
+        let mut side = leaf.side.lock();
+        if matches!(leaf.outcome(), Some(Outcome::Split(_))) {
+            drop(side);
+            return leaf.take_notices(index, forget, wanted);
+        }
+        let mut taken = Vec::new();
+        side.notices.retain(|(at, notice)| {
+            let take = *at == index && wanted(notice.token);
+            if take {
+                taken.push(notice.clone());
+            }
+            !take
+        });
+        if forget && leaf.outcome.get().is_none() {
+            side.unmark(index);
+        }
+        taken
+    }
+
+    /// The first completion under this one that is unresolved, itself or a child of its split.
+    pub fn first_unresolved(self: &Arc<Self>) -> Option<Arc<Self>> {
+        match self.outcome.get() {
+            None => Some(Arc::clone(self)),
+            Some(Outcome::Split(children)) => children.iter().find_map(|(_, child)| child.first_unresolved()),
+            Some(_) => None,
+        }
     }
 
     /// Somebody asked for this record's result: a failure of it is no longer unnoticed.
@@ -316,6 +393,8 @@ pub struct CallbackQueue {
 struct CallbackState {
     bursts: VecDeque<Burst>,
     finished: u64,
+    /// To be given when that many bursts have run.
+    notices: Vec<(u64, Notice)>,
     closed: bool,
 }
 
@@ -343,8 +422,42 @@ impl CallbackQueue {
 
     /// `count` bursts have run.
     pub fn finish(&self, count: u64) {
-        self.state.lock().finished += count;
+        let mut state = self.state.lock();
+        state.finished += count;
+        let finished = state.finished;
+        let mut due = Notices::default();
+        state.notices.retain(|(goal, notice)| {
+            if *goal <= finished {
+                due.0.push(notice.clone());
+            }
+            *goal > finished
+        });
+        drop(state);
         self.progressed.notify_all();
+        due.give();
+    }
+
+    /// Bursts pushed so far.
+    pub fn pushed(&self) -> u64 {
+        self.pushed.load(Ordering::Acquire)
+    }
+
+    /// Have `notice` given when `goal` bursts have run. False: they have.
+    pub fn add_notice(&self, goal: u64, notice: &Notice) -> bool {
+        let mut state = self.state.lock();
+        if state.finished < goal {
+            state.notices.push((goal, notice.clone()));
+            return true;
+        }
+        false
+    }
+
+    /// Take a notice back. False: it was given.
+    pub fn take_notice(&self, token: Token) -> bool {
+        let mut state = self.state.lock();
+        let before = state.notices.len();
+        state.notices.retain(|(_, notice)| notice.token != token);
+        state.notices.len() < before
     }
 
     /// Wait until all bursts pushed before this call have run.

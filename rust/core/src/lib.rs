@@ -14,6 +14,7 @@ pub mod connection;
 pub mod crc;
 pub mod engine;
 pub mod lane;
+pub mod loops;
 pub mod memory;
 pub mod memory_net;
 pub mod murmur2;

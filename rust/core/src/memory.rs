@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::loops::{Notice, Notices};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, Rank};
 
@@ -39,6 +40,8 @@ pub struct Waiter {
     needed: usize,
     state: Mutex<WaitState>,
     granted: Condvar,
+    /// For a waiter in an event loop.
+    notice: Option<Notice>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,13 +96,25 @@ impl BufferPool {
 
     /// Queue up for `bytes` (at most [`BufferPool::total`]).
     pub fn queue(&self, bytes: usize) -> Arc<Waiter> {
+        self.queue_with(bytes, None)
+    }
+
+    /// The same for a waiter in an event loop: `notice` is given with the grant.
+    pub fn queue_with(&self, bytes: usize, notice: Option<Notice>) -> Arc<Waiter> {
         debug_assert!(bytes <= self.total);
         let waiting = Mutex::ranked(Rank::Nested, WaitState::Waiting);
-        let waiter = Arc::new(Waiter { needed: bytes, state: waiting, granted: Condvar::new() });
+        let waiter = Arc::new(Waiter { needed: bytes, state: waiting, granted: Condvar::new(), notice });
         let mut state = self.state.lock();
         state.waiters.push_back(Arc::clone(&waiter));
-        Self::grant(&mut state);
+        let granted = Self::grant(&mut state);
+        drop(state);
+        granted.give();
         waiter
+    }
+
+    /// Whether the bytes are the caller's, without waiting.
+    pub fn is_granted(&self, waiter: &Waiter) -> bool {
+        *waiter.state.lock() == WaitState::Granted
     }
 
     /// Wait for a grant until `deadline`. True: the bytes are the caller's.
@@ -113,18 +128,22 @@ impl BufferPool {
         *state == WaitState::Granted
     }
 
-    /// Leave the queue; what was granted meanwhile goes to the next.
-    pub fn cancel(&self, waiter: &Arc<Waiter>) {
+    /// Leave the queue; what was granted meanwhile goes to the next. True: nothing was, and no notice is given.
+    pub fn cancel(&self, waiter: &Arc<Waiter>) -> bool {
         let mut state = self.state.lock();
         let mut mine = waiter.state.lock();
+        let in_vain = *mine == WaitState::Waiting;
         match *mine {
             WaitState::Granted => state.available += waiter.needed,
             WaitState::Waiting => state.waiters.retain(|other| !Arc::ptr_eq(other, waiter)),
-            WaitState::Cancelled => return,
+            WaitState::Cancelled => return false,
         }
         *mine = WaitState::Cancelled;
         drop(mine);
-        Self::grant(&mut state);
+        let granted = Self::grant(&mut state);
+        drop(state);
+        granted.give();
+        in_vain
     }
 
     /// Give `bytes` back.
@@ -132,22 +151,27 @@ impl BufferPool {
         let mut state = self.state.lock();
         state.available += bytes;
         debug_assert!(state.available <= self.total);
-        Self::grant(&mut state);
+        let granted = Self::grant(&mut state);
+        drop(state);
+        granted.give();
     }
 
-    fn grant(state: &mut PoolState) {
+    fn grant(state: &mut PoolState) -> Notices {
+        let mut due = Notices::default();
         while let Some(waiter) = state.waiters.front() {
             if waiter.needed > state.available {
-                return;
+                break;
             }
-            let Some(waiter) = state.waiters.pop_front() else { return };
+            let Some(waiter) = state.waiters.pop_front() else { break };
             let mut theirs = waiter.state.lock();
             if *theirs == WaitState::Waiting {
                 state.available -= waiter.needed;
                 *theirs = WaitState::Granted;
                 waiter.granted.notify_one();
+                due.0.extend(waiter.notice.clone());
             }
         }
+        due
     }
 
     /// An empty buffer for a batch of `capacity` bytes, recycled if there is one.

@@ -52,6 +52,13 @@ impl Callbacks {
         self.slots.lock().insert(callback)
     }
 
+    /// What is known of a record once it is serialized.
+    pub fn set_sizes(&self, token: Token, known: Sizes) {
+        if let Some(Callback::Send { sizes, .. }) = self.slots.lock().get_mut(token) {
+            *sizes = known;
+        }
+    }
+
     /// Take one back.
     pub fn remove(&self, token: Token) -> Option<Callback> {
         self.slots.lock().try_remove(token)
@@ -120,8 +127,8 @@ impl Callbacks {
     }
 }
 
-/// (metadata, error), one of them None.
-fn outcome<'py>(
+/// (metadata, error), one of them None; None if it is not known.
+pub fn outcome<'py>(
     py: Python<'py>,
     completion: &Arc<Completion>,
     index: u32,

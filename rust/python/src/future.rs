@@ -90,22 +90,37 @@ pub fn wait_in_slices(
 // (measured: 38 % of the time of `send`).
 #[pyclass(frozen, module = "penstock")]
 pub struct DeliveryFuture {
-    completion: Arc<Completion>,
-    index: u32,
+    sent: Sent,
+}
+
+/// What the futures of both facades are made of: a record's place, and what is known of it.
+pub struct Sent {
+    pub completion: Arc<Completion>,
+    pub index: u32,
     /// Of the process that sent: nothing resolves a record in a child.
     forks: u32,
-    sizes: Sizes,
+    pub sizes: Sizes,
     error: PyOnceLock<Py<PyAny>>,
 }
 
-impl DeliveryFuture {
+impl Sent {
     pub fn new(completion: Arc<Completion>, index: u32, sizes: Sizes) -> Self {
         Self { completion, index, forks: forks(), sizes, error: PyOnceLock::new() }
     }
 
+    /// Whether the record is delivered or has failed.
+    pub fn done(&self) -> bool {
+        self.completion.leaf(self.index).0.outcome().is_some()
+    }
+
+    /// Raise in a child if the record was on its way at the fork.
+    pub fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
+        if self.forks == forks() || self.done() { Ok(()) } else { Err(forked(py)) }
+    }
+
     /// Note that somebody asks. Raises in a child if the record was on its way at the fork; there no lock is touched, which
     /// a thread that no longer exists may hold for ever.
-    fn observe(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn observe(&self, py: Python<'_>) -> PyResult<()> {
         if self.forks == forks() {
             self.completion.observe(self.index);
             return Ok(());
@@ -113,25 +128,7 @@ impl DeliveryFuture {
         if self.done() { Ok(()) } else { Err(forked(py)) }
     }
 
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        self.observe(py)?;
-        if self.done() {
-            return Ok(());
-        }
-        let until = deadline(timeout)?;
-        let (completion, index) = (&self.completion, self.index);
-        if wait_in_slices(py, until, |slice| completion.wait(index, Some(slice)))? {
-            return Ok(());
-        }
-        Err(PyTimeoutError::new_err(format!(
-            "the record for {}-{} is still on its way after {} s; delivery.timeout.ms bounds how long that can last",
-            self.completion.topic,
-            self.completion.partition,
-            timeout.unwrap_or_default().max(0.0),
-        )))
-    }
-
-    fn resolved(&self, py: Python<'_>) -> PyResult<Result<RecordMetadata, Py<PyAny>>> {
+    pub fn resolved(&self, py: Python<'_>) -> PyResult<Result<RecordMetadata, Py<PyAny>>> {
         let (leaf, index) = self.completion.leaf(self.index);
         match leaf.outcome() {
             Some(Outcome::Delivered { base_offset, log_append_time_ms }) => {
@@ -148,6 +145,44 @@ impl DeliveryFuture {
             }
         }
     }
+
+    /// Of a future of that class.
+    pub fn repr(&self, class: &str) -> String {
+        let (leaf, index) = self.completion.leaf(self.index);
+        let place = format!("{}-{}", leaf.topic, leaf.partition);
+        match leaf.outcome() {
+            Some(Outcome::Delivered { base_offset, .. }) if *base_offset >= 0 => {
+                format!("<{class} {place} at offset {}>", base_offset.saturating_add(i64::from(index)))
+            }
+            Some(Outcome::Delivered { .. }) => format!("<{class} {place} delivered>"),
+            Some(Outcome::Failed(_)) => format!("<{class} {place} failed>"),
+            _ => format!("<{class} {place} on its way>"),
+        }
+    }
+}
+
+impl DeliveryFuture {
+    pub fn new(completion: Arc<Completion>, index: u32, sizes: Sizes) -> Self {
+        Self { sent: Sent::new(completion, index, sizes) }
+    }
+
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        self.sent.observe(py)?;
+        if self.sent.done() {
+            return Ok(());
+        }
+        let until = deadline(timeout)?;
+        let (completion, index) = (&self.sent.completion, self.sent.index);
+        if wait_in_slices(py, until, |slice| completion.wait(index, Some(slice)))? {
+            return Ok(());
+        }
+        Err(PyTimeoutError::new_err(format!(
+            "the record for {}-{} is still on its way after {} s; delivery.timeout.ms bounds how long that can last",
+            completion.topic,
+            completion.partition,
+            timeout.unwrap_or_default().max(0.0),
+        )))
+    }
 }
 
 #[pymethods]
@@ -156,24 +191,24 @@ impl DeliveryFuture {
     #[pyo3(signature = (timeout = None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<RecordMetadata> {
         self.wait(py, timeout)?;
-        self.resolved(py)?.map_err(|error| PyErr::from_value(error.into_bound(py)))
+        self.sent.resolved(py)?.map_err(|error| PyErr::from_value(error.into_bound(py)))
     }
 
     /// Wait up to `timeout` seconds (None: without limit) and return the error, or None if the record was delivered.
     #[pyo3(signature = (timeout = None))]
     fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
         self.wait(py, timeout)?;
-        Ok(self.resolved(py)?.err())
+        Ok(self.sent.resolved(py)?.err())
     }
 
     /// Whether the record is delivered or has failed.
     fn done(&self) -> bool {
-        self.completion.leaf(self.index).0.outcome().is_some()
+        self.sent.done()
     }
 
     /// Whether the record is still on its way.
     fn running(&self) -> bool {
-        !self.done()
+        !self.sent.done()
     }
 
     /// False: a record that was sent cannot be unsent.
@@ -194,7 +229,7 @@ impl DeliveryFuture {
         if !r#fn.is_callable() {
             return Err(PyTypeError::new_err(format!("not callable: {}", r#fn.get_type())));
         }
-        let this = slf.get();
+        let this = &slf.get().sent;
         this.observe(slf.py())?;
         let callback = Callback::Done { function: r#fn.clone().unbind(), future: slf.clone().unbind() };
         let token = CALLBACKS.insert(callback);
@@ -214,15 +249,6 @@ impl DeliveryFuture {
     }
 
     fn __repr__(&self) -> String {
-        let (leaf, index) = self.completion.leaf(self.index);
-        let place = format!("{}-{}", leaf.topic, leaf.partition);
-        match leaf.outcome() {
-            Some(Outcome::Delivered { base_offset, .. }) if *base_offset >= 0 => {
-                format!("<DeliveryFuture {place} at offset {}>", base_offset.saturating_add(i64::from(index)))
-            }
-            Some(Outcome::Delivered { .. }) => format!("<DeliveryFuture {place} delivered>"),
-            Some(Outcome::Failed(_)) => format!("<DeliveryFuture {place} failed>"),
-            _ => format!("<DeliveryFuture {place} on its way>"),
-        }
+        self.sent.repr("DeliveryFuture")
     }
 }

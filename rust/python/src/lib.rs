@@ -5,12 +5,15 @@
 // Signatures of Python-facing functions are PyO3's to consume.
 #![allow(clippy::needless_pass_by_value)]
 
+mod aio;
+mod aio_future;
 mod boundary;
 mod callbacks;
 mod compression;
 mod ending;
 mod engine;
 mod future;
+mod loops;
 mod python;
 mod record;
 mod sender;
@@ -54,6 +57,14 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<future::DeliveryFuture>()?;
     m.add_class::<engine::Engine>()?;
     m.add_class::<sender::Sender>()?;
+    m.add_class::<aio::AsyncSender>()?;
+    m.add_class::<aio_future::AsyncDeliveryFuture>()?;
+    m.add_class::<aio::Sending>()?;
+    m.add_class::<aio::InLoop>()?;
+    m.add_class::<aio::PendingSend>()?;
+    m.add_class::<aio::PendingTopic>()?;
+    m.add_class::<aio::PendingFlush>()?;
+    m.add_class::<loops::LoopInbox>()?;
     m.add_class::<stepped::SteppedEngine>()?;
     m.add_class::<ending::EndOfPython>()?;
     m.add_function(wrap_pyfunction!(crc32c, m)?)?;

@@ -1,10 +1,14 @@
 //! The few Python objects that native code calls: error classes and the logger's helpers, looked up once.
 
+use pyo3::exceptions::{PyBaseException, PyStopIteration};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
 use penstock_core::completion::{Completion, Failure};
+use penstock_core::sync::Mutex;
+use pyo3::IntoPyObjectExt;
 
 use crate::ending::python;
 
@@ -12,6 +16,28 @@ static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
 fn errors(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     Ok(ERRORS.get_or_try_init(py, || py.import("penstock.errors").map(Bound::unbind))?.bind(py))
+}
+
+/// What an iterator raises at its end with a value, which is how an `await` returns.
+///
+/// One instance is used over and over, as long as nobody has kept it: making one costs more than all else that awaiting a
+/// future takes. It holds the last value until the next one comes.
+pub fn returned<'py>(py: Python<'py>, value: impl IntoPyObject<'py>) -> PyErr {
+    static LAST: Mutex<Option<Py<PyBaseException>>> = Mutex::new(None);
+    let fresh = || py.get_type::<PyStopIteration>().call0().map(PyErr::from_value);
+    let set = || -> PyResult<PyErr> {
+        let value = value.into_py_any(py)?;
+        let last = LAST.lock().take();
+        // Caught by Python code (`next(future)`), it may still be held, or hold frames.
+        #[expect(deprecated, reason = "what is to be used instead is unsafe")]
+        let last =
+            last.filter(|last| last.get_refcnt(py) == 1).map(|last| PyErr::from_value(last.into_bound(py).into_any()));
+        let stop = last.filter(|last| last.traceback(py).is_none()).map_or_else(fresh, Ok)?;
+        stop.value(py).setattr(intern!(py, "value"), value)?;
+        *LAST.lock() = Some(stop.value(py).clone().unbind());
+        Ok(stop)
+    };
+    set().unwrap_or_else(|error| error)
 }
 
 /// An instance of `penstock.errors.<class>` with a message and keyword context, ready to be raised.

@@ -246,7 +246,7 @@ impl ProducerRecord {
 #[pyclass(frozen, eq, hash, skip_from_py_object, module = "penstock")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RecordMetadata {
-    /// Shared by all records of a batch: most are made for callbacks, and die unread.
+    /// Shared by all records of a topic: one is made for each that is asked for.
     pub topic: Arc<str>,
     #[pyo3(get)]
     pub partition: i32,

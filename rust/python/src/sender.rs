@@ -42,14 +42,14 @@ enum Fast {
 }
 
 /// Bytes that live as long as the Python object behind them.
-enum Payload<'py> {
+pub enum Payload<'py> {
     None,
     Bytes(Bound<'py, PyBytes>),
     Str(Bound<'py, PyString>),
 }
 
 impl Payload<'_> {
-    fn as_slice(&self) -> PyResult<Option<&[u8]>> {
+    pub fn as_slice(&self) -> PyResult<Option<&[u8]>> {
         Ok(match self {
             Self::None => None,
             Self::Bytes(bytes) => Some(bytes.as_bytes()),
@@ -58,7 +58,7 @@ impl Payload<'_> {
     }
 
     /// As a Python object, for a partitioner.
-    fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         Ok(match self.as_slice()? {
             None => py.None().into_bound(py),
             Some(bytes) => PyBytes::new(py, bytes).into_any(),
@@ -107,17 +107,18 @@ impl Serialize {
     }
 }
 
-struct State {
-    core: Arc<Core>,
+/// A facade's native half, once it has its engine.
+pub struct State {
+    pub core: Arc<Core>,
     key: Serialize,
     value: Serialize,
     /// `choose(topic, key, key_bytes, value, value_bytes) -> int`
     partitioner: Option<Py<PyAny>>,
     /// An object with `on_send(record)`, `wrap(record, callback)` and `on_send_error(record, error)`.
-    interceptors: Option<Py<PyAny>>,
+    pub interceptors: Option<Py<PyAny>>,
     /// `warn_waiting(method, topic, partition, status)`, called once a second has been waited for a topic.
     warn_waiting: Py<PyAny>,
-    max_block: Duration,
+    pub max_block: Duration,
     /// The last topic sent to, with the version of the table it was found in.
     cached: Mutex<Option<(u64, Arc<Topic>)>>,
 }
@@ -135,16 +136,47 @@ impl Deadline {
 }
 
 /// One call of `send`, after its arguments were sorted out.
-struct Call<'py> {
-    topic: Bound<'py, PyString>,
-    value: Bound<'py, PyAny>,
-    key: Bound<'py, PyAny>,
-    partition: Option<i32>,
-    timestamp: Option<i64>,
-    headers: Bound<'py, PyTuple>,
-    callback: Option<Bound<'py, PyAny>>,
+pub struct Call<'py> {
+    pub topic: Bound<'py, PyString>,
+    pub value: Bound<'py, PyAny>,
+    pub key: Bound<'py, PyAny>,
+    pub partition: Option<i32>,
+    pub timestamp: Option<i64>,
+    pub headers: Bound<'py, PyTuple>,
+    pub callback: Option<Bound<'py, PyAny>>,
     /// The callback is the user's, not only the interceptors'.
-    observed: bool,
+    pub observed: bool,
+}
+
+/// A record as it is to be buffered, but for its headers.
+pub struct Serialized<'py> {
+    pub key: Payload<'py>,
+    pub value: Payload<'py>,
+    pub partition: Option<u32>,
+    pub timestamp: i64,
+}
+
+/// A look for a topic that is repeated until it is there, or max.block.ms is over.
+pub struct Search {
+    method: &'static str,
+    started: Instant,
+    asked: Option<Instant>,
+    warned: bool,
+    errors_before: Option<u64>,
+}
+
+impl Search {
+    /// On behalf of the method of that name.
+    pub fn new(method: &'static str) -> Self {
+        Self { method, started: Instant::now(), asked: None, warned: false, errors_before: None }
+    }
+}
+
+/// What a look for a topic brought.
+pub enum Look {
+    Known(Arc<Topic>),
+    /// Not there in this version of the table.
+    Absent(u64),
 }
 
 /// The native half of the facades. Not to be constructed by itself.
@@ -180,21 +212,8 @@ impl Sender {
         warn_waiting: Py<PyAny>,
         max_block_ms: u64,
     ) -> PyResult<()> {
-        let fast = |word: Option<&str>| match word {
-            Some("bytes") => Fast::Bytes,
-            Some("utf8") => Fast::Utf8,
-            _ => Fast::No,
-        };
-        let state = State {
-            core: Arc::clone(&engine.get().core),
-            key: Serialize { fast: fast(key_fast), function: key_serializer },
-            value: Serialize { fast: fast(value_fast), function: value_serializer },
-            partitioner,
-            interceptors,
-            warn_waiting,
-            max_block: Duration::from_millis(max_block_ms),
-            cached: Mutex::new(None),
-        };
+        let (key, value) = ((key_fast, key_serializer), (value_fast, value_serializer));
+        let state = State::new(engine.get(), key, value, partitioner, interceptors, warn_waiting, max_block_ms);
         self.state.set(state).map_err(|_| PyRuntimeError::new_err("attached before"))
     }
 
@@ -221,36 +240,8 @@ impl Sender {
         headers: Option<&Bound<'_, PyAny>>,
         callback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<DeliveryFuture> {
-        let Some(state) = slf.get().state.get() else {
-            return Err(PyRuntimeError::new_err("the producer was not initialised (is super().__init__() missing?)"));
-        };
-        let none = || py.None().into_bound(py);
-        let callback = callback.filter(|callback| !callback.is_none());
-        if let Some(callback) = callback
-            && !callback.is_callable()
-        {
-            return Err(PyTypeError::new_err(format!("callback is not callable: {}", callback.get_type())));
-        }
-        let call = if let Ok(text) = topic.cast::<PyString>() {
-            Call {
-                topic: text.clone(),
-                value: value.cloned().unwrap_or_else(none),
-                key: key.cloned().unwrap_or_else(none),
-                partition: extract_partition(partition)?,
-                timestamp: extract_timestamp(timestamp)?,
-                headers: extract_headers(py, headers)?,
-                callback: callback.cloned(),
-                observed: true,
-            }
-        } else if let Ok(record) = topic.cast::<ProducerRecord>() {
-            if [value, key, partition, timestamp, headers].iter().any(Option::is_some) {
-                return Err(PyTypeError::new_err("send(record) takes no other argument than callback"));
-            }
-            State::call_of(py, record.get(), callback)
-        } else {
-            let kind = topic.get_type();
-            return Err(PyTypeError::new_err(format!("send takes a ProducerRecord or a topic name (str), not {kind}")));
-        };
+        let state = State::of(&slf.get().state)?;
+        let call = Call::new(py, topic, value, key, partition, timestamp, headers, callback)?;
         state.core.check_fork(py)?;
         state.check_open(py)?;
         match &state.interceptors {
@@ -259,19 +250,107 @@ impl Sender {
         }
     }
 
-    /// Wait up to max.block.ms until a topic is known, on behalf of the method of that name.
-    fn _await_topic(&self, py: Python<'_>, topic: &Bound<'_, PyString>, method: &str) -> PyResult<()> {
-        let state = self.state.get().ok_or_else(|| PyRuntimeError::new_err("not initialised"))?;
+    /// Wait up to max.block.ms until a topic is known, on behalf of `partitions_for`.
+    fn _await_topic(&self, py: Python<'_>, topic: &Bound<'_, PyString>) -> PyResult<()> {
+        let state = State::of(&self.state)?;
         state.core.check_fork(py)?;
         state.check_open(py)?;
         let mut deadline = Deadline { after: state.max_block, at: None };
-        state.topic(py, topic, None, method, &mut deadline)?;
+        state.topic(py, topic, None, "partitions_for", &mut deadline)?;
         Ok(())
     }
 }
 
+impl<'py> Call<'py> {
+    /// Sort the arguments of `send` out.
+    #[expect(clippy::too_many_arguments, reason = "as `send`")]
+    pub fn new(
+        py: Python<'py>,
+        topic: &Bound<'py, PyAny>,
+        value: Option<&Bound<'py, PyAny>>,
+        key: Option<&Bound<'py, PyAny>>,
+        partition: Option<&Bound<'py, PyAny>>,
+        timestamp: Option<&Bound<'py, PyAny>>,
+        headers: Option<&Bound<'py, PyAny>>,
+        callback: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Self> {
+        let none = || py.None().into_bound(py);
+        let callback = callback.filter(|callback| !callback.is_none());
+        if let Some(callback) = callback
+            && !callback.is_callable()
+        {
+            return Err(PyTypeError::new_err(format!("callback is not callable: {}", callback.get_type())));
+        }
+        if let Ok(text) = topic.cast::<PyString>() {
+            return Ok(Call {
+                topic: text.clone(),
+                value: value.cloned().unwrap_or_else(none),
+                key: key.cloned().unwrap_or_else(none),
+                partition: extract_partition(partition)?,
+                timestamp: extract_timestamp(timestamp)?,
+                headers: extract_headers(py, headers)?,
+                callback: callback.cloned(),
+                observed: true,
+            });
+        }
+        let Ok(record) = topic.cast::<ProducerRecord>() else {
+            let kind = topic.get_type();
+            return Err(PyTypeError::new_err(format!("send takes a ProducerRecord or a topic name (str), not {kind}")));
+        };
+        if [value, key, partition, timestamp, headers].iter().any(Option::is_some) {
+            return Err(PyTypeError::new_err("send(record) takes no other argument than callback"));
+        }
+        Ok(State::call_of(py, record.get(), callback))
+    }
+
+    /// As a record, for those who keep it.
+    pub fn record(&self) -> ProducerRecord {
+        ProducerRecord {
+            topic: self.topic.clone().unbind(),
+            value: self.value.clone().unbind(),
+            key: self.key.clone().unbind(),
+            partition: self.partition,
+            timestamp: self.timestamp,
+            headers: self.headers.clone().unbind(),
+        }
+    }
+}
+
 impl State {
-    fn call_of<'py>(py: Python<'py>, record: &ProducerRecord, callback: Option<&Bound<'py, PyAny>>) -> Call<'py> {
+    /// Connected with its engine; serializers come with what of them is native.
+    pub fn new(
+        engine: &Engine,
+        key: (Option<&str>, Py<PyAny>),
+        value: (Option<&str>, Py<PyAny>),
+        partitioner: Option<Py<PyAny>>,
+        interceptors: Option<Py<PyAny>>,
+        warn_waiting: Py<PyAny>,
+        max_block_ms: u64,
+    ) -> Self {
+        let fast = |word: Option<&str>| match word {
+            Some("bytes") => Fast::Bytes,
+            Some("utf8") => Fast::Utf8,
+            _ => Fast::No,
+        };
+        Self {
+            core: Arc::clone(&engine.core),
+            key: Serialize { fast: fast(key.0), function: key.1 },
+            value: Serialize { fast: fast(value.0), function: value.1 },
+            partitioner,
+            interceptors,
+            warn_waiting,
+            max_block: Duration::from_millis(max_block_ms),
+            cached: Mutex::new(None),
+        }
+    }
+
+    /// That of a facade that was initialised.
+    pub fn of(state: &OnceLock<Self>) -> PyResult<&Self> {
+        let why = "the producer was not initialised (is super().__init__() missing?)";
+        state.get().ok_or_else(|| PyRuntimeError::new_err(why))
+    }
+
+    pub fn call_of<'py>(py: Python<'py>, record: &ProducerRecord, callback: Option<&Bound<'py, PyAny>>) -> Call<'py> {
         Call {
             topic: record.topic.bind(py).clone(),
             value: record.value.bind(py).clone(),
@@ -284,7 +363,7 @@ impl State {
         }
     }
 
-    fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         let shared = &self.core.shared;
         if let Some((code, message)) = shared.fatal() {
             return Err(match code {
@@ -306,23 +385,33 @@ impl State {
         interceptors: &Bound<'py, PyAny>,
         call: &Call<'py>,
     ) -> PyResult<DeliveryFuture> {
-        let record = ProducerRecord {
-            topic: call.topic.clone().unbind(),
-            value: call.value.clone().unbind(),
-            key: call.key.clone().unbind(),
-            partition: call.partition,
-            timestamp: call.timestamp,
-            headers: call.headers.clone().unbind(),
-        };
-        let record = ending::python(py, || interceptors.call_method1("on_send", (record,)))?;
-        let record = record.cast::<ProducerRecord>()?;
-        let callback = ending::python(py, || interceptors.call_method1("wrap", (record, call.callback.as_ref())))?;
-        let observed = call.callback.is_some();
-        let call = Call { observed, ..Self::call_of(py, record.get(), Some(&callback)) };
-        self.send(py, &call).inspect_err(|error| {
-            // The hook isolates its own failures; the caller's error is the one that matters here.
-            let _ = ending::python(py, || interceptors.call_method1("on_send_error", (record, error.value(py))));
-        })
+        let (record, call) = Self::intercept(py, interceptors, call, call.callback.as_ref())?;
+        self.send(py, &call).inspect_err(|error| Self::tell_failure(py, interceptors, &record, error.value(py)))
+    }
+
+    /// The record after the interceptors, and the call with their callback around `callback`.
+    pub fn intercept<'py>(
+        py: Python<'py>,
+        interceptors: &Bound<'py, PyAny>,
+        call: &Call<'py>,
+        callback: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, ProducerRecord>, Call<'py>)> {
+        let record = ending::python(py, || interceptors.call_method1("on_send", (call.record(),)))?;
+        let record = record.cast_into::<ProducerRecord>()?;
+        let wrapped = ending::python(py, || interceptors.call_method1("wrap", (&record, callback)))?;
+        let call = Call { observed: callback.is_some(), ..Self::call_of(py, record.get(), Some(&wrapped)) };
+        Ok((record, call))
+    }
+
+    /// Tell the interceptors why a record was not sent.
+    pub fn tell_failure<'py>(
+        py: Python<'py>,
+        interceptors: &Bound<'py, PyAny>,
+        record: &Bound<'py, ProducerRecord>,
+        error: &Bound<'py, pyo3::exceptions::PyBaseException>,
+    ) {
+        // The hook isolates its own failures; the caller's error is the one that matters here.
+        let _ = ending::python(py, || interceptors.call_method1("on_send_error", (record, error)));
     }
 
     fn send(&self, py: Python<'_>, call: &Call<'_>) -> PyResult<DeliveryFuture> {
@@ -343,6 +432,14 @@ impl State {
         topic: &Topic,
         deadline: &mut Deadline,
     ) -> PyResult<Option<DeliveryFuture>> {
+        let serialized = self.serialize(py, call, topic)?;
+        self.with_record(py, call, &serialized, |record, sizes| {
+            self.append(py, call, topic, serialized.partition, record, sizes, deadline)
+        })?
+    }
+
+    /// What the serializers and the partitioner make of it.
+    pub fn serialize<'py>(&self, py: Python<'py>, call: &Call<'py>, topic: &Topic) -> PyResult<Serialized<'py>> {
         let key = self.key.run(py, &call.topic, &call.headers, &call.key)?;
         let value = self.value.run(py, &call.topic, &call.headers, &call.value)?;
         let partition = match (call.partition, &self.partitioner) {
@@ -350,6 +447,21 @@ impl State {
             (None, None) => None,
             (None, Some(partitioner)) => Some(Self::ask_partitioner(py, partitioner, call, topic, &key, &value)?),
         };
+        let timestamp = call.timestamp.unwrap_or_else(now_ms);
+        Ok(Serialized { key, value, partition, timestamp })
+    }
+
+    /// Have `act` done with the record, if it is not too large.
+    #[inline]
+    pub fn with_record<T>(
+        &self,
+        py: Python<'_>,
+        call: &Call<'_>,
+        serialized: &Serialized<'_>,
+        act: impl FnOnce(&Record<'_>, Sizes) -> T,
+    ) -> PyResult<T> {
+        let Serialized { key, value, partition, timestamp } = serialized;
+        let (partition, timestamp) = (*partition, *timestamp);
         let pairs: Vec<(Bound<'_, PyString>, Option<Bound<'_, PyBytes>>)> =
             if call.headers.is_empty() { Vec::new() } else { call.headers.extract()? };
         let mut headers = Vec::with_capacity(pairs.len());
@@ -357,12 +469,11 @@ impl State {
             headers
                 .push(Header { key: name.to_str()?.as_bytes(), value: content.as_ref().map(PyBytesMethods::as_bytes) });
         }
-        let timestamp = call.timestamp.unwrap_or_else(now_ms);
         let record = Record { timestamp, key: key.as_slice()?, value: value.as_slice()?, headers: &headers };
         self.check_size(py, call, partition, &record)?;
         let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i32);
         let sizes = Sizes { timestamp, key: length(record.key), value: length(record.value) };
-        self.append(py, call, topic, partition, &record, sizes, deadline)
+        Ok(act(&record, sizes))
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call's worth")]
@@ -434,7 +545,7 @@ impl State {
     }
 
     /// The words for a buffer that stayed full.
-    fn exhausted(&self, py: Python<'_>, topic: &Topic, needed: usize) -> PyResult<PyErr> {
+    pub fn exhausted(&self, py: Python<'_>, topic: &Topic, needed: usize) -> PyResult<PyErr> {
         let shared = &self.core.shared;
         let oldest = shared
             .oldest()
@@ -510,9 +621,36 @@ impl State {
         py: Python<'_>,
         name: &Bound<'_, PyString>,
         partition: Option<i32>,
-        method: &str,
+        method: &'static str,
         deadline: &mut Deadline,
     ) -> PyResult<Arc<Topic>> {
+        let shared = &self.core.shared;
+        if let Some(topic) = self.cached_topic(py, name, partition)? {
+            return Ok(topic);
+        }
+        let deadline = deadline.get();
+        let mut search = Search::new(method);
+        loop {
+            let version = match self.look(py, name, partition, deadline, &mut search)? {
+                Look::Known(topic) => return Ok(topic),
+                Look::Absent(version) => version,
+            };
+            let until = deadline.min(Instant::now() + SLICE);
+            let began = Instant::now();
+            py.detach(|| shared.wait_for_topics(version, until));
+            count_wait(&shared.metadata_wait_ns, began);
+            py.check_signals()?;
+        }
+    }
+
+    /// The topic sent to last, if this is it; raises for what is no topic at all.
+    #[inline]
+    pub fn cached_topic(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyString>,
+        partition: Option<i32>,
+    ) -> PyResult<Option<Arc<Topic>>> {
         let shared = &self.core.shared;
         let Ok(text) = name.to_str() else {
             // A lone surrogate: no name at all.
@@ -524,52 +662,56 @@ impl State {
             && *topic.name == *text
             && partition.is_none_or(|partition| (partition as u32) < topic.partitions())
         {
-            return Ok(Arc::clone(topic));
+            return Ok(Some(Arc::clone(topic)));
         }
         check_topic(py, text)?;
-        let (started, deadline) = (Instant::now(), deadline.get());
-        let mut asked: Option<Instant> = None;
-        let mut warned = false;
-        let mut errors_before: Option<u64> = None;
-        loop {
-            self.check_open(py)?;
-            let version = shared.topics_version.load(Ordering::Acquire);
-            let entry = shared.topic(text);
-            if let TopicEntry { topic: Some(topic), error: None, .. } = &entry
-                && topic.partitions() > 0
-                && partition.is_none_or(|partition| (partition as u32) < topic.partitions())
-            {
-                *self.cached.lock() = Some((version, Arc::clone(topic)));
-                return Ok(Arc::clone(topic));
-            }
-            let now = Instant::now();
-            // Asked for before the time is looked at: with max.block.ms=0 this call fails, and a later one finds the topic.
-            if asked.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
-                asked = Some(now);
-                shared.want_topic(text, partition.unwrap_or(-1));
-            }
-            // A final answer counts if it came since; an earlier one may be out of date, since permissions change. That a
-            // name is illegal does not.
-            let errors = *errors_before.get_or_insert(entry.errors);
-            if let Some((code, message, true)) = &entry.error
-                && (*code == INVALID_TOPIC || entry.errors > errors || now >= deadline)
-            {
-                return Err(python::error_for_code(py, *code, message, Some(text)));
-            }
-            if now >= deadline {
-                return Err(self.absent(py, text, partition, &entry)?);
-            }
-            if !warned && now.duration_since(started) >= Duration::from_secs(1) {
-                warned = true;
-                let why = entry.error.as_ref().map_or_else(|| shared.status(), |(_, why, _)| why.clone());
-                ending::python(py, || self.warn_waiting.bind(py).call1((method, text, partition, why)))?;
-            }
-            let until = deadline.min(now + SLICE);
-            let began = Instant::now();
-            py.detach(|| shared.wait_for_topics(version, until));
-            count_wait(&shared.metadata_wait_ns, began);
-            py.check_signals()?;
+        Ok(None)
+    }
+
+    /// One look for a topic, which is asked for if it is not known; an error if it cannot be, or the time is over.
+    pub fn look(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyString>,
+        partition: Option<i32>,
+        deadline: Instant,
+        search: &mut Search,
+    ) -> PyResult<Look> {
+        let shared = &self.core.shared;
+        let text = name.to_str()?;
+        self.check_open(py)?;
+        let version = shared.topics_version.load(Ordering::Acquire);
+        let entry = shared.topic(text);
+        if let TopicEntry { topic: Some(topic), error: None, .. } = &entry
+            && topic.partitions() > 0
+            && partition.is_none_or(|partition| (partition as u32) < topic.partitions())
+        {
+            *self.cached.lock() = Some((version, Arc::clone(topic)));
+            return Ok(Look::Known(Arc::clone(topic)));
         }
+        let now = Instant::now();
+        // Asked for before the time is looked at: with max.block.ms=0 this call fails, and a later one finds the topic.
+        if search.asked.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
+            search.asked = Some(now);
+            shared.want_topic(text, partition.unwrap_or(-1));
+        }
+        // A final answer counts if it came since; an earlier one may be out of date, since permissions change. That a
+        // name is illegal does not.
+        let errors = *search.errors_before.get_or_insert(entry.errors);
+        if let Some((code, message, true)) = &entry.error
+            && (*code == INVALID_TOPIC || entry.errors > errors || now >= deadline)
+        {
+            return Err(python::error_for_code(py, *code, message, Some(text)));
+        }
+        if now >= deadline {
+            return Err(self.absent(py, text, partition, &entry)?);
+        }
+        if !search.warned && now.duration_since(search.started) >= Duration::from_secs(1) {
+            search.warned = true;
+            let why = entry.error.as_ref().map_or_else(|| shared.status(), |(_, why, _)| why.clone());
+            ending::python(py, || self.warn_waiting.bind(py).call1((search.method, text, partition, why)))?;
+        }
+        Ok(Look::Absent(version))
     }
 
     /// The words for a topic, or a partition, that did not appear.
@@ -588,12 +730,13 @@ impl State {
     }
 }
 
-fn count_wait(counter: &AtomicU64, began: Instant) {
+/// Add a wait to a counter of ns.
+pub fn count_wait(counter: &AtomicU64, began: Instant) {
     counter.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
 }
 
 /// ms since the epoch.
 #[expect(clippy::disallowed_methods, reason = "a record's timestamp is the wall clock's, jumps and all")]
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

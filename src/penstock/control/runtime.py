@@ -67,8 +67,10 @@ def look_up(host: str, port: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def bootstrap_endpoints(settings: ControlSettings) -> list[Endpoint]:
+def bootstrap_endpoints(settings: ControlSettings, *, resolve: bool = True) -> list[Endpoint]:
     """The bootstrap addresses, checked before any thread starts.
+
+    `resolve` False: nothing may block here, so that all look-ups are left to the control thread.
 
     With bootstrap.resolve.timeout.ms=0 at least one of them must resolve now: `ConfigError` names all and the reasons.
     With a positive value the look-ups are left to the control thread.
@@ -76,7 +78,7 @@ def bootstrap_endpoints(settings: ControlSettings) -> list[Endpoint]:
     (Java: `ClientUtils.parseAndValidateAddresses`).
     """
     endpoints = [Endpoint(host, port) for host, port in parse_bootstrap_servers(settings.bootstrap_servers)]
-    if settings.bootstrap_resolve_timeout_ms > 0:
+    if settings.bootstrap_resolve_timeout_ms > 0 or not resolve:
         return endpoints
     resolved: list[Endpoint] = []
     errors: list[str] = []

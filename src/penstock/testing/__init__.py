@@ -1,11 +1,11 @@
 """Test doubles and a pytest plugin for applications that produce with Penstock.
 
-- `MockProducer`: no broker, no threads; the test decides what becomes of each record.
-- the plugin `penstock.testing.pytest_plugin` (pytest finds it by itself): `penstock_broker`, `penstock_topic` and
-  `penstock_producer`, a real producer on an embedded broker.
+- `MockProducer`, `AsyncMockProducer`: no broker, no threads; the test decides what becomes of each record.
+- the plugin `penstock.testing.pytest_plugin` (pytest finds it by itself): `penstock_broker`, `penstock_topic`,
+  `penstock_producer` and `penstock_async_producer`, real producers on an embedded broker.
 """
 
-from penstock.testing.mock_future import MockDeliveryFuture
-from penstock.testing.mock_producer import MockProducer, SentRecord
+from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
+from penstock.testing.mock_producer import AsyncMockProducer, MockProducer, SentRecord
 
-__all__ = ["MockDeliveryFuture", "MockProducer", "SentRecord"]
+__all__ = ["AsyncMockDeliveryFuture", "AsyncMockProducer", "MockDeliveryFuture", "MockProducer", "SentRecord"]

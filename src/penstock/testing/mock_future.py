@@ -1,11 +1,12 @@
-"""The future of `MockProducer`: `DeliveryFuture`'s methods, completed by hand."""
+"""The futures of `MockProducer` and `AsyncMockProducer`: the real ones' methods, completed by hand."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Generator
+from typing import Any, Final
 
 from penstock._native import RecordMetadata
 from penstock.errors import KafkaError
@@ -80,3 +81,64 @@ class MockDeliveryFuture:
             fn(self)
         except Exception:
             _log.exception("a done callback of a record raised")
+
+
+class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):
+    """The same in asyncio. Cancelling it says nothing of the record."""
+
+    noticed = False
+    """As `MockDeliveryFuture.noticed`."""
+
+    def __await__(self) -> Generator[Any, None, RecordMetadata]:
+        """The metadata; raises the record's error."""
+        self._notice()
+        return super().__await__()
+
+    __iter__ = __await__
+
+    def result(self) -> RecordMetadata:
+        """The metadata, or raise the error; `asyncio.InvalidStateError` before it is done."""
+        self._notice()
+        return super().result()
+
+    def exception(self) -> BaseException | None:
+        """The error or None; `asyncio.InvalidStateError` before it is done."""
+        self._notice()
+        return super().exception()
+
+    def add_done_callback(self, fn: Callable[[Any], object], /, **context: Any) -> None:
+        """Have `fn(future)` called in the loop."""
+        self._notice()
+        super().add_done_callback(fn, **context)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Wait no longer: the record goes on, and if it fails, nobody has asked about it."""
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self.noticed = False
+        return cancelled
+
+    def complete(self, metadata: RecordMetadata | None, error: KafkaError | None) -> None:
+        """As `MockDeliveryFuture.complete`, on any thread."""
+        loop = self.get_loop()
+        try:
+            here = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._settle(metadata, error)
+        else:
+            loop.call_soon_threadsafe(self._settle, metadata, error)
+
+    def _notice(self) -> None:
+        # Whoever asks a cancelled future is told of that, not of the record.
+        self.noticed = self.noticed or not self.cancelled()
+
+    def _settle(self, metadata: RecordMetadata | None, error: KafkaError | None) -> None:
+        if self.done():
+            return  # cancelled
+        if error is not None:
+            self.set_exception(error)
+            self._log_traceback = False  # `flush` raises what nobody asked about
+        elif metadata is not None:
+            self.set_result(metadata)

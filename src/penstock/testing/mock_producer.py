@@ -1,7 +1,8 @@
-"""`MockProducer`: a producer without brokers, as Java's `MockProducer`."""
+"""`MockProducer` and `AsyncMockProducer`: producers without brokers, as Java's `MockProducer`."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -12,14 +13,14 @@ from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
 
 from penstock import serialization
+from penstock._facade import Callback, Headers, SerializerLike
 from penstock._lifecycle import check_timeout
-from penstock._native import DeliveryFuture, ProducerRecord, RecordMetadata, partition_for_key
+from penstock._native import AsyncDeliveryFuture, DeliveryFuture, ProducerRecord, RecordMetadata, partition_for_key
 from penstock.control.metadata import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
 from penstock.metrics import Metrics
 from penstock.partitioner import Partitioner, TopicView
-from penstock.producer import Callback, Headers, SerializerLike
-from penstock.testing.mock_future import MockDeliveryFuture
+from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
 
 _log: Final = logging.getLogger(__name__)
 
@@ -45,11 +46,227 @@ class SentRecord(NamedTuple):
 class _Pending(NamedTuple):
     sent: SentRecord
     timestamp: int
-    future: MockDeliveryFuture
+    future: MockDeliveryFuture | AsyncMockDeliveryFuture
     callback: Callback | None
 
 
-class MockProducer(Generic[K, V]):
+class _Mock(Generic[K, V]):
+    """What both have in common: everything but their ways to wait."""
+
+    def __init__(
+        self,
+        auto_complete: bool = True,
+        *,
+        key_serializer: Any = None,
+        value_serializer: Any = None,
+        partitioner: Partitioner | None = None,
+        partitions: int | Mapping[str, int] = 1,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None:
+        """Nothing is started."""
+        self.auto_complete = auto_complete
+        self.send_error: BaseException | None = None
+        self.flush_error: BaseException | None = None
+        self.close_error: BaseException | None = None
+        self.partitions_for_error: BaseException | None = None
+        self.metrics_values: Metrics = {}
+        self._key = serialization.as_serializer(key_serializer, setting="key.serializer")
+        self._value = serialization.as_serializer(value_serializer, setting="value.serializer")
+        self._partitioner = partitioner
+        self._partitions = partitions
+        self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
+        self._lock = threading.Lock()
+        self._sent: list[SentRecord] = []
+        self._pending: deque[_Pending] = deque()
+        self._unnoticed: list[tuple[MockDeliveryFuture | AsyncMockDeliveryFuture, KafkaError]] = []
+        self._offsets: Counter[tuple[str, int]] = Counter()
+        self._closed = False
+
+    # --- What the test looks at ---
+
+    @property
+    def sent(self) -> list[SentRecord]:
+        """Every record sent since the last `clear`, with its partition and serialized key and value."""
+        with self._lock:
+            return list(self._sent)
+
+    def history(self) -> list[ProducerRecord[K, V]]:
+        """Every record sent since the last `clear`, as it was given to `send`, acknowledged or not."""
+        return [sent.record for sent in self.sent]
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._closed
+
+    @property
+    def flushed(self) -> bool:
+        """Whether no record waits to be completed."""
+        return not self._pending
+
+    # --- What the test decides ---
+
+    def complete_next(self) -> bool:
+        """Acknowledge the record that has waited longest; False if none does."""
+        return self._complete_next(None)
+
+    def error_next(self, error: KafkaError) -> bool:
+        """Let the record that has waited longest fail with `error`; False if none waits."""
+        return self._complete_next(error)
+
+    def clear(self) -> None:
+        """Forget all records, those that wait included: their futures are never done (as in Java). Offsets go on."""
+        with self._lock:
+            self._sent.clear()
+            self._pending.clear()
+            self._unnoticed.clear()
+
+    def metrics(self) -> Metrics:
+        """What `metrics_values` says."""
+        return self.metrics_values
+
+    # --- Inside ---
+
+    def _buffer(
+        self,
+        topic: Any,
+        value: Any,
+        key: Any,
+        partition: int | None,
+        timestamp: int | datetime | None,
+        headers: Headers | None,
+        callback: Callback | None,
+    ) -> MockDeliveryFuture | AsyncMockDeliveryFuture:
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback is not callable: {type(callback)}")
+        if not isinstance(topic, ProducerRecord):
+            record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers)
+        elif any(field is not None for field in (value, key, partition, timestamp, headers)):
+            raise TypeError("send(record) takes no other argument than callback")
+        else:
+            record = topic
+        self._check_open()
+        if self.send_error is not None:
+            raise self.send_error
+        pending = self._prepare(record, callback)
+        with self._lock:
+            self._check_open()
+            self._sent.append(pending.sent)
+            self._pending.append(pending)
+        if self.auto_complete:
+            self.complete_next()
+        return pending.future
+
+    def _flush(self, timeout: float | None) -> None:
+        check_timeout(timeout)
+        self._check_open()
+        if self.flush_error is not None:
+            raise self.flush_error
+        for _ in range(len(self._pending)):
+            self.complete_next()
+        with self._lock:
+            errors = [error for future, error in self._unnoticed if not future.noticed]
+            self._unnoticed.clear()
+        if errors:
+            raise DeliveryError(count=len(errors), errors=errors[:_ERRORS_KEPT])
+
+    def _close(self, timeout: float | None) -> None:
+        check_timeout(timeout)
+        if self.close_error is not None:
+            raise self.close_error
+        with self._lock:
+            already, self._closed = self._closed, True
+        if already:
+            return
+        gave_up = timeout == 0
+        while self._complete_next(ProducerClosedError("the producer was closed") if gave_up else None):
+            pass
+        serialization.close(self._key)
+        serialization.close(self._value)
+
+    def _partitions_for(self, topic: str) -> list[PartitionInfo]:
+        self._check_open()
+        if self.partitions_for_error is not None:
+            raise self.partitions_for_error
+        nodes = (_NODE,)
+        return [PartitionInfo(topic, number, _NODE, nodes, nodes, ()) for number in range(self._count(topic))]
+
+    def _new_future(self) -> MockDeliveryFuture | AsyncMockDeliveryFuture:
+        raise NotImplementedError
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ProducerClosedError("the producer is closed")
+
+    def _prepare(self, record: ProducerRecord[Any, Any], callback: Callback | None) -> _Pending:
+        topic, headers = record.topic, record.headers
+        key = serialization.serialize(self._key, topic, headers, record.key, setting="key.serializer")
+        value = serialization.serialize(self._value, topic, headers, record.value, setting="value.serializer")
+        key_bytes = None if key is None else bytes(key)
+        value_bytes = None if value is None else bytes(value)
+        partition = self._partition(record, key_bytes, value_bytes)
+        timestamp = self._clock_ms() if record.timestamp is None else record.timestamp
+        future = self._new_future()
+        future.noticed = callback is not None
+        return _Pending(SentRecord(record, partition, key_bytes, value_bytes), timestamp, future, callback)
+
+    def _partition(self, record: ProducerRecord[Any, Any], key: bytes | None, value: bytes | None) -> int:
+        count = self._count(record.topic)
+        partition = record.partition
+        if partition is None and self._partitioner is not None:
+            every = tuple(range(count))
+            view = TopicView(record.topic, every, every)
+            partition = self._partitioner.partition(record.topic, record.key, key, record.value, value, view)
+        if partition is None:
+            return 0 if key is None else partition_for_key(key, count)
+        if not 0 <= partition < count:
+            raise KafkaTimeoutError(
+                f"there is no partition {partition}, only 0 to {count - 1}",
+                topic=record.topic,
+                partition=partition,
+                stage="metadata",
+                hint="Send to a partition that exists, or add partitions to the topic.",
+            )
+        return partition
+
+    def _count(self, topic: str) -> int:
+        if isinstance(self._partitions, int):
+            return self._partitions
+        if topic not in self._partitions:
+            raise KafkaTimeoutError("the topic does not exist", topic=topic, stage="metadata")
+        return self._partitions[topic]
+
+    def _complete_next(self, error: KafkaError | None) -> bool:
+        with self._lock:
+            if not self._pending:
+                return False
+            pending = self._pending.popleft()
+            metadata = None if error is not None else self._metadata(pending)
+            if error is not None and not pending.future.noticed:
+                self._unnoticed.append((pending.future, error))
+        # Without the lock: callbacks may send. The future first, as in the real producer.
+        pending.future.complete(metadata, error)
+        if pending.callback is not None:
+            self._call(pending, pending.callback, metadata, error)
+        return True
+
+    def _call(
+        self, pending: _Pending, callback: Callback, metadata: RecordMetadata | None, error: KafkaError | None
+    ) -> None:
+        try:
+            callback(metadata, error)
+        except Exception:
+            _log.exception("the callback of a record raised")
+
+    def _metadata(self, pending: _Pending) -> RecordMetadata:
+        record, partition, key, value = pending.sent
+        offset = self._offsets[record.topic, partition]
+        self._offsets[record.topic, partition] += 1
+        sizes = (-1 if data is None else len(data) for data in (key, value))
+        return RecordMetadata(record.topic, partition, offset, pending.timestamp, *sizes)
+
+
+class MockProducer(_Mock[K, V]):
     """A `penstock.Producer` for unit tests: records are serialized and partitioned as by the real one, and kept.
 
     With `auto_complete` each record is acknowledged by `send` itself; without, the test decides with `complete_next` and
@@ -110,75 +327,9 @@ class MockProducer(Generic[K, V]):
         partitions: int | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
-    def __init__(
-        self,
-        auto_complete: bool = True,
-        *,
-        key_serializer: Any = None,
-        value_serializer: Any = None,
-        partitioner: Partitioner | None = None,
-        partitions: int | Mapping[str, int] = 1,
-        clock_ms: Callable[[], int] | None = None,
-    ) -> None:
+    def __init__(self, auto_complete: bool = True, **options: Any) -> None:
         """Nothing is started."""
-        self.auto_complete = auto_complete
-        self.send_error: BaseException | None = None
-        self.flush_error: BaseException | None = None
-        self.close_error: BaseException | None = None
-        self.partitions_for_error: BaseException | None = None
-        self.metrics_values: Metrics = {}
-        self._key = serialization.as_serializer(key_serializer, setting="key.serializer")
-        self._value = serialization.as_serializer(value_serializer, setting="value.serializer")
-        self._partitioner = partitioner
-        self._partitions = partitions
-        self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
-        self._lock = threading.Lock()
-        self._sent: list[SentRecord] = []
-        self._pending: deque[_Pending] = deque()
-        self._unnoticed: list[tuple[MockDeliveryFuture, KafkaError]] = []
-        self._offsets: Counter[tuple[str, int]] = Counter()
-        self._closed = False
-
-    # --- What the test looks at ---
-
-    @property
-    def sent(self) -> list[SentRecord]:
-        """Every record sent since the last `clear`, with its partition and serialized key and value."""
-        with self._lock:
-            return list(self._sent)
-
-    def history(self) -> list[ProducerRecord[K, V]]:
-        """Every record sent since the last `clear`, as it was given to `send`, acknowledged or not."""
-        return [sent.record for sent in self.sent]
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` has been called."""
-        return self._closed
-
-    @property
-    def flushed(self) -> bool:
-        """Whether no record waits to be completed."""
-        return not self._pending
-
-    # --- What the test decides ---
-
-    def complete_next(self) -> bool:
-        """Acknowledge the record that has waited longest; False if none does."""
-        return self._complete_next(None)
-
-    def error_next(self, error: KafkaError) -> bool:
-        """Let the record that has waited longest fail with `error`; False if none waits."""
-        return self._complete_next(error)
-
-    def clear(self) -> None:
-        """Forget all records, those that wait included: their futures are never done (as in Java). Offsets go on."""
-        with self._lock:
-            self._sent.clear()
-            self._pending.clear()
-            self._unnoticed.clear()
-
-    # --- What the application uses ---
+        super().__init__(auto_complete, **options)
 
     @overload
     def send(self, topic: ProducerRecord[Any, Any], *, callback: Callback | None = None) -> DeliveryFuture: ...
@@ -206,25 +357,8 @@ class MockProducer(Generic[K, V]):
         callback: Callback | None = None,
     ) -> DeliveryFuture:
         """As `KafkaProducer.send`: raises what keeps a record from being sent, and keeps the rest."""
-        if callback is not None and not callable(callback):
-            raise TypeError(f"callback is not callable: {type(callback)}")
-        if not isinstance(topic, ProducerRecord):
-            record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers)
-        elif any(field is not None for field in (value, key, partition, timestamp, headers)):
-            raise TypeError("send(record) takes no other argument than callback")
-        else:
-            record = topic
-        self._check_open()
-        if self.send_error is not None:
-            raise self.send_error
-        pending = self._prepare(record, callback)
-        with self._lock:
-            self._check_open()
-            self._sent.append(pending.sent)
-            self._pending.append(pending)
-        if self.auto_complete:
-            self.complete_next()
-        return cast("DeliveryFuture", pending.future)  # which is native and final, and has these methods
+        future = self._buffer(topic, value, key, partition, timestamp, headers, callback)
+        return cast("DeliveryFuture", future)  # which is native and final, and has these methods
 
     def flush(self, timeout: float | None = None) -> None:
         """Acknowledge every record that waits (as in Java).
@@ -232,47 +366,18 @@ class MockProducer(Generic[K, V]):
         Raises `DeliveryError` if records failed whose future nobody asked and that had no callback, and `ValueError`
         for a negative `timeout`.
         """
-        check_timeout(timeout)
-        self._check_open()
-        if self.flush_error is not None:
-            raise self.flush_error
-        for _ in range(len(self._pending)):
-            self.complete_next()
-        with self._lock:
-            errors = [error for future, error in self._unnoticed if not future.noticed]
-            self._unnoticed.clear()
-        if errors:
-            raise DeliveryError(count=len(errors), errors=errors[:_ERRORS_KEPT])
+        self._flush(timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Acknowledge what waits, or with a `timeout` of 0 let it fail as `ProducerClosedError`; then take no more.
 
         Raises `ValueError` for a negative `timeout`.
         """
-        check_timeout(timeout)
-        if self.close_error is not None:
-            raise self.close_error
-        with self._lock:
-            already, self._closed = self._closed, True
-        if already:
-            return
-        gave_up = timeout == 0
-        while self._complete_next(ProducerClosedError("the producer was closed") if gave_up else None):
-            pass
-        serialization.close(self._key)
-        serialization.close(self._value)
+        self._close(timeout)
 
     def partitions_for(self, topic: str) -> list[PartitionInfo]:
         """The partitions, led by a broker that does not exist; `KafkaTimeoutError` for an absent topic, at once."""
-        self._check_open()
-        if self.partitions_for_error is not None:
-            raise self.partitions_for_error
-        nodes = (_NODE,)
-        return [PartitionInfo(topic, number, _NODE, nodes, nodes, ()) for number in range(self._count(topic))]
-
-    def metrics(self) -> Metrics:
-        """What `metrics_values` says."""
-        return self.metrics_values
+        return self._partitions_for(topic)
 
     def __enter__(self) -> Self:
         """The producer itself."""
@@ -290,70 +395,153 @@ class MockProducer(Generic[K, V]):
         else:
             self.close()
 
-    # --- Inside ---
+    def _new_future(self) -> MockDeliveryFuture:
+        return MockDeliveryFuture()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ProducerClosedError("the producer is closed")
 
-    def _prepare(self, record: ProducerRecord[Any, Any], callback: Callback | None) -> _Pending:
-        topic, headers = record.topic, record.headers
-        key = serialization.serialize(self._key, topic, headers, record.key, setting="key.serializer")
-        value = serialization.serialize(self._value, topic, headers, record.value, setting="value.serializer")
-        key_bytes = None if key is None else bytes(key)
-        value_bytes = None if value is None else bytes(value)
-        partition = self._partition(record, key_bytes, value_bytes)
-        timestamp = self._clock_ms() if record.timestamp is None else record.timestamp
-        future = MockDeliveryFuture()
-        future.noticed = callback is not None
-        return _Pending(SentRecord(record, partition, key_bytes, value_bytes), timestamp, future, callback)
+class AsyncMockProducer(_Mock[K, V]):
+    """A `penstock.AsyncProducer` for unit tests: as `MockProducer`, with what waits awaited.
 
-    def _partition(self, record: ProducerRecord[Any, Any], key: bytes | None, value: bytes | None) -> int:
-        count = self._count(record.topic)
-        partition = record.partition
-        if partition is None and self._partitioner is not None:
-            every = tuple(range(count))
-            view = TopicView(record.topic, every, every)
-            partition = self._partitioner.partition(record.topic, record.key, key, record.value, value, view)
-        if partition is None:
-            return 0 if key is None else partition_for_key(key, count)
-        if not 0 <= partition < count:
-            raise KafkaTimeoutError(
-                f"there is no partition {partition}, only 0 to {count - 1}",
-                topic=record.topic,
-                partition=partition,
-                stage="metadata",
-                hint="Send to a partition that exists, or add partitions to the topic.",
-            )
-        return partition
+    Futures are asyncio's, of the loop that sends; callbacks run in that loop. Records may be completed on any thread.
+    """
 
-    def _count(self, topic: str) -> int:
-        if isinstance(self._partitions, int):
-            return self._partitions
-        if topic not in self._partitions:
-            raise KafkaTimeoutError("the topic does not exist", topic=topic, stage="metadata")
-        return self._partitions[topic]
+    @overload
+    def __init__(
+        self: AsyncMockProducer[bytes, bytes],
+        auto_complete: bool = True,
+        *,
+        partitioner: Partitioner | None = None,
+        partitions: int | Mapping[str, int] = 1,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: AsyncMockProducer[KS, bytes],
+        auto_complete: bool = True,
+        *,
+        key_serializer: SerializerLike[KS],
+        partitioner: Partitioner | None = None,
+        partitions: int | Mapping[str, int] = 1,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: AsyncMockProducer[bytes, VS],
+        auto_complete: bool = True,
+        *,
+        value_serializer: SerializerLike[VS],
+        partitioner: Partitioner | None = None,
+        partitions: int | Mapping[str, int] = 1,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: AsyncMockProducer[KS, VS],
+        auto_complete: bool = True,
+        *,
+        key_serializer: SerializerLike[KS],
+        value_serializer: SerializerLike[VS],
+        partitioner: Partitioner | None = None,
+        partitions: int | Mapping[str, int] = 1,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None: ...
+    def __init__(self, auto_complete: bool = True, **options: Any) -> None:
+        """Nothing is started, and no loop is needed."""
+        super().__init__(auto_complete, **options)
 
-    def _complete_next(self, error: KafkaError | None) -> bool:
-        with self._lock:
-            if not self._pending:
-                return False
-            pending = self._pending.popleft()
-            metadata = None if error is not None else self._metadata(pending)
-            if error is not None and not pending.future.noticed:
-                self._unnoticed.append((pending.future, error))
-        # Without the lock: callbacks may send. The future first, as in the real producer.
-        pending.future.complete(metadata, error)
-        if pending.callback is not None:
+    @overload
+    async def send(
+        self, topic: ProducerRecord[Any, Any], *, callback: Callback | None = None
+    ) -> AsyncDeliveryFuture: ...
+    @overload
+    async def send(
+        self,
+        topic: str,
+        value: V | None = None,
+        *,
+        key: K | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        headers: Headers | None = None,
+        callback: Callback | None = None,
+    ) -> AsyncDeliveryFuture: ...
+    async def send(
+        self,
+        topic: Any,
+        value: Any = None,
+        *,
+        key: Any = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        headers: Headers | None = None,
+        callback: Callback | None = None,
+    ) -> AsyncDeliveryFuture:
+        """As `AsyncKafkaProducer.send`: raises what keeps a record from being sent, and keeps the rest."""
+        future = self._buffer(topic, value, key, partition, timestamp, headers, callback)
+        return cast("AsyncDeliveryFuture", future)  # which is native and final, and has these methods
+
+    @overload
+    async def send_and_wait(
+        self, topic: ProducerRecord[Any, Any], *, callback: Callback | None = None
+    ) -> RecordMetadata: ...
+    @overload
+    async def send_and_wait(
+        self,
+        topic: str,
+        value: V | None = None,
+        *,
+        key: K | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        headers: Headers | None = None,
+        callback: Callback | None = None,
+    ) -> RecordMetadata: ...
+    async def send_and_wait(self, topic: Any, value: Any = None, **rest: Any) -> RecordMetadata:
+        """`send`, then await the future."""
+        return await (await self.send(topic, value, **rest))
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Acknowledge every record that waits (as in Java).
+
+        Raises `DeliveryError` if records failed whose future nobody asked and that had no callback, and `ValueError`
+        for a negative `timeout`.
+        """
+        self._flush(timeout)
+        await asyncio.sleep(0)  # callbacks
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Acknowledge what waits, or with a `timeout` of 0 let it fail as `ProducerClosedError`; then take no more.
+
+        Raises `ValueError` for a negative `timeout`.
+        """
+        self._close(timeout)
+        await asyncio.sleep(0)
+
+    async def partitions_for(self, topic: str) -> list[PartitionInfo]:
+        """The partitions, led by a broker that does not exist; `KafkaTimeoutError` for an absent topic, at once."""
+        return self._partitions_for(topic)
+
+    async def __aenter__(self) -> Self:
+        """The producer itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flush and close; after an exception, close only."""
+        if kind is None and not self._closed:
             try:
-                pending.callback(metadata, error)
-            except Exception:
-                _log.exception("the callback of a record raised")
-        return True
+                await self.flush()
+            finally:
+                await self.close()
+        else:
+            await self.close()
 
-    def _metadata(self, pending: _Pending) -> RecordMetadata:
-        record, partition, key, value = pending.sent
-        offset = self._offsets[record.topic, partition]
-        self._offsets[record.topic, partition] += 1
-        sizes = (-1 if data is None else len(data) for data in (key, value))
-        return RecordMetadata(record.topic, partition, offset, pending.timestamp, *sizes)
+    def _new_future(self) -> AsyncMockDeliveryFuture:
+        return AsyncMockDeliveryFuture(loop=asyncio.get_running_loop())
+
+    def _call(
+        self, pending: _Pending, callback: Callback, metadata: RecordMetadata | None, error: KafkaError | None
+    ) -> None:
+        # In the loop even if it is this thread's: never inside `send`.
+        pending.future.get_loop().call_soon_threadsafe(callback, metadata, error)  # type: ignore[union-attr]

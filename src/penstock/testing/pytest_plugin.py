@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from penstock import KafkaProducer
+    from penstock import AsyncKafkaProducer, KafkaProducer
     from penstock.devbroker import RunningCluster
 
 
@@ -43,3 +43,20 @@ def penstock_producer(penstock_broker: RunningCluster) -> Iterator[KafkaProducer
 
     with KafkaProducer(bootstrap_servers=penstock_broker.bootstrap_servers) as producer:
         yield producer
+
+
+@pytest.fixture
+def penstock_async_producer(penstock_broker: RunningCluster) -> Iterator[AsyncKafkaProducer[bytes, bytes]]:
+    """The same for asyncio; needs no running loop, and is closed in one of its own."""
+    import asyncio
+
+    from penstock import AsyncKafkaProducer
+
+    producer = AsyncKafkaProducer(bootstrap_servers=penstock_broker.bootstrap_servers)
+    yield producer
+
+    async def end() -> None:
+        async with producer:
+            pass
+
+    asyncio.run(end())

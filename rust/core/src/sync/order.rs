@@ -17,6 +17,8 @@ pub enum Rank {
     Leaf,
     /// Below one of those by construction: a waiter of the pool, the child of a completion that was split.
     Nested,
+    /// An event loop's inbox, and the table of what its tokens stand for: nothing is locked under them.
+    Loop,
 }
 
 #[cfg(all(debug_assertions, not(feature = "models")))]
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn locks_nest_from_topics_down_to_what_a_leaf_owns() {
-        let ranks = [Rank::Topics, Rank::Lane, Rank::Unnoticed, Rank::Leaf, Rank::Nested];
+        let ranks = [Rank::Topics, Rank::Lane, Rank::Unnoticed, Rank::Leaf, Rank::Nested, Rank::Loop];
         let locks = ranks.map(|rank| Mutex::ranked(rank, ()));
         for _ in 0..2 {
             let mut held = locks.iter().map(Mutex::lock).collect::<Vec<_>>();

@@ -23,6 +23,9 @@
 //! | codecs | `submit`, `close` wake nobody; a worker is not counted as idle; the lane is not announced | a standstill |
 //! | codecs | `close` leaves what waits; `settle_memory` without what is owed, or without waiting for the worker | memory is lost; given twice |
 //! | topics | `update_topic`, `refuse_sends`, `set_fatal` count the change outside the lock (the last two did) | a standstill |
+//! | loops | `take` clears the ring after its look | slept over |
+//! | loops | `add_notice` does not look again under the lock; `resolve_split` leaves notices with the parent | a notice lost |
+//! | loops | `cancel` of a waiter does not say whether it was granted; `close` notifies nobody | a notice awaited in vain; a standstill |
 //! | flush | `begin_flush` without its sweep, or in a hurry only after it; `sweep` wakes nobody | a flush that never returns |
 //! | flush | `fail_everything` leaves lanes open | a record without an outcome after the end |
 
@@ -30,6 +33,7 @@ mod callbacks;
 mod codecs;
 mod completion;
 mod flush;
+mod loops;
 mod memory;
 #[path = "../common/rig.rs"]
 mod rig;

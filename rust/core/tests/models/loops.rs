@@ -1,0 +1,142 @@
+//! An event loop's inbox: nothing is slept over, a burst rings as often as it must, and what is taken back is not given.
+
+use std::sync::Arc;
+
+use loom::thread;
+use penstock_core::completion::{Completion, Outcome};
+use penstock_core::loops::{LoopInbox, Notice};
+use penstock_core::memory::BufferPool;
+
+use crate::explore;
+
+/// What a loop does: sleep until it is told, look, until it has seen that many.
+fn hear(inbox: &LoopInbox, count: usize) -> Vec<usize> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        assert!(inbox.wait());
+        loop {
+            let (tokens, more) = inbox.take(1);
+            seen.extend(tokens);
+            if !more {
+                break;
+            }
+        }
+    }
+    seen
+}
+
+fn notice(inbox: &Arc<LoopInbox>, token: usize) -> Notice {
+    Notice { inbox: Arc::clone(inbox), token }
+}
+
+fn delivered() -> Outcome {
+    Outcome::Delivered { base_offset: 1, log_append_time_ms: -1 }
+}
+
+#[test]
+fn what_two_threads_put_in_is_heard() {
+    explore(3, || {
+        let inbox = LoopInbox::with_thread();
+        let putter = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || inbox.post([1, 2]))
+        };
+        inbox.post([3]);
+        let mut seen = hear(&inbox, 3);
+        putter.join().unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn a_notice_is_given_or_refused_however_it_meets_the_answer() {
+    explore(3, || {
+        let inbox = LoopInbox::with_thread();
+        let completion = Completion::new("t".into(), 0);
+        let resolver = {
+            let completion = Arc::clone(&completion);
+            thread::spawn(move || completion.resolve(delivered()))
+        };
+        if completion.add_notice(0, &notice(&inbox, 7), true) {
+            assert_eq!(hear(&inbox, 1), [7]);
+        }
+        resolver.join().unwrap();
+        assert!(completion.outcome().is_some());
+        assert_eq!(inbox.take(9), (vec![], false));
+    });
+}
+
+#[test]
+fn a_notice_that_is_taken_back_is_given_to_nobody_else() {
+    explore(3, || {
+        let inbox = LoopInbox::with_thread();
+        let completion = Completion::new("t".into(), 0);
+        assert!(completion.add_notice(0, &notice(&inbox, 7), true));
+        let resolver = {
+            let completion = Arc::clone(&completion);
+            thread::spawn(move || completion.resolve(delivered()))
+        };
+        let taken = completion.take_notices(0, true, |_| true).len();
+        resolver.join().unwrap();
+        assert_eq!(taken + inbox.take(9).0.len(), 1);
+    });
+}
+
+#[test]
+fn a_notice_follows_a_split() {
+    explore(2, || {
+        let inbox = LoopInbox::with_thread();
+        let (parent, left, right) =
+            (Completion::new("t".into(), 0), Completion::new("t".into(), 0), Completion::new("t".into(), 0));
+        let splitter = {
+            let (parent, left, right) = (Arc::clone(&parent), Arc::clone(&left), Arc::clone(&right));
+            thread::spawn(move || {
+                parent.resolve_split(vec![(0, left), (3, Arc::clone(&right))]);
+                right.resolve(delivered());
+            })
+        };
+        if parent.add_notice(4, &notice(&inbox, 7), true) {
+            assert_eq!(hear(&inbox, 1), [7]);
+        }
+        splitter.join().unwrap();
+        assert!(right.outcome().is_some());
+    });
+}
+
+#[test]
+fn memory_that_a_cancelled_waiter_was_granted_goes_to_the_next_in_a_loop() {
+    explore(3, || {
+        let inbox = LoopInbox::with_thread();
+        let pool = Arc::new(BufferPool::new(10, 1));
+        assert!(pool.try_take(10));
+        let first = pool.queue_with(6, Some(notice(&inbox, 1)));
+        let second = pool.queue_with(6, Some(notice(&inbox, 2)));
+        let giver = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || pool.give(10))
+        };
+        let in_vain = pool.cancel(&first);
+        let told = hear(&inbox, if in_vain { 1 } else { 2 });
+        giver.join().unwrap();
+        // The other's notice may be given later: it finds that nobody waits.
+        assert!(told.contains(&2), "told of what it was granted");
+        assert!(pool.is_granted(&second));
+        pool.give(6);
+        assert_eq!((pool.available(), pool.waiting()), (10, 0));
+    });
+}
+
+#[test]
+fn a_closed_inbox_ends_the_wait_in_its_loops_place() {
+    explore(3, || {
+        let inbox = LoopInbox::with_thread();
+        let waiter = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || while inbox.wait() {})
+        };
+        inbox.post([1]);
+        inbox.close();
+        waiter.join().unwrap();
+    });
+}

@@ -1,0 +1,363 @@
+"""`AsyncKafkaProducer`: the asyncio facade, and the protocol that it and its test double share.
+
+`send` itself is native (`penstock._native.AsyncSender`) and, for a record that can be buffered at once, takes neither a task
+nor a coroutine. What is here waits in the loop's place: for a topic, for memory, for a flush, for the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar, Unpack, overload
+
+from penstock import _loops
+from penstock._facade import INTERRUPT_DRAIN_S, Callback, Facade, Headers, SerializerLike
+from penstock._lifecycle import check_timeout, out_of_time
+from penstock._native import (
+    AsyncDeliveryFuture,
+    AsyncSender,
+    LoopInbox,
+    PendingFlush,
+    PendingSend,
+    ProducerRecord,
+    RecordMetadata,
+)
+from penstock._options import ProducerOptions
+from penstock.config import ProducerConfig
+from penstock.control.metadata import PartitionInfo
+from penstock.metrics import Metrics
+
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+K_contra = TypeVar("K_contra", contravariant=True)
+V_contra = TypeVar("V_contra", contravariant=True)
+KS = TypeVar("KS")
+VS = TypeVar("VS")
+
+
+class AsyncProducer(Protocol[K_contra, V_contra]):
+    """What `AsyncKafkaProducer` and `penstock.testing.AsyncMockProducer` have in common: write applications against this."""
+
+    @overload
+    def send(
+        self, topic: ProducerRecord[Any, Any], *, callback: Callback | None = None
+    ) -> Coroutine[Any, Any, AsyncDeliveryFuture]: ...
+    @overload
+    def send(
+        self,
+        topic: str,
+        value: V_contra | None = None,
+        *,
+        key: K_contra | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        headers: Headers | None = None,
+        callback: Callback | None = None,
+    ) -> Coroutine[Any, Any, AsyncDeliveryFuture]: ...
+    @overload
+    async def send_and_wait(
+        self, topic: ProducerRecord[Any, Any], *, callback: Callback | None = None
+    ) -> RecordMetadata: ...
+    @overload
+    async def send_and_wait(
+        self,
+        topic: str,
+        value: V_contra | None = None,
+        *,
+        key: K_contra | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        headers: Headers | None = None,
+        callback: Callback | None = None,
+    ) -> RecordMetadata: ...
+    async def flush(self, timeout: float | None = None) -> None:
+        """Deliver everything sent before this call."""
+        ...
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Deliver what is left, then end."""
+        ...
+
+    async def partitions_for(self, topic: str) -> list[PartitionInfo]:
+        """What is known of a topic's partitions."""
+        ...
+
+    def metrics(self) -> Metrics:
+        """Numbers, under the Java producer's names."""
+        ...
+
+
+class AsyncKafkaProducer(AsyncSender[K, V], Facade):
+    """Sends records to Kafka from asyncio: as `KafkaProducer`, except that it awaits where that one blocks.
+
+    Nothing here blocks an event loop, serializers, partitioners and interceptors of your own excepted: they are called
+    inside `send`. Made anywhere, with or without a running loop, without a name being looked up: an address that does not
+    exist shows when a record waits for it (`KafkaTimeoutError` after max.block.ms, with the reason). May be shared by
+    several loops in several threads.
+
+    Args:
+        config: Kafka's names and values, or a `ProducerConfig`.
+        key_serializer: how keys become bytes: a serializer, a class of one, or a plain function of the key.
+            Without one, bytes-like and None pass.
+        value_serializer: the same for values.
+        options: the same names as in `config` with underscores for dots; they win.
+
+    Raises:
+        ConfigError: before any thread starts.
+    """
+
+    @overload
+    def __init__(
+        self: AsyncKafkaProducer[bytes, bytes],
+        config: Mapping[str, Any] | None = None,
+        **options: Unpack[ProducerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: AsyncKafkaProducer[KS, bytes],
+        config: Mapping[str, Any] | None = None,
+        *,
+        key_serializer: SerializerLike[KS],
+        **options: Unpack[ProducerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: AsyncKafkaProducer[bytes, VS],
+        config: Mapping[str, Any] | None = None,
+        *,
+        value_serializer: SerializerLike[VS],
+        **options: Unpack[ProducerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: AsyncKafkaProducer[KS, VS],
+        config: Mapping[str, Any] | None = None,
+        *,
+        key_serializer: SerializerLike[KS],
+        value_serializer: SerializerLike[VS],
+        **options: Unpack[ProducerOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        key_serializer: Any = None,
+        value_serializer: Any = None,
+        **options: Unpack[ProducerOptions],
+    ) -> None:
+        """Check the configuration, and start."""
+        parts = self._assemble(
+            ProducerConfig(config, key_serializer=key_serializer, value_serializer=value_serializer, **options),
+            look_up=False,
+        )
+        self._attach(parts.engine, **parts.wiring)
+        self._start(parts)
+
+    @overload
+    async def send_and_wait(
+        self, topic: ProducerRecord[Any, Any], *, callback: Callback | None = None
+    ) -> RecordMetadata: ...
+    @overload
+    async def send_and_wait(
+        self,
+        topic: str,
+        value: V | None = None,
+        *,
+        key: K | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        headers: Headers | None = None,
+        callback: Callback | None = None,
+    ) -> RecordMetadata: ...
+    async def send_and_wait(self, topic: Any, value: Any = None, **rest: Any) -> RecordMetadata:
+        """`send` a record and await its delivery: where it is in the log.
+
+        Raises what `send` raises, and why the record failed. Cancelled once the record is buffered, it is sent all the
+        same.
+        """
+        return await (await self.send(topic, value, **rest))
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Deliver every record sent before this call. What is sent meanwhile does not prolong it.
+
+        Callbacks of these records have run then, those that belong to other loops excepted.
+
+        Args:
+            timeout: seconds; None waits as long as delivery takes (at most delivery.timeout.ms).
+
+        Raises:
+            KafkaTimeoutError: time ran out; it says how many records are left. They are still on their way.
+            DeliveryError: records failed whose future nobody had asked and that had no callback.
+            ValueError: the timeout is negative.
+        """
+        life = self._alive()
+        check_timeout(timeout)
+        began = time.monotonic_ns()
+        flush = PendingFlush(life.engine)
+        try:
+            if not await _until(flush.attempt, timeout):
+                raise out_of_time(timeout, life.engine.unresolved_records() or -1)
+            await _callbacks_so_far()
+        finally:
+            flush.end()
+            self._flush_ns += time.monotonic_ns() - began
+        life.raise_unnoticed()
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Take no more records, deliver what is buffered, and end. Closing twice is the same as closing once.
+
+        Args:
+            timeout: seconds; what is not delivered by then fails as `ProducerClosedError`. None waits as long as
+                delivery takes; 0 gives up at once.
+
+        Failures that nobody asked about are logged. Cancelled, it goes on by itself.
+
+        Raises:
+            ValueError: the timeout is negative; nothing is closed.
+        """
+        life = self._life
+        if life is None:
+            return
+        life.engine.check_fork()
+        check_timeout(timeout)
+        was_closed = life.closed
+        life.engine.refuse_sends()
+        # Threads are joined there, and whoever closes in a second task waits for the first: both block.
+        await _in_thread(lambda: life.close(timeout), "penstock-close")
+        await _callbacks_so_far()
+        if not was_closed:
+            self._close_extensions()
+        _loops.sweep()
+
+    async def partitions_for(self, topic: str) -> list[PartitionInfo]:
+        """The partitions of a topic: leader, replicas, in-sync and offline replicas.
+
+        Waits up to max.block.ms for a topic that is not known yet.
+
+        Raises:
+            KafkaTimeoutError: the topic did not appear in time.
+            InvalidTopicError, TopicAuthorizationError: as the cluster says.
+        """
+        self._alive()
+        pending = self._find_topic(topic)
+        bell = _Bell()
+        while (patience_s := pending.attempt(bell.inbox, bell.ring)) is not None:
+            await bell.wait(patience_s)
+        return self._known_partitions(topic)
+
+    async def __aenter__(self) -> Self:
+        """The producer itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close. Without an exception, `DeliveryError` is raised as by `flush`; with one, failures are logged."""
+        if kind is None and not self.closed:
+            try:
+                await self.flush()
+            finally:
+                await self.close()
+        elif kind is not None and issubclass(kind, (KeyboardInterrupt, asyncio.CancelledError)):
+            # Ctrl-C reaches a coroutine as a cancellation, and whoever pressed it does not want to wait for
+            # delivery.timeout.ms.
+            await self.close(INTERRUPT_DRAIN_S)
+        else:
+            await self.close()
+
+    # --- What native `send` hands over ---
+
+    async def _send_later(self, pending: PendingSend) -> AsyncDeliveryFuture:
+        """A record that waits for its topic or for memory. Interrupted, it is not sent and its turn goes to the next."""
+        bell = _Bell()
+        try:
+            while not isinstance(found := pending.attempt(bell.inbox, bell.ring), AsyncDeliveryFuture):
+                await bell.wait(found)
+        except BaseException as error:
+            pending.refuse(error)
+            raise
+        return found
+
+    async def _refused(self, error: BaseException) -> AsyncDeliveryFuture:
+        raise error
+
+
+class _Bell:
+    """One coroutine's wait for news that come through its loop's inbox."""
+
+    def __init__(self) -> None:
+        self.inbox: LoopInbox
+        self._loop, self.inbox, _ = _loops.here()
+        self._waiter: asyncio.Future[bool] | None = None
+        self._rung = False
+
+    def ring(self) -> None:
+        """In the loop; also when nobody waits any more."""
+        self._rung = True
+        self._end(True)
+
+    def _end(self, rung: bool) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(rung)
+
+    async def wait(self, timeout: float | None) -> bool:
+        """Until it rings, or `timeout` seconds are over (False)."""
+        if not self._rung:
+            self._waiter = self._loop.create_future()
+            timer = None if timeout is None else self._loop.call_later(timeout, self._end, False)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+        rung, self._rung = self._rung, False
+        return rung
+
+
+async def _until(attempt: Callable[[LoopInbox, Callable[[], object]], bool], timeout: float | None) -> bool:
+    """Try again with every ring until it says True, for `timeout` seconds at most (False)."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    bell = _Bell()
+    while not attempt(bell.inbox, bell.ring):
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        await bell.wait(left)
+    return True
+
+
+async def _callbacks_so_far() -> None:
+    """What this loop's inbox holds has been called."""
+    bell = _Bell()
+    bell.inbox.post(bell.ring)
+    await bell.wait(None)
+
+
+def _in_thread(function: Callable[[], None], name: str) -> Awaitable[None]:
+    """Run it on a thread of its own, which goes on when the wait is cancelled. Not an executor's: its number of threads is
+    limited, and at exit the interpreter waits for them."""
+    bell = _Bell()
+    outcome: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            outcome.append(error)
+        finally:
+            bell.inbox.post(bell.ring)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+
+    async def wait() -> None:
+        await bell.wait(None)
+        if outcome:
+            raise outcome[0]
+
+    return wait()
