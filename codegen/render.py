@@ -1,4 +1,4 @@
-"""Python source for Kafka's messages: one frozen dataclass per struct, with `write` and `read` for all its versions.
+"""Python source for Kafka's messages: one immutable class per struct, with `write` and `read` for all its versions.
 
 The generated code is straight-line: a condition appears only where a struct's versions differ.
 """
@@ -137,7 +137,6 @@ class StructSource:
 
     def lines(self) -> Iterator[str]:
         struct, message = self._struct, self._message
-        yield "@dataclass(frozen=True, slots=True, kw_only=True)"
         if struct is message.body:
             base = {"request": "Request", "response": "Response", "header": "Message"}[message.kind]
             yield f"class {struct.name}({base}):"
@@ -148,10 +147,18 @@ class StructSource:
             yield f"    FLEXIBLE_FROM: ClassVar[int] = {flexible_from(message)}"
             yield ""
         else:
-            yield f"class {struct.name}:"
+            yield f"class {struct.name}(Struct):"
             yield f'    """Part of {message.body.name}, versions {struct.versions.low} to {struct.versions.high}."""'
-        for field in struct.fields:
-            yield f"    {python_name(field)}: {python_type(field)} = {default_value(field)}"
+            yield ""
+        names = [python_name(field) for field in struct.fields]
+        yield f"    __slots__ = ({''.join(f'{name!r}, ' for name in names)})"
+        yield from (f"    {python_name(field)}: {python_type(field)}" for field in struct.fields)
+        if names:
+            parameters = (
+                f"{python_name(field)}: {python_type(field)} = {default_value(field)}" for field in struct.fields
+            )
+            yield f"    def __init__(self, *, {', '.join(parameters)}) -> None:"
+            yield f"        self._fill({', '.join(names)})"
         yield from (f"    {line}" for line in self._write())
         yield from (f"    {line}" for line in self._read())
 
@@ -335,7 +342,7 @@ def flexible_from(message: Message) -> int:
 
 
 _PRIMITIVE_NAMES = ("Buffer", "ZERO_UUID", "Reader", "Writer", "null_field", "unsupported_field")
-_MESSAGE_NAMES = ("Message", "Request", "Response")
+_MESSAGE_NAMES = ("Message", "Request", "Response", "Struct")
 
 
 def render_module(messages: list[Message], heading: str) -> str:
@@ -349,7 +356,7 @@ def render_module(messages: list[Message], heading: str) -> str:
             classes[struct.name] = message
             body += ["", "", *StructSource(struct, message).lines()]
     text = "\n".join(body)
-    lines = [heading, "", "from dataclasses import dataclass", "from typing import ClassVar, Self"]
+    lines = [heading, "", "from __future__ import annotations", "", "from typing import ClassVar, Self"]
     if "UUID" in text.replace("ZERO_UUID", ""):
         lines.append("from uuid import UUID")
     lines.append("")

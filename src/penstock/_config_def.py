@@ -3,8 +3,6 @@
 Nothing here knows a setting by name; the table of all settings is `_config_table.py`, generated.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol

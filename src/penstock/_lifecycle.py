@@ -147,15 +147,19 @@ class Lifecycle:
             if self._ended.is_set():
                 self._forget()
 
-    def _run(self, calls: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> None:
-        for function, arguments in calls:
+    def _run(self, calls: tuple[list[Callable[..., object]], list[Any], list[Any]]) -> None:
+        # Side by side, not in tuples: a callback costs little more than the call itself. `...`: there is no second argument.
+        for function, outcome, error in zip(*calls, strict=True):
             if self._abandoned:
                 return
             try:
-                function(*arguments)
-            except BaseException as error:
+                if error is ...:
+                    function(outcome)
+                else:
+                    function(outcome, error)
+            except BaseException as raised:
                 try:
-                    report_callback_error(function, error)
+                    report_callback_error(function, raised)
                 except BaseException as worse:
                     # A logging filter may raise, too; this thread must outlive it, or a flush would wait for ever.
                     thread = threading.current_thread()

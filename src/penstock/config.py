@@ -5,13 +5,10 @@ validator. `penstock config` lists them with what Penstock makes of each: what i
 default, what only a JVM can do is accepted and logged, and what nobody knows is refused with a suggestion.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Final, NamedTuple, Unpack
+from typing import Any, Final, NamedTuple, Self, Unpack
 
 from penstock import _properties
 from penstock._config_def import HIDDEN, OneOfIgnoringCase, Password, Setting
@@ -38,8 +35,7 @@ _BY_KEYWORD: Final = {name.replace(".", "_"): name for name in _BY_NAME}
 _CLASSES: Final = frozenset(("interceptor.classes", *(setting.name for setting in SETTINGS if setting.type == "CLASS")))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProducerSettings:
+class ProducerSettings(NamedTuple):
     """The values that the producer works with: names are Kafka's with underscores, times milliseconds, sizes bytes.
 
     They are the configuration's after all rules, with these readings: `acks` is -1 (all), 0 or 1; `batch_size` at least
@@ -152,7 +148,7 @@ class ProducerConfig(Mapping[str, Any]):
         key_serializer: object = None,
         value_serializer: object = None,
         **options: Unpack[ProducerOptions],
-    ) -> ProducerConfig:
+    ) -> Self:
         """Read a Java `.properties` file, Java's names of serializers and partitioners included; keywords win.
 
         The file may be UTF-8 or, as Java assumes, ISO-8859-1.
@@ -334,9 +330,7 @@ def _counterparts() -> str:
 
 
 def _settings(values: Mapping[str, Any], addresses: tuple[tuple[str, int], ...]) -> ProducerSettings:
-    typed: dict[str, Any] = {
-        field.name: values.get(_BY_KEYWORD.get(field.name, "")) for field in fields(ProducerSettings)
-    }
+    typed: dict[str, Any] = {name: values.get(_BY_KEYWORD.get(name, "")) for name in ProducerSettings._fields}
     typed["acks"] = int(values["acks"])
     # Of the codec in use; none and snappy have no levels.
     typed["compression_level"] = values.get(f"compression.{values['compression.type']}.level", 0)

@@ -1,18 +1,20 @@
 """Waiting for several deliveries: `wait` and `as_completed`, as in `concurrent.futures`."""
 
-from __future__ import annotations
-
 import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from penstock._native import DeliveryFuture, Engine
 from penstock.errors import KafkaError
 
 __all__ = ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "DoneAndNotDone", "as_completed", "wait"]
+
+# Those of `concurrent.futures`, which takes longer to import than this whole module.
+ALL_COMPLETED: Final = "ALL_COMPLETED"
+FIRST_COMPLETED: Final = "FIRST_COMPLETED"
+FIRST_EXCEPTION: Final = "FIRST_EXCEPTION"
 
 
 class DoneAndNotDone(NamedTuple):

@@ -5,8 +5,6 @@ the start of the producer. Rates (per second), averages and maxima cover the las
 metrics.sample.window.ms; windows are cut whenever `metrics()` is called, so that a producer nobody looks at pays nothing.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping

@@ -320,3 +320,29 @@ def test_dev_keeps_what_was_sent_in_its_folder(tmp_path: Path, capfd: Capture) -
 def test_dev_on_something_else_is_an_error(tmp_path: Path, capfd: Capture) -> None:
     assert main(["topics", "list", f"--dev={write(tmp_path, 'file', b'')}"]) == 1
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--threads", "3", "--keys", "50"], ["--rate", "20000"]], ids=["closed", "open"])
+def test_bench_sends_what_it_says(options: list[str], topic: str, tmp_path: Path, capfd: Capture) -> None:
+    page, picture = tmp_path / "report.html", tmp_path / "report.svg"
+    assert main(["bench", "-t", topic, "-n", "4000", "--size", "50", "--json", "--report", str(page), *options]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert (told["records"], told["failed"], told["error"]) == (4_000, 0, None)
+    assert told["latency_ms"]["p50"] > 0
+    records = read(topic, capfd)
+    assert len(records) == 4_000
+    assert {len(record["value"]) for record in records} == {50}
+    assert len({record["key"] for record in records}) == (50 if "--keys" in options else 1)
+    assert "<svg" in page.read_text()
+    assert main(["bench", "-t", topic, "-n", "10", "--report", str(picture)]) == 0
+    assert picture.read_text().startswith("<svg")
+    assert "10 of 10 records acknowledged" in capfd.readouterr().out
+
+
+def test_bench_refuses_what_it_cannot_do(topic: str, tmp_path: Path, capfd: Capture) -> None:
+    assert main(["bench", "-t", topic, "--report", str(tmp_path / "report.pdf")]) == 2
+    assert main(["bench", "-t", topic, "--report", str(tmp_path / "none" / "report.svg")]) == 2
+    assert main(["bench", "-t", topic, "--compression", "best"]) == 2
+    assert "compression.type" in capfd.readouterr().err
+    assert main(["bench", "-t", "absent", "-n", "10", "-X", "max.block.ms=200"]) == 1
+    assert "absent" in capfd.readouterr().err

@@ -288,14 +288,17 @@ class Client:
         if self._calling:
             return
         calls = self.stepped.take_callbacks()
-        if calls:
+        if calls[0]:
             self._calling = True
             typical_us = 10 if self._calm() else self._plan.callback_delay_us
             self._world.after(self._world.spread(typical_us), lambda: self._run_calls(calls))
 
-    def _run_calls(self, calls: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> None:
-        for function, arguments in calls:
-            function(*arguments)
+    def _run_calls(self, calls: tuple[list[Callable[..., object]], list[Any], list[Any]]) -> None:
+        for function, outcome, error in zip(*calls, strict=True):
+            if error is ...:
+                function(outcome)
+            else:
+                function(outcome, error)
         self._calling = False
         self._call_back()
         self._turn_soon()

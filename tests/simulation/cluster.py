@@ -8,8 +8,9 @@ What was acknowledged is never truncated: that is the promise that the oracle re
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from penstock.devbroker.producers import ProducerStates
 from penstock.devbroker.settings import BrokerSettings
 from penstock.devbroker.state import ClusterState
 from penstock.devbroker.topics import Partition
+from penstock.protocol.message import replace
 from penstock.protocol.messages import index
 from penstock.protocol.messages.init_producer_id import InitProducerIdResponse
 from penstock.protocol.messages.metadata import MetadataRequest, MetadataResponse
@@ -288,7 +290,7 @@ class Cluster:
         log.delete()
         log.producers = forgiving = Forgiving()
         for header, batch in whole:
-            fresh = replace(header, base_offset=0)
+            fresh = dataclasses.replace(header, base_offset=0)
             log.append(fresh, memoryview(bytes(8) + batch[8:]), header.leader_epoch, 0)
         log.producers = ProducerStates()
         log.producers._producers = forgiving._producers

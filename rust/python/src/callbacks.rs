@@ -33,6 +33,10 @@ pub enum Callback {
     Done { function: Py<PyAny>, future: Py<DeliveryFuture> },
 }
 
+/// What to call, side by side: functions, their first arguments, their second ones. A second argument of `...` stands for
+/// none: the function came by `add_done_callback`, and the first argument is its future.
+pub type Calls<'py> = (Bound<'py, PyList>, Bound<'py, PyList>, Bound<'py, PyList>);
+
 /// Objects by token, of all producers: a future need not carry where its callbacks go. Touched only with the GIL held, so
 /// that no object is ever dropped without it.
 pub static CALLBACKS: Callbacks = Callbacks { slots: Mutex::new(Slab::new()) };
@@ -58,7 +62,7 @@ impl Callbacks {
     ///
     /// The calls are made in Python: a thread that the interpreter's end finds inside a callback must not have frames of
     /// ours on its stack, because CPython before 3.14 ends such a thread by unwinding it.
-    pub fn next<'py>(&self, py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Option<Bound<'py, PyList>>> {
+    pub fn next<'py>(&self, py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Option<Calls<'py>>> {
         if IN_CALLBACK.replace(true) {
             shared.callbacks.finish(1);
         }
@@ -77,34 +81,42 @@ impl Callbacks {
     }
 
     /// The calls of the next resolved batch if there is one now, for those who step the engine by hand.
-    pub fn calls_now<'py>(&self, py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Bound<'py, PyList>> {
+    pub fn calls_now<'py>(&self, py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Calls<'py>> {
         match shared.callbacks.take(Duration::ZERO) {
             Ok(Some(burst)) => {
                 let calls = self.calls(py, shared, &burst);
                 shared.callbacks.finish(1);
                 calls
             }
-            Ok(None) | Err(Closed) => Ok(PyList::empty(py)),
+            Ok(None) | Err(Closed) => Ok((PyList::empty(py), PyList::empty(py), PyList::empty(py))),
         }
     }
 
-    fn calls<'py>(&self, py: Python<'py>, shared: &Arc<Shared>, burst: &Burst) -> PyResult<Bound<'py, PyList>> {
+    fn calls<'py>(&self, py: Python<'py>, shared: &Arc<Shared>, burst: &Burst) -> PyResult<Calls<'py>> {
         if burst.charged > 0 {
             py.detach(|| shared.release(burst.charged));
         }
-        let calls = PyList::empty(py);
+        // Three lists, because a tuple for each call would cost more than the call of a short function, most of it in
+        // collections of garbage.
+        let (functions, outcomes, errors) = (PyList::empty(py), PyList::empty(py), PyList::empty(py));
         for &(index, token) in &burst.callbacks {
             match self.remove(token) {
                 None => {}
                 Some(Callback::Send { function, sizes }) => {
                     if let Some((metadata, error)) = outcome(py, &burst.completion, index, &sizes)? {
-                        calls.append((function, (metadata, error)))?;
+                        functions.append(function)?;
+                        outcomes.append(metadata)?;
+                        errors.append(error)?;
                     }
                 }
-                Some(Callback::Done { function, future }) => calls.append((function, (future,)))?,
+                Some(Callback::Done { function, future }) => {
+                    functions.append(function)?;
+                    outcomes.append(future)?;
+                    errors.append(py.Ellipsis())?;
+                }
             }
         }
-        Ok(calls)
+        Ok((functions, outcomes, errors))
     }
 }
 

@@ -18,7 +18,7 @@ use penstock_core::lane::SendRules;
 use penstock_core::stats::{Meter, Stats};
 use penstock_core::topic::PartitionRules;
 
-use crate::callbacks::{CALLBACKS, in_callback};
+use crate::callbacks::{CALLBACKS, Calls, in_callback};
 use crate::compression::codec;
 use crate::ending;
 use crate::future::{deadline, wait_in_slices};
@@ -221,10 +221,10 @@ impl Engine {
         Ok(ages)
     }
 
-    /// The next calls of callbacks, as (function, arguments) pairs, waiting for some; None when the engine has ended.
+    /// The next calls of callbacks (see [`Calls`]), waiting for some; None when the engine has ended.
     ///
     /// To be called on one thread only, which then counts as being inside a callback.
-    fn take_callbacks<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+    fn take_callbacks<'py>(&self, py: Python<'py>) -> PyResult<Option<Calls<'py>>> {
         CALLBACKS.next(py, &self.core.shared)
     }
 
@@ -303,10 +303,8 @@ impl Engine {
                 let _ = thread.join();
             });
         }
-        if let Some(codecs) = &self.core.shared.codecs {
-            // Behind the I/O thread, which gives up on what they have; a worker is at most one batch from its end.
-            py.detach(|| codecs.close());
-        }
+        // Behind the I/O thread, which gives up on what they have; a worker is at most one batch from its end.
+        py.detach(|| self.core.shared.end_codecs());
         self.core.shared.callbacks.close();
     }
 

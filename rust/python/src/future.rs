@@ -39,7 +39,7 @@ impl Sizes {
         index: u32,
     ) -> RecordMetadata {
         RecordMetadata {
-            topic: completion.topic.to_string(),
+            topic: Arc::clone(&completion.topic),
             partition: completion.partition,
             offset: if base_offset < 0 { -1 } else { base_offset.saturating_add(i64::from(index)) },
             timestamp: if log_append_ms >= 0 { log_append_ms } else { self.timestamp },

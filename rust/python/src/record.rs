@@ -1,6 +1,7 @@
 //! `ProducerRecord` and `RecordMetadata`: frozen values.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
@@ -242,14 +243,20 @@ impl ProducerRecord {
 /// broker's under LogAppendTime), and the sizes in bytes of the serialized key and value (-1 for None).
 ///
 /// Java: `org.apache.kafka.clients.producer.RecordMetadata`.
-#[pyclass(frozen, eq, hash, get_all, skip_from_py_object, module = "penstock")]
+#[pyclass(frozen, eq, hash, skip_from_py_object, module = "penstock")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RecordMetadata {
-    pub topic: String,
+    /// Shared by all records of a batch: most are made for callbacks, and die unread.
+    pub topic: Arc<str>,
+    #[pyo3(get)]
     pub partition: i32,
+    #[pyo3(get)]
     pub offset: i64,
+    #[pyo3(get)]
     pub timestamp: i64,
+    #[pyo3(get)]
     pub serialized_key_size: i32,
+    #[pyo3(get)]
     pub serialized_value_size: i32,
 }
 
@@ -265,7 +272,13 @@ impl RecordMetadata {
         serialized_key_size: i32,
         serialized_value_size: i32,
     ) -> Self {
+        let topic = topic.into();
         Self { topic, partition, offset, timestamp, serialized_key_size, serialized_value_size }
+    }
+
+    #[getter]
+    fn topic(&self) -> &str {
+        &self.topic
     }
 
     #[classattr]
@@ -290,7 +303,7 @@ impl RecordMetadata {
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (String, i32, i64, i64, i32, i32)) {
         let this = slf.get();
         let fields = (
-            this.topic.clone(),
+            this.topic.to_string(),
             this.partition,
             this.offset,
             this.timestamp,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::PyBytes;
 
 use penstock_core::accumulator::Shared;
 use penstock_core::codecs::Codecs;
@@ -14,7 +14,7 @@ use penstock_core::completion::Completion;
 use penstock_core::compression::Encoder;
 use penstock_core::memory_net::{MemoryNet, Socket};
 
-use crate::callbacks::CALLBACKS;
+use crate::callbacks::{CALLBACKS, Calls};
 use crate::engine::Engine;
 
 /// Steps an `Engine` that is not started: the caller is its I/O thread, its network and its clock.
@@ -130,7 +130,7 @@ impl SteppedEngine {
     }
 
     /// The calls of the next resolved batch with callbacks, without waiting: empty if there is none.
-    fn take_callbacks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    fn take_callbacks<'py>(&self, py: Python<'py>) -> PyResult<Calls<'py>> {
         CALLBACKS.calls_now(py, &self.shared)
     }
 

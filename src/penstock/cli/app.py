@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from penstock._native import __version__
-from penstock.cli import broker, config, produce, tail, topics
+from penstock.cli import bench, broker, config, produce, tail, topics
 from penstock.cli.output import INTERRUPTED, CommandError, OutputError, complain, print_line, writing
 from penstock.cli.target import attach_dev_folder
 from penstock.errors import ConfigError, KafkaError
@@ -42,6 +42,7 @@ def root(
 
 
 app.command("produce")(produce.produce)
+app.command("bench")(bench.bench)
 app.command("tail")(tail.tail)
 app.add_typer(topics.app, name="topics")
 app.command("broker")(broker.broker)

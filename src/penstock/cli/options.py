@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, TypeAlias
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from penstock._properties import decode, parse
 from penstock.cli.output import CommandError
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
@@ -21,3 +23,19 @@ def pairs(option: str, given: Iterable[str] | None) -> list[tuple[str, str]]:
             raise CommandError(f"{option} {text}: not NAME=VALUE", code=2)
         found.append((name, value))
     return found
+
+
+def settings_of(file: Path | None, given: Iterable[str] | None) -> dict[str, Any]:
+    """What `--config` and `-X` say; raises `CommandError` for a file that cannot be read, or is not one of properties."""
+    settings: dict[str, Any] = {}
+    if file is not None:
+        try:
+            settings.update(parse(decode(file.read_bytes())))
+        except OSError as error:
+            raise CommandError(f"{file}: {error.strerror}") from error
+        except ValueError as error:
+            raise CommandError(f"{file}: {error}") from error
+    # One form of each name, so that -X wins over the file.
+    for name, value in pairs("-X", given):
+        settings[name.replace("_", ".")] = value
+    return settings

@@ -13,9 +13,8 @@ from typing import Annotated, Any, BinaryIO, cast
 import typer
 
 from penstock import KafkaProducer
-from penstock._properties import decode, parse
 from penstock.cli.inputs import CsvSource, InputError, JsonLinesSource, LineSource, Source
-from penstock.cli.options import pairs
+from penstock.cli.options import pairs, settings_of
 from penstock.cli.output import CommandError, OutputError, complain, print_json, print_line
 from penstock.cli.progress import progress
 from penstock.cli.sending import Headers, Interrupts, Pace, Summary, Tally, deliver, exit_code, pump
@@ -61,7 +60,7 @@ def produce(
     passed over and counted. Ctrl-C, SIGTERM and SIGHUP wait up to 5 s for what is under way, a second Ctrl-C does not.
     """
     headers = tuple((name, value.encode()) for name, value in pairs("-H", header))
-    settings = _settings(config, setting)
+    settings = settings_of(config, setting)
     _check(format, key=key, delimiter=delimiter, infer=infer, null=null)
     configured = cast("str | None", settings.pop("bootstrap.servers", None))
     with _opened(file) as stream, bootstrap_servers(bootstrap, dev, configured=configured) as servers:
@@ -125,21 +124,6 @@ def _run(
         return problem, int(problem is not None)
     said = "interrupted" if stopped_by is signal.SIGINT else f"terminated by {stopped_by.name}"
     return said, exit_code(stopped_by)
-
-
-def _settings(file: Path | None, given: list[str] | None) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    if file is not None:
-        try:
-            settings.update(parse(decode(file.read_bytes())))
-        except OSError as error:
-            raise CommandError(f"{file}: {error.strerror}") from error
-        except ValueError as error:
-            raise CommandError(f"{file}: {error}") from error
-    # One form of each name, so that -X wins over the file.
-    for name, value in pairs("-X", given):
-        settings[name.replace("_", ".")] = value
-    return settings
 
 
 def _check(format: Format, **given: object) -> None:

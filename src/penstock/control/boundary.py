@@ -15,8 +15,6 @@ Rules that the types carry (``DESIGN.md``, "The boundary"):
 Times are milliseconds on the engine's monotonic clock, sizes are bytes, ``-1`` stands for "none" where Kafka uses it.
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple, TypeAlias
 
 Fate: TypeAlias = Literal["unsent", "partly written", "rejected", "unknown"]

@@ -19,11 +19,7 @@ Backoff: reconnect.backoff.ms * 2^failures up to .max.ms, ±20 % (KIP-144); the 
 same way (KIP-601). A success ends both.
 """
 
-from __future__ import annotations
-
-import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -90,29 +86,30 @@ class Resolved(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------------- peers
 
 
-@dataclass(slots=True, eq=False)
 class Peer:
     """One node for one purpose; see the table above."""
 
-    purpose: Purpose
-    broker_id: int  # -1: a bootstrap address
-    endpoint: Endpoint
-    wanted: bool = False
-    state: PeerState = "idle"
-    connection_id: int = 0  # of the present attempt
-    addresses: list[str] = field(default_factory=list)  # still to be tried before the host is resolved again
-    address: str = ""  # of the present or last attempt
-    failures: int = 0  # in a row
-    setup_failures: int = 0  # of these: TCP never came up
-    not_before_ms: float = 0.0
-    resolve_by_ms: float = 0.0  # while resolving: when the look-up must have answered
-    failed_at_ms: float = -1.0
-    errors: dict[str, str] = field(default_factory=dict)  # address → last error, until it works again
-    handshake_version: int = index.API_VERSIONS.max_version
-    correlation_id: int = 0  # of the handshake request that is out
-    versions: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # API key → what the broker offers
-    closing: str = ""  # why we have closed it, if for cause
-    still_until_ms: float = 0.0  # the broker reads nothing from this connection before that time
+    def __init__(self, purpose: Purpose, broker_id: int, endpoint: Endpoint) -> None:
+        """Known, and not wanted yet."""
+        self.purpose: Purpose = purpose
+        self.broker_id = broker_id  # -1: a bootstrap address
+        self.endpoint = endpoint
+        self.wanted = False
+        self.state: PeerState = "idle"
+        self.connection_id = 0  # of the present attempt
+        self.addresses: list[str] = []  # still to be tried before the host is resolved again
+        self.address = ""  # of the present or last attempt
+        self.failures = 0  # in a row
+        self.setup_failures = 0  # of these: TCP never came up
+        self.not_before_ms = 0.0
+        self.resolve_by_ms = 0.0  # while resolving: when the look-up must have answered
+        self.failed_at_ms = -1.0
+        self.errors: dict[str, str] = {}  # address → last error, until it works again
+        self.handshake_version = index.API_VERSIONS.max_version
+        self.correlation_id = 0  # of the handshake request that is out
+        self.versions: Mapping[int, tuple[int, int]] = {}  # API key → what the broker offers
+        self.closing = ""  # why we have closed it, if for cause
+        self.still_until_ms = 0.0  # the broker reads nothing from this connection before that time
 
     def note(self, error: str) -> None:
         """Remember the error of this attempt's address; the latest few only, for hosts whose addresses come and go."""
@@ -363,6 +360,8 @@ class Connections:
 
 
 def _is_ip_address(host: str) -> bool:
+    import ipaddress  # as long as all of `socket`, and most producers know names only
+
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -12,8 +12,6 @@ metadata could not be had for metadata.recovery.rebootstrap.trigger.ms, the boot
 KIP-1102).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from random import Random

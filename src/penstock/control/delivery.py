@@ -18,9 +18,6 @@ A late append of a batch that we gave up cannot follow its successors: they trav
 it.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
 
@@ -40,8 +37,7 @@ class Identity(NamedTuple):
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """The settings that decide."""
 
     idempotent: bool

@@ -10,20 +10,15 @@ unless they are said to be the broker's.
 row through the code that acts on it.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from penstock import errors
 
 Outcome_co = TypeVar("Outcome_co", bound=Enum, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Row(Generic[Outcome_co]):
+class Row(NamedTuple, Generic[Outcome_co]):
     """One error code in one place."""
 
     code: int
@@ -32,17 +27,27 @@ class Row(Generic[Outcome_co]):
     """Where the rule comes from, and what is to be said of it."""
 
 
-@dataclass(frozen=True)
 class Table(Generic[Outcome_co]):
-    """What follows from an error code in one place of one answer."""
+    """What follows from an error code in one place of one answer; `test` names the test that steps each row."""
 
-    place: str
-    test: str
-    """The test that steps each row."""
-    rows: tuple[Row[Outcome_co], ...]
-    refresh: Outcome_co
-    retriable: Outcome_co
-    other: Outcome_co
+    def __init__(
+        self,
+        *,
+        place: str,
+        test: str,
+        rows: tuple[Row[Outcome_co], ...],
+        refresh: Outcome_co,
+        retriable: Outcome_co,
+        other: Outcome_co,
+    ) -> None:
+        """Rows say what single codes mean, the rest what all others of their kind do."""
+        self.place = place
+        self.test = test
+        self.rows = rows
+        self.refresh = refresh
+        self.retriable = retriable
+        self.other = other
+        self._by_code = {row.code: row for row in rows}
 
     def outcome(self, code: int) -> Outcome_co:
         """What follows from a code, by its row or by default."""
@@ -52,10 +57,6 @@ class Table(Generic[Outcome_co]):
         if errors.needs_refresh(code):
             return self.refresh
         return self.retriable if errors.is_retriable(code) else self.other
-
-    @cached_property
-    def _by_code(self) -> dict[int, Row[Outcome_co]]:
-        return {row.code: row for row in self.rows}
 
 
 # ------------------------------------------------------------------------------------------------------------- Produce

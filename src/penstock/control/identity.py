@@ -16,8 +16,6 @@ Why the epoch may be raised locally: nobody else knows a non-transactional produ
 epoch with sequence 0 (Java: `TransactionManager.bumpIdempotentProducerEpoch`).
 """
 
-from __future__ import annotations
-
 from random import Random
 from typing import Final, Literal, NamedTuple, TypeAlias
 

@@ -11,10 +11,7 @@ Rules kept here:
 * A topic that had no append for metadata.max.idle.ms is forgotten; a wish is fresh while the engine repeats it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -113,21 +110,22 @@ class _Partition(NamedTuple):
 _UNKNOWN_PARTITION: Final = _Partition(-1, -1, _LEADER_NOT_AVAILABLE, (), (), ())
 
 
-@dataclass(slots=True)
 class _Topic:
     """A topic that is wanted or known."""
 
-    name: str
-    wanted_at_ms: float  # of the last wish
-    wanted: bool = True  # the last wish has not been answered with a final error
-    wanted_partition: int = -1
-    asked: bool = False
-    id: bytes = _NO_ID
-    version: int = 0  # of the last snapshot; 0: none yet
-    partitions: tuple[_Partition, ...] = ()
-    error: int = 0
-    fresh: bool = False  # the last answer about it was plain success, no leader missing
-    view: KnownTopic | None = None  # made when it is first asked for after a change
+    def __init__(self, name: str, now_ms: float) -> None:
+        """Wanted for the first time."""
+        self.name = name
+        self.wanted_at_ms = now_ms  # of the last wish
+        self.wanted = True  # the last wish has not been answered with a final error
+        self.wanted_partition = -1
+        self.asked = False
+        self.id = _NO_ID
+        self.version = 0  # of the last snapshot; 0: none yet
+        self.partitions: tuple[_Partition, ...] = ()
+        self.error = 0
+        self.fresh = False  # the last answer about it was plain success, no leader missing
+        self.view: KnownTopic | None = None  # made when it is first asked for after a change
 
     def lacks_partition(self) -> bool:
         """A partition is wanted beyond those known."""

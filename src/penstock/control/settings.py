@@ -1,11 +1,8 @@
 """What the control plane needs to know of the configuration, and the one backoff formula that it uses everywhere."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class ControlSettings(Protocol):
@@ -56,8 +53,7 @@ class ControlSettings(Protocol):
     def socket_connection_setup_timeout_ms(self) -> int: ...  # noqa: D102
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(NamedTuple):
     """Exponential: ``initial_ms * 2^failures``, ±20 %, at most ``max_ms`` (KIP-144, KIP-580, KIP-601).
 
     Without a range to grow in it is ``max_ms``, without jitter. Java: `ExponentialBackoff`.

@@ -1,7 +1,6 @@
 """From a frame to the frame that answers it: header, handler, scripted faults."""
 
 import asyncio
-import dataclasses
 import logging
 import struct
 from typing import Final
@@ -11,7 +10,7 @@ from penstock.devbroker.faults import Fault, SeenRequest
 from penstock.devbroker.handlers import HANDLERS, api_versions
 from penstock.devbroker.state import ClusterState
 from penstock.devbroker.topics import NodeInfo
-from penstock.protocol.message import Request, Response
+from penstock.protocol.message import Request, Response, replace
 from penstock.protocol.messages.headers import RequestHeader, ResponseHeader
 from penstock.protocol.primitives import ProtocolError, Reader, Writer
 from penstock.protocol.versions import decode_request_header, response_header_version
@@ -85,7 +84,7 @@ async def _with_fault(context: Context, handler: Handler, request: Request, faul
     if fault.drop == "silent" or response is None:
         return None
     if fault.throttle_time_ms and hasattr(response, "throttle_time_ms"):
-        response = dataclasses.replace(response, throttle_time_ms=fault.throttle_time_ms)  # type: ignore[type-var]
+        response = replace(response, throttle_time_ms=fault.throttle_time_ms)
     return response
 
 

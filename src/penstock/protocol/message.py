@@ -1,13 +1,11 @@
 """What all generated messages share: their class attributes and the way in and out of bytes."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Final, NamedTuple, NoReturn, Self, TypeVar
 
 from penstock.protocol.primitives import Buffer, ProtocolError, Reader, Writer
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
+class Api(NamedTuple):
     """One Kafka API: its key, and the versions that the definitions hold.
 
     `flexible_from` is the first version with compact types and tagged fields, or 32767 where there is none.
@@ -23,7 +21,69 @@ class Api:
     latest_version_unstable: bool = False
 
 
-class Message:
+_set: Final = object.__setattr__
+
+
+class Struct:
+    """A message or a part of one: an immutable value, equal by content; its fields are its slots.
+
+    What a frozen dataclass would be, without what making several dozen of them costs at every import (a third of it).
+    """
+
+    __slots__: tuple[str, ...] = ()
+
+    def _fill(self, *values: object) -> None:
+        for name, value in zip(self.__slots__, values, strict=True):
+            _set(self, name, value)
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self.__slots__])
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        """Refused: answers are shared."""
+        raise AttributeError(f"{type(self).__name__} is immutable: use replace() to change {name}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        """Refused."""
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __eq__(self, other: object) -> bool:
+        """By class and content."""
+        return self._values() == other._values() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        """By content."""
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        """As it could be written."""
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"{type(self).__name__}({fields})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and pickles."""
+        return _restore, (type(self), self._values())
+
+    def __replace__(self, **changes: Any) -> Self:
+        """For `copy.replace` (Python 3.13)."""
+        return type(self)(**{name: getattr(self, name) for name in self.__slots__} | changes)
+
+
+StructT = TypeVar("StructT", bound=Struct)
+
+
+def _restore(cls: type[StructT], values: tuple[Any, ...]) -> StructT:
+    struct = cls.__new__(cls)
+    struct._fill(*values)
+    return struct
+
+
+def replace(struct: StructT, **changes: Any) -> StructT:
+    """The same but for some fields, as `dataclasses.replace`."""
+    return struct.__replace__(**changes)
+
+
+class Message(Struct):
     """A request, a response or a header; an immutable value that knows every version of its encoding."""
 
     __slots__ = ()

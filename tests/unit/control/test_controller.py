@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from dataclasses import replace
 from itertools import pairwise
 
 from control_harness import Bench, Settings, batch, lane, metadata, topic
@@ -32,6 +30,7 @@ from penstock.control.boundary import (
 )
 from penstock.control.connections import Resolve
 from penstock.control.controller import AskTopicAges, Log, Publish, TopicAges
+from penstock.protocol.message import replace
 from penstock.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
 from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from penstock.protocol.messages.metadata import MetadataRequest, MetadataResponseBroker
@@ -344,7 +343,7 @@ def test_a_broker_that_advertises_a_name_that_nobody_knows_says_so() -> None:
     answer = metadata(topic("t", 1))
     advertised = MetadataResponseBroker(node_id=1, host="kafka", port=9092)
     bench.step(TopicWanted("u", -1))
-    bench.answer(bench.find(MetadataRequest), dataclasses.replace(answer, brokers=(advertised,)))
+    bench.answer(bench.find(MetadataRequest), replace(answer, brokers=(advertised,)))
     bench.step(ConnectionWanted(1))
     bench.resolve(host="kafka", error="Name or service not known")
     assert "kafka:9092: Name or service not known" in bench.one(SetBrokerStatus).message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 from random import Random
 from uuid import UUID
@@ -20,6 +19,7 @@ from penstock.control.boundary import (
     SetTopic,
 )
 from penstock.control.metadata import Metadata
+from penstock.protocol.message import replace
 from penstock.protocol.messages.metadata import MetadataRequest, MetadataResponseTopic
 
 ID = UUID(int=7).bytes

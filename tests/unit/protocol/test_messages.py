@@ -1,7 +1,6 @@
 """What generated messages promise beyond their round trips (those are in tests/property)."""
 
 import pickle
-from dataclasses import FrozenInstanceError
 
 import pytest
 from protocol_catalogue import MESSAGE_VERSIONS, MessageVersion
@@ -16,7 +15,7 @@ from penstock.protocol.primitives import ProtocolError
 
 def test_a_message_is_an_immutable_value_without_a_dictionary() -> None:
     request = MetadataRequest(topics=(MetadataRequestTopic(name="a"),))
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         request.topics = None  # type: ignore[misc]
     assert not hasattr(request, "__dict__")
     assert request == pickle.loads(pickle.dumps(request))

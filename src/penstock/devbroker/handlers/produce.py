@@ -9,7 +9,6 @@ batches are kept as they come; batches of transactions are refused; the timeout 
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from penstock.devbroker.context import CloseConnection, Context, Handler, now_ms
@@ -18,6 +17,7 @@ from penstock.devbroker.faults import Target
 from penstock.devbroker.log import Appended
 from penstock.devbroker.topics import NO_LEADER, Topic
 from penstock.devbroker.validation import check_batch, single_batch
+from penstock.protocol.message import replace
 from penstock.protocol.messages import index
 from penstock.protocol.messages.produce import (
     LeaderIdAndEpoch,

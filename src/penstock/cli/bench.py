@@ -1,0 +1,190 @@
+"""`penstock bench`: how fast this producer is with your cluster, and how long acknowledgments take."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final, cast
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from penstock import KafkaProducer
+from penstock._native import __version__
+from penstock.cli.load import Content, Load, Meter, send_from_threads
+from penstock.cli.options import Json, settings_of
+from penstock.cli.output import CommandError, complain, print_json, print_line
+from penstock.cli.report import Report, as_html, as_svg
+from penstock.cli.sending import DRAIN_S, Interrupts, exit_code
+from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
+from penstock.errors import DeliveryError
+from penstock.serialization import ByteArraySerializer
+
+_INTERVAL_S: Final = 1.0
+_LOOK_S: Final = 0.25
+
+
+def bench(
+    topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to; it keeps the records.")],
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long; 10 if --records is not given.")] = None,
+    records: Annotated[int | None, typer.Option("--records", "-n", min=1, help="How many records.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Records/s of all together; else as fast as it goes.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=0, help="Bytes of a value.")] = 100,
+    content: Annotated[Content, typer.Option(help="What values are made of.")] = Content.json,
+    keys: Annotated[int, typer.Option(min=0, max=10_000_000, help="How many different keys; 0: none.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=1_000, help="Threads that send.")] = 1,
+    compression: Annotated[str | None, typer.Option(help="Short for -X compression.type=….")] = None,
+    bootstrap: Bootstrap = None,
+    dev: Dev = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", "-X", metavar="NAME=VALUE", help="Producer setting; repeatable.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Producer settings, a .properties file.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report: .html or .svg.")] = None,
+    json: Json = False,
+) -> None:
+    """Send records that are made up, and measure throughput and the latency of acknowledgments.
+
+    With --rate the load is open: it does not wait for the cluster, and a latency counts from the moment a record was due.
+    Without, it is as fast as the buffer lets it, and the latency is mostly that of the full buffer. Ctrl-C ends it early.
+    """
+    if report is not None and report.suffix not in (".html", ".svg"):
+        raise CommandError(f"--report {report}: the name must end in .html or .svg", code=2)
+    if report is not None and not report.resolve().parent.is_dir():
+        raise CommandError(f"--report {report}: the folder does not exist", code=2)
+    settings = settings_of(config, setting)
+    if compression is not None:
+        settings["compression.type"] = compression
+    if seconds is None and records is None:
+        seconds = 10.0
+    load = Load(topic, content, size, keys, threads, rate, records, seconds)
+    configured = cast("str | None", settings.pop("bootstrap.servers", None))
+    with bootstrap_servers(bootstrap, dev, configured=configured) as servers:
+        producer: KafkaProducer[Any, Any] = KafkaProducer(
+            settings,
+            bootstrap_servers=servers,
+            key_serializer=ByteArraySerializer(),
+            value_serializer=ByteArraySerializer(),
+        )
+        done, problem, code = _run(producer, load, settings)
+    if report is not None:
+        try:
+            report.write_text(as_html(done) if report.suffix == ".html" else as_svg(done), encoding="utf-8")
+        except OSError as error:
+            complain(f"--report {report}: {error.strerror}")
+            code = code or 1
+    if json:
+        print_json(done.as_json() | {"error": problem})
+    else:
+        for line in done.lines():
+            print_line(line)
+    if problem is not None:
+        complain(problem)
+    raise typer.Exit(code)
+
+
+def _run(producer: KafkaProducer[Any, Any], load: Load, settings: dict[str, Any]) -> tuple[Report, str | None, int]:
+    """Send the load and wait for the acknowledgments; the report, what went wrong, and the exit code."""
+    stopped_by = None
+    problem: str | None = None
+    failed = 0
+    stop = threading.Event()
+    meter = Meter(load.senders)
+    cpu = time.process_time()
+    with Interrupts() as interrupts:
+        try:
+            try:
+                producer.partitions_for(load.topic)  # connections and metadata are not what is measured
+                meter = Meter(load.senders)
+                cpu = time.process_time()
+                with _shown(meter, load):
+                    for errors in send_from_threads(producer, load, meter, stop):
+                        problem = str(errors[0]) if errors else None
+                        _wait_and_tick(meter)
+                    failed = _flush(producer)
+            except KeyboardInterrupt:
+                stopped_by = interrupts.stopped_by
+            meter.end()
+            cpu = time.process_time() - cpu
+        finally:
+            stop.set()
+            with contextlib.suppress(DeliveryError):
+                producer.close(timeout=None if stopped_by is None else DRAIN_S)
+    meter.tick()
+    report = Report(
+        load=load,
+        settings={name: str(value) for name, value in settings.items()},
+        version=__version__,
+        machine=f"{platform.machine()}, {platform.system()} {platform.release()}, Python {platform.python_version()}",
+        records=sum(meter.sent),
+        failed=failed,
+        seconds=meter.seconds,
+        cpu_seconds=cpu,
+        latencies=meter.latencies,
+        intervals=meter.intervals,
+    )
+    if stopped_by is not None:
+        said = "interrupted" if stopped_by is signal.SIGINT else f"terminated by {stopped_by.name}"
+        return report, said, exit_code(stopped_by)
+    return report, problem, int(problem is not None or failed > 0)
+
+
+def _wait_and_tick(meter: Meter) -> None:
+    time.sleep(_LOOK_S)
+    last = meter.intervals[-1].end_s if meter.intervals else 0.0
+    if meter.now() - meter.began - last >= _INTERVAL_S:
+        meter.tick()
+
+
+def _flush(producer: KafkaProducer[Any, Any]) -> int:
+    try:
+        producer.flush()
+    except DeliveryError as error:
+        complain(str(error))
+        return error.count
+    return 0
+
+
+@contextmanager
+def _shown(meter: Meter, load: Load) -> Iterator[None]:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    live = Live(get_renderable=lambda: _table(meter, load), console=console, refresh_per_second=4, transient=True)
+    live.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the terminal may be gone by now
+            live.stop()
+
+
+def _table(meter: Meter, load: Load) -> Table:
+    """The last second, and all of it."""
+    table = Table("", "records/s", "MB/s", "p50 ms", "p99 ms", "max ms", box=None, header_style="bold", pad_edge=False)
+    seconds, sent = meter.seconds, sum(meter.sent)
+    if meter.intervals:
+        last = meter.intervals[-1]
+        table.add_row("last second", *_cells(last.records_per_second, load, last.p50_ms, last.p99_ms, last.highest_ms))
+    found = meter.latencies.percentiles()
+    overall = sent / max(seconds, 1e-9)
+    table.add_row(f"{seconds:.0f} s, {sent:,} sent", *_cells(overall, load, found["p50"], found["p99"], found["max"]))
+    return table
+
+
+def _cells(per_second: float, load: Load, *latencies_ms: float | None) -> Iterator[str]:
+    yield f"{per_second:,.0f}"
+    yield f"{per_second * load.size / 1e6:,.1f}"
+    for latency in latencies_ms:
+        yield "" if latency is None else f"{latency:,.1f}"
