@@ -42,7 +42,7 @@ fn measure(text: &[u8], codec: Codec, level: i32, size: usize) {
     let mut results: Vec<Vec<u8>> = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        encoded = batches.iter().map(|batch| encoder.encode(batch).expect("memory").to_vec()).collect();
+        results = batches.iter().map(|batch| encoder.encode(batch).expect("memory").to_vec()).collect();
         encode_s = encode_s.min(start.elapsed().as_secs_f64());
         let start = Instant::now();
         for bytes in &results {
