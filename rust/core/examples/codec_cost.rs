@@ -38,23 +38,23 @@ fn main() {
 fn measure(text: &[u8], codec: Codec, level: i32, size: usize) {
     let mut encoder = Encoder::new(Compression { codec, level }).expect("a level that exists");
     let batches: Vec<&[u8]> = text.chunks_exact(size).collect();
-    let (mut there_s, mut back_s) = (f64::MAX, f64::MAX);
-    let mut encoded: Vec<Vec<u8>> = Vec::new();
+    let (mut encode_s, mut decode_s) = (f64::MAX, f64::MAX);
+    let mut results: Vec<Vec<u8>> = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        encoded = batches.iter().map(|batch| encoder.encode(batch).expect("memory").to_vec()).collect();
-        there_s = there_s.min(start.elapsed().as_secs_f64());
+        results = batches.iter().map(|batch| encoder.encode(batch).expect("memory").to_vec()).collect();
+        encode_s = encode_s.min(start.elapsed().as_secs_f64());
         let start = Instant::now();
-        for bytes in &encoded {
+        for bytes in &results {
             assert_eq!(decompress(codec, bytes, size).expect("our own bytes").len(), size);
         }
-        back_s = back_s.min(start.elapsed().as_secs_f64());
+        decode_s = decode_s.min(start.elapsed().as_secs_f64());
     }
     let bytes = (batches.len() * size) as f64;
-    let ratio = encoded.iter().map(Vec::len).sum::<usize>() as f64 / bytes;
+    let ratio = results.iter().map(Vec::len).sum::<usize>() as f64 / bytes;
     let what = format!("{} {level}, {} KB", codec.as_str(), size >> 10);
-    let (speed, cost) = (bytes / 1e6 / there_s, there_s * 1e6 / batches.len() as f64);
-    println!("{what:24} {speed:8.0} {ratio:8.3} {cost:8.0} {:8.0}", bytes / 1e6 / back_s);
+    let (speed, cost) = (bytes / 1e6 / encode_s, encode_s * 1e6 / batches.len() as f64);
+    println!("{what:24} {speed:8.0} {ratio:8.3} {cost:8.0} {:8.0}", bytes / 1e6 / decode_s);
 }
 
 /// Orders with names, notes, prices and random ids.

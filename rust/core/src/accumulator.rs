@@ -398,6 +398,16 @@ impl Shared {
         Ok(())
     }
 
+    /// End the codec workers, behind the I/O thread, which has given up on what they have.
+    pub fn end_codecs(&self) {
+        let Some(codecs) = &self.codecs else { return };
+        codecs.close();
+        // Only where a worker died is anything left.
+        while let Some(job) = codecs.take(0) {
+            self.release(job.ticket.owed());
+        }
+    }
+
     // ------------------------------------------------------------------------------------------------- topics
 
     /// What is known of a topic.

@@ -409,7 +409,7 @@ fn workers_start_with_the_first_record_and_end_with_the_producer() {
         std::thread::yield_now();
     }
     rig.engine.shut_down();
-    shared.codecs.as_ref().unwrap().close();
+    shared.end_codecs();
     assert_eq!(Arc::strong_count(&shared), 3, "this one, the rig's and the engine's: no thread holds it");
     assert!(all_memory_is_back(&rig));
 }

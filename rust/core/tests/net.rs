@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 use penstock_core::accumulator::{Appended, Config, Record, Shared};
 use penstock_core::boundary::{Command, Event, PartitionLeader};
 use penstock_core::completion::{FailureKind, Outcome};
-use penstock_core::compression::Compression;
+use penstock_core::compression::{Codec, Compression};
 use penstock_core::lane::{Identity, SendRules};
 use penstock_core::net;
 use penstock_core::topic::PartitionRules;
 
 fn shared() -> Arc<Shared> {
-    Shared::new(Config {
+    Shared::new(config())
+}
+
+fn config() -> Config {
+    Config {
         client_id: "test".into(),
         acks: -1,
         rules: SendRules { idempotent: true, max_in_flight: 5, linger_us: 0, delivery_timeout_us: 120_000_000 },
@@ -35,7 +39,7 @@ fn shared() -> Arc<Shared> {
         send_buffer: None,
         receive_buffer: None,
         seed: 1,
-    })
+    }
 }
 
 fn wait_for(shared: &Shared, wanted: impl Fn(&Event) -> bool) -> bool {
@@ -112,4 +116,38 @@ fn a_panic_of_the_io_thread_fails_every_record_and_refuses_later_ones() {
     assert!(matches!(send(1), Appended::Closed));
     assert!(shared.fatal().is_some());
     thread.join().unwrap();
+}
+
+#[test]
+fn a_codec_worker_that_dies_fails_every_record_and_refuses_later_ones() {
+    // There is no such level, which the settings see to; here it is a bug as good as any.
+    let compression = Compression { codec: Codec::Gzip, level: 99 };
+    let shared = Shared::new(Config { compression, ..config() });
+    let thread = net::start(&shared).unwrap();
+    let partitions = vec![PartitionLeader { leader: -1, leader_epoch: 0, local: false }; 2];
+    shared.command([Command::SetTopic { name: "t".into(), topic_id: [7; 16], version: 1, partitions }]);
+    let until = Instant::now() + Duration::from_secs(10);
+    while shared.topic("t").topic.is_none() {
+        shared.wait_for_topics(shared.topics_version.load(std::sync::atomic::Ordering::Acquire), until);
+    }
+    let topic = shared.topic("t").topic.unwrap();
+    let record = Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
+    for partition in 0..2 {
+        let Appended::Done { completion, .. } = shared.append(&topic, Some(partition), &record, None, &mut 0) else {
+            // The worker was faster.
+            assert!(shared.fatal().is_some());
+            continue;
+        };
+        assert!(completion.wait(0, Some(until)));
+        let Some(Outcome::Failed(failure)) = completion.outcome() else { panic!("not failed") };
+        assert_eq!(failure.kind, FailureKind::Internal);
+        assert!(!failure.possibly_persisted);
+        assert!(failure.message.contains("ompression") || failure.message.contains("codec worker"), "{failure:?}");
+    }
+    assert!(wait_for(&shared, |event| matches!(event, Event::EngineFailed { .. })));
+    assert!(shared.fatal().is_some());
+    shared.request_stop();
+    thread.join().unwrap();
+    shared.end_codecs();
+    assert_eq!(shared.pool.available(), shared.pool.total());
 }

@@ -303,10 +303,8 @@ impl Engine {
                 let _ = thread.join();
             });
         }
-        if let Some(codecs) = &self.core.shared.codecs {
-            // Behind the I/O thread, which gives up on what they have; a worker is at most one batch from its end.
-            py.detach(|| codecs.close());
-        }
+        // Behind the I/O thread, which gives up on what they have; a worker is at most one batch from its end.
+        py.detach(|| self.core.shared.end_codecs());
         self.core.shared.callbacks.close();
     }
 
