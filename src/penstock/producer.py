@@ -348,12 +348,8 @@ class _Interception:
 
 
 def _fast_path(serializer: Serializer[Any]) -> str | None:
-    """What native code may do without calling the serializer: "bytes" pass, "utf8" text is encoded; None: nothing."""
-    if serialization.passes_bytes(serializer):
-        return "bytes"
-    if type(serializer) is serialization.StringSerializer and serializer.encoding.lower() in ("utf-8", "utf8"):
-        return "utf8"
-    return None
+    """What native code may do without calling the serializer."""
+    return serialization.native_form(serializer)
 
 
 def make_engine(settings: ProducerSettings, seed: int | None = None) -> Engine:

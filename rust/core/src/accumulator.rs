@@ -316,7 +316,7 @@ impl Shared {
     }
 
     /// Tell the I/O thread what a lane can do, unless it knows. The caller holds the lane's lock.
-    fn announce(&self, lane: &Arc<Lane>, inner: &mut LaneInner, now_us: u64) {
+    pub(crate) fn announce(&self, lane: &Arc<Lane>, inner: &mut LaneInner, now_us: u64) {
         if inner.queued {
             return;
         }
@@ -444,21 +444,11 @@ impl Shared {
         let opened = index.is_none();
         if opened {
             let charge = self.batch_memory(record_len_upper_bound(record.key, record.value, headers));
-            if *grant >= charge {
-                let rest = std::mem::take(grant) - charge;
-                if rest > 0 {
-                    self.pool.give(rest);
-                }
-            } else if !self.pool.try_take(charge) {
+            if !self.charge(charge, grant) {
                 return Appended::NeedsMemory(charge);
             }
-            let now_us = self.now_us();
-            topic.state.last_append_us.store(now_us, Ordering::Relaxed);
-            let mut builder = BatchBuilder::new(self.pool.buffer(charge), charge);
+            let builder = self.open_batch(topic, lane, &mut inner, partition, charge);
             index = builder.try_append(record.timestamp, record.key, record.value, headers);
-            let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
-            inner.queue.push_back(Batch::open(self.next_batch_id(), builder, completion, now_us, charge));
-            lane.publish_load(&inner);
         }
         let index = index.expect("an empty batch takes any record");
         let batch = inner.queue.back_mut().expect("it was there, or was just opened");
@@ -479,6 +469,36 @@ impl Shared {
             topic.appended(partition, bytes, full, rules, clock);
         }
         Appended::Done { completion, index }
+    }
+
+    /// Have `charge` bytes of buffer.memory, out of `grant` (then set to 0) or of what is free. False: there are too few.
+    pub(crate) fn charge(&self, charge: usize, grant: &mut usize) -> bool {
+        if *grant < charge {
+            return self.pool.try_take(charge);
+        }
+        let rest = std::mem::take(grant) - charge;
+        if rest > 0 {
+            self.pool.give(rest);
+        }
+        true
+    }
+
+    /// Open a batch for which `charge` bytes were charged. The caller holds the lane's lock and announces it afterwards.
+    pub(crate) fn open_batch<'a>(
+        &self,
+        topic: &Topic,
+        lane: &Lane,
+        inner: &'a mut LaneInner,
+        partition: u32,
+        charge: usize,
+    ) -> &'a mut BatchBuilder {
+        let now_us = self.now_us();
+        topic.state.last_append_us.store(now_us, Ordering::Relaxed);
+        let builder = BatchBuilder::new(self.pool.buffer(charge), charge);
+        let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
+        inner.queue.push_back(Batch::open(self.next_batch_id(), builder, completion, now_us, charge));
+        lane.publish_load(inner);
+        inner.open_batch().expect("it was just opened")
     }
 
     /// Queue up for memory; nothing lingers while somebody does.

@@ -12,6 +12,7 @@ use penstock_core::accumulator::Shared;
 use penstock_core::completion::{Burst, Closed, Completion, Outcome, Token};
 use std::sync::Arc;
 
+use crate::bulk_result::BulkResult;
 use crate::future::{DeliveryFuture, Sizes};
 use crate::python;
 
@@ -31,6 +32,8 @@ pub enum Callback {
     Send { function: Py<PyAny>, sizes: Sizes },
     /// `add_done_callback`: called with the future.
     Done { function: Py<PyAny>, future: Py<DeliveryFuture> },
+    /// `BulkResult.add_done_callback`: called with the result, once its batch `at` and those behind it are resolved.
+    Bulk { function: Py<PyAny>, result: Py<BulkResult>, at: usize },
 }
 
 /// Objects by token, of all producers: a future need not carry where its callbacks go. Touched only with the GIL held, so
@@ -102,6 +105,11 @@ impl Callbacks {
                     }
                 }
                 Some(Callback::Done { function, future }) => calls.append((function, (future,)))?,
+                Some(Callback::Bulk { function, result, at }) => {
+                    if let Some(function) = BulkResult::watch(result.bind(py), function, at) {
+                        calls.append((function, (result,)))?;
+                    }
+                }
             }
         }
         Ok(calls)

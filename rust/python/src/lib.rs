@@ -6,13 +6,17 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod boundary;
+mod bulk;
+mod bulk_result;
 mod callbacks;
 mod ending;
 mod engine;
 mod future;
+mod headers;
 mod python;
 mod record;
 mod sender;
+mod serialize;
 mod stepped;
 
 use pyo3::buffer::PyBuffer;
@@ -51,6 +55,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<record::ProducerRecord>()?;
     m.add_class::<record::RecordMetadata>()?;
     m.add_class::<future::DeliveryFuture>()?;
+    m.add_class::<bulk_result::BulkResult>()?;
     m.add_class::<engine::Engine>()?;
     m.add_class::<sender::Sender>()?;
     m.add_class::<stepped::SteppedEngine>()?;

@@ -10,107 +10,31 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use penstock_core::sync::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyBytesMethods, PyDict, PyInt, PyString, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
 use penstock_core::accumulator::{Appended, Record, TopicEntry};
 use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
+use penstock_core::completion::Completion;
 use penstock_core::topic::Topic;
 
+use crate::bulk;
+use crate::bulk_result::BulkResult;
 use crate::callbacks::{CALLBACKS, Callback};
 use crate::ending;
 use crate::engine::{Core, Engine};
 use crate::future::{DeliveryFuture, SLICE, Sizes};
+use crate::headers::Headers;
 use crate::python;
-use crate::record::{ProducerRecord, check_topic, extract_headers, extract_partition, extract_timestamp};
+use crate::record::{ProducerRecord, check_topic, extract_partition, extract_timestamp};
+use crate::serialize::{Payload, Serialize};
 
 /// Kafka's code for a topic that cannot be.
 const INVALID_TOPIC: i16 = 17;
 
-/// How a key or value becomes bytes.
-struct Serialize {
-    fast: Fast,
-    /// `serialize(topic, headers, data) -> bytes | None`, for all that the fast way does not take.
-    function: Py<PyAny>,
-}
-
-/// What needs no call into Python.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fast {
-    Bytes,
-    Utf8,
-    No,
-}
-
-/// Bytes that live as long as the Python object behind them.
-enum Payload<'py> {
-    None,
-    Bytes(Bound<'py, PyBytes>),
-    Str(Bound<'py, PyString>),
-}
-
-impl Payload<'_> {
-    fn as_slice(&self) -> PyResult<Option<&[u8]>> {
-        Ok(match self {
-            Self::None => None,
-            Self::Bytes(bytes) => Some(bytes.as_bytes()),
-            Self::Str(text) => Some(text.to_str()?.as_bytes()),
-        })
-    }
-
-    /// As a Python object, for a partitioner.
-    fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match self.as_slice()? {
-            None => py.None().into_bound(py),
-            Some(bytes) => PyBytes::new(py, bytes).into_any(),
-        })
-    }
-}
-
-impl Serialize {
-    fn run<'py>(
-        &self,
-        py: Python<'py>,
-        topic: &Bound<'py, PyString>,
-        headers: &Bound<'py, PyTuple>,
-        data: &Bound<'py, PyAny>,
-    ) -> PyResult<Payload<'py>> {
-        if data.is_none() {
-            return Ok(Payload::None);
-        }
-        match self.fast {
-            Fast::Bytes => {
-                if let Ok(bytes) = data.cast::<PyBytes>() {
-                    return Ok(Payload::Bytes(bytes.clone()));
-                }
-            }
-            Fast::Utf8 => {
-                if let Ok(text) = data.cast::<PyString>()
-                    && text.to_str().is_ok()
-                {
-                    return Ok(Payload::Str(text.clone()));
-                }
-            }
-            Fast::No => {}
-        }
-        let made = ending::python(py, || self.function.bind(py).call1((topic, headers, data)))?;
-        if made.is_none() {
-            return Ok(Payload::None);
-        }
-        match made.cast_into::<PyBytes>() {
-            Ok(bytes) => Ok(Payload::Bytes(bytes)),
-            // bytearray, memoryview: a copy, which their owner may change as he likes afterwards.
-            Err(other) => Ok(Payload::Bytes(PyBytes::new(
-                py,
-                &pyo3::buffer::PyBuffer::<u8>::get(&other.into_inner())?.to_vec(py)?,
-            ))),
-        }
-    }
-}
-
-struct State {
-    core: Arc<Core>,
-    key: Serialize,
-    value: Serialize,
+pub struct State {
+    pub core: Arc<Core>,
+    pub key: Serialize,
+    pub value: Serialize,
     /// `choose(topic, key, key_bytes, value, value_bytes) -> int`
     partitioner: Option<Py<PyAny>>,
     /// An object with `on_send(record)`, `wrap(record, callback)` and `on_send_error(record, error)`.
@@ -123,7 +47,7 @@ struct State {
 }
 
 /// max.block.ms from the first wait of a `send` on: the common record never looks at this clock.
-struct Deadline {
+pub struct Deadline {
     after: Duration,
     at: Option<Instant>,
 }
@@ -135,16 +59,23 @@ impl Deadline {
 }
 
 /// One call of `send`, after its arguments were sorted out.
-struct Call<'py> {
-    topic: Bound<'py, PyString>,
-    value: Bound<'py, PyAny>,
-    key: Bound<'py, PyAny>,
-    partition: Option<i32>,
-    timestamp: Option<i64>,
-    headers: Bound<'py, PyTuple>,
-    callback: Option<Bound<'py, PyAny>>,
+pub struct Call<'py> {
+    pub topic: Bound<'py, PyString>,
+    pub value: Bound<'py, PyAny>,
+    pub key: Bound<'py, PyAny>,
+    pub partition: Option<i32>,
+    pub timestamp: Option<i64>,
+    pub headers: Headers<'py>,
+    pub callback: Option<Bound<'py, PyAny>>,
     /// The callback is the user's, not only the interceptors'.
-    observed: bool,
+    pub observed: bool,
+}
+
+/// Where a record was buffered.
+pub struct Place {
+    pub completion: Arc<Completion>,
+    pub index: u32,
+    pub sizes: Sizes,
 }
 
 /// The native half of the facades. Not to be constructed by itself.
@@ -180,15 +111,10 @@ impl Sender {
         warn_waiting: Py<PyAny>,
         max_block_ms: u64,
     ) -> PyResult<()> {
-        let fast = |word: Option<&str>| match word {
-            Some("bytes") => Fast::Bytes,
-            Some("utf8") => Fast::Utf8,
-            _ => Fast::No,
-        };
         let state = State {
             core: Arc::clone(&engine.get().core),
-            key: Serialize { fast: fast(key_fast), function: key_serializer },
-            value: Serialize { fast: fast(value_fast), function: value_serializer },
+            key: Serialize::new(key_fast, key_serializer)?,
+            value: Serialize::new(value_fast, value_serializer)?,
             partitioner,
             interceptors,
             warn_waiting,
@@ -221,9 +147,7 @@ impl Sender {
         headers: Option<&Bound<'_, PyAny>>,
         callback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<DeliveryFuture> {
-        let Some(state) = slf.get().state.get() else {
-            return Err(PyRuntimeError::new_err("the producer was not initialised (is super().__init__() missing?)"));
-        };
+        let state = slf.get().state()?;
         let none = || py.None().into_bound(py);
         let callback = callback.filter(|callback| !callback.is_none());
         if let Some(callback) = callback
@@ -238,7 +162,7 @@ impl Sender {
                 key: key.cloned().unwrap_or_else(none),
                 partition: extract_partition(partition)?,
                 timestamp: extract_timestamp(timestamp)?,
-                headers: extract_headers(py, headers)?,
+                headers: Headers::given(py, headers)?,
                 callback: callback.cloned(),
                 observed: true,
             }
@@ -246,17 +170,38 @@ impl Sender {
             if [value, key, partition, timestamp, headers].iter().any(Option::is_some) {
                 return Err(PyTypeError::new_err("send(record) takes no other argument than callback"));
             }
-            State::call_of(py, record.get(), callback)
+            State::call_of(py, record.get(), callback)?
         } else {
             let kind = topic.get_type();
             return Err(PyTypeError::new_err(format!("send takes a ProducerRecord or a topic name (str), not {kind}")));
         };
         state.core.check_fork(py)?;
         state.check_open(py)?;
-        match &state.interceptors {
-            None => state.send(py, &call),
-            Some(interceptors) => state.send_intercepted(py, interceptors.bind(py), &call),
-        }
+        let Place { completion, index, sizes } = state.deliver(py, &call)?;
+        Ok(DeliveryFuture::new(completion, index, sizes))
+    }
+
+    /// Send many records to a topic and return when all are buffered.
+    ///
+    /// `values` is any iterable; `keys`, `headers` and `timestamps` have one entry per value, each as `send` takes it.
+    /// Serializers, interceptors and partitioners apply as in `send`. Where the buffer is full it waits, up to
+    /// max.block.ms each time. As long as nothing is buffered it raises what `send` raises; afterwards it never does, and
+    /// what cannot be buffered is in the result's `errors` (Ctrl-C is raised; what was buffered then is on its way). A
+    /// timeout, a closed producer or an iterator that raises or ends too early stops the call; records of a `values` with
+    /// a length that were not taken then have the same error. Within a partition the order is that of the values.
+    #[pyo3(signature = (topic, values, *, keys = None, headers = None, timestamps = None, partition = None))]
+    #[expect(clippy::too_many_arguments, reason = "the columns")]
+    fn send_many(
+        slf: &Bound<'_, Self>,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        values: &Bound<'_, PyAny>,
+        keys: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+        timestamps: Option<&Bound<'_, PyAny>>,
+        partition: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<BulkResult> {
+        bulk::send_many(slf.get().state()?, py, topic, values, keys, headers, timestamps, partition)
     }
 
     /// Wait up to max.block.ms until a topic is known, on behalf of the method of that name.
@@ -270,21 +215,39 @@ impl Sender {
     }
 }
 
+impl Sender {
+    fn state(&self) -> PyResult<&State> {
+        self.state.get().ok_or_else(|| {
+            PyRuntimeError::new_err("the producer was not initialised (is super().__init__() missing?)")
+        })
+    }
+}
+
 impl State {
-    fn call_of<'py>(py: Python<'py>, record: &ProducerRecord, callback: Option<&Bound<'py, PyAny>>) -> Call<'py> {
-        Call {
+    /// max.block.ms from the first wait on.
+    pub fn deadline(&self) -> Deadline {
+        Deadline { after: self.max_block, at: None }
+    }
+
+    /// Whether interceptors or a partitioner of the user's have a say in each record.
+    pub fn records_go_one_by_one(&self, partition: Option<i32>) -> bool {
+        self.interceptors.is_some() || (self.partitioner.is_some() && partition.is_none())
+    }
+
+    fn call_of<'py>(py: Python<'py>, record: &ProducerRecord, callback: Option<&Bound<'py, PyAny>>) -> PyResult<Call<'py>> {
+        Ok(Call {
             topic: record.topic.bind(py).clone(),
             value: record.value.bind(py).clone(),
             key: record.key.bind(py).clone(),
             partition: record.partition,
             timestamp: record.timestamp,
-            headers: record.headers.bind(py).clone(),
+            headers: Headers::of_tuple(record.headers.bind(py).clone())?,
             callback: callback.cloned(),
             observed: true,
-        }
+        })
     }
 
-    fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         let shared = &self.core.shared;
         if let Some((code, message)) = shared.fatal() {
             return Err(match code {
@@ -299,50 +262,58 @@ impl State {
         Ok(())
     }
 
+    /// All that `send` does with a record.
+    pub fn deliver<'py>(&self, py: Python<'py>, call: &Call<'py>) -> PyResult<Place> {
+        match &self.interceptors {
+            None => self.send(py, call),
+            Some(interceptors) => self.send_intercepted(py, interceptors.bind(py), call),
+        }
+    }
+
     /// Interceptors see the record first, and its end last.
     fn send_intercepted<'py>(
         &self,
         py: Python<'py>,
         interceptors: &Bound<'py, PyAny>,
         call: &Call<'py>,
-    ) -> PyResult<DeliveryFuture> {
+    ) -> PyResult<Place> {
         let record = ProducerRecord {
             topic: call.topic.clone().unbind(),
             value: call.value.clone().unbind(),
             key: call.key.clone().unbind(),
             partition: call.partition,
             timestamp: call.timestamp,
-            headers: call.headers.clone().unbind(),
+            headers: call.headers.tuple(py)?.clone().unbind(),
         };
         let record = ending::python(py, || interceptors.call_method1("on_send", (record,)))?;
         let record = record.cast::<ProducerRecord>()?;
         let callback = ending::python(py, || interceptors.call_method1("wrap", (record, call.callback.as_ref())))?;
         let observed = call.callback.is_some();
-        let call = Call { observed, ..Self::call_of(py, record.get(), Some(&callback)) };
+        let call = Call { observed, ..Self::call_of(py, record.get(), Some(&callback))? };
         self.send(py, &call).inspect_err(|error| {
             // The hook isolates its own failures; the caller's error is the one that matters here.
             let _ = ending::python(py, || interceptors.call_method1("on_send_error", (record, error.value(py))));
         })
     }
 
-    fn send(&self, py: Python<'_>, call: &Call<'_>) -> PyResult<DeliveryFuture> {
+    fn send<'py>(&self, py: Python<'py>, call: &Call<'py>) -> PyResult<Place> {
         let mut deadline = Deadline { after: self.max_block, at: None };
         loop {
             let topic = self.topic(py, &call.topic, call.partition, "send", &mut deadline)?;
-            if let Some(future) = self.send_to(py, call, &topic, &mut deadline)? {
-                return Ok(future);
+            if let Some(place) = self.send_to(py, call, &topic, &mut deadline)? {
+                return Ok(place);
             }
             // The topic was forgotten (metadata.max.idle.ms) between the look and the append: look again.
         }
     }
 
-    fn send_to(
+    fn send_to<'py>(
         &self,
-        py: Python<'_>,
-        call: &Call<'_>,
+        py: Python<'py>,
+        call: &Call<'py>,
         topic: &Topic,
         deadline: &mut Deadline,
-    ) -> PyResult<Option<DeliveryFuture>> {
+    ) -> PyResult<Option<Place>> {
         let key = self.key.run(py, &call.topic, &call.headers, &call.key)?;
         let value = self.value.run(py, &call.topic, &call.headers, &call.value)?;
         let partition = match (call.partition, &self.partitioner) {
@@ -350,16 +321,10 @@ impl State {
             (None, None) => None,
             (None, Some(partitioner)) => Some(Self::ask_partitioner(py, partitioner, call, topic, &key, &value)?),
         };
-        let pairs: Vec<(Bound<'_, PyString>, Option<Bound<'_, PyBytes>>)> =
-            if call.headers.is_empty() { Vec::new() } else { call.headers.extract()? };
-        let mut headers = Vec::with_capacity(pairs.len());
-        for (name, content) in &pairs {
-            headers
-                .push(Header { key: name.to_str()?.as_bytes(), value: content.as_ref().map(PyBytesMethods::as_bytes) });
-        }
+        let headers = call.headers.slices()?;
         let timestamp = call.timestamp.unwrap_or_else(now_ms);
         let record = Record { timestamp, key: key.as_slice()?, value: value.as_slice()?, headers: &headers };
-        self.check_size(py, call, partition, &record)?;
+        self.check_size(py, &call.topic, partition, record.key, record.value, &headers)?;
         let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i32);
         let sizes = Sizes { timestamp, key: length(record.key), value: length(record.value) };
         self.append(py, call, topic, partition, &record, sizes, deadline)
@@ -375,7 +340,7 @@ impl State {
         record: &Record<'_>,
         sizes: Sizes,
         deadline: &mut Deadline,
-    ) -> PyResult<Option<DeliveryFuture>> {
+    ) -> PyResult<Option<Place>> {
         let shared = &self.core.shared;
         let token = call
             .callback
@@ -385,7 +350,7 @@ impl State {
         let appended = loop {
             match shared.append(topic, partition, record, token.map(|token| (token, call.observed)), &mut grant) {
                 Appended::Done { completion, index } => {
-                    break Ok(Some(DeliveryFuture::new(completion, index, sizes)));
+                    break Ok(Some(Place { completion, index, sizes }));
                 }
                 Appended::Closed => break self.check_open(py).map(|()| None),
                 Appended::NeedsMemory(bytes) => match self.wait_for_memory(py, topic, bytes, deadline) {
@@ -405,7 +370,13 @@ impl State {
         appended
     }
 
-    fn wait_for_memory(&self, py: Python<'_>, topic: &Topic, bytes: usize, deadline: &mut Deadline) -> PyResult<()> {
+    pub fn wait_for_memory(
+        &self,
+        py: Python<'_>,
+        topic: &Topic,
+        bytes: usize,
+        deadline: &mut Deadline,
+    ) -> PyResult<()> {
         let shared = &self.core.shared;
         let deadline = deadline.get();
         let waiter = shared.queue_for_memory(bytes);
@@ -457,8 +428,8 @@ impl State {
         partitioner: &Py<PyAny>,
         call: &Call<'py>,
         topic: &Topic,
-        key: &Payload<'_>,
-        value: &Payload<'_>,
+        key: &Payload<'py>,
+        value: &Payload<'py>,
     ) -> PyResult<u32> {
         let arguments = (&call.topic, &call.key, key.object(py)?, &call.value, value.object(py)?);
         let number = ending::python(py, || {
@@ -476,10 +447,19 @@ impl State {
         })
     }
 
-    fn check_size(&self, py: Python<'_>, call: &Call<'_>, partition: Option<u32>, record: &Record<'_>) -> PyResult<()> {
+    #[inline]
+    pub fn check_size(
+        &self,
+        py: Python<'_>,
+        topic: &Bound<'_, PyString>,
+        partition: Option<u32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> PyResult<()> {
         let config = &self.core.shared.config;
         let (batch, memory) = (config.batch_size, config.buffer_memory);
-        let size = record_len_upper_bound(record.key, record.value, record.headers) + BATCH_HEADER_LEN;
+        let size = record_len_upper_bound(key, value, headers) + BATCH_HEADER_LEN;
         let larger = |setting: &str, limit: usize| {
             format!("a record of {size} bytes (serialized, with its batch header) is larger than {setting} = {limit}")
         };
@@ -494,7 +474,7 @@ impl State {
         } else {
             return Ok(());
         };
-        let mut context = vec![("topic", call.topic.clone().into_any())];
+        let mut context = vec![("topic", topic.clone().into_any())];
         if let Some(partition) = partition {
             context.push(("partition", PyInt::new(py, partition).into_any()));
         }
@@ -505,7 +485,7 @@ impl State {
     }
 
     /// The topic's snapshot, waited for if need be, with a partition of that number if one is asked for.
-    fn topic(
+    pub fn topic(
         &self,
         py: Python<'_>,
         name: &Bound<'_, PyString>,
@@ -594,6 +574,6 @@ fn count_wait(counter: &AtomicU64, began: Instant) {
 
 /// ms since the epoch.
 #[expect(clippy::disallowed_methods, reason = "a record's timestamp is the wall clock's, jumps and all")]
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
