@@ -422,7 +422,9 @@ impl Sink<'_> {
                 group.rows.start += 1;
                 continue;
             }
-            let Some(index) = builder.try_append_sized(rows.timestamp(row), key, value, headers, payload) else { break };
+            let Some(index) = builder.try_append_sized(rows.timestamp(row), key, value, headers, payload) else {
+                break;
+            };
             if number == NOT_BUFFERED {
                 number = self.placed.batch(&completion);
             }

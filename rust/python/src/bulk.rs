@@ -4,6 +4,7 @@
 //! With the GIL a chunk of values is gathered and serialized (borrowed where they are bytes or text); without it the chunk
 //! is appended. Where an interceptor or a partitioner of the user's has a say, records go one by one as in `send`.
 
+use penstock_core::accumulator::Shared;
 use penstock_core::batch::Header;
 use penstock_core::bulk::{CHOOSE, Chunk, Partitions, Placed, Progress, Rows, Timestamps};
 use penstock_core::topic::Topic;
@@ -12,13 +13,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyList, PyMemoryView, PyString, PyTuple};
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::bulk_result::{BulkResult, Refused};
 use crate::ending;
+use crate::future::SLICE;
 use crate::headers::Headers;
 use crate::python;
 use crate::record::{check_topic, extract_partition, extract_timestamp};
-use crate::sender::{Call, State, now_ms};
+use crate::sender::{Call, State, count_wait, now_ms};
 use crate::serialize::Payload;
 
 /// Records gathered before they are appended.
@@ -30,18 +33,104 @@ const DETACH_BYTES: usize = 16 * 1024;
 /// Records between two looks at signals (Ctrl-C) where records go one by one.
 const SIGNALS_EVERY: usize = 1024;
 
+/// The part of a call that needs no GIL.
+#[derive(Default)]
+pub struct Buffering {
+    chunk: Chunk,
+    placed: Placed,
+    /// Memory that was waited for.
+    grant: usize,
+    /// The topic's last snapshot.
+    topic: Option<Arc<Topic>>,
+    /// Something is buffered.
+    any: bool,
+    /// A chunk is under way.
+    pending: bool,
+}
+
+impl Buffering {
+    /// Buffer a chunk if that takes no more than moments. False: [`Bulk::append`] is to see to it, and finds what was done.
+    ///
+    /// No more than moments, but for a wait for memory of one slice.
+    pub fn append(&mut self, shared: &Shared, rows: &Rows<'_>) -> bool {
+        if !self.any {
+            return false;
+        }
+        let Some(topic) = self.topic.clone() else { return false };
+        if highest_partition(rows).is_some_and(|partition| partition as u32 >= topic.partitions()) {
+            return false;
+        }
+        self.begin(shared, &topic, rows);
+        loop {
+            match self.step(shared, &topic, rows) {
+                Progress::Done => break,
+                Progress::Closed => return false,
+                Progress::NeedsMemory(bytes) => {
+                    let began = Instant::now();
+                    let waiter = shared.queue_for_memory(bytes);
+                    let granted = shared.pool.wait(&waiter, began + SLICE);
+                    count_wait(&shared.memory_wait_ns, began);
+                    if !granted {
+                        shared.pool.cancel(&waiter);
+                        shared.relax();
+                        return false;
+                    }
+                    self.grant += bytes;
+                }
+            }
+        }
+        if !self.chunk.too_large.is_empty() {
+            return false;
+        }
+        self.finish(shared, rows);
+        true
+    }
+
+    fn begin(&mut self, shared: &Shared, topic: &Topic, rows: &Rows<'_>) {
+        self.chunk.begin(topic, rows, shared.config.partitioning.ignore_keys);
+        self.pending = true;
+    }
+
+    fn step(&mut self, shared: &Shared, topic: &Topic, rows: &Rows<'_>) -> Progress {
+        shared.append_many(topic, rows, &mut self.chunk, &mut self.placed, &mut self.grant)
+    }
+
+    /// The rows that are not buffered, but for those that are too large.
+    fn finish(&mut self, shared: &Shared, rows: &Rows<'_>) -> Vec<u32> {
+        self.pending = false;
+        self.give_back(shared);
+        let left = self.chunk.finish(rows, &mut self.placed);
+        self.any |= left.len() + self.chunk.too_large.len() < rows.values.len();
+        left
+    }
+
+    fn give_back(&mut self, shared: &Shared) {
+        let grant = std::mem::take(&mut self.grant);
+        if grant > 0 {
+            shared.release(grant);
+        }
+    }
+}
+
+fn highest_partition(rows: &Rows<'_>) -> Option<i32> {
+    match rows.partitions {
+        Partitions::Choose => None,
+        Partitions::All(partition) => Some(partition as i32),
+        Partitions::Each(each) => each.iter().copied().max().filter(|&partition| partition != CHOOSE),
+    }
+}
+
 /// One call under way: what was buffered, and what could not be.
 ///
 /// The rule of both calls: as long as nothing is buffered, an error is raised; afterwards it is told in the result, since
 /// the caller must not lose track of what is on its way. Only what is no `Exception` (Ctrl-C), or comes from a signal
 /// handler during a wait, is raised all the same.
 pub struct Bulk<'a, 'py> {
-    state: &'a State,
-    py: Python<'py>,
+    pub state: &'a State,
+    pub py: Python<'py>,
     topic: Bound<'py, PyString>,
-    chunk: Chunk,
-    placed: Placed,
-    buffered: bool,
+    method: &'static str,
+    pub buffering: Buffering,
     refused: Vec<Refused>,
     /// Why no more records are taken.
     stopped: Option<Py<PyAny>>,
@@ -49,7 +138,7 @@ pub struct Bulk<'a, 'py> {
 
 impl<'a, 'py> Bulk<'a, 'py> {
     /// Check what can be checked before the first record.
-    pub fn begin(state: &'a State, py: Python<'py>, topic: &Bound<'py, PyAny>) -> PyResult<Self> {
+    pub fn begin(state: &'a State, py: Python<'py>, topic: &Bound<'py, PyAny>, method: &'static str) -> PyResult<Self> {
         let Ok(topic) = topic.cast::<PyString>() else {
             return Err(PyTypeError::new_err(format!("topic must be a str, not {}", topic.get_type())));
         };
@@ -60,12 +149,16 @@ impl<'a, 'py> Bulk<'a, 'py> {
             state,
             py,
             topic: topic.clone(),
-            chunk: Chunk::default(),
-            placed: Placed::default(),
-            buffered: false,
+            method,
+            buffering: Buffering::default(),
             refused: Vec::new(),
             stopped: None,
         })
+    }
+
+    /// Its name.
+    pub fn topic_name(&self) -> Bound<'py, PyString> {
+        self.topic.clone()
     }
 
     /// Whether records are still taken.
@@ -75,14 +168,14 @@ impl<'a, 'py> Bulk<'a, 'py> {
 
     /// Records so far, refused ones included.
     pub fn records(&self) -> u64 {
-        self.placed.records
+        self.buffering.placed.records
     }
 
     /// The next record cannot be buffered.
     pub fn refuse(&mut self, error: PyErr) -> PyResult<()> {
         let error = self.told(error)?;
-        self.refused.push(Refused { first: self.placed.records, count: 1, error });
-        self.placed.push_not_buffered(1);
+        self.note(self.records(), 1, error);
+        self.buffering.placed.push_not_buffered(1);
         Ok(())
     }
 
@@ -95,92 +188,104 @@ impl<'a, 'py> Bulk<'a, 'py> {
 
     /// An error as an entry of the result; raised where it must be.
     fn told(&self, error: PyErr) -> PyResult<Py<PyAny>> {
-        if !self.buffered || !error.is_instance_of::<PyException>(self.py) {
+        if !self.buffering.any || !error.is_instance_of::<PyException>(self.py) {
             return Err(error);
         }
         python::not_buffered(self.py, error, &self.topic)
     }
 
     /// A snapshot of the topic that has a partition of this number, waited for if need be.
-    fn topic(&self, partition: Option<i32>, method: &str) -> PyResult<Arc<Topic>> {
-        self.state.topic(self.py, &self.topic, partition, method, &mut self.state.deadline())
+    fn topic(&mut self, partition: Option<i32>) -> PyResult<Arc<Topic>> {
+        let topic = self.state.topic(self.py, &self.topic, partition, self.method, &mut self.state.deadline())?;
+        self.buffering.topic = Some(Arc::clone(&topic));
+        Ok(topic)
     }
 
-    /// Buffer a chunk. Afterwards look at [`Bulk::goes_on`].
-    pub fn append(&mut self, rows: &Rows<'_>, method: &str) -> PyResult<()> {
+    /// Buffer a chunk, or go on with one that [`Buffering::append`] left. Afterwards look at [`Bulk::goes_on`].
+    pub fn append(&mut self, rows: &Rows<'_>) -> PyResult<()> {
         if rows.values.is_empty() {
             return Ok(());
         }
         let shared = &self.state.core.shared;
-        let highest = match rows.partitions {
-            Partitions::Choose => None,
-            Partitions::All(partition) => Some(partition as i32),
-            Partitions::Each(each) => each.iter().copied().max().filter(|&partition| partition != CHOOSE),
-        };
-        let topic = self.topic(highest, method);
-        if !self.buffered {
+        let highest = highest_partition(rows);
+        let topic = self.topic(highest);
+        if !self.buffering.any {
             self.check_size(rows, 0)?; // what the first record is refused for is raised
         }
         let mut topic = match topic {
             Ok(topic) => topic,
+            Err(error) if self.buffering.pending => return self.finish(rows, Some(error)),
             Err(error) => return self.stop_at(rows.values.len(), error),
         };
         let ignore_keys = shared.config.partitioning.ignore_keys;
-        let first = self.placed.records;
-        let mut chunk = std::mem::take(&mut self.chunk);
-        chunk.begin(&topic, rows, ignore_keys);
+        if self.buffering.pending {
+            self.buffering.chunk.regroup(&topic, rows, ignore_keys);
+        } else {
+            self.buffering.begin(shared, &topic, rows);
+        }
         let bytes: usize = rows.values.iter().chain(rows.keys).flatten().map(|bytes| bytes.len()).sum();
-        let mut grant = 0;
-        let stopped = loop {
-            let mut go = || shared.append_many(&topic, rows, &mut chunk, &mut self.placed, &mut grant);
-            let progress = if bytes < DETACH_BYTES { go() } else { self.py.detach(go) };
-            match progress {
-                Progress::Done => break None,
+        loop {
+            let buffering = &mut self.buffering;
+            let mut step = || buffering.step(shared, &topic, rows);
+            let progress = if bytes < DETACH_BYTES { step() } else { self.py.detach(step) };
+            let error = match progress {
+                Progress::Done => return self.finish(rows, None),
+                // A new time for each wait: between two of them there was progress.
                 Progress::NeedsMemory(bytes) => {
-                    // A new time for each wait: between two of them there was progress.
                     match self.state.wait_for_memory(self.py, &topic, bytes, &mut self.state.deadline()) {
-                        Ok(()) => grant += bytes,
-                        Err(error) => break Some(error),
+                        Ok(()) => {
+                            self.buffering.grant += bytes;
+                            continue;
+                        }
+                        Err(error) => error,
                     }
                 }
-                Progress::Closed => match self.state.check_open(self.py).and_then(|()| self.topic(highest, method)) {
+                Progress::Closed => match self.state.check_open(self.py).and_then(|()| self.topic(highest)) {
                     Ok(newer) => {
                         topic = newer;
-                        chunk.regroup(&topic, rows, ignore_keys);
+                        self.buffering.chunk.regroup(&topic, rows, ignore_keys);
+                        continue;
                     }
-                    Err(error) => break Some(error),
+                    Err(error) => error,
                 },
-            }
-        };
-        if grant > 0 {
-            shared.release(grant);
+            };
+            return self.finish(rows, Some(error));
         }
-        let left = chunk.finish(rows, &mut self.placed);
-        let too_large = std::mem::take(&mut chunk.too_large);
-        self.chunk = chunk;
-        self.buffered |= left.len() + too_large.len() < rows.values.len();
+    }
+
+    /// The end of a chunk, cut short by `error` if there is one.
+    fn finish(&mut self, rows: &Rows<'_>, error: Option<PyErr>) -> PyResult<()> {
+        let left = self.buffering.finish(&self.state.core.shared, rows);
+        let first = self.buffering.placed.records - rows.values.len() as u64;
+        let too_large = std::mem::take(&mut self.buffering.chunk.too_large);
+        let mut refused: Vec<(u32, Py<PyAny>)> = Vec::new();
         for row in too_large {
             if let Err(error) = self.check_size(rows, row as usize) {
-                let error = self.told(error)?;
-                self.refused.push(Refused { first: first + u64::from(row), count: 1, error });
+                refused.push((row, self.told(error)?));
             }
         }
-        if let Some(error) = stopped {
+        if let Some(error) = error {
             // Ctrl-C, and whatever a signal handler raised.
             if !python::is_kafka_error(self.py, &error) {
                 return Err(error);
             }
             let error = self.told(error)?;
-            for row in left {
-                let first = first + u64::from(row);
-                match self.refused.last_mut() {
-                    Some(last) if last.first + last.count == first && last.error.is(&error) => last.count += 1,
-                    _ => self.refused.push(Refused { first, count: 1, error: error.clone_ref(self.py) }),
-                }
-            }
+            refused.extend(left.into_iter().map(|row| (row, error.clone_ref(self.py))));
+            refused.sort_by_key(|(row, _)| *row);
             self.stopped = Some(error);
         }
+        for (row, error) in refused {
+            self.note(first + u64::from(row), 1, error);
+        }
         Ok(())
+    }
+
+    /// Records `first` and those that follow it were refused.
+    fn note(&mut self, first: u64, count: u64, error: Py<PyAny>) {
+        match self.refused.last_mut() {
+            Some(last) if last.first + last.count == first && last.error.is(&error) => last.count += count,
+            _ => self.refused.push(Refused { first, count, error }),
+        }
     }
 
     fn stop_at(&mut self, count: usize, error: PyErr) -> PyResult<()> {
@@ -206,31 +311,33 @@ impl<'a, 'py> Bulk<'a, 'py> {
         if let Some(error) = &self.stopped
             && count > 0
         {
-            let error = error.clone_ref(self.py);
-            match self.refused.last_mut() {
-                Some(last) if last.first + last.count == self.placed.records && last.error.is(&error) => {
-                    last.count += count;
-                }
-                _ => self.refused.push(Refused { first: self.placed.records, count, error }),
-            }
-            self.placed.push_not_buffered(count);
+            self.note(self.records(), count, error.clone_ref(self.py));
+            self.buffering.placed.push_not_buffered(count);
         }
     }
 
     /// All is taken.
     pub fn end(self) -> BulkResult {
-        BulkResult::new(self.py, &self.state.core.shared, &self.topic.to_string_lossy(), self.placed, self.refused)
+        BulkResult::new(
+            self.py,
+            &self.state.core.shared,
+            &self.topic.to_string_lossy(),
+            self.buffering.placed,
+            self.refused,
+        )
     }
 
     /// One record as in `send`, for interceptors and partitioners.
-    fn one(&mut self, call: &Call<'py>) -> PyResult<()> {
+    pub fn one(&mut self, call: &Call<'py>) -> PyResult<()> {
         match self.state.deliver(self.py, call) {
             Ok(place) => {
-                self.buffered = true;
-                self.placed.push_one(&place.completion, place.index);
+                self.buffering.any = true;
+                self.buffering.placed.push_one(&place.completion, place.index);
                 Ok(())
             }
-            Err(error) if python::is_final(self.py, &error) => self.stop(error),
+            Err(error) if python::is_final(self.py, &error) || self.state.check_open(self.py).is_err() => {
+                self.stop(error)
+            }
             Err(error) => self.refuse(error),
         }
     }
@@ -372,12 +479,11 @@ pub fn send_many<'py>(
     partition: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<BulkResult> {
     let partition = extract_partition(partition)?;
-    let mut bulk = Bulk::begin(state, py, topic)?;
+    let mut bulk = Bulk::begin(state, py, topic, "send_many")?;
     let given = |given: Option<&Bound<'py, PyAny>>| given.filter(|given| !given.is_none()).cloned();
     let (keys, headers, timestamps) = (given(keys), given(headers), given(timestamps));
-    let column = |name: &str, given: &Option<Bound<'py, PyAny>>| {
-        given.as_ref().map(|given| Column::of(name, given)).transpose()
-    };
+    let column =
+        |name: &str, given: &Option<Bound<'py, PyAny>>| given.as_ref().map(|given| Column::of(name, given)).transpose();
     let mut columns = Columns {
         values: Column::of("values", values)?,
         keys: column("keys", &keys)?,
@@ -430,6 +536,7 @@ fn one_by_one<'py>(bulk: &mut Bulk<'_, 'py>, columns: &mut Columns<'py>, partiti
                 timestamp: extract_timestamp(entry.timestamp.as_ref())?,
                 headers: Headers::given(py, entry.headers.as_ref())?,
                 callback: None,
+                serialized: false,
                 observed: false,
             })
         })();
@@ -458,6 +565,33 @@ impl<'py> Gathered<'py> {
         self.headers.clear();
         self.timestamps.clear();
         self.bytes = 0;
+    }
+
+    /// Gather from a list or tuple whose entries are all there is of a record, for as long as they need no call into
+    /// Python: the fast way. What it stops at is the caller's.
+    fn take_values(&mut self, bulk: &Bulk<'_, 'py>, values: &mut Column<'py>) {
+        let serialize = &bulk.state.value;
+        match values {
+            Column::List(list, at) => {
+                while self.values.len() < CHUNK_RECORDS
+                    && let Ok(item) = list.get_item(*at)
+                    && let Some(payload) = serialize.borrowed(item)
+                {
+                    self.values.push(payload);
+                    *at += 1;
+                }
+            }
+            Column::Tuple(tuple, at) => {
+                while self.values.len() < CHUNK_RECORDS
+                    && let Ok(item) = tuple.get_item(*at)
+                    && let Some(payload) = serialize.borrowed(item)
+                {
+                    self.values.push(payload);
+                    *at += 1;
+                }
+            }
+            Column::Iterator(_) => {}
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -514,13 +648,25 @@ impl<'py> Gathered<'py> {
             },
             partitions: partition.map_or(Partitions::Choose, |partition| Partitions::All(partition as u32)),
         };
-        bulk.append(&rows, "send_many")
+        bulk.append(&rows)
     }
 }
 
 fn in_chunks<'py>(bulk: &mut Bulk<'_, 'py>, columns: &mut Columns<'py>, partition: Option<i32>) -> PyResult<()> {
     let mut gathered = Gathered::default();
+    let alone = columns.keys.is_none() && columns.headers.is_none() && columns.timestamps.is_none();
     loop {
+        if alone {
+            gathered.take_values(bulk, &mut columns.values);
+            if gathered.is_full() {
+                gathered.append(bulk, partition)?;
+                if !bulk.goes_on() {
+                    return Ok(());
+                }
+                bulk.py.check_signals()?;
+                continue;
+            }
+        }
         let records = bulk.records() + gathered.values.len() as u64;
         let (error, ends) = match columns.next(records) {
             None => {

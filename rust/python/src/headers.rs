@@ -68,10 +68,8 @@ impl<'py> Headers<'py> {
     pub fn slices(&self) -> PyResult<SmallVec<[Header<'_>; INLINE]>> {
         let mut headers = SmallVec::new();
         for (name, value) in &self.pairs {
-            headers.push(Header {
-                key: name.to_str()?.as_bytes(),
-                value: value.as_ref().map(|value| value.as_bytes()),
-            });
+            headers
+                .push(Header { key: name.to_str()?.as_bytes(), value: value.as_ref().map(|value| value.as_bytes()) });
         }
         Ok(headers)
     }

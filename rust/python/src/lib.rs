@@ -5,6 +5,8 @@
 // Signatures of Python-facing functions are PyO3's to consume.
 #![allow(clippy::needless_pass_by_value)]
 
+mod arrow;
+mod arrow_json;
 mod boundary;
 mod bulk;
 mod bulk_result;
@@ -56,6 +58,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<record::RecordMetadata>()?;
     m.add_class::<future::DeliveryFuture>()?;
     m.add_class::<bulk_result::BulkResult>()?;
+    m.add_class::<arrow::ArrowRecords>()?;
     m.add_class::<engine::Engine>()?;
     m.add_class::<sender::Sender>()?;
     m.add_class::<stepped::SteppedEngine>()?;

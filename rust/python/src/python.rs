@@ -72,7 +72,9 @@ pub fn error_by(py: Python<'_>, function: &str, arguments: &[(&str, Bound<'_, Py
 
 /// Whether an error is one of ours: not Ctrl-C, nor what a signal handler raised.
 pub fn is_kafka_error(py: Python<'_>, error: &PyErr) -> bool {
-    errors(py).and_then(|errors| errors.getattr("KafkaError")).is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+    errors(py)
+        .and_then(|errors| errors.getattr("KafkaError"))
+        .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }
 
 /// Whether records that follow would meet the same error, at the price of the same wait.

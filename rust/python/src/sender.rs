@@ -17,6 +17,7 @@ use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
 use penstock_core::completion::Completion;
 use penstock_core::topic::Topic;
 
+use crate::arrow;
 use crate::bulk;
 use crate::bulk_result::BulkResult;
 use crate::callbacks::{CALLBACKS, Callback};
@@ -67,6 +68,8 @@ pub struct Call<'py> {
     pub timestamp: Option<i64>,
     pub headers: Headers<'py>,
     pub callback: Option<Bound<'py, PyAny>>,
+    /// Key and value are bytes or None already, and no serializer's business.
+    pub serialized: bool,
     /// The callback is the user's, not only the interceptors'.
     pub observed: bool,
 }
@@ -164,6 +167,7 @@ impl Sender {
                 timestamp: extract_timestamp(timestamp)?,
                 headers: Headers::given(py, headers)?,
                 callback: callback.cloned(),
+                serialized: false,
                 observed: true,
             }
         } else if let Ok(record) = topic.cast::<ProducerRecord>() {
@@ -204,6 +208,38 @@ impl Sender {
         bulk::send_many(slf.get().state()?, py, topic, values, keys, headers, timestamps, partition)
     }
 
+    /// Send the rows of Arrow data to a topic and return when all are buffered.
+    ///
+    /// `data` is a table, a record batch, a stream or a data frame: anything with `__arrow_c_stream__` or
+    /// `__arrow_c_array__`. A stream is read batch by batch. The arguments name columns:
+    ///
+    /// `value`: one column is written as it is (binary and strings their bytes, int16 to int64 and floats as Java's
+    /// serializers do, big-endian; null is a tombstone); a list of columns as a JSON object; None the whole row as JSON,
+    /// but for the columns of `partition` and `headers`. `key`: the same; None for no key. `partition`: a column of
+    /// integers (null: the partitioner chooses), or one number for all. `timestamp`: int64 ms or an Arrow timestamp
+    /// (without a zone taken for UTC; null: now). `headers`: a map, or a list of structs of key and value.
+    ///
+    /// In JSON, NaN and infinities are null, binary is base64, times are ISO 8601, decimals are numbers. Serializers do
+    /// not apply; interceptors and partitioners do. Errors are raised or told as by `send_many`; what the schema rules
+    /// out raises `ValueError` or `TypeError` before anything is buffered.
+    #[pyo3(signature = (
+        topic, data, *, value = None, key = None, partition = None, timestamp = None, headers = None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "the columns")]
+    fn send_arrow(
+        slf: &Bound<'_, Self>,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        key: Option<&Bound<'_, PyAny>>,
+        partition: Option<&Bound<'_, PyAny>>,
+        timestamp: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<BulkResult> {
+        arrow::send_arrow(slf.get().state()?, py, topic, data, value, key, partition, timestamp, headers)
+    }
+
     /// Wait up to max.block.ms until a topic is known, on behalf of the method of that name.
     fn _await_topic(&self, py: Python<'_>, topic: &Bound<'_, PyString>, method: &str) -> PyResult<()> {
         let state = self.state.get().ok_or_else(|| PyRuntimeError::new_err("not initialised"))?;
@@ -217,9 +253,9 @@ impl Sender {
 
 impl Sender {
     fn state(&self) -> PyResult<&State> {
-        self.state.get().ok_or_else(|| {
-            PyRuntimeError::new_err("the producer was not initialised (is super().__init__() missing?)")
-        })
+        self.state
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("the producer was not initialised (is super().__init__() missing?)"))
     }
 }
 
@@ -234,7 +270,11 @@ impl State {
         self.interceptors.is_some() || (self.partitioner.is_some() && partition.is_none())
     }
 
-    fn call_of<'py>(py: Python<'py>, record: &ProducerRecord, callback: Option<&Bound<'py, PyAny>>) -> PyResult<Call<'py>> {
+    fn call_of<'py>(
+        py: Python<'py>,
+        record: &ProducerRecord,
+        callback: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Call<'py>> {
         Ok(Call {
             topic: record.topic.bind(py).clone(),
             value: record.value.bind(py).clone(),
@@ -243,6 +283,7 @@ impl State {
             timestamp: record.timestamp,
             headers: Headers::of_tuple(record.headers.bind(py).clone())?,
             callback: callback.cloned(),
+            serialized: false,
             observed: true,
         })
     }
@@ -289,7 +330,7 @@ impl State {
         let record = record.cast::<ProducerRecord>()?;
         let callback = ending::python(py, || interceptors.call_method1("wrap", (record, call.callback.as_ref())))?;
         let observed = call.callback.is_some();
-        let call = Call { observed, ..Self::call_of(py, record.get(), Some(&callback))? };
+        let call = Call { observed, serialized: call.serialized, ..Self::call_of(py, record.get(), Some(&callback))? };
         self.send(py, &call).inspect_err(|error| {
             // The hook isolates its own failures; the caller's error is the one that matters here.
             let _ = ending::python(py, || interceptors.call_method1("on_send_error", (record, error.value(py))));
@@ -314,8 +355,14 @@ impl State {
         topic: &Topic,
         deadline: &mut Deadline,
     ) -> PyResult<Option<Place>> {
-        let key = self.key.run(py, &call.topic, &call.headers, &call.key)?;
-        let value = self.value.run(py, &call.topic, &call.headers, &call.value)?;
+        let (key, value) = if call.serialized {
+            (Payload::given(&call.key)?, Payload::given(&call.value)?)
+        } else {
+            (
+                self.key.run(py, &call.topic, &call.headers, &call.key)?,
+                self.value.run(py, &call.topic, &call.headers, &call.value)?,
+            )
+        };
         let partition = match (call.partition, &self.partitioner) {
             (Some(partition), _) => Some(partition as u32),
             (None, None) => None,
@@ -568,7 +615,7 @@ impl State {
     }
 }
 
-fn count_wait(counter: &AtomicU64, began: Instant) {
+pub fn count_wait(counter: &AtomicU64, began: Instant) {
     counter.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
 }
 

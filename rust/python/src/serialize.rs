@@ -4,7 +4,7 @@
 //! exactly the type that it is for. Whatever else comes goes to the Python serializer, so that errors, subclasses and odd
 //! types have one place.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -76,6 +76,19 @@ impl<'py> Payload<'py> {
         })
     }
 
+    /// Bytes or None, as an interceptor left them.
+    pub fn given(data: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if data.is_none() {
+            return Ok(Self::None);
+        }
+        data.cast::<PyBytes>().map(|bytes| Self::Bytes(bytes.clone())).map_err(|_| {
+            PyTypeError::new_err(format!(
+                "key and value of a record from send_arrow are bytes or None, not {}; an interceptor changed them",
+                data.get_type()
+            ))
+        })
+    }
+
     fn small<const N: usize>(bytes: [u8; N]) -> Self {
         let mut all = [0; 8];
         all[..N].copy_from_slice(&bytes);
@@ -123,6 +136,20 @@ impl Serialize {
             return Ok(payload);
         }
         self.call(py, topic, headers, data)
+    }
+
+    /// Bytes that pass as they are, or text that is UTF-8 as it is, without a copy; None for all else.
+    #[inline]
+    pub fn borrowed<'py>(&self, data: Bound<'py, PyAny>) -> Option<Payload<'py>> {
+        match self.native {
+            Native::Bytes => data.cast_into::<PyBytes>().ok().map(Payload::Bytes),
+            Native::Utf8 => {
+                let text = data.cast_into::<PyString>().ok()?;
+                text.to_str().ok()?;
+                Some(Payload::Str(text))
+            }
+            _ => None,
+        }
     }
 
     /// None: the Python serializer's business.
@@ -177,9 +204,7 @@ impl Serialize {
         match made.cast_into::<PyBytes>() {
             Ok(bytes) => Ok(Payload::Bytes(bytes)),
             // bytearray, memoryview: a copy, which their owner may change as he likes afterwards.
-            Err(other) => {
-                Ok(Payload::Own(pyo3::buffer::PyBuffer::<u8>::get(&other.into_inner())?.to_vec(py)?.into()))
-            }
+            Err(other) => Ok(Payload::Own(pyo3::buffer::PyBuffer::<u8>::get(&other.into_inner())?.to_vec(py)?.into())),
         }
     }
 }
