@@ -7,7 +7,7 @@ with KafkaProducer(bootstrap_servers="localhost:9092") as producer:
 """
 
 from penstock import errors as errors
-from penstock._native import DeliveryFuture, ProducerRecord, RecordMetadata
+from penstock._native import BulkResult, DeliveryFuture, ProducerRecord, RecordMetadata
 from penstock._native import __version__ as __version__
 from penstock.config import ProducerConfig
 from penstock.control.metadata import PartitionInfo
@@ -58,6 +58,7 @@ __all__ = [
     "AuthorizationError",
     "BooleanSerializer",
     "BufferExhaustedError",
+    "BulkResult",
     "ByteArraySerializer",
     "ByteBufferSerializer",
     "BytesSerializer",

@@ -1,9 +1,10 @@
 """The native half: records, futures, the send path and the engine (Rust, `rust/python`)."""
 
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import GenericAlias
-from typing import Any, Generic, Self, TypeAlias, TypeVar, final, overload
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
@@ -14,7 +15,17 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 _Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
 
+class _ArrowStream(Protocol):
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any: ...
+
+class _ArrowArray(Protocol):
+    def __arrow_c_array__(self, requested_schema: Any = None) -> Any: ...
+
+_ArrowData: TypeAlias = _ArrowStream | _ArrowArray
+
 __all__ = [
+    "ArrowRecords",
+    "BulkResult",
     "DeliveryFuture",
     "EndOfPython",
     "Engine",
@@ -110,6 +121,39 @@ class DeliveryFuture:
     def cancel(self) -> bool: ...
     def cancelled(self) -> bool: ...
     def add_done_callback(self, fn: Callable[[DeliveryFuture], object]) -> None: ...
+
+@final
+class BulkResult:
+    def result(self, timeout: float | None = None) -> BulkResult: ...
+    def done(self) -> bool: ...
+    @property
+    def errors(self) -> dict[int, KafkaError]: ...
+    def raise_for_errors(self) -> None: ...
+    @property
+    def offsets(self) -> array[int]: ...
+    @property
+    def partitions(self) -> array[int]: ...
+    def add_done_callback(self, fn: Callable[[BulkResult], object]) -> None: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
+
+@final
+class ArrowRecords:
+    def __new__(
+        cls,
+        data: _ArrowData,
+        *,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> ArrowRecords: ...
+    def take(
+        self,
+    ) -> list[
+        tuple[bytes | None, bytes | None, int | None, int | None, tuple[tuple[str, bytes | None], ...]]
+    ]: ...
 
 @final
 class Engine:
@@ -211,5 +255,26 @@ class Sender(Generic[_K, _V]):
         headers: _Headers | None = None,
         callback: Callable[[RecordMetadata | None, KafkaError | None], object] | None = None,
     ) -> DeliveryFuture: ...
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[_V | None],
+        *,
+        keys: Iterable[_K | None] | None = None,
+        headers: Iterable[_Headers | None] | None = None,
+        timestamps: Iterable[int | datetime | None] | None = None,
+        partition: int | None = None,
+    ) -> BulkResult: ...
+    def send_arrow(
+        self,
+        topic: str,
+        data: _ArrowData,
+        *,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> BulkResult: ...
     @classmethod
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from random import Random
@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeAlias, TypeVar, Unpack, overload
 from penstock import _native, serialization
 from penstock import partitioner as partitioners
 from penstock._lifecycle import Lifecycle, warn_waiting
-from penstock._native import DeliveryFuture, Engine, ProducerRecord, RecordMetadata, Sender
+from penstock._native import BulkResult, DeliveryFuture, Engine, ProducerRecord, RecordMetadata, Sender
 from penstock._options import ProducerOptions
 from penstock.config import ProducerConfig, ProducerSettings
 from penstock.control.controller import Controller
@@ -44,6 +44,25 @@ SerializerLike: TypeAlias = Serializer[T] | type[Serializer[T]] | Callable[[T], 
 Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
 
 
+class ArrowStream(Protocol):
+    """Tables, data frames, readers: the Arrow PyCapsule interface for streams."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """A capsule of the data."""
+        ...
+
+
+class ArrowArray(Protocol):
+    """Record batches: the Arrow PyCapsule interface for arrays."""
+
+    def __arrow_c_array__(self, requested_schema: Any = None) -> Any:
+        """A capsule of the schema and one of the data."""
+        ...
+
+
+ArrowData: TypeAlias = ArrowStream | ArrowArray
+"""What `send_arrow` takes: of pyarrow, polars, DuckDB, pandas and others, none of which is imported."""
+
 INTERRUPT_DRAIN_S = 5.0
 """Ctrl-C inside a `with` block: what is buffered gets this long."""
 
@@ -65,6 +84,33 @@ class Producer(Protocol[K_contra, V_contra]):
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> DeliveryFuture: ...
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[V_contra | None],
+        *,
+        keys: Iterable[K_contra | None] | None = None,
+        headers: Iterable[Headers | None] | None = None,
+        timestamps: Iterable[int | datetime | None] | None = None,
+        partition: int | None = None,
+    ) -> BulkResult:
+        """Buffer many records of one topic."""
+        ...
+
+    def send_arrow(
+        self,
+        topic: str,
+        data: ArrowData,
+        *,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> BulkResult:
+        """Buffer the rows of Arrow data."""
+        ...
+
     def flush(self, timeout: float | None = None) -> None:
         """Deliver everything sent before this call."""
         ...

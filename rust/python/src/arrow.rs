@@ -13,12 +13,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, TimestampMillisecondType};
+use arrow_array::types::{
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
+};
 use arrow_array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, Int64Array,
     LargeBinaryArray, PrimitiveArray, RecordBatch, RecordBatchIterator, RecordBatchReader, StructArray,
 };
-use arrow_cast::cast;
+use arrow_buffer::NullBuffer;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 use penstock_core::batch::Header;
 use penstock_core::bulk::{CHOOSE, Partitions, Rows, Timestamps};
@@ -326,6 +330,11 @@ enum Cells {
     Fixed(FixedSizeBinaryArray),
     /// Numbers, big-endian, of that many bytes each.
     Numbers(ArrayRef, Vec<u8>, usize),
+    Dictionary {
+        keys: Vec<usize>,
+        nulls: Option<NullBuffer>,
+        values: Box<Self>,
+    },
     Null,
 }
 
@@ -337,10 +346,15 @@ impl Cells {
             DataType::LargeBinary => Self::Large(array.as_binary().clone()),
             DataType::BinaryView => Self::View(array.as_binary_view().clone()),
             DataType::FixedSizeBinary(_) => Self::Fixed(array.as_fixed_size_binary().clone()),
-            DataType::Utf8 => Self::Binary(cast(array, &DataType::Binary)?.as_binary().clone()),
-            DataType::LargeUtf8 => Self::Large(cast(array, &DataType::LargeBinary)?.as_binary().clone()),
+            DataType::Utf8 => Self::Binary(array.as_string::<i32>().clone().into()),
+            DataType::LargeUtf8 => Self::Large(array.as_string::<i64>().clone().into()),
             DataType::Utf8View => Self::View(array.as_string_view().clone().to_binary_view()),
-            DataType::Dictionary(_, values) => Self::new(&cast(array, values)?)?,
+            DataType::Dictionary(_, _) => {
+                let dictionary = array.as_any_dictionary();
+                let values = Box::new(Self::new(dictionary.values())?);
+                // Logical: there are nulls among the values, too.
+                Self::Dictionary { keys: dictionary.normalized_keys(), nulls: array.logical_nulls(), values }
+            }
             DataType::Int16 => Self::numbers::<Int16Type, 2>(array, i16::to_be_bytes),
             DataType::Int32 => Self::numbers::<Int32Type, 4>(array, i32::to_be_bytes),
             DataType::Int64 => Self::numbers::<Int64Type, 8>(array, i64::to_be_bytes),
@@ -387,6 +401,15 @@ impl Cells {
             Self::Fixed(array) => push!(array),
             Self::Numbers(array, bytes, size) => {
                 out.extend(rows.map(|row| array.is_valid(row).then(|| &bytes[row * size..(row + 1) * size])));
+            }
+            Self::Dictionary { keys, nulls, values } => {
+                for row in rows {
+                    if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+                        out.push(None);
+                    } else {
+                        values.push(keys[row]..keys[row] + 1, out);
+                    }
+                }
             }
             Self::Null => out.extend(rows.map(|_| None)),
         }
@@ -490,7 +513,7 @@ impl Batch {
             })
         };
         let partitions = match plan.target {
-            Target::Column(index) => Some(cast(&used(index)?, &DataType::Int64)?.as_primitive().clone()),
+            Target::Column(index) => Some(to_i64(&used(index)?)?),
             _ => None,
         };
         let timestamps = plan.timestamp.map(|index| used(index).and_then(|array| to_ms(&array))).transpose()?;
@@ -505,22 +528,41 @@ impl Batch {
     }
 }
 
+/// Integers of any type. `arrow-cast` could do it, at the price of a megabyte for all that it can do besides.
+fn to_i64(array: &ArrayRef) -> Result<Int64Array, ArrowError> {
+    macro_rules! widened {
+        ($($kind:ident => $t:ty),*) => {
+            match array.data_type() {
+                $(DataType::$kind => array.as_primitive::<$t>().unary(i64::from),)*
+                // Beyond i64 it is no partition, and is told to be none.
+                DataType::UInt64 => {
+                    array.as_primitive::<UInt64Type>().unary(|number| i64::try_from(number).unwrap_or(i64::MAX))
+                }
+                other => return Err(ArrowError::NotYetImplemented(format!("{other} as integers"))),
+            }
+        };
+    }
+    Ok(widened!(
+        Int8 => Int8Type, Int16 => Int16Type, Int32 => Int32Type, Int64 => Int64Type,
+        UInt8 => UInt8Type, UInt16 => UInt16Type, UInt32 => UInt32Type
+    ))
+}
+
 /// ms since the epoch; a time without a zone is taken for UTC. Begun milliseconds do not count, as in `send`.
 fn to_ms(array: &ArrayRef) -> Result<Int64Array, ArrowError> {
     Ok(match array.data_type() {
+        // Beyond 64 bits of ms there is no date that anybody means: the largest is refused by the broker, a negative here.
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            array.as_primitive::<TimestampSecondType>().unary(|s| s.saturating_mul(1_000))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            array.as_primitive::<TimestampMillisecondType>().reinterpret_cast()
+        }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().unary(|us| i64::div_euclid(us, 1_000))
+            array.as_primitive::<TimestampMicrosecondType>().unary(|us| us.div_euclid(1_000))
         }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().unary(|ns| i64::div_euclid(ns, 1_000_000))
-        }
-        DataType::Timestamp(unit, zone) => {
-            let ms = cast(array, &DataType::Timestamp(TimeUnit::Millisecond, zone.clone()))?;
-            // Beyond what 64 bits of ms hold, the cast makes nulls, which would mean "now".
-            if ms.null_count() != array.null_count() {
-                return Err(ArrowError::CastError(format!("a timestamp in {unit:?} does not fit into ms")));
-            }
-            ms.as_primitive::<TimestampMillisecondType>().reinterpret_cast::<Int64Type>()
+            array.as_primitive::<TimestampNanosecondType>().unary(|ns| ns.div_euclid(1_000_000))
         }
         _ => array.as_primitive::<Int64Type>().clone(),
     })

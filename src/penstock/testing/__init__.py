@@ -5,7 +5,8 @@
   `penstock_producer`, a real producer on an embedded broker.
 """
 
+from penstock.testing.mock_bulk import MockBulkResult
 from penstock.testing.mock_future import MockDeliveryFuture
 from penstock.testing.mock_producer import MockProducer, SentRecord
 
-__all__ = ["MockDeliveryFuture", "MockProducer", "SentRecord"]
+__all__ = ["MockBulkResult", "MockDeliveryFuture", "MockProducer", "SentRecord"]
