@@ -99,6 +99,8 @@ pub struct Placed {
     pub runs: Vec<Run>,
     /// Records in all runs.
     pub records: u64,
+    /// Bytes of keys and values that are buffered.
+    pub bytes: u64,
 }
 
 impl Placed {
@@ -205,7 +207,8 @@ impl Chunk {
         self.group(topic, rows, ignore_keys, left);
     }
 
-    /// Counting sort, stable: within a partition the order stays.
+    /// Counting sort, stable: within a partition the order stays. Where some records have their partition and others go to
+    /// the sticky one, which may be any of these, the order of all stays: groups are neighbours then.
     fn group(&mut self, topic: &Topic, rows: &Rows<'_>, ignore_keys: bool, left: Vec<u32>) {
         let partitions = topic.partitions() as usize;
         let target = |row: u32| {
@@ -225,8 +228,20 @@ impl Chunk {
         for &target in &targets {
             ends[target as usize] += 1;
         }
-        let mut at = 0;
         self.groups.clear();
+        self.order.clear();
+        if ends[partitions] > 0 && ends[partitions] < targets.len() {
+            let mut at = 0;
+            for same in targets.chunk_by(|one, other| one == other) {
+                let partition = (same[0] < partitions as u32).then_some(same[0]);
+                self.groups.push(Group { partition, rows: at..at + same.len() });
+                at += same.len();
+            }
+            self.groups.reverse(); // the last one is the first to go
+            self.order = left;
+            return;
+        }
+        let mut at = 0;
         for (number, end) in ends.iter_mut().enumerate() {
             let begin = at;
             at += *end;
@@ -236,7 +251,6 @@ impl Chunk {
                 self.groups.push(Group { partition, rows: begin..at });
             }
         }
-        self.order.clear();
         self.order.resize(left.len(), 0);
         for (&row, &target) in left.iter().zip(&targets) {
             self.order[ends[target as usize]] = row;
@@ -434,6 +448,7 @@ impl Sink<'_> {
                 count += 1;
             }
             largest = largest.max(bound);
+            self.placed.bytes += (key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)) as u64;
             added.bytes += bound;
             added.records += 1;
             group.rows.start += 1;
@@ -441,5 +456,28 @@ impl Sink<'_> {
         self.placed.push(number, first, count);
         batch.largest = largest;
         added
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_become_runs() {
+        let mut placed = Placed::default();
+        let (one, two) = (Completion::new("t".into(), 0), Completion::new("t".into(), 1));
+        placed.push_one(&one, 3);
+        placed.push_one(&one, 4);
+        placed.push_one(&two, 0);
+        placed.push_one(&two, 2);
+        placed.push_not_buffered(2);
+        placed.push_not_buffered(u64::from(u32::MAX));
+        let run = |batch, first, count| Run { batch, first, count };
+        assert_eq!(
+            placed.runs,
+            [run(0, 3, 2), run(1, 0, 1), run(1, 2, 1), run(NOT_BUFFERED, 0, 2), run(NOT_BUFFERED, 0, u32::MAX)]
+        );
+        assert_eq!(placed.records, 6 + u64::from(u32::MAX));
     }
 }

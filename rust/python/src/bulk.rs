@@ -333,6 +333,8 @@ impl<'a, 'py> Bulk<'a, 'py> {
             Ok(place) => {
                 self.buffering.any = true;
                 self.buffering.placed.push_one(&place.completion, place.index);
+                let sizes = [place.sizes.key, place.sizes.value];
+                self.buffering.placed.bytes += sizes.iter().map(|&size| u64::from(size.max(0) as u32)).sum::<u64>();
                 Ok(())
             }
             Err(error) if python::is_final(self.py, &error) || self.state.check_open(self.py).is_err() => {

@@ -292,6 +292,12 @@ impl BulkResult {
         Ok(made.clone_ref(py))
     }
 
+    /// Bytes of all keys and values that were buffered, serialized.
+    #[getter]
+    fn serialized_bytes(&self) -> u64 {
+        self.placed.bytes
+    }
+
     /// Have `fn(result)` called on the callback thread once every record is resolved; at once, here, if all are already.
     /// An exception that it raises is logged.
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {

@@ -6,10 +6,13 @@ import logging
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from penstock.errors import KafkaError, bulk_error, not_buffered
 from penstock.testing.mock_future import MockDeliveryFuture
+
+if TYPE_CHECKING:
+    from penstock.testing.mock_producer import SentRecord
 
 _log: Final = logging.getLogger(__name__)
 
@@ -17,8 +20,8 @@ _log: Final = logging.getLogger(__name__)
 class MockBulkResult:
     """What became of many records; done once the mock has completed the last of them."""
 
-    def __init__(self, entries: Sequence[tuple[MockDeliveryFuture, int] | KafkaError]) -> None:
-        """For each record its future and partition, or why it was not sent."""
+    def __init__(self, entries: Sequence[tuple[MockDeliveryFuture, SentRecord] | KafkaError]) -> None:
+        """For each record its future and how it was sent, or why it was not."""
         self._entries = list(entries)
 
     def _futures(self) -> list[MockDeliveryFuture]:
@@ -61,7 +64,7 @@ class MockBulkResult:
     @property
     def partitions(self) -> array[int]:
         """The records' partitions, -1 for one that was not sent."""
-        return array("i", (entry[1] if isinstance(entry, tuple) else -1 for entry in self._entries))
+        return array("i", (entry[1].partition if isinstance(entry, tuple) else -1 for entry in self._entries))
 
     def add_done_callback(self, fn: Callable[[MockBulkResult], object]) -> None:
         """Call `fn` with this result when it is done, or at once if it is; what it raises is logged."""
@@ -82,6 +85,12 @@ class MockBulkResult:
             except Exception:
                 _log.exception("a done callback of a bulk result raised")
 
+    @property
+    def serialized_bytes(self) -> int:
+        """Bytes of all keys and values that were sent."""
+        sent = (entry[1] for entry in self._entries if isinstance(entry, tuple))
+        return sum(len(data) for record in sent for data in (record.key, record.value) if data is not None)
+
     def __len__(self) -> int:
         """Records, those that were not sent included."""
         return len(self._entries)
@@ -91,9 +100,9 @@ class MockBulkResult:
         return True
 
 
-def send_all(send: Callable[[Any], tuple[MockDeliveryFuture, int]], topic: str, records: Iterable[Any]) -> MockBulkResult:
+def send_all(send: Callable[[Any], tuple[MockDeliveryFuture, SentRecord]], topic: str, records: Iterable[Any]) -> MockBulkResult:
     """Send one by one, by the rule of `send_many`: the first record's error is raised, later ones become entries."""
-    entries: list[tuple[MockDeliveryFuture, int] | KafkaError] = []
+    entries: list[tuple[MockDeliveryFuture, SentRecord] | KafkaError] = []
     for record in records:
         try:
             entries.append(send(record))

@@ -235,7 +235,7 @@ class MockProducer(Generic[K, V]):
         if len(counts) > 1:
             raise ValueError(f"values, keys, headers and timestamps of different lengths: {sorted(counts)}")
 
-        def one(entry: tuple[Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, int]:
+        def one(entry: tuple[Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, SentRecord]:
             value, key, header, timestamp = entry
             record = ProducerRecord(
                 topic, value, key=key, partition=partition, timestamp=timestamp, headers=header
@@ -258,7 +258,7 @@ class MockProducer(Generic[K, V]):
         """As `KafkaProducer.send_arrow`, with the same reading of the columns."""
         rows = ArrowRecords(data, value=value, key=key, partition=partition, timestamp=timestamp, headers=headers)
 
-        def one(row: tuple[Any, Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, int]:
+        def one(row: tuple[Any, Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, SentRecord]:
             value, key, partition, timestamp, headers = row
             record = ProducerRecord(
                 topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers
@@ -340,7 +340,7 @@ class MockProducer(Generic[K, V]):
 
     def _send(
         self, record: ProducerRecord[Any, Any], callback: Callback | None, *, serialized: bool
-    ) -> tuple[MockDeliveryFuture, int]:
+    ) -> tuple[MockDeliveryFuture, SentRecord]:
         self._check_open()
         if self.send_error is not None:
             raise self.send_error
@@ -351,7 +351,7 @@ class MockProducer(Generic[K, V]):
             self._pending.append(pending)
         if self.auto_complete:
             self.complete_next()
-        return pending.future, pending.sent.partition
+        return pending.future, pending.sent
 
     def _prepare(self, record: ProducerRecord[Any, Any], callback: Callback | None, serialized: bool) -> _Pending:
         topic, headers = record.topic, record.headers
