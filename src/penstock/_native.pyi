@@ -153,9 +153,7 @@ class ArrowRecords:
     ) -> ArrowRecords: ...
     def take(
         self,
-    ) -> list[
-        tuple[bytes | None, bytes | None, int | None, int | None, tuple[tuple[str, bytes | None], ...]]
-    ]: ...
+    ) -> list[tuple[bytes | None, bytes | None, int | None, int | None, tuple[tuple[str, bytes | None], ...]]]: ...
 
 @final
 class Engine:

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pytest
-from pyarrow import feather, parquet
 from cli_process import command
+from pyarrow import feather, parquet
 
 from penstock.cli import main
 from penstock.devbroker import DevCluster, RunningCluster

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import duckdb
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -80,7 +79,9 @@ def test_numbers_are_written_as_java_s_serializers_do(kind: Any, code: str, give
 
 
 def test_every_nan_is_the_one_that_java_writes() -> None:
-    assert values(pa.array([math.nan, struct.unpack(">d", b"\xff\xf8\0\0\0\0\0\1")[0]])) == [b"\x7f\xf8\0\0\0\0\0\0"] * 2
+    assert (
+        values(pa.array([math.nan, struct.unpack(">d", b"\xff\xf8\0\0\0\0\0\1")[0]])) == [b"\x7f\xf8\0\0\0\0\0\0"] * 2
+    )
     assert values(pa.array([math.nan], pa.float32())) == [b"\x7f\xc0\0\0"]
 
 
@@ -132,7 +133,15 @@ def test_decimals_keep_their_digits() -> None:
 
 
 def test_which_columns_are_the_value() -> None:
-    table = pa.table({"id": [1], "p": [2], "at": [5], "name": ["x"], "h": pa.array([[("a", b"b")]], pa.map_(pa.string(), pa.binary()))})
+    table = pa.table(
+        {
+            "id": [1],
+            "p": [2],
+            "at": [5],
+            "name": ["x"],
+            "h": pa.array([[("a", b"b")]], pa.map_(pa.string(), pa.binary())),
+        }
+    )
     every = {"id": 1, "p": 2, "at": 5, "name": "x"}
     [row] = rows(table, key="id", timestamp="at", headers="h")
     assert json.loads(row[0] or b"") == every
@@ -163,11 +172,15 @@ def test_timestamps_of_any_unit(unit: Any, zone: str | None) -> None:
 def test_headers_of_every_shape(kind: Any) -> None:
     pairs = [[("a", b"1"), ("ü", None), ("a", b"")], None, [], [("z", b"z")]]
     if pa.types.is_map(kind):
-        array = pa.array([None if row is None else [(k, v if v is None else v.decode()) for k, v in row] for row in pairs],
-                         pa.map_(pa.string(), pa.string())).cast(kind)
+        array = pa.array(
+            [None if row is None else [(k, v if v is None else v.decode()) for k, v in row] for row in pairs],
+            pa.map_(pa.string(), pa.string()),
+        ).cast(kind)
     else:
         names = [field.name for field in kind.value_type]
-        array = pa.array([None if row is None else [dict(zip(names, pair, strict=True)) for pair in row] for row in pairs], kind)
+        array = pa.array(
+            [None if row is None else [dict(zip(names, pair, strict=True)) for pair in row] for row in pairs], kind
+        )
     table = pa.table({"h": array, "v": [1, 2, 3, 4]})
     expected = [tuple(row or ()) for row in pairs]
     assert [row[4] for row in rows(table, value="v", headers="h")] == expected
@@ -263,8 +276,13 @@ def tables(draw: st.DrawFn) -> Any:
 
     drawn = {name: column(draw(st.sampled_from(list(cell)))) for name in "kv"}
     at = draw(st.lists(st.integers(0, 10**12), min_size=count, max_size=count))
-    heads = draw(st.lists(st.none() | st.lists(st.tuples(st.text(max_size=3), st.none() | st.binary(max_size=3)), max_size=3),
-                          min_size=count, max_size=count))
+    heads = draw(
+        st.lists(
+            st.none() | st.lists(st.tuples(st.text(max_size=3), st.none() | st.binary(max_size=3)), max_size=3),
+            min_size=count,
+            max_size=count,
+        )
+    )
     table = pa.table(drawn | {"at": pa.array(at), "h": pa.array(heads, pa.map_(pa.string(), pa.binary()))})
     return pa.Table.from_batches(table.to_batches(max_chunksize=draw(st.integers(1, 50))))
 
@@ -288,8 +306,13 @@ def test_send_arrow_is_send_many_of_the_same_data(cluster: RunningCluster, table
     with KafkaProducer(bootstrap_servers=cluster.bootstrap_servers, linger_ms=0) as producer:
         one = producer.send_arrow(arrow, table, value="v", key="k", timestamp="at", headers="h")
         keys = written("k")
-        two = producer.send_many(many, written("v"), keys=keys, timestamps=table.column("at").to_pylist(),
-                                 headers=table.column("h").to_pylist())
+        two = producer.send_many(
+            many,
+            written("v"),
+            keys=keys,
+            timestamps=table.column("at").to_pylist(),
+            headers=table.column("h").to_pylist(),
+        )
         one.raise_for_errors()
         two.raise_for_errors()
     keyed = [index for index, key in enumerate(keys) if key is not None]
@@ -315,7 +338,9 @@ def batches(count: int, size: int, asked: list[int] | None = None) -> Iterator[A
 SCHEMA = pa.schema([("v", pa.binary())])
 
 
-def test_a_stream_is_read_as_the_buffer_has_room(new_producer: MakeProducer, topic: str, faults: Faults, log: Log) -> None:
+def test_a_stream_is_read_as_the_buffer_has_room(
+    new_producer: MakeProducer, topic: str, faults: Faults, log: Log
+) -> None:
     producer = new_producer(buffer_memory=200_000, max_block_ms=20_000)
     producer.partitions_for(topic)
     for _ in range(3):
@@ -354,11 +379,13 @@ def test_a_stream_that_raises_ends_it(producer: KafkaProducer[Any, Any], topic: 
         raise OSError("no disk")
         yield
 
-    with pytest.raises(ValueError, match="the Arrow data cannot be read: .*no disk"):
+    with pytest.raises(ValueError, match=r"the Arrow data cannot be read: .*no disk"):
         producer.send_arrow(topic, pa.RecordBatchReader.from_batches(SCHEMA, at_once()), value="v")
 
 
-def test_rows_that_cannot_be_sent_are_entries(producer: KafkaProducer[Any, Any], new_topic: MakeTopic, log: Log) -> None:
+def test_rows_that_cannot_be_sent_are_entries(
+    producer: KafkaProducer[Any, Any], new_topic: MakeTopic, log: Log
+) -> None:
     topic = new_topic(4)
     table = pa.table(
         {
@@ -437,9 +464,11 @@ class Lies:
         ([], {"v": [1]}),
     ],
 )
-def test_liars_about_their_schema_meet_errors(producer: KafkaProducer[Any, Any], topic: str, schema: Any, data: Any) -> None:
+def test_liars_about_their_schema_meet_errors(
+    producer: KafkaProducer[Any, Any], topic: str, schema: Any, data: Any
+) -> None:
     liar = Lies(pa.schema(schema), pa.record_batch(data))
-    with pytest.raises((ValueError, TypeError), match="Arrow|column|C Data"):
+    with pytest.raises((ValueError, TypeError), match=r"Arrow|column|C Data"):
         producer.send_arrow(topic, liar)
 
 

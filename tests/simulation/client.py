@@ -10,10 +10,11 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from penstock import serialization
-from penstock._native import DeliveryFuture, RecordMetadata, Sender, SteppedEngine
+from penstock._native import BulkResult, DeliveryFuture, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
 from penstock.control.connections import Endpoint, Resolve
@@ -40,8 +41,26 @@ class Sent:
         self.topic = topic
         self.partition = partition
         self.sent_us = sent_us
-        self.future: DeliveryFuture | None = None
+        self.future: DeliveryFuture | OneOfMany | None = None
         self.called: list[tuple[RecordMetadata | None, KafkaError | None]] | None = None
+
+
+class OneOfMany:
+    """A record of a bulk result, in the shape of a future."""
+
+    def __init__(self, result: BulkResult, index: int) -> None:
+        self._result = result
+        self._index = index
+
+    def done(self) -> bool:
+        return self._result.done()
+
+    def exception(self, timeout: float | None = None) -> KafkaError | None:
+        return self._result.result(timeout).errors.get(self._index)
+
+    def result(self, timeout: float | None = None) -> Any:
+        result = self._result.result(timeout)
+        return SimpleNamespace(partition=result.partitions[self._index], offset=result.offsets[self._index])
 
 
 class Client:
@@ -73,6 +92,8 @@ class Client:
         self.network: Network
         self.sent: list[Sent] = []
         self.refused: list[Told] = []
+        self.unbuffered: list[tuple[int, str, int | None]] = []
+        self._groups: dict[tuple[str, int | None], list[tuple[int, bytes | None, bytes]]] = {}
         self.fatal = ""
         self.late: list[str] = []
         self.logs: list[str] = []
@@ -208,6 +229,9 @@ class Client:
 
     def send(self, number: int, topic: str, partition: int | None, key: bytes | None, size: int) -> None:
         """Send record `number`; its value begins with that number."""
+        if self._plan.bulk and not self._calm():
+            self._gather(number, topic, partition, key, size)
+            return
         record = Sent(number, topic, partition, self._world.now_us)
         callback: Callable[..., None] | None = None
         if self._world.chance(self._plan.with_callback):
@@ -227,6 +251,41 @@ class Client:
             self.sent.append(record)
             timeout_us = self.config.settings.delivery_timeout_ms * MS
             self._world.after(timeout_us + 2 * TICK_US, lambda: self._check_deadline(record))
+        self._take_events()
+        self._turn_soon()
+
+    def _gather(self, number: int, topic: str, partition: int | None, key: bytes | None, size: int) -> None:
+        group = self._groups.setdefault((topic, partition), [])
+        group.append((number, key, b"%d " % number + b"v" * size))
+        if len(group) == 1:
+            self._world.after(self._world.spread(20 * MS), lambda: self._send_group(topic, partition))
+
+    def _send_group(self, topic: str, partition: int | None) -> None:
+        group = self._groups.pop((topic, partition), [])
+        if self.closed or not group:
+            return
+        numbers, keys, values = (list(column) for column in zip(*group, strict=True))
+
+        def refused(number: int, error: Exception) -> None:
+            self.refused.append(Told((topic, partition), sender_of(number), number, "not persisted"))
+            self._world.note(f"record {number} is refused: {type(error).__name__}")
+
+        try:
+            result = self._sender.send_many(topic, values, keys=keys, timestamps=numbers, partition=partition)
+        except KafkaError as error:
+            for number in numbers:
+                refused(number, error)
+        else:
+            self._world.note(f"records {numbers} are sent at once")
+            for index, number in enumerate(numbers):
+                if result.partitions[index] < 0:
+                    self.unbuffered.append((number, topic, partition))
+                    continue
+                record = Sent(number, topic, partition, self._world.now_us)
+                record.future = OneOfMany(result, index)
+                self.sent.append(record)
+                timeout_us = self.config.settings.delivery_timeout_ms * MS
+                self._world.after(timeout_us + 2 * TICK_US, lambda record=record: self._check_deadline(record))
         self._take_events()
         self._turn_soon()
 
@@ -280,7 +339,10 @@ class Client:
 
     def told(self) -> list[Told]:
         """What became of every record."""
-        return [*self.refused, *(self._told(record) for record in self.sent)]
+        unbuffered = (
+            Told((topic, p), sender_of(number), number, "not persisted") for number, topic, p in self.unbuffered
+        )
+        return [*self.refused, *unbuffered, *(self._told(record) for record in self.sent)]
 
     def _told(self, record: Sent) -> Told:
         future = record.future

@@ -71,6 +71,8 @@ class Plan:
     first_epoch: int
     abandon: bool  # close(0) at the end of the load instead of waiting for deliveries
     rates: Rates = field(default_factory=Rates)
+    bulk: bool = False
+    """Records are gathered for a moment and go by `send_many`."""
 
     def __str__(self) -> str:
         """What is out of the ordinary."""
@@ -80,6 +82,10 @@ class Plan:
 
 
 TEMPERS = ("calm", "network", "leaders", "answers", "expiry", "crashes", "clusters", "memory", "stalls", "everything")
+
+
+BULK_SEEDS = 100_000
+"""From here on half of the seeds send in bulk; below, seeds mean what they meant before there was bulk."""
 
 
 def draw(seed: int, *, temper: str | None = None) -> Plan:
@@ -141,6 +147,7 @@ def draw(seed: int, *, temper: str | None = None) -> Plan:
         first_epoch=random.choice([0, 0, 0, 0, 32_760, 32_766, 32_767]),
         abandon=random.random() < 0.1,
     )
+    plan.bulk = seed >= BULK_SEEDS and Random(f"bulk {seed}").random() < 0.5
     _rates(plan, temper, random)
     return plan
 

@@ -3,9 +3,9 @@
 #[path = "common/rig.rs"]
 mod rig;
 
-use rig::{Rig, config};
 use penstock_core::bulk::{CHOOSE, Chunk, NOT_BUFFERED, Partitions, Placed, Progress, Rows, Timestamps};
 use penstock_core::completion::Completion;
+use rig::{Rig, config};
 use std::sync::Arc;
 
 fn rows<'a>(values: &'a [Option<&'a [u8]>], keys: &'a [Option<&'a [u8]>], partitions: Partitions<'a>) -> Rows<'a> {
@@ -44,11 +44,11 @@ fn records_of_one_partition_keep_their_order_over_batches() {
     let value = [7; 100];
     let values = vec![Some(&value[..]); 100];
     let placed = append(&rig, &rows(&values, &[], Partitions::All(1)));
-    let places = places(&placed);
-    assert_eq!(places.len(), 100);
+    let found = places(&placed);
+    assert_eq!(found.len(), 100);
     assert!(placed.batches.len() > 5, "batches of 1,000 bytes");
     assert_eq!(placed.runs.len(), placed.batches.len());
-    assert!(places.iter().flatten().all(|place| place.0 == 1));
+    assert!(found.iter().flatten().all(|place| place.0 == 1));
     assert_eq!(placed.bytes, 10_000);
 }
 

@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 
 use penstock_core::batch::Header;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyBytesMethods, PyDict, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 
 use crate::record::extract_headers;
@@ -69,7 +69,7 @@ impl<'py> Headers<'py> {
         let mut headers = SmallVec::new();
         for (name, value) in &self.pairs {
             headers
-                .push(Header { key: name.to_str()?.as_bytes(), value: value.as_ref().map(|value| value.as_bytes()) });
+                .push(Header { key: name.to_str()?.as_bytes(), value: value.as_ref().map(PyBytesMethods::as_bytes) });
         }
         Ok(headers)
     }

@@ -6,7 +6,9 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod arrow;
+mod arrow_columns;
 mod arrow_json;
+mod arrow_plan;
 mod boundary;
 mod bulk;
 mod bulk_result;
@@ -17,6 +19,7 @@ mod future;
 mod headers;
 mod python;
 mod record;
+mod send_many;
 mod sender;
 mod serialize;
 mod stepped;

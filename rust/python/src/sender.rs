@@ -18,7 +18,6 @@ use penstock_core::completion::Completion;
 use penstock_core::topic::Topic;
 
 use crate::arrow;
-use crate::bulk;
 use crate::bulk_result::BulkResult;
 use crate::callbacks::{CALLBACKS, Callback};
 use crate::ending;
@@ -27,6 +26,7 @@ use crate::future::{DeliveryFuture, SLICE, Sizes};
 use crate::headers::Headers;
 use crate::python;
 use crate::record::{ProducerRecord, check_topic, extract_partition, extract_timestamp};
+use crate::send_many;
 use crate::serialize::{Payload, Serialize};
 
 /// Kafka's code for a topic that cannot be.
@@ -205,7 +205,7 @@ impl Sender {
         timestamps: Option<&Bound<'_, PyAny>>,
         partition: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<BulkResult> {
-        bulk::send_many(slf.get().state()?, py, topic, values, keys, headers, timestamps, partition)
+        send_many::send_many(slf.get().state()?, py, topic, values, keys, headers, timestamps, partition)
     }
 
     /// Send the rows of Arrow data to a topic and return when all are buffered.

@@ -26,7 +26,8 @@ def require_pyarrow() -> None:
         import pyarrow  # noqa: F401
     except ImportError:
         raise CommandError(
-            "Parquet and Arrow files are read with pyarrow, which is not installed: pip install 'penstock[arrow]'", code=2
+            "Parquet and Arrow files are read with pyarrow, which is not installed: pip install 'penstock[arrow]'",
+            code=2,
         ) from None
 
 

@@ -39,7 +39,9 @@ def produce(
     topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to.")],
     file: Annotated[str, typer.Argument(help="Input; - is stdin.")] = "-",
     format: Annotated[Format, typer.Option("--format", "-f", help="What the input is.")] = Format.lines,
-    key: Annotated[str | None, typer.Option(metavar="COLUMN", help="All but lines: column or field for the key.")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="All but lines: column or field for the key.")
+    ] = None,
     delimiter: Annotated[
         str | None, typer.Option("--key-delimiter", "-K", metavar="DELIM", help="lines: what ends the key.")
     ] = None,
@@ -58,7 +60,7 @@ def produce(
     rate: Annotated[float | None, typer.Option(min=0.001, help="At most this many records/s.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON.")] = False,
 ) -> None:
-    """Send a file's lines, JSON lines, or rows of CSV, Parquet or Arrow (as JSON objects) to a topic, and wait for every acknowledgment.
+    """Send lines, JSON lines, or rows of CSV, Parquet or Arrow (as JSON objects) to a topic, and wait for every acknowledgment.
 
     Bad input ends it with file and line; what was acknowledged by then is reported. In CSV and JSON lines, blank lines are
     passed over and counted. Ctrl-C, SIGTERM and SIGHUP wait up to 5 s for what is under way, a second Ctrl-C does not.
@@ -123,7 +125,14 @@ def _run(
                 )
             else:
                 pump(
-                    producer, topic, source, tally, interrupts, partition=partition, headers=lambda _: headers, pace=pace
+                    producer,
+                    topic,
+                    source,
+                    tally,
+                    interrupts,
+                    partition=partition,
+                    headers=lambda _: headers,
+                    pace=pace,
                 )
         except InputError as error:
             problem = str(error)

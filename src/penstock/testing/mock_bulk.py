@@ -100,7 +100,9 @@ class MockBulkResult:
         return True
 
 
-def send_all(send: Callable[[Any], tuple[MockDeliveryFuture, SentRecord]], topic: str, records: Iterable[Any]) -> MockBulkResult:
+def send_all(
+    send: Callable[[Any], tuple[MockDeliveryFuture, SentRecord]], topic: str, records: Iterable[Any]
+) -> MockBulkResult:
     """Send one by one, by the rule of `send_many`: the first record's error is raised, later ones become entries."""
     entries: list[tuple[MockDeliveryFuture, SentRecord] | KafkaError] = []
     for record in records:

@@ -231,15 +231,14 @@ class MockProducer(Generic[K, V]):
     ) -> BulkResult:
         """As `KafkaProducer.send_many`: `send` for each, an error of one that is not the first in the result."""
         columns = [repeat(None) if column is None else column for column in (keys, headers, timestamps)]
-        counts = {len(column) for column in (values, keys, headers, timestamps) if isinstance(column, Sized)}
+        given: tuple[object, ...] = (values, keys, headers, timestamps)
+        counts = {len(column) for column in given if isinstance(column, Sized)}
         if len(counts) > 1:
             raise ValueError(f"values, keys, headers and timestamps of different lengths: {sorted(counts)}")
 
         def one(entry: tuple[Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, SentRecord]:
             value, key, header, timestamp = entry
-            record = ProducerRecord(
-                topic, value, key=key, partition=partition, timestamp=timestamp, headers=header
-            )
+            record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=header)
             return self._send(record, None, serialized=False)
 
         return cast("BulkResult", send_all(one, topic, zip(values, *columns, strict=False)))
@@ -260,9 +259,7 @@ class MockProducer(Generic[K, V]):
 
         def one(row: tuple[Any, Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, SentRecord]:
             value, key, partition, timestamp, headers = row
-            record = ProducerRecord(
-                topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers
-            )
+            record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers)
             return self._send(record, None, serialized=True)
 
         chunks = iter(rows.take, [])

@@ -282,7 +282,9 @@ def test_it_is_a_producer_to_a_type_checker() -> None:
 
 
 def test_many_records_are_sent_as_one_by_one() -> None:
-    producer = MockProducer(False, key_serializer=StringSerializer(), value_serializer=IntegerSerializer(), partitions=5)
+    producer = MockProducer(
+        False, key_serializer=StringSerializer(), value_serializer=IntegerSerializer(), partitions=5
+    )
     result = producer.send_many("t", [1, 2**40, 3], keys=["a", "b", "c"], headers=[{"h": b"1"}, None, None])
     assert not result.done()
     with pytest.raises(TimeoutError):
