@@ -92,8 +92,8 @@ class Client:
         self.network: Network
         self.sent: list[Sent] = []
         self.refused: list[Told] = []
-        self.unbuffered: list[tuple[int, str, int | None]] = []
-        self._groups: dict[tuple[str, int | None], list[tuple[int, bytes | None, bytes]]] = {}
+        self.unbuffered: list[tuple[int, str]] = []
+        self._groups: dict[str, list[tuple[int, bytes, bytes]]] = {}
         self.fatal = ""
         self.late: list[str] = []
         self.logs: list[str] = []
@@ -230,8 +230,10 @@ class Client:
     def send(self, number: int, topic: str, partition: int | None, key: bytes | None, size: int) -> None:
         """Send record `number`; its value begins with that number."""
         if self._plan.bulk and not self._calm():
-            self._gather(number, topic, partition, key, size)
+            # What goes by number elsewhere goes by key here: a call has one partition, and order is per partition.
+            self._gather(number, topic, key or b"partition %d" % (partition or 0), size)
             return
+        self._send_group(topic)  # what was gathered comes first
         record = Sent(number, topic, partition, self._world.now_us)
         callback: Callable[..., None] | None = None
         if self._world.chance(self._plan.with_callback):
@@ -254,24 +256,24 @@ class Client:
         self._take_events()
         self._turn_soon()
 
-    def _gather(self, number: int, topic: str, partition: int | None, key: bytes | None, size: int) -> None:
-        group = self._groups.setdefault((topic, partition), [])
+    def _gather(self, number: int, topic: str, key: bytes, size: int) -> None:
+        group = self._groups.setdefault(topic, [])
         group.append((number, key, b"%d " % number + b"v" * size))
         if len(group) == 1:
-            self._world.after(self._world.spread(20 * MS), lambda: self._send_group(topic, partition))
+            self._world.after(self._world.spread(20 * MS), lambda: self._send_group(topic))
 
-    def _send_group(self, topic: str, partition: int | None) -> None:
-        group = self._groups.pop((topic, partition), [])
+    def _send_group(self, topic: str) -> None:
+        group = self._groups.pop(topic, [])
         if self.closed or not group:
             return
         numbers, keys, values = (list(column) for column in zip(*group, strict=True))
 
         def refused(number: int, error: Exception) -> None:
-            self.refused.append(Told((topic, partition), sender_of(number), number, "not persisted"))
+            self.refused.append(Told((topic, None), sender_of(number), number, "not persisted"))
             self._world.note(f"record {number} is refused: {type(error).__name__}")
 
         try:
-            result = self._sender.send_many(topic, values, keys=keys, timestamps=numbers, partition=partition)
+            result = self._sender.send_many(topic, values, keys=keys, timestamps=numbers)
         except KafkaError as error:
             for number in numbers:
                 refused(number, error)
@@ -279,9 +281,9 @@ class Client:
             self._world.note(f"records {numbers} are sent at once")
             for index, number in enumerate(numbers):
                 if result.partitions[index] < 0:
-                    self.unbuffered.append((number, topic, partition))
+                    self.unbuffered.append((number, topic))
                     continue
-                record = Sent(number, topic, partition, self._world.now_us)
+                record = Sent(number, topic, None, self._world.now_us)
                 record.future = OneOfMany(result, index)
                 self.sent.append(record)
                 timeout_us = self.config.settings.delivery_timeout_ms * MS
@@ -340,7 +342,7 @@ class Client:
     def told(self) -> list[Told]:
         """What became of every record."""
         unbuffered = (
-            Told((topic, p), sender_of(number), number, "not persisted") for number, topic, p in self.unbuffered
+            Told((topic, None), sender_of(number), number, "not persisted") for number, topic in self.unbuffered
         )
         return [*self.refused, *unbuffered, *(self._told(record) for record in self.sent)]
 

@@ -60,13 +60,11 @@ def test_no_promise_is_broken_in_bulk() -> None:
     """Seeds whose application sends by `send_many`."""
     seeds = (seed for seed in range(BULK_SEEDS, BULK_SEEDS + 200) if draw(seed).bulk)
     deadline = time.monotonic() + BULK_BUDGET_S
-    tried = 0
-    for seed in seeds:
+    for tried, seed in enumerate(seeds):
         if tried >= len(TEMPERS) and time.monotonic() > deadline:
             break
         result = simulate(seed)
         assert result.ok, f"{result}\nreplay it: make simulate SEEDS={seed}"
-        tried += 1
 
 
 def test_seeds_from_before_bulk_are_as_they_were() -> None:
