@@ -46,7 +46,15 @@ impl<'py> Headers<'py> {
     }
 
     /// Those of a `ProducerRecord`.
+    #[inline]
     pub fn of_tuple(tuple: Bound<'py, PyTuple>) -> PyResult<Self> {
+        if tuple.is_empty() {
+            return Ok(Self::default()); // most records have none
+        }
+        Self::read_tuple(tuple)
+    }
+
+    fn read_tuple(tuple: Bound<'py, PyTuple>) -> PyResult<Self> {
         let pairs = match quick(tuple.as_any()) {
             Some(pairs) => pairs,
             None => tuple.extract::<Vec<Pair<'py>>>()?.into(),

@@ -270,6 +270,7 @@ impl State {
         self.interceptors.is_some() || (self.partitioner.is_some() && partition.is_none())
     }
 
+    #[inline]
     fn call_of<'py>(
         py: Python<'py>,
         record: &ProducerRecord,
@@ -304,6 +305,7 @@ impl State {
     }
 
     /// All that `send` does with a record.
+    #[inline]
     pub fn deliver<'py>(&self, py: Python<'py>, call: &Call<'py>) -> PyResult<Place> {
         match &self.interceptors {
             None => self.send(py, call),
