@@ -7,7 +7,7 @@ with KafkaProducer(bootstrap_servers="localhost:9092") as producer:
 """
 
 from penstock import errors as errors
-from penstock._native import AsyncDeliveryFuture, DeliveryFuture, ProducerRecord, RecordMetadata
+from penstock._native import AsyncDeliveryFuture, BulkResult, DeliveryFuture, ProducerRecord, RecordMetadata
 from penstock._native import __version__ as __version__
 from penstock.aio import AsyncKafkaProducer, AsyncProducer
 from penstock.config import ProducerConfig
@@ -62,6 +62,7 @@ __all__ = [
     "AuthorizationError",
     "BooleanSerializer",
     "BufferExhaustedError",
+    "BulkResult",
     "ByteArraySerializer",
     "ByteBufferSerializer",
     "BytesSerializer",

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from random import Random
-from typing import Any, NamedTuple, TypeAlias, TypedDict, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict, TypeVar
 
 from penstock import _native, serialization
 from penstock import partitioner as partitioners
@@ -34,6 +34,26 @@ Callback: TypeAlias = Callable[[RecordMetadata | None, KafkaError | None], objec
 SerializerLike: TypeAlias = Serializer[T] | type[Serializer[T]] | Callable[[T], Any]
 """A serializer, a class of one, or a plain function of the value."""
 Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
+
+
+class ArrowStream(Protocol):
+    """Tables, data frames, readers: the Arrow PyCapsule interface for streams."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """A capsule of the data."""
+        ...
+
+
+class ArrowArray(Protocol):
+    """Record batches: the Arrow PyCapsule interface for arrays."""
+
+    def __arrow_c_array__(self, requested_schema: Any = None) -> Any:
+        """A capsule of the schema and one of the data."""
+        ...
+
+
+ArrowData: TypeAlias = ArrowStream | ArrowArray
+"""What `send_arrow` takes: of pyarrow, polars, DuckDB, pandas and others, none of which is imported."""
 
 INTERRUPT_DRAIN_S = 5.0
 """Ctrl-C inside a `with` block: what is buffered gets this long."""
@@ -88,8 +108,8 @@ class Facade:
         wiring = Wiring(
             key_serializer=partial(serialization.serialize, self._key, setting="key.serializer"),
             value_serializer=partial(serialization.serialize, self._value, setting="value.serializer"),
-            key_fast=_fast_path(self._key),
-            value_fast=_fast_path(self._value),
+            key_fast=serialization.native_form(self._key),
+            value_fast=serialization.native_form(self._value),
             partitioner=None if self._partitioner is None else _Choice(self._partitioner, runtime),
             interceptors=_Interception(self._interceptors) if self._interceptors else None,
             warn_waiting=warn_waiting,
@@ -209,15 +229,6 @@ class _Interception:
 
     def on_send_error(self, record: ProducerRecord[Any, Any], error: BaseException) -> None:
         self._chain.on_acknowledgement(None, error, record.headers)
-
-
-def _fast_path(serializer: Serializer[Any]) -> str | None:
-    """What native code may do without calling the serializer: "bytes" pass, "utf8" text is encoded; None: nothing."""
-    if serialization.passes_bytes(serializer):
-        return "bytes"
-    if type(serializer) is serialization.StringSerializer and serializer.encoding.lower() in ("utf-8", "utf8"):
-        return "utf8"
-    return None
 
 
 def make_engine(settings: ProducerSettings, seed: int | None = None) -> Engine:

@@ -1,11 +1,12 @@
 """The native half: records, futures, the send path and the engine (Rust, `rust/python`)."""
 
+from array import array
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
 from datetime import datetime
 from types import GenericAlias
-from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, final, overload
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
@@ -17,9 +18,19 @@ _V = TypeVar("_V")
 _Calls: TypeAlias = tuple[list[Callable[..., object]], list[Any], list[Any]]
 _Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
 
+class _ArrowStream(Protocol):
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any: ...
+
+class _ArrowArray(Protocol):
+    def __arrow_c_array__(self, requested_schema: Any = None) -> Any: ...
+
+_ArrowData: TypeAlias = _ArrowStream | _ArrowArray
+
 __all__ = [
+    "ArrowRecords",
     "AsyncDeliveryFuture",
     "AsyncSender",
+    "BulkResult",
     "DeliveryFuture",
     "EndOfPython",
     "Engine",
@@ -159,6 +170,39 @@ class LoopInbox:
     def begin_turn() -> None: ...
 
 @final
+class BulkResult:
+    def result(self, timeout: float | None = None) -> BulkResult: ...
+    def done(self) -> bool: ...
+    @property
+    def errors(self) -> dict[int, KafkaError]: ...
+    def raise_for_errors(self) -> None: ...
+    @property
+    def offsets(self) -> array[int]: ...
+    @property
+    def partitions(self) -> array[int]: ...
+    @property
+    def serialized_bytes(self) -> int: ...
+    def add_done_callback(self, fn: Callable[[BulkResult], object]) -> None: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
+
+@final
+class ArrowRecords:
+    def __new__(
+        cls,
+        data: _ArrowData,
+        *,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> ArrowRecords: ...
+    def take(
+        self,
+    ) -> list[tuple[bytes | None, bytes | None, int | None, int | None, tuple[tuple[str, bytes | None], ...]]]: ...
+
+@final
 class Engine:
     def __new__(
         cls,
@@ -262,6 +306,27 @@ class Sender(Generic[_K, _V]):
         headers: _Headers | None = None,
         callback: Callable[[RecordMetadata | None, KafkaError | None], object] | None = None,
     ) -> DeliveryFuture: ...
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[_V | None],
+        *,
+        keys: Iterable[_K | None] | None = None,
+        headers: Iterable[_Headers | None] | None = None,
+        timestamps: Iterable[int | datetime | None] | None = None,
+        partition: int | None = None,
+    ) -> BulkResult: ...
+    def send_arrow(
+        self,
+        topic: str,
+        data: _ArrowData,
+        *,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> BulkResult: ...
     @classmethod
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
 

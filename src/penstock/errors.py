@@ -24,7 +24,7 @@ Each instance says what happened (`str(error)`), and as attributes: `code`, `nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 _MAX_TOPIC_LENGTH: Final = 249
@@ -394,7 +394,8 @@ def delivery_error(
 
     Args:
         code: the broker's error code; for other kinds the last one seen, 0 if none.
-        kind: "broker" (it refused), "timeout", "closed", "aborted" (with its transaction) or "internal".
+        kind: "broker" (it refused), "timeout", "closed", "aborted" (with its transaction), "refused" (never
+            buffered, one of many) or "internal".
         stage: where its journey ended, see `KafkaError`.
         topic: the record's topic.
         partition: the record's partition; -1 while it had none.
@@ -419,6 +420,8 @@ def delivery_error(
         culprits = "a record" if blamed == 1 else f"{blamed} records"
         text = f"not delivered: the broker refused its batch for {culprits} in it, not for this one"
         return KafkaError(text, cause=error_for_code(code, message), hint="Send it again.", **context)
+    if kind == "refused":
+        return KafkaError(message or "not buffered", **context)
     if kind == "broker" and code != 0:
         if blamed > 1:
             code = 87  # INVALID_RECORD: the answer has one code for all of them, and the words tell them apart
@@ -440,6 +443,22 @@ def delivery_error(
         return TransactionAbortedError(text, cause=last, **context)
     text = f"the producer failed {elapsed_ms} ms after send, before the record was delivered ({kind}){last_seen}"
     return InternalError(text, cause=last, **context)
+
+
+def not_buffered(error: BaseException, topic: str) -> KafkaError:
+    """What keeps one of many records out of the buffer, if it is no `KafkaError`: an entry of `BulkResult.errors`."""
+    return KafkaError(f"not sent: {type(error).__name__}: {error}", topic=topic, stage="buffer", cause=error)
+
+
+def bulk_error(*, errors: Mapping[int, KafkaError], records: int) -> DeliveryError:
+    """What `BulkResult.raise_for_errors` raises."""
+    first = tuple(error for _, error in zip(range(5), errors.values(), strict=False))
+    return DeliveryError(
+        f"{len(errors)} of {records} records not delivered; the first error, of record {next(iter(errors))}: {first[0]}",
+        count=len(errors),
+        errors=first,
+        hint="`errors` of the result has the error of each record by its index.",
+    )
 
 
 _ABSENT_TOPIC_HINT: Final = {

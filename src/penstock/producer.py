@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
-from penstock._facade import INTERRUPT_DRAIN_S, Callback, Facade, Headers, SerializerLike
-from penstock._native import DeliveryFuture, ProducerRecord, Sender
+from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Facade, Headers, SerializerLike
+from penstock._native import BulkResult, DeliveryFuture, ProducerRecord, Sender
 from penstock._options import ProducerOptions
 from penstock.config import ProducerConfig
 from penstock.control.metadata import PartitionInfo
@@ -43,6 +43,33 @@ class Producer(Protocol[K_contra, V_contra]):
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> DeliveryFuture: ...
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[V_contra | None],
+        *,
+        keys: Iterable[K_contra | None] | None = None,
+        headers: Iterable[Headers | None] | None = None,
+        timestamps: Iterable[int | datetime | None] | None = None,
+        partition: int | None = None,
+    ) -> BulkResult:
+        """Buffer many records of one topic."""
+        ...
+
+    def send_arrow(
+        self,
+        topic: str,
+        data: ArrowData,
+        *,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> BulkResult:
+        """Buffer the rows of Arrow data."""
+        ...
+
     def flush(self, timeout: float | None = None) -> None:
         """Deliver everything sent before this call."""
         ...

@@ -9,6 +9,7 @@ takes the value alone. None never reaches it: a null key or value (a tombstone) 
 
 from __future__ import annotations
 
+import codecs
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
@@ -427,6 +428,35 @@ def as_serializer(given: Any, *, setting: str) -> Serializer[Any]:
 def passes_bytes(serializer: Serializer[Any]) -> bool:
     """Whether `bytes` come out as they went in, so that the call can be spared."""
     return type(serializer) in (_PassThrough, ByteArraySerializer, BytesSerializer)
+
+
+def native_form(serializer: Serializer[Any]) -> str | None:
+    """What native code does in a serializer's stead with values of exactly its type; None: nothing.
+
+    By type and not by any relation to it: a subclass may do something else.
+    """
+    if passes_bytes(serializer):
+        return "bytes"
+    kind = type(serializer)
+    if kind in (StringSerializer, UUIDSerializer):
+        encoding = codecs.lookup(serializer.encoding).name  # type: ignore[attr-defined]
+        if kind is UUIDSerializer:
+            return "uuid" if encoding == "utf-8" or encoding in _LIKE_ASCII else None
+        return "utf8" if encoding == "utf-8" else "ascii" if encoding in _LIKE_ASCII else None
+    return _NATIVE_FORMS.get(kind)
+
+
+_LIKE_ASCII: Final = frozenset({"ascii", "cp1252", *(f"iso8859-{part}" for part in (1, 2, 9, 15))})
+"""Encodings, as `codecs.lookup` names them, that write ASCII as ASCII does."""
+
+_NATIVE_FORMS: Final[Mapping[type, str]] = {
+    ShortSerializer: "short",
+    IntegerSerializer: "integer",
+    LongSerializer: "long",
+    FloatSerializer: "float",
+    DoubleSerializer: "double",
+    BooleanSerializer: "boolean",
+}
 
 
 def configure(serializer: Serializer[Any], configs: Mapping[str, Any], is_key: bool) -> None:

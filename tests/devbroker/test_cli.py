@@ -6,13 +6,15 @@ import io
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pyarrow as pa
 import pytest
 from cli_process import command
+from pyarrow import feather, parquet
 
 from penstock.cli import main
 from penstock.devbroker import DevCluster, RunningCluster
@@ -93,6 +95,66 @@ def test_json_lines_as_they_stand(topic: str, tmp_path: Path, capfd: Capture) ->
         ("7", '{"id": 7}'),
         ("x", '{"id":"x"}'),
     ]
+
+
+COLUMNS = {"id": [7, 8, None], "name": ["x", None, "ü"]}
+ROWS = ['{"id":7,"name":"x"}', '{"id":8,"name":null}', '{"id":null,"name":"ü"}']
+
+
+def _parquet(path: Path) -> None:
+    parquet.write_table(pa.table(COLUMNS), path, row_group_size=2)
+
+
+def _feather(path: Path) -> None:
+    feather.write_feather(pa.table(COLUMNS), path)
+
+
+def _stream(path: Path) -> None:
+    table = pa.table(COLUMNS)
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize(("format", "fill"), [("parquet", _parquet), ("arrow", _feather), ("arrow", _stream)])
+@pytest.mark.parametrize("rate", [[], ["--rate", "100000"]])
+def test_parquet_and_arrow_rows_as_json(
+    topic: str, tmp_path: Path, capfd: Capture, format: str, fill: Callable[[Path], None], rate: list[str]
+) -> None:
+    path = tmp_path / "in"
+    fill(path)
+    options = ["--format", format, "--key", "name", "-p", "0", "-H", "a=1", *rate]
+    assert main(["produce", str(path), "-t", topic, "--json", *options]) == 0
+    summary = json.loads(capfd.readouterr().out)
+    assert (summary["records"], summary["acknowledged"], summary["partitions"]) == (3, 3, {"0": 3})
+    assert summary["bytes"] == sum(len(row.encode()) for row in ROWS) + 1 + 2
+    records = read(topic, capfd)
+    assert [record["value"] for record in records] == ROWS
+    assert [record["key"] for record in records] == ["x", None, "ü"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--format", "parquet", "--key", "nome"], 'in: key: there is no column "nome"; there are: id, name'),
+        (["--format", "arrow"], "in: not an Arrow file or stream, or damaged"),
+        (["--format", "parquet", "--infer"], "--infer does not go with --format parquet"),
+    ],
+)
+def test_what_is_wrong_with_a_parquet_file_is_said(
+    topic: str, tmp_path: Path, capfd: Capture, options: list[str], words: str
+) -> None:
+    _parquet(tmp_path / "in")
+    assert main(["produce", str(tmp_path / "in"), "-t", topic, *options]) != 0
+    assert words in capfd.readouterr().err
+
+
+def test_without_pyarrow_it_is_said_what_to_install(
+    topic: str, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _parquet(tmp_path / "in")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert main(["produce", str(tmp_path / "in"), "-t", topic, "--format", "parquet"]) == 2
+    assert "pip install 'penstock[arrow]'" in capfd.readouterr().err
 
 
 def test_a_summary_as_json(topic: str, tmp_path: Path, capfd: Capture) -> None:

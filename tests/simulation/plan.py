@@ -73,6 +73,8 @@ class Plan:
     abandon: bool  # close(0) at the end of the load instead of waiting for deliveries
     rates: Rates = field(default_factory=Rates)
     encode_us: float = 0  # that a codec worker takes for a batch
+    bulk: bool = False
+    """Records are gathered for a moment and go by `send_many`."""
 
     def __str__(self) -> str:
         """What is out of the ordinary."""
@@ -82,6 +84,10 @@ class Plan:
 
 
 TEMPERS = ("calm", "network", "leaders", "answers", "expiry", "crashes", "clusters", "memory", "stalls", "everything")
+
+
+BULK_SEEDS = 100_000
+"""From here on half of the seeds send in bulk; below, seeds mean what they meant before there was bulk."""
 
 
 def draw(seed: int, *, temper: str | None = None, compression: str | None = None) -> Plan:
@@ -143,6 +149,7 @@ def draw(seed: int, *, temper: str | None = None, compression: str | None = None
         first_epoch=random.choice([0, 0, 0, 0, 32_760, 32_766, 32_767]),
         abandon=random.random() < 0.1,
     )
+    plan.bulk = seed >= BULK_SEEDS and Random(f"bulk {seed}").random() < 0.5
     _rates(plan, temper, random)
     _compression(plan, compression)
     return plan

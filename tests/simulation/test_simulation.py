@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from simulation.plan import TEMPERS, draw
+from simulation.plan import BULK_SEEDS, TEMPERS, draw
 from simulation.run import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 BUDGET_S = 60.0
+BULK_BUDGET_S = 15.0
 SEEDS = 400
 
 
@@ -53,3 +54,18 @@ def test_seeds_differ_and_know_every_temper() -> None:
     assert {str(draw(seed)) for seed in range(50)} == {str(draw(seed)) for seed in range(50)}
     assert len({str(draw(seed)) for seed in range(50)}) == 50
     assert simulate(1).digest != simulate(2).digest
+
+
+def test_no_promise_is_broken_in_bulk() -> None:
+    """Seeds whose application sends by `send_many`."""
+    seeds = (seed for seed in range(BULK_SEEDS, BULK_SEEDS + 200) if draw(seed).bulk)
+    deadline = time.monotonic() + BULK_BUDGET_S
+    for tried, seed in enumerate(seeds):
+        if tried >= len(TEMPERS) and time.monotonic() > deadline:
+            break
+        result = simulate(seed)
+        assert result.ok, f"{result}\nreplay it: make simulate SEEDS={seed}"
+
+
+def test_seeds_from_before_bulk_are_as_they_were() -> None:
+    assert not any(draw(seed).bulk for seed in range(BULK_SEEDS - 500, BULK_SEEDS))

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 Outcome: TypeAlias = Literal["acknowledged", "not persisted", "possibly persisted", "unresolved"]
 Place: TypeAlias = Hashable
@@ -156,12 +156,20 @@ def _forgiven(record: Told, below: int) -> bool:
     return below == -1 or -1 < record.offset < below
 
 
+@runtime_checkable
+class _Future(Protocol):
+    """A `DeliveryFuture`, or a record of a bulk result."""
+
+    def done(self) -> bool: ...
+    def exception(self, timeout: float | None = None, /) -> Any: ...
+    def result(self, timeout: float | None = None, /) -> Any: ...
+
+
 def told_of(place: Place, sender: Hashable, number: int, future: object) -> Told:
     """What a `DeliveryFuture` (or one of `concurrent.futures`' shape) says now."""
-    from penstock import DeliveryFuture
     from penstock.errors import KafkaError
 
-    assert isinstance(future, DeliveryFuture)
+    assert isinstance(future, _Future)
     if not future.done():
         return Told(place, sender, number, "unresolved")
     error = future.exception(0)

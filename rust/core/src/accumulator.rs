@@ -191,7 +191,7 @@ pub struct Shared {
     pub metadata_wait_ns: AtomicU64,
     unnoticed: Mutex<Unnoticed>,
     /// For threads that are started from here.
-    me: Weak<Self>,
+    pub(crate) me: Weak<Self>,
     epoch: Instant,
     /// A clock stepped by hand, in tests and the simulation; `u64::MAX`: real time.
     manual_us: AtomicU64,
@@ -332,7 +332,7 @@ impl Shared {
     }
 
     /// Tell the I/O thread what a lane can do, unless it knows. The caller holds the lane's lock.
-    fn announce(&self, lane: &Arc<Lane>, inner: &mut LaneInner, now_us: u64) {
+    pub(crate) fn announce(&self, lane: &Arc<Lane>, inner: &mut LaneInner, now_us: u64) {
         if inner.queued {
             return;
         }
@@ -528,7 +528,7 @@ impl Shared {
             let mut index = inner
                 .open_batch()
                 .and_then(|builder| builder.try_append(record.timestamp, record.key, record.value, headers));
-            if index.is_none() && self.codecs.is_some() && self.grow(&mut inner, record) {
+            if index.is_none() && self.grow(&mut inner, record_len_upper_bound(record.key, record.value, headers)) {
                 index = inner
                     .open_batch()
                     .and_then(|builder| builder.try_append(record.timestamp, record.key, record.value, headers));
@@ -546,26 +546,11 @@ impl Shared {
         let opened = index.is_none();
         if opened {
             let charge = self.batch_memory(record_len_upper_bound(record.key, record.value, headers));
-            if *grant >= charge {
-                let rest = std::mem::take(grant) - charge;
-                if rest > 0 {
-                    self.pool.give(rest);
-                }
-            } else if !self.pool.try_take(charge) {
+            if !self.charge(charge, grant) {
                 return Appended::NeedsMemory(charge);
             }
-            let now_us = self.now_us();
-            topic.state.last_append_us.store(now_us, Ordering::Relaxed);
-            let buffer = self.pool.buffer(charge);
-            let mut builder = match &self.codecs {
-                None => BatchBuilder::new(buffer, charge),
-                Some(codecs) => BatchBuilder::compressed(buffer, charge, codecs.ratios.estimate(&topic.name)),
-            };
-            self.close_last(lane, &mut inner);
+            let builder = self.open_batch(topic, lane, &mut inner, partition, charge);
             index = builder.try_append(record.timestamp, record.key, record.value, headers);
-            let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
-            inner.queue.push_back(Batch::open(self.next_batch_id(), builder, completion, now_us, charge));
-            lane.publish_load(&inner);
         }
         let index = index.expect("an empty batch takes any record");
         let batch = inner.queue.back_mut().expect("it was there, or was just opened");
@@ -594,8 +579,10 @@ impl Shared {
 
     /// More room in the open batch for a record that found none, if it is to be compressed, not estimated to be full, and
     /// there is memory. It is charged for what it holds now, uncompressed; without memory it is full as it is.
-    fn grow(&self, inner: &mut LaneInner, record: &Record<'_>) -> bool {
-        let upper_bound = record_len_upper_bound(record.key, record.value, record.headers);
+    pub(crate) fn grow(&self, inner: &mut LaneInner, upper_bound: usize) -> bool {
+        if self.codecs.is_none() {
+            return false;
+        }
         let Some(batch) = inner.last_open() else { return false };
         let Some(builder) = batch.builder() else { return false };
         let Some(more) = builder.growth(upper_bound, self.config.batch_size) else { return false };
@@ -608,12 +595,47 @@ impl Shared {
     }
 
     /// The last batch takes no more records: if it is to be compressed, that begins now, whatever is ahead of it.
-    fn close_last(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
+    pub(crate) fn close_last(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
         if self.codecs.is_some()
             && let Some(last) = inner.queue.back_mut()
         {
             self.encode(lane, last);
         }
+    }
+
+    /// Have `charge` bytes of buffer.memory, out of `grant` (then set to 0) or of what is free. False: there are too few.
+    pub(crate) fn charge(&self, charge: usize, grant: &mut usize) -> bool {
+        if *grant < charge {
+            return self.pool.try_take(charge);
+        }
+        let rest = std::mem::take(grant) - charge;
+        if rest > 0 {
+            self.pool.give(rest);
+        }
+        true
+    }
+
+    /// Open a batch for which `charge` bytes were charged. The caller holds the lane's lock and announces it afterwards.
+    pub(crate) fn open_batch<'a>(
+        &self,
+        topic: &Topic,
+        lane: &Arc<Lane>,
+        inner: &'a mut LaneInner,
+        partition: u32,
+        charge: usize,
+    ) -> &'a mut BatchBuilder {
+        let now_us = self.now_us();
+        topic.state.last_append_us.store(now_us, Ordering::Relaxed);
+        let buffer = self.pool.buffer(charge);
+        let builder = match &self.codecs {
+            None => BatchBuilder::new(buffer, charge),
+            Some(codecs) => BatchBuilder::compressed(buffer, charge, codecs.ratios.estimate(&topic.name)),
+        };
+        self.close_last(lane, inner);
+        let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
+        inner.queue.push_back(Batch::open(self.next_batch_id(), builder, completion, now_us, charge));
+        lane.publish_load(inner);
+        inner.open_batch().expect("it was just opened")
     }
 
     /// Queue up for memory; nothing lingers while somebody does.

@@ -30,7 +30,7 @@ const RATIO_ALLOWANCE: f32 = 1.05;
 pub const MAX_UNCOMPRESSED: usize = 1 << 20;
 
 /// Length varint, attributes, timestamp delta and offset delta at their longest.
-const MAX_RECORD_OVERHEAD: usize = 5 + 1 + 10 + 5;
+pub(crate) const MAX_RECORD_OVERHEAD: usize = 5 + 1 + 10 + 5;
 
 /// Room for the fixed front of a record: [`MAX_RECORD_OVERHEAD`], a key length and, without a key, a value length.
 const FRONT_LEN: usize = 32;
@@ -64,7 +64,7 @@ pub fn record_len_upper_bound(key: Option<&[u8]>, value: Option<&[u8]>, headers:
 
 /// What follows the deltas: key, value and headers, the same bytes in whatever batch the record ends up.
 #[inline]
-fn payload_len(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
+pub(crate) fn payload_len(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
     let headers_len = if headers.is_empty() { 1 } else { headers_len(headers) };
     nullable_len(key) + nullable_len(value) + headers_len
 }
@@ -168,8 +168,21 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[Header<'_>],
     ) -> Option<u32> {
+        self.try_append_sized(timestamp, key, value, headers, payload_len(key, value, headers))
+    }
+
+    /// [`try_append`](Self::try_append) for a caller that knows the [`payload_len`] already.
+    #[inline]
+    pub(crate) fn try_append_sized(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+        payload_len: usize,
+    ) -> Option<u32> {
         let timestamp_delta = self.timestamp_delta(timestamp);
-        let len = len_after_prefix(self.count as i32, timestamp_delta, payload_len(key, value, headers));
+        let len = len_after_prefix(self.count as i32, timestamp_delta, payload_len);
         self.has_room(varint_len(len as i32) + len)
             .then(|| self.write(timestamp, timestamp_delta, len, key, value, headers))
     }

@@ -25,6 +25,8 @@ pub enum FailureKind {
     Closed,
     /// It was given up on purpose.
     Aborted,
+    /// It was never buffered: one of many, so that `send` did not raise.
+    Refused,
     /// A bug in Penstock.
     Internal,
 }
@@ -37,6 +39,7 @@ impl FailureKind {
             Self::Timeout => "timeout",
             Self::Closed => "closed",
             Self::Aborted => "aborted",
+            Self::Refused => "refused",
             Self::Internal => "internal",
         }
     }
@@ -298,6 +301,54 @@ impl Completion {
             return leaf.observe(index); // it was split meanwhile, and its marks have moved on
         }
         side.mark(index);
+    }
+
+    /// [`Completion::observe`] for `count` neighbours.
+    pub fn observe_run(self: &Arc<Self>, first: u32, count: u32) {
+        self.leaves(first, count, &mut |leaf, first, count| {
+            if matches!(leaf.outcome(), Some(Outcome::Delivered { .. })) {
+                return;
+            }
+            let mut side = leaf.side.lock();
+            if matches!(leaf.outcome(), Some(Outcome::Split(_))) {
+                drop(side);
+                return leaf.observe_run(first, count); // as above
+            }
+            for index in first..first + count {
+                side.mark(index);
+            }
+        });
+    }
+
+    /// Where `count` neighbours are now, splits followed: `see(completion, first, count)` for each batch, in order.
+    pub fn leaves(self: &Arc<Self>, first: u32, count: u32, see: &mut dyn FnMut(&Arc<Self>, u32, u32)) {
+        let Some(Outcome::Split(children)) = self.outcome.get() else { return see(self, first, count) };
+        let end = first + count;
+        for (at, (begin, child)) in children.iter().enumerate() {
+            let until = children.get(at + 1).map_or(u32::MAX, |(next, _)| *next);
+            let (from, to) = (first.max(*begin), end.min(until));
+            if from < to {
+                child.leaves(from - begin, to - from, see);
+            }
+        }
+    }
+
+    /// A batch among this one and those it was split into that is not resolved yet.
+    pub fn unresolved(self: &Arc<Self>) -> Option<Arc<Self>> {
+        match self.outcome.get() {
+            None => Some(Arc::clone(self)),
+            Some(Outcome::Split(children)) => children.iter().find_map(|(_, child)| child.unresolved()),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether every record is resolved, split children included.
+    pub fn is_resolved(&self) -> bool {
+        match self.outcome.get() {
+            None => false,
+            Some(Outcome::Split(children)) => children.iter().all(|(_, child)| child.is_resolved()),
+            Some(_) => true,
+        }
     }
 
     /// How many of `count` failed records nobody has asked about, and the index of the first of them.

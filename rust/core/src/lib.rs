@@ -7,6 +7,7 @@
 pub mod accumulator;
 pub mod batch;
 pub mod boundary;
+pub mod bulk;
 pub mod codecs;
 pub mod completion;
 pub mod compression;

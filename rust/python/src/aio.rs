@@ -22,7 +22,8 @@ use crate::future::Sizes;
 use crate::loops::{self, LOOP_CALLS, LoopCall, LoopInbox, notice};
 use crate::python;
 use crate::record::ProducerRecord;
-use crate::sender::{Call, Look, Payload, Search, Serialized, State, count_wait};
+use crate::sender::{Call, Look, Search, Serialized, State, count_wait};
+use crate::serialize::Payload;
 
 /// What is waited for is looked after at least this often, whether or not a notice came: a topic is asked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -310,7 +311,7 @@ impl AsyncSender {
         max_block_ms: u64,
     ) -> PyResult<()> {
         let (key, value) = ((key_fast, key_serializer), (value_fast, value_serializer));
-        let state = State::new(engine.get(), key, value, partitioner, interceptors, warn_waiting, max_block_ms);
+        let state = State::new(engine.get(), key, value, partitioner, interceptors, warn_waiting, max_block_ms)?;
         self.state.set(state).map_err(|_| PyRuntimeError::new_err("attached before"))
     }
 
@@ -367,7 +368,11 @@ impl AsyncSender {
 impl AsyncSender {
     /// The common record: nothing to wait for, nobody to tell. None: it is not that.
     #[inline]
-    fn at_once(state: &State, py: Python<'_>, call: &Call<'_>) -> PyResult<Option<(AsyncDeliveryFuture, Option<i64>)>> {
+    fn at_once<'py>(
+        state: &State,
+        py: Python<'py>,
+        call: &Call<'py>,
+    ) -> PyResult<Option<(AsyncDeliveryFuture, Option<i64>)>> {
         state.core.check_fork(py)?;
         state.check_open(py)?;
         let Some(topic) = state.cached_topic(py, &call.topic, call.partition)? else { return Ok(None) };
@@ -408,7 +413,7 @@ impl AsyncSender {
         }
     }
 
-    fn begin(slf: &Bound<'_, Self>, state: &State, py: Python<'_>, call: &Call<'_>) -> PyResult<PendingSend> {
+    fn begin<'py>(slf: &Bound<'py, Self>, state: &State, py: Python<'py>, call: &Call<'py>) -> PyResult<PendingSend> {
         let callback = match &call.callback {
             Some(function) => Some((function.clone().unbind(), loops::copy_context(py)?)),
             None => None,
@@ -416,7 +421,7 @@ impl AsyncSender {
         let entry = match &state.interceptors {
             None => {
                 let observed = callback.is_some();
-                Entry { record: call.record(), intercepted: None, token: None, callback, observed }
+                Entry { record: call.record(py)?, intercepted: None, token: None, callback, observed }
             }
             Some(interceptors) => {
                 let in_loop = match callback {
@@ -432,7 +437,7 @@ impl AsyncSender {
                 let sizes = Sizes { timestamp: -1, key: -1, value: -1 };
                 let token = function.map(|function| CALLBACKS.insert(Callback::Send { function, sizes }));
                 let (observed, intercepted) = (call.observed, Some(record.unbind()));
-                Entry { record: call.record(), intercepted, token, callback: None, observed }
+                Entry { record: call.record(py)?, intercepted, token, callback: None, observed }
             }
         };
         let topic_wait = TopicWait::new("send", state.max_block);
@@ -457,7 +462,7 @@ impl PendingSend {
         let state = State::of(&owner.get().state)?;
         loop {
             let Some(entry) = &self.entry else { return Err(PyRuntimeError::new_err("it was given up")) };
-            let call = State::call_of(py, &entry.record, None);
+            let call = State::call_of(py, &entry.record, None)?;
             if let Some(ready) = &mut self.ready {
                 match Self::try_ready(state, py, &call, entry, ready)? {
                     Tried::NeedsMemory(bytes) => {

@@ -12,6 +12,7 @@ use penstock_core::accumulator::Shared;
 use penstock_core::completion::{Burst, Closed, Completion, Outcome, Token};
 use std::sync::Arc;
 
+use crate::bulk_result::BulkResult;
 use crate::future::{DeliveryFuture, Sizes};
 use crate::python;
 
@@ -31,6 +32,8 @@ pub enum Callback {
     Send { function: Py<PyAny>, sizes: Sizes },
     /// `add_done_callback`: called with the future.
     Done { function: Py<PyAny>, future: Py<DeliveryFuture> },
+    /// `BulkResult.add_done_callback`: called with the result, once its batch `at` and those behind it are resolved.
+    Bulk { function: Py<PyAny>, result: Py<BulkResult>, at: usize },
 }
 
 /// What to call, side by side: functions, their first arguments, their second ones. A second argument of `...` stands for
@@ -120,6 +123,13 @@ impl Callbacks {
                     functions.append(function)?;
                     outcomes.append(future)?;
                     errors.append(py.Ellipsis())?;
+                }
+                Some(Callback::Bulk { function, result, at }) => {
+                    if let Some(function) = BulkResult::watch(result.bind(py), function, at) {
+                        functions.append(function)?;
+                        outcomes.append(result)?;
+                        errors.append(py.Ellipsis())?;
+                    }
                 }
             }
         }

@@ -7,16 +7,25 @@
 
 mod aio;
 mod aio_future;
+mod arrow;
+mod arrow_columns;
+mod arrow_json;
+mod arrow_plan;
 mod boundary;
+mod bulk;
+mod bulk_result;
 mod callbacks;
 mod compression;
 mod ending;
 mod engine;
 mod future;
+mod headers;
 mod loops;
 mod python;
 mod record;
+mod send_many;
 mod sender;
+mod serialize;
 mod stepped;
 
 use pyo3::buffer::PyBuffer;
@@ -55,6 +64,8 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<record::ProducerRecord>()?;
     m.add_class::<record::RecordMetadata>()?;
     m.add_class::<future::DeliveryFuture>()?;
+    m.add_class::<bulk_result::BulkResult>()?;
+    m.add_class::<arrow::ArrowRecords>()?;
     m.add_class::<engine::Engine>()?;
     m.add_class::<sender::Sender>()?;
     m.add_class::<aio::AsyncSender>()?;

@@ -96,6 +96,28 @@ pub fn error_by(py: Python<'_>, function: &str, arguments: &[(&str, Bound<'_, Py
     }
 }
 
+/// Whether an error is one of ours: not Ctrl-C, nor what a signal handler raised.
+pub fn is_kafka_error(py: Python<'_>, error: &PyErr) -> bool {
+    errors(py)
+        .and_then(|errors| errors.getattr("KafkaError"))
+        .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}
+
+/// Whether records that follow would meet the same error, at the price of the same wait.
+pub fn is_final(py: Python<'_>, error: &PyErr) -> bool {
+    ["KafkaTimeoutError", "ProducerClosedError"].iter().any(|name| {
+        errors(py).and_then(|errors| errors.getattr(*name)).is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+    })
+}
+
+/// What keeps one of many records out of the buffer, as a `KafkaError`.
+pub fn not_buffered(py: Python<'_>, error: PyErr, topic: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    if is_kafka_error(py, &error) {
+        return Ok(error.into_value(py).into_any());
+    }
+    python(py, || errors(py)?.getattr("not_buffered")?.call1((error.into_value(py), topic)).map(Bound::unbind))
+}
+
 /// The error object of one failed record (`penstock.errors.delivery_error`).
 pub fn delivery_error<'py>(
     py: Python<'py>,

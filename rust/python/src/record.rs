@@ -52,7 +52,11 @@ pub fn extract_timestamp(timestamp: Option<&Bound<'_, PyAny>>) -> PyResult<Optio
 
 fn read_timestamp(timestamp: &Bound<'_, PyAny>) -> PyResult<i64> {
     let py = timestamp.py();
-    let ms = if timestamp.is_instance_of::<PyInt>() && !timestamp.is_instance_of::<PyBool>() {
+    let whole = |number: &Bound<'_, PyAny>| {
+        // numpy's integers are no ints, and say so themselves (`__index__`).
+        Ok::<_, PyErr>(number.is_instance_of::<PyInt>() || number.hasattr(intern!(py, "__index__"))?)
+    };
+    let ms = if !timestamp.is_instance_of::<PyBool>() && whole(timestamp)? {
         timestamp.extract::<i64>().map_err(|_| PyValueError::new_err("timestamp does not fit into 64 bits"))?
     } else if timestamp.hasattr(intern!(py, "utcoffset"))? && timestamp.hasattr(intern!(py, "timestamp"))? {
         if timestamp.call_method0(intern!(py, "utcoffset"))?.is_none() {

@@ -10,108 +10,33 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use penstock_core::sync::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyBytesMethods, PyDict, PyInt, PyString, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
 use penstock_core::accumulator::{Appended, Record, TopicEntry};
 use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
+use penstock_core::completion::Completion;
 use penstock_core::topic::Topic;
 
+use crate::arrow;
+use crate::bulk_result::BulkResult;
 use crate::callbacks::{CALLBACKS, Callback};
 use crate::ending;
 use crate::engine::{Core, Engine};
 use crate::future::{DeliveryFuture, SLICE, Sizes};
+use crate::headers::Headers;
 use crate::python;
-use crate::record::{ProducerRecord, check_topic, extract_headers, extract_partition, extract_timestamp};
+use crate::record::{ProducerRecord, check_topic, extract_partition, extract_timestamp};
+use crate::send_many;
+use crate::serialize::{Payload, Serialize};
 
 /// Kafka's code for a topic that cannot be.
 const INVALID_TOPIC: i16 = 17;
 
-/// How a key or value becomes bytes.
-struct Serialize {
-    fast: Fast,
-    /// `serialize(topic, headers, data) -> bytes | None`, for all that the fast way does not take.
-    function: Py<PyAny>,
-}
-
-/// What needs no call into Python.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fast {
-    Bytes,
-    Utf8,
-    No,
-}
-
-/// Bytes that live as long as the Python object behind them.
-pub enum Payload<'py> {
-    None,
-    Bytes(Bound<'py, PyBytes>),
-    Str(Bound<'py, PyString>),
-}
-
-impl Payload<'_> {
-    pub fn as_slice(&self) -> PyResult<Option<&[u8]>> {
-        Ok(match self {
-            Self::None => None,
-            Self::Bytes(bytes) => Some(bytes.as_bytes()),
-            Self::Str(text) => Some(text.to_str()?.as_bytes()),
-        })
-    }
-
-    /// As a Python object, for a partitioner.
-    pub fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match self.as_slice()? {
-            None => py.None().into_bound(py),
-            Some(bytes) => PyBytes::new(py, bytes).into_any(),
-        })
-    }
-}
-
-impl Serialize {
-    fn run<'py>(
-        &self,
-        py: Python<'py>,
-        topic: &Bound<'py, PyString>,
-        headers: &Bound<'py, PyTuple>,
-        data: &Bound<'py, PyAny>,
-    ) -> PyResult<Payload<'py>> {
-        if data.is_none() {
-            return Ok(Payload::None);
-        }
-        match self.fast {
-            Fast::Bytes => {
-                if let Ok(bytes) = data.cast::<PyBytes>() {
-                    return Ok(Payload::Bytes(bytes.clone()));
-                }
-            }
-            Fast::Utf8 => {
-                if let Ok(text) = data.cast::<PyString>()
-                    && text.to_str().is_ok()
-                {
-                    return Ok(Payload::Str(text.clone()));
-                }
-            }
-            Fast::No => {}
-        }
-        let made = ending::python(py, || self.function.bind(py).call1((topic, headers, data)))?;
-        if made.is_none() {
-            return Ok(Payload::None);
-        }
-        match made.cast_into::<PyBytes>() {
-            Ok(bytes) => Ok(Payload::Bytes(bytes)),
-            // bytearray, memoryview: a copy, which their owner may change as he likes afterwards.
-            Err(other) => Ok(Payload::Bytes(PyBytes::new(
-                py,
-                &pyo3::buffer::PyBuffer::<u8>::get(&other.into_inner())?.to_vec(py)?,
-            ))),
-        }
-    }
-}
-
 /// A facade's native half, once it has its engine.
 pub struct State {
     pub core: Arc<Core>,
-    key: Serialize,
-    value: Serialize,
+    pub key: Serialize,
+    pub value: Serialize,
     /// `choose(topic, key, key_bytes, value, value_bytes) -> int`
     partitioner: Option<Py<PyAny>>,
     /// An object with `on_send(record)`, `wrap(record, callback)` and `on_send_error(record, error)`.
@@ -124,7 +49,7 @@ pub struct State {
 }
 
 /// max.block.ms from the first wait of a `send` on: the common record never looks at this clock.
-struct Deadline {
+pub struct Deadline {
     after: Duration,
     at: Option<Instant>,
 }
@@ -142,10 +67,19 @@ pub struct Call<'py> {
     pub key: Bound<'py, PyAny>,
     pub partition: Option<i32>,
     pub timestamp: Option<i64>,
-    pub headers: Bound<'py, PyTuple>,
+    pub headers: Headers<'py>,
     pub callback: Option<Bound<'py, PyAny>>,
+    /// Key and value are bytes or None already, and no serializer's business.
+    pub serialized: bool,
     /// The callback is the user's, not only the interceptors'.
     pub observed: bool,
+}
+
+/// Where a record was buffered.
+pub struct Place {
+    pub completion: Arc<Completion>,
+    pub index: u32,
+    pub sizes: Sizes,
 }
 
 /// A record as it is to be buffered, but for its headers.
@@ -213,7 +147,7 @@ impl Sender {
         max_block_ms: u64,
     ) -> PyResult<()> {
         let (key, value) = ((key_fast, key_serializer), (value_fast, value_serializer));
-        let state = State::new(engine.get(), key, value, partitioner, interceptors, warn_waiting, max_block_ms);
+        let state = State::new(engine.get(), key, value, partitioner, interceptors, warn_waiting, max_block_ms)?;
         self.state.set(state).map_err(|_| PyRuntimeError::new_err("attached before"))
     }
 
@@ -244,10 +178,63 @@ impl Sender {
         let call = Call::new(py, topic, value, key, partition, timestamp, headers, callback)?;
         state.core.check_fork(py)?;
         state.check_open(py)?;
-        match &state.interceptors {
-            None => state.send(py, &call),
-            Some(interceptors) => state.send_intercepted(py, interceptors.bind(py), &call),
-        }
+        let Place { completion, index, sizes } = state.deliver(py, &call)?;
+        Ok(DeliveryFuture::new(completion, index, sizes))
+    }
+
+    /// Send many records to a topic and return when all are buffered.
+    ///
+    /// `values` is any iterable; `keys`, `headers` and `timestamps` have one entry per value, each as `send` takes it.
+    /// Serializers, interceptors and partitioners apply as in `send`. Where the buffer is full it waits, up to
+    /// max.block.ms each time. As long as nothing is buffered it raises what `send` raises; afterwards it never does, and
+    /// what cannot be buffered is in the result's `errors` (Ctrl-C is raised; what was buffered then is on its way). A
+    /// timeout, a closed producer or an iterator that raises or ends too early stops the call; records of a `values` with
+    /// a length that were not taken then have the same error. Within a partition the order is that of the values.
+    #[pyo3(signature = (topic, values, *, keys = None, headers = None, timestamps = None, partition = None))]
+    #[expect(clippy::too_many_arguments, reason = "the columns")]
+    fn send_many(
+        slf: &Bound<'_, Self>,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        values: &Bound<'_, PyAny>,
+        keys: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+        timestamps: Option<&Bound<'_, PyAny>>,
+        partition: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<BulkResult> {
+        send_many::send_many(State::of(&slf.get().state)?, py, topic, values, keys, headers, timestamps, partition)
+    }
+
+    /// Send the rows of Arrow data to a topic and return when all are buffered.
+    ///
+    /// `data` is a table, a record batch, a stream or a data frame: anything with `__arrow_c_stream__` or
+    /// `__arrow_c_array__`. A stream is read batch by batch. The arguments name columns:
+    ///
+    /// `value`: one column is written as it is (binary and strings their bytes, int16 to int64 and floats as Java's
+    /// serializers do, big-endian; null is a tombstone); a list of columns as a JSON object; None the whole row as JSON,
+    /// but for the columns of `partition` and `headers`. `key`: the same; None for no key. `partition`: a column of
+    /// integers (null: the partitioner chooses), or one number for all. `timestamp`: int64 ms or an Arrow timestamp
+    /// (without a zone taken for UTC; null: now). `headers`: a map, or a list of structs of key and value.
+    ///
+    /// In JSON, NaN and infinities are null, binary is base64, times are ISO 8601, decimals are numbers. Serializers do
+    /// not apply; interceptors and partitioners do. Errors are raised or told as by `send_many`; what the schema rules
+    /// out raises `ValueError` or `TypeError` before anything is buffered.
+    #[pyo3(signature = (
+        topic, data, *, value = None, key = None, partition = None, timestamp = None, headers = None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "the columns")]
+    fn send_arrow(
+        slf: &Bound<'_, Self>,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        key: Option<&Bound<'_, PyAny>>,
+        partition: Option<&Bound<'_, PyAny>>,
+        timestamp: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<BulkResult> {
+        arrow::send_arrow(State::of(&slf.get().state)?, py, topic, data, value, key, partition, timestamp, headers)
     }
 
     /// Wait up to max.block.ms until a topic is known, on behalf of `partitions_for`.
@@ -288,8 +275,9 @@ impl<'py> Call<'py> {
                 key: key.cloned().unwrap_or_else(none),
                 partition: extract_partition(partition)?,
                 timestamp: extract_timestamp(timestamp)?,
-                headers: extract_headers(py, headers)?,
+                headers: Headers::given(py, headers)?,
                 callback: callback.cloned(),
+                serialized: false,
                 observed: true,
             });
         }
@@ -300,19 +288,19 @@ impl<'py> Call<'py> {
         if [value, key, partition, timestamp, headers].iter().any(Option::is_some) {
             return Err(PyTypeError::new_err("send(record) takes no other argument than callback"));
         }
-        Ok(State::call_of(py, record.get(), callback))
+        State::call_of(py, record.get(), callback)
     }
 
     /// As a record, for those who keep it.
-    pub fn record(&self) -> ProducerRecord {
-        ProducerRecord {
+    pub fn record(&self, py: Python<'py>) -> PyResult<ProducerRecord> {
+        Ok(ProducerRecord {
             topic: self.topic.clone().unbind(),
             value: self.value.clone().unbind(),
             key: self.key.clone().unbind(),
             partition: self.partition,
             timestamp: self.timestamp,
-            headers: self.headers.clone().unbind(),
-        }
+            headers: self.headers.tuple(py)?.clone().unbind(),
+        })
     }
 }
 
@@ -326,22 +314,17 @@ impl State {
         interceptors: Option<Py<PyAny>>,
         warn_waiting: Py<PyAny>,
         max_block_ms: u64,
-    ) -> Self {
-        let fast = |word: Option<&str>| match word {
-            Some("bytes") => Fast::Bytes,
-            Some("utf8") => Fast::Utf8,
-            _ => Fast::No,
-        };
-        Self {
+    ) -> PyResult<Self> {
+        Ok(Self {
             core: Arc::clone(&engine.core),
-            key: Serialize { fast: fast(key.0), function: key.1 },
-            value: Serialize { fast: fast(value.0), function: value.1 },
+            key: Serialize::new(key.0, key.1)?,
+            value: Serialize::new(value.0, value.1)?,
             partitioner,
             interceptors,
             warn_waiting,
             max_block: Duration::from_millis(max_block_ms),
             cached: Mutex::new(None),
-        }
+        })
     }
 
     /// That of a facade that was initialised.
@@ -350,17 +333,33 @@ impl State {
         state.get().ok_or_else(|| PyRuntimeError::new_err(why))
     }
 
-    pub fn call_of<'py>(py: Python<'py>, record: &ProducerRecord, callback: Option<&Bound<'py, PyAny>>) -> Call<'py> {
-        Call {
+    /// max.block.ms from the first wait on.
+    pub fn deadline(&self) -> Deadline {
+        Deadline { after: self.max_block, at: None }
+    }
+
+    /// Whether interceptors or a partitioner of the user's have a say in each record.
+    pub fn records_go_one_by_one(&self, partition: Option<i32>) -> bool {
+        self.interceptors.is_some() || (self.partitioner.is_some() && partition.is_none())
+    }
+
+    #[inline]
+    pub fn call_of<'py>(
+        py: Python<'py>,
+        record: &ProducerRecord,
+        callback: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Call<'py>> {
+        Ok(Call {
             topic: record.topic.bind(py).clone(),
             value: record.value.bind(py).clone(),
             key: record.key.bind(py).clone(),
             partition: record.partition,
             timestamp: record.timestamp,
-            headers: record.headers.bind(py).clone(),
+            headers: Headers::of_tuple(record.headers.bind(py).clone())?,
             callback: callback.cloned(),
+            serialized: false,
             observed: true,
-        }
+        })
     }
 
     pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
@@ -378,13 +377,22 @@ impl State {
         Ok(())
     }
 
+    /// All that `send` does with a record.
+    #[inline]
+    pub fn deliver<'py>(&self, py: Python<'py>, call: &Call<'py>) -> PyResult<Place> {
+        match &self.interceptors {
+            None => self.send(py, call),
+            Some(interceptors) => self.send_intercepted(py, interceptors.bind(py), call),
+        }
+    }
+
     /// Interceptors see the record first, and its end last.
     fn send_intercepted<'py>(
         &self,
         py: Python<'py>,
         interceptors: &Bound<'py, PyAny>,
         call: &Call<'py>,
-    ) -> PyResult<DeliveryFuture> {
+    ) -> PyResult<Place> {
         let (record, call) = Self::intercept(py, interceptors, call, call.callback.as_ref())?;
         self.send(py, &call).inspect_err(|error| Self::tell_failure(py, interceptors, &record, error.value(py)))
     }
@@ -396,10 +404,12 @@ impl State {
         call: &Call<'py>,
         callback: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, ProducerRecord>, Call<'py>)> {
-        let record = ending::python(py, || interceptors.call_method1("on_send", (call.record(),)))?;
+        let record = call.record(py)?;
+        let record = ending::python(py, || interceptors.call_method1("on_send", (record,)))?;
         let record = record.cast_into::<ProducerRecord>()?;
         let wrapped = ending::python(py, || interceptors.call_method1("wrap", (&record, callback)))?;
-        let call = Call { observed: callback.is_some(), ..Self::call_of(py, record.get(), Some(&wrapped)) };
+        let (observed, serialized) = (callback.is_some(), call.serialized);
+        let call = Call { observed, serialized, ..Self::call_of(py, record.get(), Some(&wrapped))? };
         Ok((record, call))
     }
 
@@ -414,24 +424,24 @@ impl State {
         let _ = ending::python(py, || interceptors.call_method1("on_send_error", (record, error)));
     }
 
-    fn send(&self, py: Python<'_>, call: &Call<'_>) -> PyResult<DeliveryFuture> {
-        let mut deadline = Deadline { after: self.max_block, at: None };
+    fn send<'py>(&self, py: Python<'py>, call: &Call<'py>) -> PyResult<Place> {
+        let mut deadline = self.deadline();
         loop {
             let topic = self.topic(py, &call.topic, call.partition, "send", &mut deadline)?;
-            if let Some(future) = self.send_to(py, call, &topic, &mut deadline)? {
-                return Ok(future);
+            if let Some(place) = self.send_to(py, call, &topic, &mut deadline)? {
+                return Ok(place);
             }
             // The topic was forgotten (metadata.max.idle.ms) between the look and the append: look again.
         }
     }
 
-    fn send_to(
+    fn send_to<'py>(
         &self,
-        py: Python<'_>,
-        call: &Call<'_>,
+        py: Python<'py>,
+        call: &Call<'py>,
         topic: &Topic,
         deadline: &mut Deadline,
-    ) -> PyResult<Option<DeliveryFuture>> {
+    ) -> PyResult<Option<Place>> {
         let serialized = self.serialize(py, call, topic)?;
         self.with_record(py, call, &serialized, |record, sizes| {
             self.append(py, call, topic, serialized.partition, record, sizes, deadline)
@@ -440,8 +450,14 @@ impl State {
 
     /// What the serializers and the partitioner make of it.
     pub fn serialize<'py>(&self, py: Python<'py>, call: &Call<'py>, topic: &Topic) -> PyResult<Serialized<'py>> {
-        let key = self.key.run(py, &call.topic, &call.headers, &call.key)?;
-        let value = self.value.run(py, &call.topic, &call.headers, &call.value)?;
+        let (key, value) = if call.serialized {
+            (Payload::given(&call.key)?, Payload::given(&call.value)?)
+        } else {
+            (
+                self.key.run(py, &call.topic, &call.headers, &call.key)?,
+                self.value.run(py, &call.topic, &call.headers, &call.value)?,
+            )
+        };
         let partition = match (call.partition, &self.partitioner) {
             (Some(partition), _) => Some(partition as u32),
             (None, None) => None,
@@ -462,15 +478,9 @@ impl State {
     ) -> PyResult<T> {
         let Serialized { key, value, partition, timestamp } = serialized;
         let (partition, timestamp) = (*partition, *timestamp);
-        let pairs: Vec<(Bound<'_, PyString>, Option<Bound<'_, PyBytes>>)> =
-            if call.headers.is_empty() { Vec::new() } else { call.headers.extract()? };
-        let mut headers = Vec::with_capacity(pairs.len());
-        for (name, content) in &pairs {
-            headers
-                .push(Header { key: name.to_str()?.as_bytes(), value: content.as_ref().map(PyBytesMethods::as_bytes) });
-        }
+        let headers = call.headers.slices()?;
         let record = Record { timestamp, key: key.as_slice()?, value: value.as_slice()?, headers: &headers };
-        self.check_size(py, call, partition, &record)?;
+        self.check_size(py, &call.topic, partition, record.key, record.value, &headers)?;
         let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i32);
         let sizes = Sizes { timestamp, key: length(record.key), value: length(record.value) };
         Ok(act(&record, sizes))
@@ -486,7 +496,7 @@ impl State {
         record: &Record<'_>,
         sizes: Sizes,
         deadline: &mut Deadline,
-    ) -> PyResult<Option<DeliveryFuture>> {
+    ) -> PyResult<Option<Place>> {
         let shared = &self.core.shared;
         let token = call
             .callback
@@ -496,7 +506,7 @@ impl State {
         let appended = loop {
             match shared.append(topic, partition, record, token.map(|token| (token, call.observed)), &mut grant) {
                 Appended::Done { completion, index } => {
-                    break Ok(Some(DeliveryFuture::new(completion, index, sizes)));
+                    break Ok(Some(Place { completion, index, sizes }));
                 }
                 Appended::Closed => break self.check_open(py).map(|()| None),
                 Appended::NeedsMemory(bytes) => match self.wait_for_memory(py, topic, bytes, deadline) {
@@ -516,7 +526,13 @@ impl State {
         appended
     }
 
-    fn wait_for_memory(&self, py: Python<'_>, topic: &Topic, bytes: usize, deadline: &mut Deadline) -> PyResult<()> {
+    pub fn wait_for_memory(
+        &self,
+        py: Python<'_>,
+        topic: &Topic,
+        bytes: usize,
+        deadline: &mut Deadline,
+    ) -> PyResult<()> {
         let shared = &self.core.shared;
         let deadline = deadline.get();
         let waiter = shared.queue_for_memory(bytes);
@@ -568,8 +584,8 @@ impl State {
         partitioner: &Py<PyAny>,
         call: &Call<'py>,
         topic: &Topic,
-        key: &Payload<'_>,
-        value: &Payload<'_>,
+        key: &Payload<'py>,
+        value: &Payload<'py>,
     ) -> PyResult<u32> {
         let arguments = (&call.topic, &call.key, key.object(py)?, &call.value, value.object(py)?);
         let number = ending::python(py, || {
@@ -587,10 +603,19 @@ impl State {
         })
     }
 
-    fn check_size(&self, py: Python<'_>, call: &Call<'_>, partition: Option<u32>, record: &Record<'_>) -> PyResult<()> {
+    #[inline]
+    pub fn check_size(
+        &self,
+        py: Python<'_>,
+        topic: &Bound<'_, PyString>,
+        partition: Option<u32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> PyResult<()> {
         let config = &self.core.shared.config;
         let (batch, memory) = (config.batch_size, config.buffer_memory);
-        let size = record_len_upper_bound(record.key, record.value, record.headers) + BATCH_HEADER_LEN;
+        let size = record_len_upper_bound(key, value, headers) + BATCH_HEADER_LEN;
         let larger = |setting: &str, limit: usize| {
             format!("a record of {size} bytes (serialized, with its batch header) is larger than {setting} = {limit}")
         };
@@ -605,7 +630,7 @@ impl State {
         } else {
             return Ok(());
         };
-        let mut context = vec![("topic", call.topic.clone().into_any())];
+        let mut context = vec![("topic", topic.clone().into_any())];
         if let Some(partition) = partition {
             context.push(("partition", PyInt::new(py, partition).into_any()));
         }
@@ -616,7 +641,7 @@ impl State {
     }
 
     /// The topic's snapshot, waited for if need be, with a partition of that number if one is asked for.
-    fn topic(
+    pub fn topic(
         &self,
         py: Python<'_>,
         name: &Bound<'_, PyString>,

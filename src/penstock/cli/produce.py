@@ -13,6 +13,7 @@ from typing import Annotated, Any, BinaryIO, cast
 import typer
 
 from penstock import KafkaProducer
+from penstock.cli.arrow_input import ArrowSource, pump_batches, require_pyarrow
 from penstock.cli.inputs import CsvSource, InputError, JsonLinesSource, LineSource, Source
 from penstock.cli.options import pairs, settings_of
 from penstock.cli.output import CommandError, OutputError, complain, print_json, print_line
@@ -29,13 +30,17 @@ class Format(StrEnum):
     lines = "lines"
     csv = "csv"
     jsonl = "jsonl"
+    parquet = "parquet"
+    arrow = "arrow"
 
 
 def produce(
     topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to.")],
     file: Annotated[str, typer.Argument(help="Input; - is stdin.")] = "-",
     format: Annotated[Format, typer.Option("--format", "-f", help="What the input is.")] = Format.lines,
-    key: Annotated[str | None, typer.Option(metavar="COLUMN", help="csv, jsonl: column or field for the key.")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="All but lines: column or field for the key.")
+    ] = None,
     delimiter: Annotated[
         str | None, typer.Option("--key-delimiter", "-K", metavar="DELIM", help="lines: what ends the key.")
     ] = None,
@@ -54,7 +59,7 @@ def produce(
     rate: Annotated[float | None, typer.Option(min=0.001, help="At most this many records/s.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON.")] = False,
 ) -> None:
-    """Send a file's lines, CSV rows (as JSON objects) or JSON lines to a topic, and wait for every acknowledgment.
+    """Send lines, JSON lines, or rows of CSV, Parquet or Arrow (as JSON objects) to a topic, and wait for every acknowledgment.
 
     Bad input ends it with file and line; what was acknowledged by then is reported. In CSV and JSON lines, blank lines are
     passed over and counted. Ctrl-C, SIGTERM and SIGHUP wait up to 5 s for what is under way, a second Ctrl-C does not.
@@ -100,7 +105,7 @@ def produce(
 def _run(
     producer: KafkaProducer[Any, Any],
     topic: str,
-    source: Source,
+    source: Source | ArrowSource,
     tally: Tally,
     *,
     partition: int | None,
@@ -113,7 +118,21 @@ def _run(
     def send(interrupts: Interrupts) -> None:
         nonlocal problem
         try:
-            pump(producer, topic, source, tally, interrupts, partition=partition, headers=lambda _: headers, pace=pace)
+            if isinstance(source, ArrowSource):
+                pump_batches(
+                    producer, topic, source, tally, interrupts, partition=partition, headers=headers, pace=pace
+                )
+            else:
+                pump(
+                    producer,
+                    topic,
+                    source,
+                    tally,
+                    interrupts,
+                    partition=partition,
+                    headers=lambda _: headers,
+                    pace=pace,
+                )
         except InputError as error:
             problem = str(error)
         except KafkaError as error:
@@ -127,11 +146,14 @@ def _run(
 
 
 def _check(format: Format, **given: object) -> None:
-    allowed = {Format.lines: {"delimiter"}, Format.csv: {"key", "infer", "null"}, Format.jsonl: {"key"}}[format]
+    options = {Format.lines: {"delimiter"}, Format.csv: {"key", "infer", "null"}}
+    allowed = options.get(format, {"key"})
     names: Mapping[str, str] = {"key": "--key", "delimiter": "-K", "infer": "--infer", "null": "--null"}
     for option, value in given.items():
         if value not in (None, False) and option not in allowed:
             raise CommandError(f"{names[option]} does not go with --format {format}", code=2)
+    if format in (Format.parquet, Format.arrow):
+        require_pyarrow()
     if given["delimiter"] == "":
         raise CommandError("-K: the delimiter is empty", code=2)
 
@@ -160,12 +182,16 @@ def _source(
     delimiter: str | None,
     infer: bool,
     null: str | None,
-) -> Source:
+) -> Source | ArrowSource:
     name = "<stdin>" if file == "-" else file
     if format is Format.lines:
         return LineSource(stream, name, delimiter=delimiter)
     if format is Format.csv:
         return CsvSource(stream, name, key=key, infer=infer, null=null)
+    if format is Format.parquet and not stream.seekable():
+        raise CommandError("Parquet cannot be read from a pipe; name a FILE", code=2)
+    if format in (Format.parquet, Format.arrow):
+        return ArrowSource(stream, name, parquet=format is Format.parquet, key=key)
     return JsonLinesSource(stream, name, key=key)
 
 

@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from penstock import KafkaProducer
-from penstock._native import DeliveryFuture, RecordMetadata
+from penstock._native import BulkResult, DeliveryFuture, RecordMetadata
 from penstock.cli.inputs import Entry
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError
 
@@ -63,6 +63,7 @@ class Tally:
         self._errors: dict[str, Failures] = {}
         self.latency_every = latency_every
         self._waiting: deque[DeliveryFuture] = deque()
+        self._bulk: deque[BulkResult] = deque()
         self._sweep_at = _SWEEP_AT
         self._lock = threading.Lock()  # the progress line settles too: the sender may be waiting for input
         self._latencies_ms: list[float] = []
@@ -77,9 +78,18 @@ class Tally:
         if not self.sent % _SETTLE_EVERY:
             self.settle()
 
+    def add_bulk(self, result: BulkResult) -> None:
+        """Many records were sent."""
+        self._bulk.append(result)
+        self.sent += len(result)
+        self.bytes += result.serialized_bytes
+        self.settle()
+
     def settle(self) -> None:
         """Count what is done by now."""
         with self._lock:
+            while self._bulk and self._bulk[0].done():
+                self._count_bulk(self._bulk.popleft())
             waiting = self._waiting
             count = self._count
             while waiting and waiting[0].done():
@@ -103,6 +113,18 @@ class Tally:
         else:
             self.acknowledged += 1
             self.partitions[partition] += 1
+
+    def _count_bulk(self, result: BulkResult) -> None:
+        errors = result.errors
+        for error in errors.values():
+            self._keep(error)
+        self.failed += len(errors)
+        self.acknowledged += len(result) - len(errors)
+        partitions = result.partitions
+        self.partitions.update(partitions)
+        for index in errors:
+            self.partitions[partitions[index]] -= 1
+        self.partitions += Counter()  # without those that are zero
 
     def _keep(self, error: KafkaError) -> None:
         # Partitions, times and attempts apart, a thousand batches have a handful of reasons to fail.
@@ -209,6 +231,7 @@ class Pace:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """The clock and the sleep can be replaced."""
+        self.rate = rate
         self._interval_s = 1 / rate
         self._now = now
         self._sleep = sleep

@@ -5,7 +5,15 @@
   `penstock_producer` and `penstock_async_producer`, real producers on an embedded broker.
 """
 
+from penstock.testing.mock_bulk import MockBulkResult
 from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
 from penstock.testing.mock_producer import AsyncMockProducer, MockProducer, SentRecord
 
-__all__ = ["AsyncMockDeliveryFuture", "AsyncMockProducer", "MockDeliveryFuture", "MockProducer", "SentRecord"]
+__all__ = [
+    "AsyncMockDeliveryFuture",
+    "AsyncMockProducer",
+    "MockBulkResult",
+    "MockDeliveryFuture",
+    "MockProducer",
+    "SentRecord",
+]

@@ -42,6 +42,16 @@ class MockDeliveryFuture:
                 raise TimeoutError("the record is still on its way: call complete_next(), error_next() or flush()")
             return self._error
 
+    def wait(self, timeout: float | None = None) -> None:
+        """`exception` without being noticed, for results that hold many futures."""
+        with self._condition:
+            if not self._condition.wait_for(self.done, timeout):
+                raise TimeoutError("records are still on their way: call complete_next(), error_next() or flush()")
+
+    def offset(self) -> int:
+        """The record's offset, -1 if it failed or is not done."""
+        return -1 if self._metadata is None else self._metadata.offset
+
     def done(self) -> bool:
         """Whether it is known what became of the record."""
         return self._metadata is not None or self._error is not None

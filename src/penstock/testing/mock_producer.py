@@ -7,19 +7,29 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from datetime import datetime
+from itertools import chain, repeat
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
 
 from penstock import serialization
 from penstock._facade import Callback, Headers, SerializerLike
 from penstock._lifecycle import check_timeout
-from penstock._native import AsyncDeliveryFuture, DeliveryFuture, ProducerRecord, RecordMetadata, partition_for_key
+from penstock._native import (
+    ArrowRecords,
+    AsyncDeliveryFuture,
+    BulkResult,
+    DeliveryFuture,
+    ProducerRecord,
+    RecordMetadata,
+    partition_for_key,
+)
 from penstock.control.metadata import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
 from penstock.metrics import Metrics
 from penstock.partitioner import Partitioner, TopicView
+from penstock.testing.mock_bulk import send_all
 from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
 
 _log: Final = logging.getLogger(__name__)
@@ -145,17 +155,23 @@ class _Mock(Generic[K, V]):
             raise TypeError("send(record) takes no other argument than callback")
         else:
             record = topic
+        future, _ = self._send(record, callback, serialized=False)
+        return future
+
+    def _send(
+        self, record: ProducerRecord[Any, Any], callback: Callback | None, *, serialized: bool
+    ) -> tuple[MockDeliveryFuture | AsyncMockDeliveryFuture, SentRecord]:
         self._check_open()
         if self.send_error is not None:
             raise self.send_error
-        pending = self._prepare(record, callback)
+        pending = self._prepare(record, callback, serialized=serialized)
         with self._lock:
             self._check_open()
             self._sent.append(pending.sent)
             self._pending.append(pending)
         if self.auto_complete:
             self.complete_next()
-        return pending.future
+        return pending.future, pending.sent
 
     def _flush(self, timeout: float | None) -> None:
         check_timeout(timeout)
@@ -198,10 +214,12 @@ class _Mock(Generic[K, V]):
         if self._closed:
             raise ProducerClosedError("the producer is closed")
 
-    def _prepare(self, record: ProducerRecord[Any, Any], callback: Callback | None) -> _Pending:
+    def _prepare(self, record: ProducerRecord[Any, Any], callback: Callback | None, *, serialized: bool) -> _Pending:
         topic, headers = record.topic, record.headers
-        key = serialization.serialize(self._key, topic, headers, record.key, setting="key.serializer")
-        value = serialization.serialize(self._value, topic, headers, record.value, setting="value.serializer")
+        key, value = record.key, record.value
+        if not serialized:
+            key = serialization.serialize(self._key, topic, headers, key, setting="key.serializer")
+            value = serialization.serialize(self._value, topic, headers, value, setting="value.serializer")
         key_bytes = None if key is None else bytes(key)
         value_bytes = None if value is None else bytes(value)
         partition = self._partition(record, key_bytes, value_bytes)
@@ -359,6 +377,52 @@ class MockProducer(_Mock[K, V]):
         """As `KafkaProducer.send`: raises what keeps a record from being sent, and keeps the rest."""
         future = self._buffer(topic, value, key, partition, timestamp, headers, callback)
         return cast("DeliveryFuture", future)  # which is native and final, and has these methods
+
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[V | None],
+        *,
+        keys: Iterable[K | None] | None = None,
+        headers: Iterable[Headers | None] | None = None,
+        timestamps: Iterable[int | datetime | None] | None = None,
+        partition: int | None = None,
+    ) -> BulkResult:
+        """As `KafkaProducer.send_many`: `send` for each, an error of one that is not the first in the result."""
+        columns = [repeat(None) if column is None else column for column in (keys, headers, timestamps)]
+        given: tuple[object, ...] = (values, keys, headers, timestamps)
+        counts = {len(column) for column in given if isinstance(column, Sized)}
+        if len(counts) > 1:
+            raise ValueError(f"values, keys, headers and timestamps of different lengths: {sorted(counts)}")
+
+        def one(entry: tuple[Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, SentRecord]:
+            value, key, header, timestamp = entry
+            record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=header)
+            return self._send(record, None, serialized=False)
+
+        return cast("BulkResult", send_all(one, topic, zip(values, *columns, strict=False)))
+
+    def send_arrow(
+        self,
+        topic: str,
+        data: ArrowData,
+        *,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> BulkResult:
+        """As `KafkaProducer.send_arrow`, with the same reading of the columns."""
+        rows = ArrowRecords(data, value=value, key=key, partition=partition, timestamp=timestamp, headers=headers)
+
+        def one(row: tuple[Any, Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, SentRecord]:
+            value, key, partition, timestamp, headers = row
+            record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers)
+            return self._send(record, None, serialized=True)
+
+        chunks = iter(rows.take, [])
+        return cast("BulkResult", send_all(one, topic, chain.from_iterable(chunks)))
 
     def flush(self, timeout: float | None = None) -> None:
         """Acknowledge every record that waits (as in Java).

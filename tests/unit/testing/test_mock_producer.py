@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -278,3 +279,52 @@ def test_it_is_a_producer_to_a_type_checker() -> None:
         producer.send("t", b"v", key="k")
 
     application(MockProducer(key_serializer=StringSerializer()))
+
+
+def test_many_records_are_sent_as_one_by_one() -> None:
+    producer = MockProducer(
+        False, key_serializer=StringSerializer(), value_serializer=IntegerSerializer(), partitions=5
+    )
+    result = producer.send_many("t", [1, 2**40, 3], keys=["a", "b", "c"], headers=[{"h": b"1"}, None, None])
+    assert not result.done()
+    with pytest.raises(TimeoutError):
+        result.result(0)
+    called: list[object] = []
+    result.add_done_callback(called.append)
+    producer.complete_next()
+    producer.error_next(KafkaError("lost"))
+    assert called == [result]
+    assert {index: str(error) for index, error in result.errors.items()} == {
+        1: str(result.errors[1]),
+        2: "lost",
+    }
+    assert isinstance(result.errors[1], SerializationError)
+    assert list(result.offsets) == [0, -1, -1]
+    assert list(result.partitions) == [producer.sent[0].partition, -1, producer.sent[1].partition]
+    assert (len(result), result.serialized_bytes, bool(result)) == (3, 10, True)
+    with pytest.raises(DeliveryError, match="2 of 3 records not delivered"):
+        result.raise_for_errors()
+    with pytest.raises(SerializationError):
+        producer.send_many("t", ["x"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="different lengths"):
+        producer.send_many("t", [1], keys=[])
+
+
+def test_arrow_rows_are_read_as_by_the_real_producer() -> None:
+    producer = MockProducer(value_serializer=IntegerSerializer(), partitions=3)
+    table = pa.table({"id": [1, 2], "name": ["x", None], "p": pa.array([2, None])})
+    result = producer.send_arrow("t", table, key="name", partition="p")
+    assert [(sent.value, sent.key, sent.partition) for sent in producer.sent] == [
+        (b'{"id":1,"name":"x"}', b"x", 2),
+        (b'{"id":2,"name":null}', None, 0),
+    ]
+    result.raise_for_errors()
+    assert list(result.offsets) == [0, 0]
+
+
+def test_an_empty_bulk_is_done() -> None:
+    called: list[object] = []
+    result = MockProducer().send_many("t", [])
+    result.add_done_callback(called.append)
+    assert called == [result]
+    assert result.errors == {}

@@ -1,0 +1,516 @@
+//! `send_arrow`: columns of Arrow data into records.
+//!
+//! A [`Plan`] says, from the schema alone, which column becomes what; whatever the schema forbids is an error before the
+//! first record. A [`Batch`] holds the columns of one record batch in the shape in which they are read; chunks of its rows
+//! become [`Rows`]. From the stream to the lanes it runs without the GIL, which is asked for only to wait, to look at
+//! signals, and when something is wrong.
+//!
+//! The C interface is `pyo3-arrow`'s. What a producer of it says of its buffers has to be believed; what can be checked
+//! (lengths, offsets, UTF-8) is, and what panics in the libraries is turned into an error.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow_array::{Array, RecordBatchIterator, RecordBatchReader, StructArray};
+use arrow_schema::{ArrowError, FieldRef};
+use penstock_core::batch::Header;
+use penstock_core::bulk::{CHOOSE, Partitions, Rows, Timestamps};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::arrow_columns::{Batch, Column};
+use crate::arrow_json::{self, Trouble};
+use crate::arrow_plan::{Names, Plan, Target};
+use crate::bulk::Bulk;
+use crate::bulk_result::BulkResult;
+use crate::headers::Headers;
+use crate::sender::{Call, State, now_ms};
+
+/// Rows that are encoded before they are appended.
+const CHUNK_ROWS: usize = 4096;
+/// Bytes of JSON that are written before they are appended.
+const CHUNK_BYTES: usize = 1 << 20;
+/// How long it runs without a look at signals (Ctrl-C).
+const STRETCH: Duration = Duration::from_millis(50);
+
+type Reader = Box<dyn RecordBatchReader + Send>;
+
+/// The buffers of a chunk that outlive a borrow.
+#[derive(Default)]
+struct Written {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// The rows of a chunk, borrowed from a batch and from what was written.
+struct Encoded<'a> {
+    keys: Vec<Option<&'a [u8]>>,
+    values: Vec<Option<&'a [u8]>>,
+    headers: Vec<Header<'a>>,
+    /// By row, in `headers`.
+    header_ends: Vec<usize>,
+    partitions: Vec<i32>,
+    timestamps: Vec<i64>,
+}
+
+/// A row that cannot be sent.
+struct BadRow {
+    /// What a user of `send` would get for it.
+    kind: fn(String) -> PyErr,
+    message: String,
+}
+
+/// Writes the JSON of `rows` until one fails, or it is enough for a chunk: as many as `into` has texts afterwards.
+fn write_json(
+    field: &FieldRef,
+    array: &StructArray,
+    rows: std::ops::Range<usize>,
+    into: &mut Written,
+) -> Result<Option<String>, ArrowError> {
+    let trouble = Trouble::default();
+    let options = arrow_json::options(&trouble);
+    // Of these rows alone: what an encoder prepares, it prepares for all that it is given.
+    let array = array.slice(rows.start, rows.len());
+    let mut encoder = arrow_json::encoder(field, &array, &options)?;
+    into.bytes.clear();
+    into.ends.clear();
+    into.ends.push(0);
+    for row in 0..rows.len() {
+        encoder.encode(row, &mut into.bytes);
+        if let Some(what) = trouble.take() {
+            return Ok(Some(what));
+        }
+        into.ends.push(into.bytes.len());
+        if into.bytes.len() >= CHUNK_BYTES {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// A stream of Arrow data, row by row.
+struct Rowing {
+    reader: Reader,
+    plan: Plan,
+    batch: Option<Batch>,
+    /// The next row of `batch`.
+    at: usize,
+    key_text: Written,
+    value_text: Written,
+    end: bool,
+}
+
+/// What a look at the stream brought.
+enum Look {
+    Rows,
+    End,
+}
+
+/// The stream is at its end, and not as it should be.
+struct Broken(String);
+
+impl Rowing {
+    fn open(data: &Bound<'_, PyAny>, names: &Names) -> PyResult<Self> {
+        let reader = open(data)?;
+        let schema = guarded(|| Ok(reader.schema())).map_err(|Broken(why)| unreadable(&why))?;
+        Ok(Self {
+            plan: Plan::new(schema, names)?,
+            reader,
+            batch: None,
+            at: 0,
+            key_text: Written::default(),
+            value_text: Written::default(),
+            end: false,
+        })
+    }
+
+    /// See to it that there is a batch with rows left.
+    fn look(&mut self) -> Result<Look, Broken> {
+        while self.batch.as_ref().is_none_or(|batch| self.at >= batch.rows) {
+            self.batch = None;
+            if self.end {
+                return Ok(Look::End);
+            }
+            let (reader, plan) = (&mut self.reader, &self.plan);
+            match guarded(|| reader.next().transpose()?.map(|batch| Batch::new(plan, &batch)).transpose()) {
+                Ok(None) => self.end = true,
+                Ok(Some(batch)) => {
+                    self.batch = Some(batch);
+                    self.at = 0;
+                }
+                Err(broken) => {
+                    self.end = true;
+                    return Err(broken);
+                }
+            }
+        }
+        Ok(Look::Rows)
+    }
+
+    /// The next chunk: `then` gets it. Also the row behind it if that one cannot be sent.
+    fn chunk<T>(&mut self, then: impl FnOnce(&Rows<'_>) -> T) -> Result<(T, usize, Option<BadRow>), Broken> {
+        let Some(batch) = &self.batch else { return Err(Broken("there is no batch (a bug in Penstock)".to_owned())) };
+        let mut end = batch.rows.min(self.at + CHUNK_ROWS);
+        let mut bad: Option<BadRow> = None;
+        for (column, into) in [(&batch.key, &mut self.key_text), (&batch.value, &mut self.value_text)] {
+            if let Column::Json(field, array) = column {
+                let at = self.at;
+                let trouble = guarded(|| write_json(field, array, at..end, into))?;
+                if at + into.ends.len() - 1 < end {
+                    end = at + into.ends.len() - 1;
+                    bad = None; // it lies behind
+                }
+                if let Some(why) = trouble {
+                    let message = format!("the row cannot be written as JSON: {why}");
+                    bad = Some(BadRow { kind: PyValueError::new_err, message });
+                }
+            }
+        }
+        let mut encoded = Encoded {
+            keys: Vec::new(),
+            values: Vec::with_capacity(end - self.at),
+            headers: Vec::new(),
+            header_ends: vec![0],
+            partitions: Vec::new(),
+            timestamps: Vec::new(),
+        };
+        // These may end the chunk earlier, at a row that cannot be sent.
+        let now = now_ms();
+        for row in self.at..end {
+            let target = batch.partitions.as_ref().map(|all| all.is_valid(row).then(|| all.value(row)));
+            let time = batch.timestamps.as_ref().map(|all| if all.is_valid(row) { all.value(row) } else { now });
+            let headers = batch.headers.as_ref().map(|all| all.push(row, &mut encoded.headers));
+            let problem = match (target, time, &headers) {
+                (Some(Some(number)), _, _) if i32::try_from(number).is_ok_and(|number| number >= 0) => None,
+                (Some(Some(number)), _, _) => {
+                    Some(format!("partition must lie between 0 and 2147483647, not {number}"))
+                }
+                _ => None,
+            };
+            let problem = problem.or_else(|| match time {
+                Some(ms) if ms < 0 => Some(format!("timestamp must not be negative (ms since the epoch), not {ms}")),
+                _ => None,
+            });
+            let problem = problem.or_else(|| headers.and_then(Result::err));
+            if let Some(message) = problem {
+                encoded.headers.truncate(encoded.header_ends.last().copied().unwrap_or_default());
+                bad = Some(BadRow { kind: PyValueError::new_err, message });
+                end = row;
+                break;
+            }
+            encoded.partitions.extend(target.map(|number| number.map_or(CHOOSE, |number| number as i32)));
+            encoded.timestamps.extend(time);
+            if batch.headers.is_some() {
+                encoded.header_ends.push(encoded.headers.len());
+            } else if batch.partitions.is_none() && batch.timestamps.is_none() {
+                break; // there is nothing to look at
+            }
+        }
+        let rows = self.at..end;
+        for (column, text, out) in
+            [(&batch.key, &self.key_text, &mut encoded.keys), (&batch.value, &self.value_text, &mut encoded.values)]
+        {
+            match column {
+                Column::None => {}
+                Column::Cells(cells) => cells.push(rows.clone(), out),
+                Column::Json(_, _) => {
+                    out.extend((0..rows.len()).map(|row| Some(&text.bytes[text.ends[row]..text.ends[row + 1]])));
+                }
+            }
+        }
+        if matches!(batch.value, Column::None) {
+            encoded.values.resize(rows.len(), None);
+        }
+        let slices: Vec<&[Header<'_>]> = if encoded.headers.is_empty() {
+            Vec::new()
+        } else {
+            encoded.header_ends.windows(2).map(|ends| &encoded.headers[ends[0]..ends[1]]).collect()
+        };
+        let chunk = Rows {
+            values: &encoded.values,
+            keys: &encoded.keys,
+            headers: &slices,
+            timestamps: if batch.timestamps.is_some() {
+                Timestamps::Each(&encoded.timestamps)
+            } else {
+                Timestamps::All(now)
+            },
+            partitions: match (&self.plan.target, batch.partitions.is_some()) {
+                (Target::All(number), _) => Partitions::All(*number as u32),
+                (_, true) => Partitions::Each(&encoded.partitions),
+                (_, false) => Partitions::Choose,
+            },
+        };
+        Ok((then(&chunk), rows.len(), bad))
+    }
+}
+
+fn guarded<T>(act: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, Broken> {
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(Ok(made)) => Ok(made),
+        Ok(Err(error)) => Err(Broken(error.to_string())),
+        Err(panic) => {
+            let why = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no words");
+            Err(Broken(format!("the data does not keep to the Arrow format ({why})")))
+        }
+    }
+}
+
+fn unreadable(why: &str) -> PyErr {
+    PyValueError::new_err(format!("the Arrow data cannot be read: {why}"))
+}
+
+fn open(data: &Bound<'_, PyAny>) -> PyResult<Reader> {
+    let py = data.py();
+    // A stream first: a table has both, and its batches need not be put together.
+    if data.hasattr(intern!(py, "__arrow_c_stream__"))? {
+        return guarded_py(|| data.extract::<pyo3_arrow::PyRecordBatchReader>()?.into_reader());
+    }
+    if data.hasattr(intern!(py, "__arrow_c_array__"))? {
+        return guarded_py(|| {
+            let batch = data.extract::<pyo3_arrow::PyRecordBatch>()?.into_inner();
+            let schema = batch.schema();
+            let reader: Reader = Box::new(RecordBatchIterator::new([Ok(batch)], schema));
+            Ok(reader)
+        });
+    }
+    let hint = if data.hasattr(intern!(py, "collect"))? { " (collect() it first?)" } else { "" };
+    Err(PyTypeError::new_err(format!(
+        "data must be Arrow data (a table, a record batch, a stream or a data frame: anything with __arrow_c_stream__ or \
+         __arrow_c_array__), not {}{hint}",
+        data.get_type()
+    )))
+}
+
+fn guarded_py<T>(act: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(made) => made,
+        Err(_) => Err(unreadable("it does not keep to the Arrow format; a column of structs with nulls is no table")),
+    }
+}
+
+/// What stopped a stretch without the GIL.
+enum Stop {
+    End,
+    Signals,
+    /// The chunk at hand is the caller's.
+    Chunk,
+    Bad(BadRow),
+    Broken(String),
+}
+
+/// See `Sender.send_arrow`.
+#[expect(clippy::too_many_arguments, reason = "the call's own")]
+pub fn send_arrow<'py>(
+    state: &State,
+    py: Python<'py>,
+    topic: &Bound<'py, PyAny>,
+    data: &Bound<'py, PyAny>,
+    value: Option<&Bound<'py, PyAny>>,
+    key: Option<&Bound<'py, PyAny>>,
+    partition: Option<&Bound<'py, PyAny>>,
+    timestamp: Option<&Bound<'py, PyAny>>,
+    headers: Option<&Bound<'py, PyAny>>,
+) -> PyResult<BulkResult> {
+    let names = Names::read(value, key, partition, timestamp, headers)?;
+    let mut bulk = Bulk::begin(state, py, topic, "send_arrow")?;
+    let mut rowing = Rowing::open(data, &names)?;
+    let partitioned = !matches!(rowing.plan.target, Target::Choose);
+    if state.records_go_one_by_one(partitioned.then_some(0)) {
+        one_by_one(&mut bulk, &mut rowing)?;
+        return Ok(bulk.end());
+    }
+    let shared = Arc::clone(&state.core.shared);
+    while bulk.goes_on() {
+        let (rowing, buffering) = (&mut rowing, &mut bulk.buffering);
+        let stop = py.detach(|| {
+            let until = Instant::now() + STRETCH;
+            loop {
+                match rowing.look() {
+                    Ok(Look::Rows) => {}
+                    Ok(Look::End) => return Stop::End,
+                    Err(Broken(why)) => return Stop::Broken(why),
+                }
+                match rowing.chunk(|rows| rows.values.is_empty() || buffering.append(&shared, rows)) {
+                    Ok((true, count, bad)) => {
+                        rowing.at += count;
+                        if let Some(bad) = bad {
+                            return Stop::Bad(bad);
+                        }
+                    }
+                    Ok((false, _, _)) => return Stop::Chunk,
+                    Err(Broken(why)) => return Stop::Broken(why),
+                }
+                if Instant::now() >= until {
+                    return Stop::Signals;
+                }
+            }
+        });
+        match stop {
+            Stop::End => break,
+            Stop::Signals => py.check_signals()?,
+            Stop::Bad(bad) => {
+                rowing.at += 1;
+                bulk.refuse((bad.kind)(bad.message))?;
+            }
+            Stop::Broken(why) => bulk.stop(unreadable(&why))?,
+            Stop::Chunk => {
+                // The same chunk once more, since its rows are the same: for waits, errors and the first record.
+                match rowing.chunk(|rows| bulk.append(rows)) {
+                    Ok((appended, count, _)) => {
+                        appended?;
+                        rowing.at += count;
+                    }
+                    Err(Broken(why)) => bulk.stop(unreadable(&why))?,
+                }
+            }
+        }
+    }
+    if !bulk.goes_on() {
+        // What is left of the batch at hand was given; what the stream would have brought later was not.
+        let left = rowing.batch.as_ref().map_or(0, |batch| batch.rows.saturating_sub(rowing.at));
+        bulk.refuse_rest(left as u64);
+    }
+    py.detach(|| drop(rowing));
+    Ok(bulk.end())
+}
+
+/// A row as Python objects: value, key, partition, timestamp, headers.
+struct Row<'py> {
+    value: Bound<'py, PyAny>,
+    key: Bound<'py, PyAny>,
+    partition: Option<i32>,
+    timestamp: Option<i64>,
+    headers: Bound<'py, PyTuple>,
+}
+
+/// The rows of the next chunk, and the one behind it that cannot be sent. Empty at the end.
+fn python_rows<'py>(py: Python<'py>, rowing: &mut Rowing) -> Result<(PyResult<Vec<Row<'py>>>, Option<BadRow>), Broken> {
+    if matches!(py.detach(|| rowing.look())?, Look::End) {
+        return Ok((Ok(Vec::new()), None));
+    }
+    let timed = rowing.plan.timestamp.is_some();
+    let (rows, count, bad) = rowing.chunk(|rows| {
+        let bytes = |bytes: Option<&[u8]>| match bytes {
+            Some(bytes) => PyBytes::new(py, bytes).into_any(),
+            None => py.None().into_bound(py),
+        };
+        (0..rows.values.len())
+            .map(|row| {
+                let headers: Vec<_> = rows
+                    .headers(row)
+                    .iter()
+                    .map(|header| (String::from_utf8_lossy(header.key).into_owned(), bytes(header.value)))
+                    .collect();
+                Ok(Row {
+                    value: bytes(rows.values[row]),
+                    key: bytes(rows.key(row)),
+                    partition: match rows.partitions {
+                        Partitions::Choose => None,
+                        Partitions::All(number) => Some(number as i32),
+                        Partitions::Each(each) => Some(each[row]).filter(|&number| number != CHOOSE),
+                    },
+                    timestamp: match rows.timestamps {
+                        Timestamps::Each(each) if timed => Some(each[row]),
+                        _ => None,
+                    },
+                    headers: PyTuple::new(py, headers)?,
+                })
+            })
+            .collect()
+    })?;
+    rowing.at += count + usize::from(bad.is_some());
+    Ok((rows, bad))
+}
+
+fn one_by_one(bulk: &mut Bulk<'_, '_>, rowing: &mut Rowing) -> PyResult<()> {
+    let py = bulk.py;
+    let topic = bulk.topic.clone();
+    while bulk.goes_on() {
+        let (rows, bad) = match python_rows(py, rowing) {
+            Ok(rows) => rows,
+            Err(Broken(why)) => return bulk.stop(unreadable(&why)),
+        };
+        let rows = rows?;
+        if rows.is_empty() && bad.is_none() {
+            return Ok(());
+        }
+        let count = rows.len();
+        for (at, row) in rows.into_iter().enumerate() {
+            let call = Call {
+                topic: topic.clone(),
+                value: row.value,
+                key: row.key,
+                partition: row.partition,
+                timestamp: row.timestamp,
+                headers: Headers::of_tuple(row.headers)?,
+                callback: None,
+                serialized: true,
+                observed: false,
+            };
+            bulk.one(&call)?;
+            if !bulk.goes_on() {
+                let behind = rowing.batch.as_ref().map_or(0, |batch| batch.rows.saturating_sub(rowing.at));
+                bulk.refuse_rest((count - at - 1 + usize::from(bad.is_some()) + behind) as u64);
+                return Ok(());
+            }
+        }
+        if let Some(bad) = bad {
+            bulk.refuse((bad.kind)(bad.message))?;
+        }
+        py.check_signals()?;
+    }
+    Ok(())
+}
+
+/// The records that `send_arrow` would send, one by one as (value, key, partition, timestamp, headers).
+#[pyclass(module = "penstock._native")]
+pub struct ArrowRecords {
+    rowing: std::sync::Mutex<(Rowing, Option<BadRow>)>,
+}
+
+#[pymethods]
+impl ArrowRecords {
+    #[new]
+    #[pyo3(signature = (data, *, value = None, key = None, partition = None, timestamp = None, headers = None))]
+    fn new(
+        data: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        key: Option<&Bound<'_, PyAny>>,
+        partition: Option<&Bound<'_, PyAny>>,
+        timestamp: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let names = Names::read(value, key, partition, timestamp, headers)?;
+        Ok(Self { rowing: (Rowing::open(data, &names)?, None).into() })
+    }
+
+    /// The records of the next rows; empty at the end. A row that cannot be sent raises, and ends it.
+    #[expect(clippy::type_complexity, reason = "one record's fields")]
+    fn take<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>, Option<i32>, Option<i64>, Bound<'py, PyTuple>)>> {
+        let mut state = self.rowing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut bad = state.1.take();
+        let mut rows = Vec::new();
+        if bad.is_none() {
+            let read = python_rows(py, &mut state.0).map_err(|Broken(why)| unreadable(&why))?;
+            (rows, bad) = (read.0?, read.1);
+        }
+        if let Some(bad) = bad {
+            if rows.is_empty() {
+                return Err((bad.kind)(bad.message));
+            }
+            state.1 = Some(bad); // after those before it
+        }
+        Ok(rows.into_iter().map(|row| (row.value, row.key, row.partition, row.timestamp, row.headers)).collect())
+    }
+}

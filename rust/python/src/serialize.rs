@@ -1,0 +1,236 @@
+//! From keys and values to bytes: the built-in serializers natively, all others by a call.
+//!
+//! A native form is only ever a shorter way to what the Python serializer returns (`penstock.serialization`): a value of
+//! exactly the type that it is for. Whatever else comes goes to the Python serializer, so that errors, subclasses and odd
+//! types have one place.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyString, PyType};
+
+use crate::ending;
+use crate::headers::Headers;
+
+/// What needs no call into Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Native {
+    /// Bytes pass.
+    Bytes,
+    /// Text in UTF-8.
+    Utf8,
+    /// Text in an encoding that agrees with ASCII, if it is ASCII.
+    Ascii,
+    Short,
+    Integer,
+    Long,
+    Float,
+    Double,
+    Boolean,
+    /// The text of a UUID, in an encoding that agrees with ASCII.
+    Uuid,
+    /// Nothing.
+    No,
+}
+
+/// How a key or value becomes bytes.
+pub struct Serialize {
+    native: Native,
+    /// `serialize(topic, headers, data) -> bytes | None`
+    function: Py<PyAny>,
+}
+
+/// A serialized key or value.
+pub enum Payload<'py> {
+    None,
+    /// Bytes that live as long as the Python object behind them.
+    Bytes(Bound<'py, PyBytes>),
+    /// Text whose UTF-8 lives as long as the Python object behind it.
+    Str(Bound<'py, PyString>),
+    /// So many bytes of these.
+    Small(u8, [u8; 8]),
+    Own(Box<[u8]>),
+}
+
+impl<'py> Payload<'py> {
+    #[inline]
+    pub fn as_slice(&self) -> PyResult<Option<&[u8]>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Bytes(bytes) => Some(bytes.as_bytes()),
+            Self::Str(text) => Some(text.to_str()?.as_bytes()),
+            Self::Small(len, bytes) => Some(&bytes[..usize::from(*len)]),
+            Self::Own(bytes) => Some(bytes),
+        })
+    }
+
+    /// As a Python object, for a partitioner.
+    pub fn object(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match self {
+            Self::Bytes(bytes) => bytes.clone().into_any(),
+            _ => match self.as_slice()? {
+                None => py.None().into_bound(py),
+                Some(bytes) => PyBytes::new(py, bytes).into_any(),
+            },
+        })
+    }
+
+    /// Bytes or None, as an interceptor left them.
+    pub fn given(data: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if data.is_none() {
+            return Ok(Self::None);
+        }
+        data.cast::<PyBytes>().map(|bytes| Self::Bytes(bytes.clone())).map_err(|_| {
+            PyTypeError::new_err(format!(
+                "key and value of a record from send_arrow are bytes or None, not {}; an interceptor changed them",
+                data.get_type()
+            ))
+        })
+    }
+
+    fn small<const N: usize>(bytes: [u8; N]) -> Self {
+        let mut all = [0; 8];
+        all[..N].copy_from_slice(&bytes);
+        Self::Small(N as u8, all)
+    }
+}
+
+impl Serialize {
+    /// `native`: a word of `penstock.serialization.native_form`, or None.
+    pub fn new(native: Option<&str>, function: Py<PyAny>) -> PyResult<Self> {
+        let native = match native {
+            None => Native::No,
+            Some("bytes") => Native::Bytes,
+            Some("utf8") => Native::Utf8,
+            Some("ascii") => Native::Ascii,
+            Some("short") => Native::Short,
+            Some("integer") => Native::Integer,
+            Some("long") => Native::Long,
+            Some("float") => Native::Float,
+            Some("double") => Native::Double,
+            Some("boolean") => Native::Boolean,
+            Some("uuid") => Native::Uuid,
+            Some(word) => return Err(PyValueError::new_err(format!("no native form {word:?}"))),
+        };
+        Ok(Self { native, function })
+    }
+
+    #[inline]
+    pub fn run<'py>(
+        &self,
+        py: Python<'py>,
+        topic: &Bound<'py, PyString>,
+        headers: &Headers<'py>,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<Payload<'py>> {
+        if self.native == Native::Bytes
+            && let Ok(bytes) = data.cast::<PyBytes>()
+        {
+            return Ok(Payload::Bytes(bytes.clone()));
+        }
+        if data.is_none() {
+            return Ok(Payload::None);
+        }
+        if let Some(payload) = self.natively(py, data) {
+            return Ok(payload);
+        }
+        self.call(py, topic, headers, data)
+    }
+
+    /// Bytes that pass as they are, or text that is UTF-8 as it is, without a copy; None for all else.
+    #[inline]
+    pub fn borrowed<'py>(&self, data: Bound<'py, PyAny>) -> Option<Payload<'py>> {
+        match self.native {
+            Native::Bytes => data.cast_into::<PyBytes>().ok().map(Payload::Bytes),
+            Native::Utf8 => {
+                let text = data.cast_into::<PyString>().ok()?;
+                text.to_str().ok()?;
+                Some(Payload::Str(text))
+            }
+            _ => None,
+        }
+    }
+
+    /// None: the Python serializer's business.
+    fn natively<'py>(&self, py: Python<'py>, data: &Bound<'py, PyAny>) -> Option<Payload<'py>> {
+        match self.native {
+            Native::Bytes => Some(Payload::Own(data.cast_exact::<PyByteArray>().ok()?.to_vec().into())),
+            Native::Utf8 => {
+                let text = data.cast::<PyString>().ok()?;
+                text.to_str().ok()?;
+                Some(Payload::Str(text.clone()))
+            }
+            Native::Ascii => {
+                let text = data.cast::<PyString>().ok()?;
+                text.to_str().ok()?.is_ascii().then(|| Payload::Str(text.clone()))
+            }
+            Native::Short => Some(Payload::small(integer::<i16>(data)?.to_be_bytes())),
+            Native::Integer => Some(Payload::small(integer::<i32>(data)?.to_be_bytes())),
+            Native::Long => Some(Payload::small(integer::<i64>(data)?.to_be_bytes())),
+            Native::Float => {
+                let number = data.cast_exact::<PyFloat>().ok()?.value();
+                let narrow = number as f32;
+                if number.is_nan() {
+                    return Some(Payload::small(0x7fc0_0000_u32.to_be_bytes()));
+                }
+                // What became infinite on the way does not fit.
+                (narrow.is_finite() || number.is_infinite()).then(|| Payload::small(narrow.to_be_bytes()))
+            }
+            Native::Double => {
+                let number = data.cast_exact::<PyFloat>().ok()?.value();
+                let bits = if number.is_nan() { 0x7ff8_0000_0000_0000 } else { number.to_bits() };
+                Some(Payload::small(bits.to_be_bytes()))
+            }
+            Native::Boolean => Some(Payload::small([u8::from(data.cast_exact::<PyBool>().ok()?.is_true())])),
+            Native::Uuid => uuid_text(py, data),
+            Native::No => None,
+        }
+    }
+
+    #[cold]
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        topic: &Bound<'py, PyString>,
+        headers: &Headers<'py>,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<Payload<'py>> {
+        let headers = headers.tuple(py)?;
+        let made = ending::python(py, || self.function.bind(py).call1((topic, headers, data)))?;
+        if made.is_none() {
+            return Ok(Payload::None);
+        }
+        match made.cast_into::<PyBytes>() {
+            Ok(bytes) => Ok(Payload::Bytes(bytes)),
+            // bytearray, memoryview: a copy, which their owner may change as he likes afterwards.
+            Err(other) => Ok(Payload::Own(pyo3::buffer::PyBuffer::<u8>::get(&other.into_inner())?.to_vec(py)?.into())),
+        }
+    }
+}
+
+#[inline]
+fn integer<'a, 'py, T: FromPyObject<'a, 'py>>(data: &'a Bound<'py, PyAny>) -> Option<T> {
+    data.cast_exact::<PyInt>().ok()?;
+    // Out of range: the Python serializer says so.
+    data.extract().ok()
+}
+
+/// `str(data).encode()`, for nothing but a `uuid.UUID`.
+fn uuid_text<'py>(py: Python<'py>, data: &Bound<'py, PyAny>) -> Option<Payload<'py>> {
+    static UUID: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    if !data.get_type().is(UUID.import(py, "uuid", "UUID").ok()?) {
+        return None;
+    }
+    let bytes = ending::python(py, || data.getattr(intern!(py, "bytes"))).ok()?;
+    let bytes: &[u8; 16] = bytes.cast::<PyBytes>().ok()?.as_bytes().try_into().ok()?;
+    let mut text = Vec::with_capacity(36);
+    for (position, byte) in bytes.iter().enumerate() {
+        if matches!(position, 4 | 6 | 8 | 10) {
+            text.push(b'-');
+        }
+        text.push(b"0123456789abcdef"[usize::from(byte >> 4)]);
+        text.push(b"0123456789abcdef"[usize::from(byte & 15)]);
+    }
+    Some(Payload::Own(text.into()))
+}
