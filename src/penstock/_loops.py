@@ -117,8 +117,10 @@ def _wait_for(channel: Channel, inbox: LoopInbox) -> None:
         del strong  # not while waiting
 
 
-def here() -> tuple[AbstractEventLoop, LoopInbox, int]:
+def here() -> tuple[AbstractEventLoop, LoopInbox, int | None]:
     """The loop that runs in this thread (or the thread's own, if none runs), its inbox, the thread's number.
+
+    The number is None if the loop does not say by it (`_thread_id`) that it runs here.
 
     Raises `RuntimeError` if there is none.
     """
@@ -131,7 +133,8 @@ def here() -> tuple[AbstractEventLoop, LoopInbox, int]:
             # A loop that is dropped unclosed; called by the garbage collector, which may interrupt whoever has the lock.
             weakref.finalize(loop, _ended.append, channel.inbox).atexit = False
     _drop(over)
-    return loop, channel.inbox, threading.get_ident()
+    ident = threading.get_ident()
+    return loop, channel.inbox, ident if getattr(loop, "_thread_id", None) == ident else None
 
 
 def _loop_here() -> AbstractEventLoop:

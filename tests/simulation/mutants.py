@@ -238,8 +238,8 @@ MUTANTS: Final = (
         "callbacks-get-lost",
         "a callback runs exactly once",
         "rust/core/src/completion.rs",
-        "let callbacks = std::mem::take(&mut side.callbacks);\n        drop(side);",
-        "let callbacks = Vec::new();\n        drop(side);",
+        "let callbacks = std::mem::take(&mut side.callbacks);\n        let notices",
+        "let callbacks = Vec::new();\n        let notices",
         0,
     ),
     Mutant(

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
 
 from chaos_nemesis import Nemesis
 from chaos_schedule import DECK, deck_of, steps
-from chaos_traffic import COMMON, TEMPERS, Figures, Sender, figures, parse
+from chaos_traffic import COMMON, TEMPERS, Figures, LoopProducer, Sender, figures, parse
 from fault_proxy import FaultProxy
 from kafka_cluster import KafkaCluster
 
@@ -137,12 +137,14 @@ class Chaos:
         nodes: int = 3,
         deck: Sequence[str] = deck_of(DECK),
         rate: float = 250,
+        in_loops: Sequence[str] = (),
         tolerance_s: float = 5,
         keep: Path | None = None,
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._seed, self._seconds, self._count, self._nodes, self._deck = seed, seconds, count, nodes, deck
         self._rate, self._tolerance_s, self._keep, self._say = rate, tolerance_s, keep, say
+        self._in_loops = in_loops
         self._senders: list[Sender] = []
         self._new_since: dict[str, int] = {}
         """By sender: records from this number on belong to the present `fickle` topic."""
@@ -172,7 +174,8 @@ class Chaos:
         random = Random(self._seed)
         with ExitStack() as producers:
             for temper, options in TEMPERS.items():
-                producer = KafkaProducer(
+                facade = LoopProducer if temper in self._in_loops else KafkaProducer
+                producer: KafkaProducer[bytes, bytes] | LoopProducer = facade(
                     bootstrap_servers=proxy.bootstrap_servers, client_id=temper, **{**COMMON, **options}
                 )
                 producers.callback(producer.close, RECOVERY_S)
@@ -258,6 +261,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="brokers (3)")
     parser.add_argument("--only", action="append", choices=list(DECK), help="kinds of steps, may be repeated (all)")
     parser.add_argument("--rate", type=float, default=250, metavar="R", help="records/s of each of six senders (250)")
+    parser.add_argument(
+        "--asyncio",
+        action="append",
+        choices=list(TEMPERS),
+        default=[],
+        help="producers that are asyncio's, may be repeated",
+    )
     parser.add_argument("--tolerance-ms", type=float, default=5_000, metavar="MS", help="beyond delivery.timeout.ms")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the brokers' data and logs there")
@@ -282,6 +292,7 @@ def main() -> int:
         nodes=arguments.nodes,
         deck=deck,
         rate=arguments.rate,
+        in_loops=arguments.asyncio,
         tolerance_s=arguments.tolerance_ms / 1000,
         keep=arguments.keep,
         say=lambda what: print(f"{time.monotonic() - began:6.1f} s {what}", file=sys.stderr, flush=True),

@@ -5,17 +5,21 @@ A record's value says who sent it and its number, so that whoever reads the logs
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from penstock import DeliveryFuture, KafkaError, KafkaProducer, RecordMetadata
+from penstock import AsyncDeliveryFuture, AsyncKafkaProducer, KafkaError, KafkaProducer, ProducerConfig, RecordMetadata
+
+T = TypeVar("T")
 
 OUTSTANDING: Final = 1_500
 """How far a sender runs ahead of its records' outcomes."""
@@ -55,13 +59,62 @@ class Outcome(NamedTuple):
     possibly_persisted: bool
 
 
+class Outcoming(Protocol):
+    """A future, as far as it is asked here."""
+
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+
+
+class LoopProducer:
+    """An asyncio producer with a loop on a thread of its own, for senders that are threads."""
+
+    def __init__(self, **options: Any) -> None:
+        self._producer: AsyncKafkaProducer[bytes, bytes] = AsyncKafkaProducer(**options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
+        self._thread.start()
+
+    @property
+    def config(self) -> ProducerConfig:
+        return self._producer.config
+
+    def send(self, topic: str, value: bytes, *, key: bytes | None, callback: Any) -> Outcoming:
+        # The call itself belongs into the loop, too: its callback does.
+        async def send() -> AsyncDeliveryFuture:
+            return await self._producer.send(topic, value, key=key, callback=callback)
+
+        future = self._run(send()).result()
+
+        class Told:
+            def exception(_, timeout: float | None = None) -> BaseException | None:  # noqa: N805
+                return self._run(self._ask(future)).exception(timeout)
+
+        return Told()
+
+    def flush(self, timeout: float | None = None) -> None:
+        self._run(self._producer.flush(timeout)).result()
+
+    def close(self, timeout: float | None = None) -> None:
+        self._run(self._producer.close(timeout)).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    @staticmethod
+    async def _ask(future: AsyncDeliveryFuture) -> RecordMetadata:
+        return await future
+
+
 class Sender:
     """One thread of one producer: its records have an order."""
 
     def __init__(
         self,
         name: str,
-        producer: KafkaProducer[bytes, bytes],
+        producer: KafkaProducer[bytes, bytes] | LoopProducer,
         topics: Sequence[str],
         *,
         keyed: bool,
@@ -104,7 +157,7 @@ class Sender:
         if self._thread.is_alive():
             raise RuntimeError(f"{self.name} does not come back from send()")
 
-    def send(self, topic: str) -> DeliveryFuture | None:
+    def send(self, topic: str) -> Outcoming | None:
         """The next record. None: it was not taken."""
         number = self.count
         self.returned_at.append(0)

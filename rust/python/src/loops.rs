@@ -159,38 +159,39 @@ impl LoopInbox {
 /// The loop that was asked for last, and how to see that it still is the one that runs here.
 struct Last {
     thread: ThreadId,
-    /// Python's number of that thread.
-    ident: u64,
+    /// Python's number of that thread, if the loop says which thread runs it.
+    ident: Option<u64>,
     event_loop: Py<PyWeakrefReference>,
     inbox: Arc<Inbox>,
 }
 
 static LAST: Mutex<Option<Last>> = Mutex::new(None);
 
-/// The event loop that runs in this thread, or will, and its inbox.
-pub fn here<'py>(py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Arc<Inbox>)> {
-    static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// The loop that was asked for last if it runs here now. asyncio's own loops say which thread runs them, which costs less
+/// than `get_running_loop`: that makes a system call before CPython 3.12.
+fn last(py: Python<'_>) -> Option<(Bound<'_, PyAny>, Arc<Inbox>)> {
+    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let last = LAST.lock();
-    let known = match &*last {
-        Some(last) if last.thread == std::thread::current().id() => {
-            Some((last.event_loop.clone_ref(py), last.ident, Arc::clone(&last.inbox)))
-        }
-        _ => None,
+    let known = last.as_ref().filter(|last| last.thread == std::thread::current().id())?;
+    let (event_loop, ident, inbox) = (known.event_loop.clone_ref(py), known.ident, Arc::clone(&known.inbox));
+    drop(last); // not while Python runs
+    let event_loop = event_loop.bind(py).upgrade()?;
+    let runs = match ident {
+        Some(ident) => event_loop.getattr(intern!(py, "_thread_id")).ok()?.extract::<u64>().is_ok_and(|it| it == ident),
+        None => RUNNING.import(py, "asyncio", "_get_running_loop").ok()?.call0().ok()?.is(&event_loop),
     };
-    drop(last);
-    // asyncio's own loops say which thread runs them, which costs less than `get_running_loop`: that makes a system call
-    // before CPython 3.12.
-    if let Some((event_loop, ident, inbox)) = known
-        && let Some(event_loop) = event_loop.bind(py).upgrade()
-        && event_loop
-            .getattr(intern!(py, "_thread_id"))
-            .is_ok_and(|running| running.extract::<u64>().is_ok_and(|running| running == ident))
-    {
-        return Ok((event_loop, inbox));
+    runs.then_some((event_loop, inbox))
+}
+
+/// The event loop that runs in this thread, or will, and its inbox.
+pub fn here(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Arc<Inbox>)> {
+    static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if let Some(found) = last(py) {
+        return Ok(found);
     }
     let function =
         HERE.get_or_try_init(py, || Ok::<_, PyErr>(py.import("penstock._loops")?.getattr("here")?.unbind()))?.bind(py);
-    let (event_loop, inbox, ident): (Bound<'py, PyAny>, Bound<'py, LoopInbox>, u64) =
+    let (event_loop, inbox, ident): (Bound<'_, PyAny>, Bound<'_, LoopInbox>, Option<u64>) =
         ending::python(py, || function.call0()?.extract())?;
     let inbox = Arc::clone(&inbox.get().inbox);
     let reference = PyWeakrefReference::new(&event_loop)?.unbind();
