@@ -409,7 +409,7 @@ impl State {
         let record = record.cast_into::<ProducerRecord>()?;
         let wrapped = ending::python(py, || interceptors.call_method1("wrap", (&record, callback)))?;
         let (observed, serialized) = (callback.is_some(), call.serialized);
-        let call = Call { observed, serialized, ..Self::call_of(py, record.get(), Some(&wrapped))? };
+        let call = Call { serialized, observed, ..Self::call_of(py, record.get(), Some(&wrapped))? };
         Ok((record, call))
     }
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
 
 from penstock import serialization
-from penstock._facade import Callback, Headers, SerializerLike
+from penstock._facade import ArrowData, Callback, Headers, SerializerLike
 from penstock._lifecycle import check_timeout
 from penstock._native import (
     ArrowRecords,
@@ -398,7 +398,7 @@ class MockProducer(_Mock[K, V]):
         def one(entry: tuple[Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, SentRecord]:
             value, key, header, timestamp = entry
             record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=header)
-            return self._send(record, None, serialized=False)
+            return self._send_one(record, serialized=False)
 
         return cast("BulkResult", send_all(one, topic, zip(values, *columns, strict=False)))
 
@@ -419,7 +419,7 @@ class MockProducer(_Mock[K, V]):
         def one(row: tuple[Any, Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, SentRecord]:
             value, key, partition, timestamp, headers = row
             record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers)
-            return self._send(record, None, serialized=True)
+            return self._send_one(record, serialized=True)
 
         chunks = iter(rows.take, [])
         return cast("BulkResult", send_all(one, topic, chain.from_iterable(chunks)))
@@ -458,6 +458,10 @@ class MockProducer(_Mock[K, V]):
                 self.close()
         else:
             self.close()
+
+    def _send_one(self, record: ProducerRecord[Any, Any], *, serialized: bool) -> tuple[MockDeliveryFuture, SentRecord]:
+        future, sent = self._send(record, None, serialized=serialized)
+        return cast("MockDeliveryFuture", future), sent  # what `_new_future` made
 
     def _new_future(self) -> MockDeliveryFuture:
         return MockDeliveryFuture()
