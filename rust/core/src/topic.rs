@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::lane::Lane;
 use crate::murmur2::partition_for_key;
@@ -33,23 +33,28 @@ pub struct Leader {
 /// What outlives a topic's snapshots.
 #[derive(Debug)]
 pub struct TopicState {
-    sticky: Mutex<Sticky>,
+    /// The sticky partition, [`NONE`] before the first one is drawn. Changed under `random`'s lock, read without.
+    sticky: AtomicU64,
+    /// Bytes that went there. Sends add to it without a lock: what one adds while another one changes the partition may
+    /// count for the next one, which then gets a record less.
+    appended: AtomicUsize,
+    random: Mutex<fastrand::Rng>,
     /// For metadata.max.idle.ms.
     pub last_append_us: AtomicU64,
 }
 
-#[derive(Debug)]
-struct Sticky {
-    partition: Option<u32>,
-    appended: usize,
-    random: fastrand::Rng,
-}
+/// No partition.
+const NONE: u64 = u64::MAX;
 
 impl TopicState {
     /// Fresh state whose choices come from `seed`.
     pub fn new(seed: u64, now_us: u64) -> Arc<Self> {
-        let sticky = Sticky { partition: None, appended: 0, random: fastrand::Rng::with_seed(seed) };
-        Arc::new(Self { sticky: Mutex::new(sticky), last_append_us: AtomicU64::new(now_us) })
+        Arc::new(Self {
+            sticky: AtomicU64::new(NONE),
+            appended: AtomicUsize::new(0),
+            random: Mutex::new(fastrand::Rng::with_seed(seed)),
+            last_append_us: AtomicU64::new(now_us),
+        })
     }
 }
 
@@ -94,23 +99,23 @@ impl Topic {
     }
 
     /// The partition for a record, and whether it is the sticky one (then tell [`Topic::appended`]).
+    #[inline]
     pub fn choose(&self, key: Option<&[u8]>, rules: &PartitionRules, now_us: impl Fn() -> u64) -> (u32, bool) {
         if let Some(key) = key
             && !rules.ignore_keys
         {
             return (partition_for_key(key, self.partitions()), false);
         }
-        let mut sticky = self.state.sticky.lock();
-        let partition = match sticky.partition {
-            Some(partition) if partition < self.partitions() => partition,
-            _ => self.next_sticky(&mut sticky, rules, now_us()),
-        };
+        let sticky = self.state.sticky.load(Ordering::Acquire);
+        let partition =
+            if sticky < u64::from(self.partitions()) { sticky as u32 } else { self.next_sticky(sticky, rules, now_us) };
         (partition, true)
     }
 
     /// `bytes` went to the sticky `partition`; `batch_closed`: its open batch takes no more.
     ///
     /// A switch amid a batch would leave it half full, so up to twice batch.size may go before one is forced.
+    #[inline]
     pub fn appended(
         &self,
         partition: u32,
@@ -119,14 +124,13 @@ impl Topic {
         rules: &PartitionRules,
         now_us: impl Fn() -> u64,
     ) {
-        let mut sticky = self.state.sticky.lock();
-        if sticky.partition != Some(partition) {
+        if self.state.sticky.load(Ordering::Acquire) != u64::from(partition) {
             return;
         }
-        sticky.appended += bytes;
-        let due = sticky.appended >= rules.sticky_bytes;
-        if (due && batch_closed) || sticky.appended >= rules.sticky_bytes.saturating_mul(2) {
-            self.next_sticky(&mut sticky, rules, now_us());
+        let appended = self.state.appended.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let due = appended >= rules.sticky_bytes;
+        if (due && batch_closed) || appended >= rules.sticky_bytes.saturating_mul(2) {
+            self.next_sticky(u64::from(partition), rules, now_us);
         }
     }
 
@@ -134,18 +138,26 @@ impl Topic {
     ///
     /// This completes the switch that [`Topic::appended`] put off because of a batch that was still open.
     pub fn leave(&self, partition: u32, rules: &PartitionRules, now_us: impl Fn() -> u64) -> bool {
-        let mut sticky = self.state.sticky.lock();
-        let due = sticky.partition == Some(partition) && sticky.appended >= rules.sticky_bytes;
+        let sticky = u64::from(partition);
+        let due = self.state.sticky.load(Ordering::Acquire) == sticky
+            && self.state.appended.load(Ordering::Relaxed) >= rules.sticky_bytes;
         if due {
-            self.next_sticky(&mut sticky, rules, now_us());
+            self.next_sticky(sticky, rules, now_us);
         }
         due
     }
 
-    fn next_sticky(&self, sticky: &mut Sticky, rules: &PartitionRules, now_us: u64) -> u32 {
-        let partition = self.draw(&mut sticky.random, rules, now_us);
-        sticky.partition = Some(partition);
-        sticky.appended = 0;
+    /// Another one in place of `before`, unless somebody else has drawn it meanwhile.
+    #[cold]
+    fn next_sticky(&self, before: u64, rules: &PartitionRules, now_us: impl Fn() -> u64) -> u32 {
+        let mut random = self.state.random.lock();
+        let now = self.state.sticky.load(Ordering::Acquire);
+        if now != before && now < u64::from(self.partitions()) {
+            return now as u32;
+        }
+        let partition = self.draw(&mut random, rules, now_us());
+        self.state.appended.store(0, Ordering::Relaxed);
+        self.state.sticky.store(u64::from(partition), Ordering::Release);
         partition
     }
 

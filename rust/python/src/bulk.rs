@@ -310,7 +310,7 @@ impl<'a, 'py> Bulk<'a, 'py> {
 
     /// One record as in `send`, for interceptors and partitioners.
     pub fn one(&mut self, call: &Call<'py>) -> PyResult<()> {
-        match self.state.deliver(self.py, call) {
+        match self.state.deliver(self.py, call, &|place| place) {
             Ok(place) => {
                 self.buffering.any = true;
                 self.buffering.placed.push_one(&place.completion, place.index);

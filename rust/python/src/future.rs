@@ -109,8 +109,24 @@ impl Sent {
     }
 
     /// Whether the record is delivered or has failed.
+    #[inline]
     pub fn done(&self) -> bool {
-        self.completion.leaf(self.index).0.outcome().is_some()
+        match self.completion.outcome() {
+            None => false,
+            Some(Outcome::Split(_)) => self.completion.leaf(self.index).0.outcome().is_some(),
+            Some(_) => true,
+        }
+    }
+
+    /// The metadata, if the record is delivered: the common end, for which nothing is locked, counted or noted.
+    #[inline]
+    pub fn delivered(&self) -> Option<RecordMetadata> {
+        match self.completion.outcome() {
+            Some(Outcome::Delivered { base_offset, log_append_time_ms }) => {
+                Some(self.sizes.metadata(&self.completion, *base_offset, *log_append_time_ms, self.index))
+            }
+            _ => None,
+        }
     }
 
     /// Raise in a child if the record was on its way at the fork.
@@ -190,6 +206,9 @@ impl DeliveryFuture {
     /// Wait up to `timeout` seconds (None: without limit) and return the `RecordMetadata`, or raise why it failed.
     #[pyo3(signature = (timeout = None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<RecordMetadata> {
+        if let Some(metadata) = self.sent.delivered() {
+            return Ok(metadata);
+        }
         self.wait(py, timeout)?;
         self.sent.resolved(py)?.map_err(|error| PyErr::from_value(error.into_bound(py)))
     }
@@ -197,6 +216,9 @@ impl DeliveryFuture {
     /// Wait up to `timeout` seconds (None: without limit) and return the error, or None if the record was delivered.
     #[pyo3(signature = (timeout = None))]
     fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        if matches!(self.sent.completion.outcome(), Some(Outcome::Delivered { .. })) {
+            return Ok(None);
+        }
         self.wait(py, timeout)?;
         Ok(self.sent.resolved(py)?.err())
     }
