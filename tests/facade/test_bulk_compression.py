@@ -16,6 +16,9 @@ from penstock.protocol.records import CODECS
 
 TEXT = b'{"name": "Ada Lovelace", "occupation": "mathematician"}, ' * 4
 
+# What waits behind a batch that is split backs off, and there are dozens of them.
+QUICK = {"retry_backoff_ms": 5, "retry_backoff_max_ms": 20}
+
 Send = Callable[..., BulkResult]
 
 
@@ -101,7 +104,7 @@ def test_a_batch_that_is_too_large_is_split(
     send: Send, codec: str, new_topic: MakeTopic, new_producer: MakeProducer, log: Log
 ) -> None:
     topic = new_topic(max_message_bytes="2000")
-    producer = new_producer(compression_type=codec, batch_size=100_000, linger_ms=50)
+    producer = new_producer(compression_type=codec, batch_size=100_000, linger_ms=50, **QUICK)
     sent = [random.Random(number).randbytes(400) for number in range(200)]
     result = send(producer, topic, sent, None)
     called: list[BulkResult] = []
@@ -118,7 +121,7 @@ def test_a_lost_answer_makes_no_duplicate(
     send: Send, codec: str, topic: str, new_producer: MakeProducer, faults: Faults, log: Log
 ) -> None:
     faults.add(api="Produce", drop="close", times=2)
-    producer = new_producer(compression_type=codec, retry_backoff_ms=5, retry_backoff_max_ms=20)
+    producer = new_producer(compression_type=codec, **QUICK)
     sent = texts(3_000)
     send(producer, topic, sent, None).raise_for_errors()
     assert log.values(topic) == sent
