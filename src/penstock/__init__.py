@@ -6,10 +6,11 @@ with KafkaProducer(bootstrap_servers="localhost:9092") as producer:
     metadata = producer.send("greetings", b"hello", key=b"k1").result(timeout=10)
 """
 
+from typing import TYPE_CHECKING
+
 from penstock import errors as errors
 from penstock._native import AsyncDeliveryFuture, BulkResult, DeliveryFuture, ProducerRecord, RecordMetadata
 from penstock._native import __version__ as __version__
-from penstock.aio import AsyncKafkaProducer, AsyncProducer
 from penstock.config import ProducerConfig
 from penstock.control.metadata import PartitionInfo
 from penstock.errors import (
@@ -49,6 +50,24 @@ from penstock.serialization import (
     UUIDSerializer,
     VoidSerializer,
 )
+
+if TYPE_CHECKING:
+    from penstock.aio import AsyncKafkaProducer, AsyncProducer
+else:
+    # Out of type checkers' sight, who would believe in any name then.
+
+    def __getattr__(name: str) -> object:
+        """The asyncio facade, once it is asked for: asyncio takes longer to import than all the rest, and most do without."""
+        if name not in ("AsyncKafkaProducer", "AsyncProducer"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from penstock.aio import AsyncKafkaProducer, AsyncProducer
+
+        globals().update(AsyncKafkaProducer=AsyncKafkaProducer, AsyncProducer=AsyncProducer)
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "ALL_COMPLETED",

@@ -54,7 +54,10 @@ def test_threads_are_there_for_whom_needs_them_and_go_with_the_producer(topic: s
 
 def test_a_batch_that_is_too_large_is_split(new_topic: MakeTopic, new_producer: MakeProducer, log: Log) -> None:
     topic = new_topic(max_message_bytes="2000")
-    producer = new_producer(compression_type="gzip", batch_size=100_000, linger_ms=50)
+    # What waits behind a batch that is split backs off, and there are dozens of them.
+    producer = new_producer(
+        compression_type="gzip", batch_size=100_000, linger_ms=50, retry_backoff_ms=5, retry_backoff_max_ms=20
+    )
     values = [random.Random(n).randbytes(400) for n in range(200)]
     futures = [producer.send(topic, value) for value in values]
     producer.flush()

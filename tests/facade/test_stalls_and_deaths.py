@@ -249,14 +249,17 @@ def test_three_hundred_threads_at_once_deliver_everything_once_and_in_order_per_
 # ------------------------------------------------------------------------------------------- waiters for room in the buffer
 
 
-@pytest.fixture
-def full(new_producer: MakeProducer, topic: str, faults: Faults) -> KafkaProducer[Any, Any]:
-    """A producer whose buffer is full: two batches, unanswered for 1.5 s."""
-    producer = new_producer(buffer_memory=2_000, batch_size=1_000, linger_ms=0)
+def _fill(producer: KafkaProducer[Any, Any], topic: str, gate: Gate | None = None) -> KafkaProducer[Any, Any]:
+    """Two batches, and no more have room; with a gate not before it is opened, though they are delivered.
+
+    Batches keep their memory until their callbacks' turn, and this one is behind a callback that stands still.
+    """
     producer.partitions_for(topic)
-    faults.add("Produce", topic=topic, delay_ms=1_500)
+    if gate is not None:
+        producer.send(topic, b"", callback=gate)
+        assert gate.entered.wait(SOON_S)
     for _ in range(2):
-        producer.send(topic, bytes(900))
+        producer.send(topic, bytes(900), callback=gate)
     return producer
 
 
@@ -266,8 +269,10 @@ def _is_whole_again(producer: KafkaProducer[Any, Any]) -> bool:
 
 
 def test_ctrl_c_in_a_wait_for_room_gives_the_place_and_the_memory_back(
-    full: KafkaProducer[Any, Any], topic: str, log: Log
+    new_producer: MakeProducer, topic: str, log: Log
 ) -> None:
+    gate = Gate()
+    full = _fill(new_producer(buffer_memory=2_000, batch_size=1_000, linger_ms=0), topic, gate)
     main = threading.get_ident()
     assert threading.current_thread() is threading.main_thread()
 
@@ -279,32 +284,33 @@ def test_ctrl_c_in_a_wait_for_room_gives_the_place_and_the_memory_back(
     interrupter, _ = in_thread(interrupt)
     with pytest.raises(KeyboardInterrupt):
         full.send(topic, b"interrupted" + bytes(900))
+    gate.open.set()
     interrupter.join(SOON_S)
     behind.join(SOON_S)
-    assert outcome[0].result(SOON_S).offset == 2
+    assert outcome[0].result(SOON_S).offset == 3
     full.flush(SOON_S)
     assert _is_whole_again(full)
     assert not any(value and value.startswith(b"interrupted") for value in log.values(topic))
 
 
 def test_waiters_that_ran_out_of_time_give_the_memory_to_those_behind_them(
-    new_producer: MakeProducer, topic: str, faults: Faults
+    new_producer: MakeProducer, topic: str
 ) -> None:
-    producer = new_producer(buffer_memory=2_000, batch_size=1_000, linger_ms=0, max_block_ms=300)
-    producer.partitions_for(topic)
-    faults.add("Produce", topic=topic, delay_ms=1_000)
-    for _ in range(2):
-        producer.send(topic, bytes(900))
+    gate = Gate()
+    producer = _fill(new_producer(buffer_memory=2_000, batch_size=1_000, linger_ms=0, max_block_ms=300), topic, gate)
     waiters = [in_thread(lambda: producer.send(topic, bytes(900))) for _ in range(20)]
     for thread, _ in waiters:
         thread.join(SOON_S)
     assert {type(outcome[0]) for _, outcome in waiters} == {BufferExhaustedError}
+    gate.open.set()
     producer.flush(SOON_S)
     assert _is_whole_again(producer)
-    assert producer.send(topic, bytes(900)).result(SOON_S).offset == 2
+    assert producer.send(topic, bytes(900)).result(SOON_S).offset == 3
 
 
-def test_a_close_ends_the_waits_for_room_at_once(full: KafkaProducer[Any, Any], topic: str) -> None:
+def test_a_close_ends_the_waits_for_room_at_once(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
+    faults.add("Produce", topic=topic, drop="silent")
+    full = _fill(new_producer(buffer_memory=2_000, batch_size=1_000, linger_ms=0), topic)
     waiters = [in_thread(lambda: full.send(topic, bytes(900))) for _ in range(20)]
     eventually(lambda: waiting_threads(full) == 20)
     full.close(0)

@@ -58,6 +58,8 @@ def engine() -> Engine:
     return Engine(
         client_id="test",
         acks=-1,
+        compression_type="none",
+        compression_level=0,
         enable_idempotence=True,
         batch_size=1_000,
         linger_ms=0,
