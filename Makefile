@@ -115,8 +115,8 @@ CHAOS_SECONDS ?= 300
 chaos: $(BUILT) ## break three real brokers for CHAOS_SECONDS (300) while producers send, by a plan of SEED, and judge
 	$(BIN)/python tools/chaos/chaos_run.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
-wheel: $(DEPS) ## an abi3 wheel in dist/
-	$(BIN)/maturin build --release --out dist
+wheel: $(DEPS) ## an abi3 wheel in dist/, without the symbols that local builds keep
+	$(BIN)/maturin build --release --strip --out dist
 
 hooks: $(DEPS) ## run `make check` before each commit
 	$(BIN)/pre-commit install
