@@ -384,7 +384,18 @@ def test_dev_on_something_else_is_an_error(tmp_path: Path, capfd: Capture) -> No
     assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("options", [["--threads", "3", "--keys", "50"], ["--rate", "20000"]], ids=["closed", "open"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--threads", "3", "--keys", "50"],
+        ["--rate", "20000"],
+        ["--asyncio", "20", "--keys", "50"],
+        ["--asyncio", "3", "--rate", "20000"],
+        ["--bulk", "300", "--threads", "2", "--keys", "50"],
+        ["--bulk", "100", "--rate", "20000"],
+    ],
+    ids=["closed", "open", "asyncio", "asyncio-open", "bulk", "bulk-open"],
+)
 def test_bench_sends_what_it_says(options: list[str], topic: str, tmp_path: Path, capfd: Capture) -> None:
     page, picture = tmp_path / "report.html", tmp_path / "report.svg"
     assert main(["bench", "-t", topic, "-n", "4000", "--size", "50", "--json", "--report", str(page), *options]) == 0
@@ -404,7 +415,22 @@ def test_bench_sends_what_it_says(options: list[str], topic: str, tmp_path: Path
 def test_bench_refuses_what_it_cannot_do(topic: str, tmp_path: Path, capfd: Capture) -> None:
     assert main(["bench", "-t", topic, "--report", str(tmp_path / "report.pdf")]) == 2
     assert main(["bench", "-t", topic, "--report", str(tmp_path / "none" / "report.svg")]) == 2
+    for option in ("--threads", "--bulk"):
+        assert main(["bench", "-t", topic, "--asyncio", "2", option, "2"]) == 2
+        assert option in capfd.readouterr().err
     assert main(["bench", "-t", topic, "--compression", "best"]) == 2
     assert "compression.type" in capfd.readouterr().err
-    assert main(["bench", "-t", "absent", "-n", "10", "-X", "max.block.ms=200"]) == 1
-    assert "absent" in capfd.readouterr().err
+    for senders in ("--threads", "--asyncio"):
+        assert main(["bench", "-t", "absent", "-n", "10", "-X", "max.block.ms=200", senders, "1"]) == 1
+        assert "absent" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--rate", "1000"], ["--bulk", "5"], ["--asyncio", "2"]], ids=" ".join)
+def test_bench_counts_what_is_not_acknowledged(
+    options: list[str], broker: RunningCluster, topic: str, capfd: Capture
+) -> None:
+    """Whoever else is told of it: a callback, a result, nobody."""
+    small = f"{topic}-small"
+    broker.create_topic(small, configs={"max.message.bytes": "200"})
+    assert main(["bench", "-t", small, "-n", "20", "--size", "1000", "--json", *options]) == 1
+    assert json.loads(capfd.readouterr().out)["failed"] == 20

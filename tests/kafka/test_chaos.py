@@ -7,6 +7,7 @@ import itertools
 import pytest
 from chaos_run import Chaos
 from chaos_schedule import DECK, steps
+from chaos_traffic import COMPRESSED, IN_BULK, IN_LOOPS
 
 SEED = (
     1942  # with it the steps that have a duration are short: 15 s in all, and the restart of the broker that is killed
@@ -18,6 +19,8 @@ DECK_OF_THE_TEST = ("burst", "burst", "burst", "cut", "kill", "pause", "move", "
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_doubled_or_reordered_while_everything_breaks() -> None:
     # Only promises are judged. That of the deadline is, with a tolerance for a machine that has much else to do.
+    # One of the producers is asyncio's, one sends in bulk, one compresses.
+    assert len({*IN_LOOPS, *IN_BULK, *COMPRESSED}) == 3
     report = Chaos(seed=SEED, count=len(DECK_OF_THE_TEST), deck=DECK_OF_THE_TEST, rate=100, tolerance_s=30).run()
     print(report)
     assert report.ok, str(report)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from penstock import serialization
-from penstock._facade import make_engine
+from penstock._facade import Wiring, make_engine
 from penstock._native import BulkResult, DeliveryFuture, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
@@ -22,6 +22,7 @@ from penstock.control.connections import Endpoint, Resolve
 from penstock.control.controller import AskTopicAges, Controller, Event, Log, Publish, TopicAges
 from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
 from simulation.cluster import sender_of
+from simulation.coroutines import Application, InLoop
 from simulation.network import Network
 from simulation.plan import Plan
 from simulation.world import MS, S, World
@@ -41,7 +42,7 @@ class Sent:
         self.topic = topic
         self.partition = partition
         self.sent_us = sent_us
-        self.future: DeliveryFuture | OneOfMany | None = None
+        self.future: DeliveryFuture | OneOfMany | InLoop | None = None
         self.called: list[tuple[RecordMetadata | None, KafkaError | None]] | None = None
 
     def failed(self) -> bool:
@@ -82,8 +83,7 @@ class Client:
         self.controller = Controller(settings, bootstrap, random=Random(plan.seed), now_ms=0.0, software_version="sim")
         value = partial(serialization.serialize, serialization.BytesSerializer(), setting="value.serializer")
         self._sender: Sender[bytes, bytes] = Sender()
-        self._sender._attach(
-            self.engine,
+        wiring = Wiring(
             key_serializer=value,
             value_serializer=value,
             key_fast="bytes",
@@ -91,8 +91,10 @@ class Client:
             partitioner=None,
             interceptors=None,
             warn_waiting=lambda *_: None,
-            max_block_ms=0,
+            max_block_ms=settings.max_block_ms,
         )
+        self._sender._attach(self.engine, **wiring)
+        self._coroutines = Application(world, plan, self, wiring) if plan.tasks else None
         self.network: Network
         self.sent: list[Sent] = []
         self.refused: list[Told] = []
@@ -133,6 +135,9 @@ class Client:
         self._take_events()
         self._call_back()
         self._look_at_jobs()
+        if self._coroutines is not None:
+            self._coroutines.loop.poll()
+            self._look_at_memory()
 
     def _turn_by_timer(self) -> None:
         self._next_turn_us = None
@@ -151,7 +156,7 @@ class Client:
         """The codec workers: each batch takes its time, and they need not end in the order in which they began."""
         while self._jobs < self.stepped.waiting_jobs():
             self._jobs += 1
-            typical_us = 10 if self._calm() else self._plan.encode_us
+            typical_us = 10 if self.is_calm() else self._plan.encode_us
             self._world.after(self._codec_random.expovariate(1 / typical_us), self._encode)
 
     def _encode(self) -> None:
@@ -181,13 +186,14 @@ class Client:
 
     def _stall_us(self) -> int:
         world = self._world
-        if not self._calm() and world.chance(self._plan.rates.stall):
+        if not self.is_calm() and world.chance(self._plan.rates.stall):
             stall_us = world.random.choice([50 * MS, 500 * MS, 3 * S])
             world.note(f"the control plane does not run for {stall_us // MS} ms")
             return stall_us
         return world.spread(self._plan.stall_us)
 
-    def _calm(self) -> bool:
+    def is_calm(self) -> bool:
+        """Whether nothing new goes wrong any more."""
         return self._world.now_us > self._plan.calm_ms * MS
 
     def _step_control(self) -> None:
@@ -250,9 +256,12 @@ class Client:
 
     def send(self, number: int, topic: str, partition: int | None, key: bytes | None, size: int) -> None:
         """Send record `number`; its value begins with that number."""
-        if self._plan.bulk and not self._calm():
+        if self._plan.bulk and not self.is_calm():
             # What goes by number elsewhere goes by key here: a call has one partition, and order is per partition.
             self._gather(number, topic, key or b"partition %d" % (partition or 0), size)
+            return
+        if self._coroutines is not None:
+            self._send_in_loop(self._coroutines, number, topic, partition, key, size)
             return
         self._send_group(topic)  # what was gathered comes first
         record = Sent(number, topic, partition, self._world.now_us)
@@ -279,6 +288,52 @@ class Client:
         self._take_events()
         self._look_at_jobs()
         self._turn_soon()
+
+    def _send_in_loop(
+        self, coroutines: Application, number: int, topic: str, partition: int | None, key: bytes | None, size: int
+    ) -> None:
+        record = Sent(number, topic, partition, self._world.now_us)
+        if self._world.chance(self._plan.with_callback):
+            record.called = []
+        value = b"%d " % number + (b"v" * size if number % 3 else self._codec_random.randbytes(size))
+        coroutines.send(sender_of(number, self._plan.tasks), record, value, key)
+
+    def refuse(self, record: Sent, why: str) -> None:
+        """`send` did not take it."""
+        place = (record.topic, record.partition)
+        self.refused.append(Told(place, sender_of(record.number, self._plan.tasks), record.number, "not persisted"))
+        self._world.note(f"record {record.number} is refused: {why}")
+        assert not record.called, "a callback of a record that was refused"
+
+    def buffered(self, record: Sent) -> None:
+        """`send` took it, in an event loop."""
+        record.sent_us = self._world.now_us
+        self._world.note(f"record {record.number} is buffered")
+        self.sent.append(record)
+        assert isinstance(record.future, InLoop)
+        future = record.future.future
+        self._world.after(self.delivery_us, lambda: future.done() or self._is_late(record))
+        if self._coroutines is not None:  # the callback of one that was cancelled is all that tells
+            grace_us = self._coroutines.grace_us()
+            self._world.after(self.delivery_us + grace_us, lambda: self._check_deadline(record))
+
+    def loop_had_a_turn(self) -> None:
+        """Of the event loop's."""
+        if not self.closed:
+            self._take_events()
+            self._look_at_jobs()
+            self._turn_soon()
+        if self._coroutines is not None:
+            self._coroutines.loop.poll()
+
+    @property
+    def delivery_us(self) -> int:
+        """By when a record's future is resolved."""
+        return self.config.settings.delivery_timeout_ms * MS + 2 * TICK_US
+
+    def _look_at_memory(self) -> None:
+        waiting, total = self.stepped.waiting_for_memory, self.config.settings.buffer_memory
+        assert not waiting or self.stepped.available_memory < total, f"all memory is free, and {waiting} wait for it"
 
     def _gather(self, number: int, topic: str, key: bytes, size: int) -> None:
         group = self._groups.setdefault(topic, [])
@@ -317,6 +372,9 @@ class Client:
 
     def flush(self) -> None:
         """Begin a flush unless one is under way: nothing lingers until all that is buffered now is resolved."""
+        if self._coroutines is not None:
+            self._coroutines.flush()
+            return
         if not self._flushing:
             self._flushing = True
             self.stepped.begin_flush()
@@ -335,14 +393,28 @@ class Client:
         self.stepped.shut_down()
         self.network.pump()
         self.closed = True
-        unresolved = [record.number for record in self.sent if record.future is not None and not record.future.done()]
+        futures = [(record.number, record.future) for record in self.sent]
+        unresolved = [
+            number
+            for number, future in futures
+            if future is not None and not (future.future if isinstance(future, InLoop) else future).done()
+        ]
         assert not unresolved, f"close left {unresolved} unresolved"
         self._call_back()
+        if self._coroutines is not None:
+            self._coroutines.loop.poll()
+
+    def end(self) -> list[str]:
+        """The application's end; promises of its own that were broken."""
+        return [] if self._coroutines is None else self._coroutines.end()
 
     def _check_deadline(self, record: Sent) -> None:
         assert record.future is not None
         if not record.future.done():
-            self.late.append(f"record {record.number}, sent at {record.sent_us / MS:.3f} ms")
+            self._is_late(record)
+
+    def _is_late(self, record: Sent) -> None:
+        self.late.append(f"record {record.number}, sent at {record.sent_us / MS:.3f} ms")
 
     def _call_back(self) -> None:
         """The callback thread, which may be slow."""
@@ -351,7 +423,7 @@ class Client:
         calls = self.stepped.take_callbacks()
         if calls[0]:
             self._calling = True
-            typical_us = 10 if self._calm() else self._plan.callback_delay_us
+            typical_us = 10 if self.is_calm() else self._plan.callback_delay_us
             self._world.after(self._world.spread(typical_us), lambda: self._run_calls(calls))
 
     def _run_calls(self, calls: tuple[list[Callable[..., object]], list[Any], list[Any]]) -> None:
@@ -380,7 +452,8 @@ class Client:
         if partition is None and future.done():
             error = future.exception(0)
             partition = future.result(0).partition if error is None else error.partition
-        return told_of((record.topic, partition), sender_of(record.number), record.number, future)
+        sender = sender_of(record.number, self._plan.tasks)
+        return told_of((record.topic, partition), sender, record.number, future)
 
     def broken_callbacks(self) -> list[str]:
         """Records whose callback did not run exactly once, or said something else than the future."""

@@ -360,7 +360,7 @@ class Cluster:
         topic = self.state.topics[name]
         for partition in topic.partitions:
             self._lose_leader(partition)
-            self.buried.setdefault((name, partition.index), []).append(read_log(partition))
+            self.buried.setdefault((name, partition.index), []).append(read_log(partition, self._plan.tasks))
         self.state.delete_topic(topic)
         return len(topic.partitions)
 
@@ -387,15 +387,22 @@ class Cluster:
 
     def logs(self) -> dict[object, list[Logged]]:
         """What is in the log of each partition now."""
-        return {(partition.topic, partition.index): read_log(partition) for partition in self.partitions()}
+        return {
+            (partition.topic, partition.index): read_log(partition, self._plan.tasks) for partition in self.partitions()
+        }
 
 
-def sender_of(number: int) -> str:
-    """The records that are sent when all is well again have an order of their own: some of the load may follow them."""
+def sender_of(number: int, tasks: int = 0) -> str:
+    """The records that are sent when all is well again have an order of their own: some of the load may follow them.
+
+    `tasks`: that send in turn, each waiting for room by itself.
+    """
+    if tasks:
+        return f"probe-{number}" if number >= PROBE else f"app-{number % tasks}"
     return "probe" if number >= PROBE else "app"
 
 
-def read_log(partition: Partition) -> list[Logged]:
+def read_log(partition: Partition, tasks: int = 0) -> list[Logged]:
     """Its records; a record's value begins with its number."""
     data = partition.log.read(0, _WHOLE)
     logged: list[Logged] = []
@@ -403,7 +410,7 @@ def read_log(partition: Partition) -> list[Logged]:
         for record in decode_batch(batch)[1]:
             assert record.value is not None
             number = int(record.value.split(b" ", 1)[0])
-            logged.append(Logged(sender_of(number), number, record.offset))
+            logged.append(Logged(sender_of(number, tasks), number, record.offset))
     return logged
 
 

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from simulation.plan import ASYNCIO_SEEDS
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -39,6 +41,8 @@ class Mutant:
     """Known to catch it; -1: none is known."""
     compression: str = "none"
     """What the seed is run with; it is not drawn, so that seeds keep what they mean."""
+    first: int = 0
+    """From where on to look for a seed."""
 
     @property
     def is_native(self) -> bool:
@@ -269,6 +273,40 @@ MUTANTS: Final = (
         24,
         compression="lz4",
     ),
+    Mutant(
+        "a-turn-is-kept",
+        "who waits for memory in an event loop and gives up passes the turn on",
+        "rust/python/src/aio.rs",
+        "            if core.shared.pool.cancel(&waiter) {\n",
+        "            if core.is_foreign() {\n",
+        first=ASYNCIO_SEEDS,
+    ),
+    Mutant(
+        "a-cancelled-future-takes-the-callback",
+        "cancelling a future takes nothing else back",
+        "rust/python/src/aio_future.rs",
+        "let mine = |token| LOOP_CALLS.is_done(token);",
+        "let mine = |_token| true;",
+        first=ASYNCIO_SEEDS,
+    ),
+    Mutant(
+        "a-burst-loses-its-end",
+        "a loop makes all calls that are due, however many",
+        "src/penstock/_loops.py",
+        "            if more and not loop.is_closed():\n",
+        "            if more and loop.is_closed():\n",
+        200_022,
+        first=ASYNCIO_SEEDS,
+    ),
+    Mutant(
+        "send-what-was-given-up",
+        "a send that was cancelled while it waited is not sent",
+        "src/penstock/aio.py",
+        "            pending.refuse(error)\n            raise\n",
+        "            pending.attempt(bell.inbox, bell.ring)\n            raise\n",
+        200_013,
+        first=ASYNCIO_SEEDS,
+    ),
 )
 
 
@@ -328,7 +366,9 @@ def main() -> int:
         with mutated(mutant, ROOT / "target" / "mutants") as environment:
             seed = catches(mutant, environment, [mutant.seed]) if mutant.seed >= 0 else None
             if seed is None:
-                seed = catches(mutant, environment, range(0, arguments.search, 20), together=20)
+                seed = catches(
+                    mutant, environment, range(mutant.first, mutant.first + arguments.search, 20), together=20
+                )
         print(f"{mutant.name:28} {f'seed {seed}' if seed is not None else 'SURVIVES':10} {mutant.rule}", flush=True)
         if seed is None:
             survived.append(mutant.name)

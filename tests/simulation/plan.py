@@ -75,6 +75,12 @@ class Plan:
     encode_us: float = 0  # that a codec worker takes for a batch
     bulk: bool = False
     """Records are gathered for a moment and go by `send_many`."""
+    tasks: int = 0
+    """Of an asyncio application, which send in turn; 0: it is not one."""
+    impatience: float = 0.0
+    """How many of their sends give up after a moment."""
+    loop_lag_us: int = 0
+    """How long the event loop is busy with other things, at most, before it looks."""
 
     def __str__(self) -> str:
         """What is out of the ordinary."""
@@ -88,6 +94,8 @@ TEMPERS = ("calm", "network", "leaders", "answers", "expiry", "crashes", "cluste
 
 BULK_SEEDS = 100_000
 """From here on half of the seeds send in bulk; below, seeds mean what they meant before there was bulk."""
+ASYNCIO_SEEDS = 200_000
+"""From here on the application is asyncio's."""
 
 
 def draw(seed: int, *, temper: str | None = None, compression: str | None = None) -> Plan:
@@ -149,9 +157,11 @@ def draw(seed: int, *, temper: str | None = None, compression: str | None = None
         first_epoch=random.choice([0, 0, 0, 0, 32_760, 32_766, 32_767]),
         abandon=random.random() < 0.1,
     )
-    plan.bulk = seed >= BULK_SEEDS and Random(f"bulk {seed}").random() < 0.5
+    plan.bulk = BULK_SEEDS <= seed < ASYNCIO_SEEDS and Random(f"bulk {seed}").random() < 0.5
     _rates(plan, temper, random)
     _compression(plan, compression)
+    if seed >= ASYNCIO_SEEDS:
+        _asyncio(plan)
     return plan
 
 
@@ -165,6 +175,18 @@ def _compression(plan: Plan, codec: str | None) -> None:
         codec = "none"  # such a broker gets none, whatever the producer wants
     if codec != "none":
         plan.settings["compression.type"] = codec
+
+
+def _asyncio(plan: Plan) -> None:
+    random = Random(f"asyncio {plan.seed}")
+    plan.tasks = random.choice([1, 4, 40, plan.records])
+    plan.impatience = random.choice([0.0, 0.1, 0.5])
+    plan.loop_lag_us = random.choice([10, 1_000, 20_000])
+    plan.settings["max.block.ms"] = random.choice([0, 100, 1_000, 10_000])
+    if random.random() < 0.5:
+        # Otherwise hardly anybody waits for memory.
+        plan.settings["buffer.memory"] = random.choice([2_000, 5_000])
+        plan.settings["batch.size"] = min(plan.settings["batch.size"], 1_000)
 
 
 def _rates(plan: Plan, temper: str, random: Random) -> None:

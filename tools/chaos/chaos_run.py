@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
 
 from chaos_nemesis import Nemesis
 from chaos_schedule import DECK, deck_of, steps
-from chaos_traffic import COMMON, TEMPERS, Figures, LoopProducer, Sender, figures, parse
+from chaos_traffic import COMMON, COMPRESSED, IN_BULK, IN_LOOPS, TEMPERS, Figures, LoopProducer, Sender, figures, parse
 from fault_proxy import FaultProxy
 from kafka_cluster import KafkaCluster
 
@@ -124,6 +124,7 @@ class Chaos:
         seconds: how long the nemesis works; None: until it has carried out `count` steps.
         deck: the kinds of steps that are dealt, each as often as it shall happen.
         rate: records per second and sender, if nothing is in their way.
+        in_loops, in_bulk, compressed: which of `TEMPERS` are asyncio's, send by `send_many`, compress.
         tolerance_s: how much later than delivery.timeout.ms a callback may run.
         keep: a folder where the brokers' data and logs stay.
     """
@@ -137,14 +138,16 @@ class Chaos:
         nodes: int = 3,
         deck: Sequence[str] = deck_of(DECK),
         rate: float = 250,
-        in_loops: Sequence[str] = (),
+        in_loops: Sequence[str] = IN_LOOPS,
+        in_bulk: Sequence[str] = IN_BULK,
+        compressed: Sequence[str] = COMPRESSED,
         tolerance_s: float = 5,
         keep: Path | None = None,
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._seed, self._seconds, self._count, self._nodes, self._deck = seed, seconds, count, nodes, deck
         self._rate, self._tolerance_s, self._keep, self._say = rate, tolerance_s, keep, say
-        self._in_loops = in_loops
+        self._in_loops, self._in_bulk, self._compressed = in_loops, in_bulk, compressed
         self._senders: list[Sender] = []
         self._new_since: dict[str, int] = {}
         """By sender: records from this number on belong to the present `fickle` topic."""
@@ -175,15 +178,24 @@ class Chaos:
         with ExitStack() as producers:
             for temper, options in TEMPERS.items():
                 facade = LoopProducer if temper in self._in_loops else KafkaProducer
+                compression = {"compression_type": "lz4"} if temper in self._compressed else {}
                 producer: KafkaProducer[bytes, bytes] | LoopProducer = facade(
-                    bootstrap_servers=proxy.bootstrap_servers, client_id=temper, **{**COMMON, **options}
+                    bootstrap_servers=proxy.bootstrap_servers, client_id=temper, **{**COMMON, **options, **compression}
                 )
                 producers.callback(producer.close, RECOVERY_S)
                 for keyed in (True, False):
                     name = f"{temper}-{'keyed' if keyed else 'sticky'}"
                     chance = Random(random.random())
                     self._senders.append(
-                        Sender(name, producer, tuple(TOPICS), keyed=keyed, rate=self._rate, random=chance)
+                        Sender(
+                            name,
+                            producer,
+                            tuple(TOPICS),
+                            keyed=keyed,
+                            rate=self._rate,
+                            random=chance,
+                            in_bulk=temper in self._in_bulk,
+                        )
                     )
             for sender in self._senders:
                 sender.start()
@@ -261,13 +273,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="brokers (3)")
     parser.add_argument("--only", action="append", choices=list(DECK), help="kinds of steps, may be repeated (all)")
     parser.add_argument("--rate", type=float, default=250, metavar="R", help="records/s of each of six senders (250)")
-    parser.add_argument(
-        "--asyncio",
-        action="append",
-        choices=list(TEMPERS),
-        default=[],
-        help="producers that are asyncio's, may be repeated",
-    )
+    for option, chosen, what in (
+        ("--asyncio", IN_LOOPS, "are asyncio's"),
+        ("--bulk", IN_BULK, "send by send_many"),
+        ("--compressed", COMPRESSED, "compress"),
+    ):
+        names = ", ".join(chosen)
+        parser.add_argument(
+            option,
+            action="append",
+            choices=[*TEMPERS, "none"],
+            help=f"producers that {what}, may be repeated ({names})",
+        )
     parser.add_argument("--tolerance-ms", type=float, default=5_000, metavar="MS", help="beyond delivery.timeout.ms")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the brokers' data and logs there")
@@ -277,6 +294,10 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = _arguments()
+    in_loops, in_bulk = arguments.asyncio or IN_LOOPS, arguments.bulk or IN_BULK
+    if both := {*in_loops} & {*in_bulk} - {"none"}:
+        print(f"asyncio has no send_many: {', '.join(sorted(both))}", file=sys.stderr)
+        return 2
     seed = arguments.seed if arguments.seed is not None else secrets.randbelow(1_000_000)
     deck = deck_of(arguments.only or DECK)
     if arguments.plan is not None:
@@ -292,7 +313,9 @@ def main() -> int:
         nodes=arguments.nodes,
         deck=deck,
         rate=arguments.rate,
-        in_loops=arguments.asyncio,
+        in_loops=in_loops,
+        in_bulk=in_bulk,
+        compressed=arguments.compressed or COMPRESSED,
         tolerance_s=arguments.tolerance_ms / 1000,
         keep=arguments.keep,
         say=lambda what: print(f"{time.monotonic() - began:6.1f} s {what}", file=sys.stderr, flush=True),

@@ -17,7 +17,15 @@ from functools import partial
 from random import Random
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from penstock import AsyncDeliveryFuture, AsyncKafkaProducer, KafkaError, KafkaProducer, ProducerConfig, RecordMetadata
+from penstock import (
+    AsyncDeliveryFuture,
+    AsyncKafkaProducer,
+    BulkResult,
+    KafkaError,
+    KafkaProducer,
+    ProducerConfig,
+    RecordMetadata,
+)
 
 T = TypeVar("T")
 
@@ -37,6 +45,15 @@ TEMPERS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 """Producers by character."""
+
+IN_LOOPS: Final = ("steady",)
+"""Those that are asyncio's, unless somebody says otherwise."""
+IN_BULK: Final = ("hasty",)
+"""Those that send by `send_many`."""
+COMPRESSED: Final = ("patient",)
+"""Those that compress."""
+AT_ONCE: Final = 10
+"""Records of a sender between two pauses; in bulk they go in one call."""
 
 COMMON: Final[Mapping[str, Any]] = {
     "max_block_ms": 5_000,
@@ -120,9 +137,11 @@ class Sender:
         keyed: bool,
         rate: float,
         random: Random,
+        in_bulk: bool = False,
     ) -> None:
         self.name, self.producer = name, producer
         self._topics, self._keyed, self._rate, self._random = topics, keyed, rate, random
+        self._in_bulk = in_bulk
         self.returned_at = array("d")
         """By number: when `send` returned. Its record was made no later."""
         self.outcomes: dict[int, Outcome] = {}
@@ -161,8 +180,7 @@ class Sender:
         """The next record. None: it was not taken."""
         number = self.count
         self.returned_at.append(0)
-        value = b"%s %d %s" % (self.name.encode(), number, b"." * self._random.randrange(200))
-        key = b"%d" % self._random.randrange(40) if self._keyed else None
+        value, key = self._content(number)
         try:
             return self.producer.send(topic, value, key=key, callback=partial(self._resolved, number))
         except KafkaError as error:
@@ -171,16 +189,56 @@ class Sender:
         finally:
             self.returned_at[number] = time.monotonic()
 
+    def _content(self, number: int) -> tuple[bytes, bytes | None]:
+        value = b"%s %d %s" % (self.name.encode(), number, b"." * self._random.randrange(200))
+        return value, b"%d" % self._random.randrange(40) if self._keyed else None
+
+    def _send_many(self, topic: str, count: int) -> None:
+        assert isinstance(self.producer, KafkaProducer)
+        numbers = range(self.count, self.count + count)
+        self.returned_at.extend([0] * count)
+        values, keys = zip(*map(self._content, numbers), strict=True)
+        try:
+            result = self.producer.send_many(topic, values, keys=keys if self._keyed else None)
+        except KafkaError as error:
+            self.refused |= dict.fromkeys(numbers, type(error).__name__)
+            self.done.release(count)
+        else:
+            result.add_done_callback(partial(self._resolved_at_once, topic, numbers))
+        finally:
+            for number in numbers:
+                self.returned_at[number] = time.monotonic()
+
     def _run(self) -> None:
         try:
-            pause_s = 10 / self._rate
+            pause_s = AT_ONCE / self._rate
             while not self._stop.is_set():
-                for _ in range(10):
+                if self._in_bulk:
+                    count = 0
+                    while count < AT_ONCE and self.done.acquire(timeout=0.5):
+                        count += 1
+                    if count:
+                        self._send_many(self._random.choice(self._topics), count)
+                for _ in range(0 if self._in_bulk else AT_ONCE):
                     if not self.done.acquire(timeout=0.5):
                         break
                     if self.send(self._random.choice(self._topics)) is None:
                         self.done.release()
                 self._stop.wait(pause_s)
+        except BaseException as error:
+            self.crash = error
+
+    def _resolved_at_once(self, topic: str, numbers: range, result: BulkResult) -> None:
+        try:
+            errors, partitions, offsets = result.errors, result.partitions, result.offsets
+            for index, number in enumerate(numbers):
+                if partitions[index] < 0:  # buffered was only what came before
+                    self.refused[number] = type(errors[index]).__name__
+                    self.done.release()
+                elif (error := errors.get(index)) is not None:
+                    self._resolved(number, None, error)
+                else:
+                    self._resolved(number, RecordMetadata(topic, partitions[index], offsets[index], -1, -1, -1), None)
         except BaseException as error:
             self.crash = error
 

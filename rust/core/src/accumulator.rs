@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, OnceLock, Rank};
@@ -241,6 +241,14 @@ impl Shared {
         match self.manual_us.load(Ordering::Relaxed) {
             u64::MAX => self.epoch.elapsed().as_micros() as u64,
             manual => manual,
+        }
+    }
+
+    /// The same clock's present, for waits that take an `Instant`.
+    pub fn now(&self) -> Instant {
+        match self.manual_us.load(Ordering::Relaxed) {
+            u64::MAX => Instant::now(),
+            manual => self.epoch + Duration::from_micros(manual),
         }
     }
 

@@ -160,8 +160,9 @@ struct TopicWait {
 }
 
 impl TopicWait {
-    fn new(method: &'static str, max_block: Duration) -> Self {
-        Self { search: Search::new(method), deadline: Instant::now() + max_block, notice: None }
+    fn new(method: &'static str, state: &State) -> Self {
+        let now = state.core.shared.now();
+        Self { search: Search::new(method, now), deadline: now + state.max_block, notice: None }
     }
 
     /// The topic, or how long to wait for a notice, which calls `wake`.
@@ -176,13 +177,14 @@ impl TopicWait {
     ) -> PyResult<Result<Arc<Topic>, Duration>> {
         self.forget(&state.core);
         loop {
-            match state.look(py, name, partition, self.deadline, &mut self.search)? {
+            let now = state.core.shared.now();
+            match state.look(py, name, partition, self.deadline, now, &mut self.search)? {
                 Look::Known(topic) => return Ok(Ok(topic)),
                 Look::Absent(version) => {
                     let notice = notice(&inbox.inbox, LoopCall::Wake { function: wake.clone_ref(py) });
                     if state.core.shared.notice_topics(version, &notice) {
                         self.notice = Some(notice.token);
-                        let left = self.deadline.saturating_duration_since(Instant::now());
+                        let left = self.deadline.saturating_duration_since(now);
                         return Ok(Err(left.min(LOOK_AGAIN)));
                     }
                     drop(LOOP_CALLS.remove(notice.token)); // the table changed meanwhile: look again
@@ -360,7 +362,7 @@ impl AsyncSender {
     fn _find_topic(slf: &Bound<'_, Self>, topic: Py<PyString>) -> PyResult<PendingTopic> {
         let state = State::of(&slf.get().state)?;
         state.core.check_fork(slf.py())?;
-        let wait = TopicWait::new("partitions_for", state.max_block);
+        let wait = TopicWait::new("partitions_for", state);
         Ok(PendingTopic { owner: slf.clone().unbind(), topic, wait })
     }
 }
@@ -440,7 +442,7 @@ impl AsyncSender {
                 Entry { record: call.record(py)?, intercepted, token, callback: None, observed }
             }
         };
-        let topic_wait = TopicWait::new("send", state.max_block);
+        let topic_wait = TopicWait::new("send", state);
         Ok(PendingSend { owner: slf.clone().unbind(), entry: Some(entry), ready: None, topic_wait, since: None })
     }
 
@@ -538,7 +540,7 @@ impl PendingSend {
         let state = State::of(&owner.get().state)?;
         state.core.check_fork(py)?;
         let shared = &state.core.shared;
-        let now = Instant::now();
+        let now = shared.now();
         if let Some(since) = self.since.take() {
             let counter = if self.ready.is_some() { &shared.memory_wait_ns } else { &shared.metadata_wait_ns };
             count_wait(counter, since);

@@ -105,9 +105,9 @@ pub struct Search {
 }
 
 impl Search {
-    /// On behalf of the method of that name.
-    pub fn new(method: &'static str) -> Self {
-        Self { method, started: Instant::now(), asked: None, warned: false, errors_before: None }
+    /// On behalf of the method of that name; `now` is the beginning.
+    pub fn new(method: &'static str, now: Instant) -> Self {
+        Self { method, started: now, asked: None, warned: false, errors_before: None }
     }
 }
 
@@ -684,9 +684,9 @@ impl State {
             return Ok(topic);
         }
         let deadline = deadline.get();
-        let mut search = Search::new(method);
+        let mut search = Search::new(method, Instant::now());
         loop {
-            let version = match self.look(py, name, partition, deadline, &mut search)? {
+            let version = match self.look(py, name, partition, deadline, Instant::now(), &mut search)? {
                 Look::Known(topic) => return Ok(topic),
                 Look::Absent(version) => version,
             };
@@ -723,13 +723,14 @@ impl State {
         Ok(None)
     }
 
-    /// One look for a topic, which is asked for if it is not known; an error if it cannot be, or the time is over.
+    /// One look for a topic at `now`, which is asked for if it is not known; an error if it cannot be, or the time is over.
     pub fn look(
         &self,
         py: Python<'_>,
         name: &Bound<'_, PyString>,
         partition: Option<i32>,
         deadline: Instant,
+        now: Instant,
         search: &mut Search,
     ) -> PyResult<Look> {
         let shared = &self.core.shared;
@@ -744,7 +745,6 @@ impl State {
             *self.cached.lock() = Some((version, Arc::clone(topic)));
             return Ok(Look::Known(Arc::clone(topic)));
         }
-        let now = Instant::now();
         // Asked for before the time is looked at: with max.block.ms=0 this call fails, and a later one finds the topic.
         if search.asked.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
             search.asked = Some(now);

@@ -170,6 +170,12 @@ impl SteppedEngine {
         self.shared.pool.available()
     }
 
+    /// Who waits for buffer.memory.
+    #[getter]
+    fn waiting_for_memory(&self) -> usize {
+        self.shared.pool.waiting()
+    }
+
     /// The end of the I/O thread and of the codec workers: what is unresolved fails as closed.
     fn shut_down(&self) -> PyResult<()> {
         self.shared.refuse_sends();

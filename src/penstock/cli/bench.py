@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import platform
 import signal
@@ -10,16 +11,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, TypeAlias, cast
 
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from penstock import KafkaProducer
+from penstock import AsyncKafkaProducer, KafkaProducer
 from penstock._native import __version__
-from penstock.cli.load import Content, Load, Meter, send_from_threads
+from penstock.cli.load import Content, Load, Meter, send_from_tasks, send_from_threads
 from penstock.cli.options import Json, settings_of
 from penstock.cli.output import CommandError, complain, print_json, print_line
 from penstock.cli.report import Report, as_html, as_svg
@@ -42,7 +43,15 @@ def bench(
     size: Annotated[int, typer.Option(min=0, help="Bytes of a value.")] = 100,
     content: Annotated[Content, typer.Option(help="What values are made of.")] = Content.json,
     keys: Annotated[int, typer.Option(min=0, max=10_000_000, help="How many different keys; 0: none.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, max=1_000, help="Threads that send.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, max=1_000, help="Threads that send.  [default: 1]")] = None,
+    tasks: Annotated[
+        int | None,
+        typer.Option("--asyncio", min=1, max=100_000, metavar="TASKS", help="Tasks of one event loop send, instead."),
+    ] = None,
+    bulk: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, metavar="RECORDS", help="Send by send_many, so many at once."),
+    ] = None,
     compression: Annotated[str | None, typer.Option(help="Short for -X compression.type=….")] = None,
     bootstrap: Bootstrap = None,
     dev: Dev = None,
@@ -62,15 +71,19 @@ def bench(
         raise CommandError(f"--report {report}: the name must end in .html or .svg", code=2)
     if report is not None and not report.resolve().parent.is_dir():
         raise CommandError(f"--report {report}: the folder does not exist", code=2)
+    if tasks is not None and (threads is not None or bulk is not None):
+        raise CommandError(f"--asyncio cannot go with {'--threads' if threads is not None else '--bulk'}", code=2)
     settings = settings_of(config, setting)
     if compression is not None:
         settings["compression.type"] = compression
     if seconds is None and records is None:
         seconds = 10.0
-    load = Load(topic, content, size, keys, threads, rate, records, seconds)
+    load = Load(topic, content, size, keys, tasks or threads or 1, rate, records, seconds, tasks is not None, bulk or 0)
     configured = cast("str | None", settings.pop("bootstrap.servers", None))
     with bootstrap_servers(bootstrap, dev, configured=configured) as servers:
-        producer: KafkaProducer[Any, Any] = KafkaProducer(
+        facade: type[KafkaProducer[Any, Any] | AsyncKafkaProducer[Any, Any]]
+        facade = AsyncKafkaProducer if load.is_asyncio else KafkaProducer
+        producer = facade(
             settings,
             bootstrap_servers=servers,
             key_serializer=ByteArraySerializer(),
@@ -93,25 +106,32 @@ def bench(
     raise typer.Exit(code)
 
 
-def _run(producer: KafkaProducer[Any, Any], load: Load, settings: dict[str, Any]) -> tuple[Report, str | None, int]:
+_Producer: TypeAlias = KafkaProducer[Any, Any] | AsyncKafkaProducer[Any, Any]
+
+
+def _run(producer: _Producer, load: Load, settings: dict[str, Any]) -> tuple[Report, str | None, int]:
     """Send the load and wait for the acknowledgments; the report, what went wrong, and the exit code."""
     stopped_by = None
     problem: str | None = None
-    failed = 0
+    undelivered: str | None = None
     stop = threading.Event()
     meter = Meter(load.senders)
     cpu = time.process_time()
     with Interrupts() as interrupts:
         try:
             try:
-                producer.partitions_for(load.topic)  # connections and metadata are not what is measured
+                _look_up(producer, load.topic)  # connections and metadata are not what is measured
                 meter = Meter(load.senders)
                 cpu = time.process_time()
                 with _shown(meter, load):
-                    for errors in send_from_threads(producer, load, meter, stop):
-                        problem = str(errors[0]) if errors else None
+                    for errors in _senders(producer, load, meter, stop):
+                        problem = next((str(it) for it in errors if not isinstance(it, DeliveryError)), None)
+                        undelivered = next((str(it) for it in errors if isinstance(it, DeliveryError)), None)
                         _wait_and_tick(meter)
-                    failed = _flush(producer)
+                    if isinstance(producer, KafkaProducer):
+                        undelivered = _flush(producer, meter)
+                if undelivered is not None:
+                    complain(undelivered)
             except KeyboardInterrupt:
                 stopped_by = interrupts.stopped_by
             meter.end()
@@ -119,7 +139,9 @@ def _run(producer: KafkaProducer[Any, Any], load: Load, settings: dict[str, Any]
         finally:
             stop.set()
             with contextlib.suppress(DeliveryError):
-                producer.close(timeout=None if stopped_by is None else DRAIN_S)
+                closing = producer.close(timeout=None if stopped_by is None else DRAIN_S)
+                if closing is not None:
+                    asyncio.run(closing)
     meter.tick()
     report = Report(
         load=load,
@@ -127,7 +149,7 @@ def _run(producer: KafkaProducer[Any, Any], load: Load, settings: dict[str, Any]
         version=__version__,
         machine=f"{platform.machine()}, {platform.system()} {platform.release()}, Python {platform.python_version()}",
         records=sum(meter.sent),
-        failed=failed,
+        failed=meter.failed,
         seconds=meter.seconds,
         cpu_seconds=cpu,
         latencies=meter.latencies,
@@ -136,7 +158,7 @@ def _run(producer: KafkaProducer[Any, Any], load: Load, settings: dict[str, Any]
     if stopped_by is not None:
         said = "interrupted" if stopped_by is signal.SIGINT else f"terminated by {stopped_by.name}"
         return report, said, exit_code(stopped_by)
-    return report, problem, int(problem is not None or failed > 0)
+    return report, problem, int(problem is not None or meter.failed > 0)
 
 
 def _wait_and_tick(meter: Meter) -> None:
@@ -146,13 +168,27 @@ def _wait_and_tick(meter: Meter) -> None:
         meter.tick()
 
 
-def _flush(producer: KafkaProducer[Any, Any]) -> int:
+def _senders(producer: _Producer, load: Load, meter: Meter, stop: threading.Event) -> Iterator[list[BaseException]]:
+    if isinstance(producer, AsyncKafkaProducer):
+        return send_from_tasks(producer, load, meter, stop)
+    return send_from_threads(producer, load, meter, stop)
+
+
+def _look_up(producer: _Producer, topic: str) -> None:
+    if isinstance(producer, AsyncKafkaProducer):
+        asyncio.run(producer.partitions_for(topic))
+    else:
+        producer.partitions_for(topic)
+
+
+def _flush(producer: KafkaProducer[Any, Any], meter: Meter) -> str | None:
+    """Wait for what was sent; what there is to say of failures that nobody has heard of."""
     try:
         producer.flush()
     except DeliveryError as error:
-        complain(str(error))
-        return error.count
-    return 0
+        meter.fail(error.count)
+        return str(error)
+    return None
 
 
 @contextmanager

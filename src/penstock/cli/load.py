@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import threading
@@ -11,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from penstock import KafkaProducer
-from penstock.errors import KafkaError
+from penstock import AsyncKafkaProducer, BulkResult, KafkaProducer
+from penstock.errors import DeliveryError, KafkaError
 
 _RESOLUTION: Final = 100
 """Buckets per factor e: neighbours differ by 1 %."""
@@ -22,6 +23,8 @@ _LEAD_S: Final = 0.001
 _SHORTEST_S: Final = 0.5
 """A rest at the end that is shorter says nothing about the course."""
 _DISTINCT_VALUES: Final = 512
+_LONGEST_SLEEP_S: Final = 0.1
+"""Of a task, which hears no other way that it is to end."""
 
 
 class Content(StrEnum):
@@ -46,6 +49,10 @@ class Load(NamedTuple):
     """Records/s; None: as fast as it goes."""
     records: int | None
     seconds: float | None
+    is_asyncio: bool = False
+    """The senders are tasks of one event loop."""
+    bulk: int = 0
+    """Records per call of `send_many`; 0: each is sent by itself."""
 
     def values(self) -> list[bytes]:
         """Some hundred values to take in turn: making them is not part of what is measured."""
@@ -136,6 +143,7 @@ class Meter:
         self.latencies = Latencies()
         self.intervals: list[Interval] = []
         self._samples: list[float] = []  # appended to by callbacks, taken by `tick`
+        self._failures: list[int] = []  # appended to by callbacks
         self._counted = 0
         self._last = self.began
         self._ended: float | None = None
@@ -150,8 +158,30 @@ class Meter:
         def done(_metadata: Any, error: BaseException | None) -> None:
             if error is None:
                 samples.append((now() - due) * 1000)
+            else:
+                self.fail(1)  # a flush counts only those that nobody else was told of
 
         return done
+
+    def timed_bulk(self, due: float) -> Callable[[BulkResult], None]:
+        """The same for a call of `send_many`: its latency is that of its last record."""
+        samples, now = self._samples, self.now
+
+        def done(result: BulkResult) -> None:
+            self.fail(len(result.errors))
+            if not result.errors:
+                samples.append((now() - due) * 1000)
+
+        return done
+
+    def fail(self, count: int) -> None:
+        """So many records were not acknowledged."""
+        self._failures.append(count)
+
+    @property
+    def failed(self) -> int:
+        """Records that were sent and not acknowledged."""
+        return sum(self._failures)
 
     def tick(self) -> None:
         """Close an interval."""
@@ -171,8 +201,9 @@ class Meter:
         self._counted, self._last = total, now
 
     def end(self) -> None:
-        """Everything is acknowledged or has failed."""
-        self._ended = self.now()
+        """Everything is acknowledged or has failed; the first call counts."""
+        if self._ended is None:
+            self._ended = self.now()
 
     @property
     def seconds(self) -> float:
@@ -183,7 +214,9 @@ class Meter:
 class Schedule:
     """When one sender sends how many: chunks of records, the first of which is to be timed."""
 
-    def __init__(self, load: Load, number: int, now: Callable[[], float], sleep: Callable[[float], object]) -> None:
+    def __init__(
+        self, load: Load, number: int, now: Callable[[], float], sleep: Callable[[float], object] = time.sleep
+    ) -> None:
         """`number`: which of the load's senders; clock and sleep can be replaced."""
         self._now = now
         self._sleep = sleep
@@ -193,25 +226,34 @@ class Schedule:
         self._left = math.inf if load.records is None else whole + (number < rest)
         self._interval_s = None if load.rate is None else load.senders / load.rate
         per_second = 0.0 if load.rate is None else load.rate / load.senders
+        self._at_once = load.bulk
         self._timed_every = max(1, math.ceil(per_second * load.senders / _SAMPLES_PER_S))
 
     def chunks(self) -> Iterator[tuple[float, int]]:
         """(when it is due, how many records), each in its time; ends with the load."""
+        for wait_s, due, size in self.steps():
+            if size:
+                yield due, size
+            else:
+                self._sleep(wait_s)
+
+    def steps(self) -> Iterator[tuple[float, float, int]]:
+        """The same for whoever waits by himself: (how long to wait, -, 0) or (-, when it is due, how many records)."""
         due = self._began
         while self._left > 0:
             now = self._now()
             if self._interval_s is None:
-                due, size = now, _CHUNK
+                due, size = now, self._at_once or _CHUNK
             else:
                 while due - now > _LEAD_S and now < self._until:
-                    self._sleep(min(due, self._until) - now)
+                    yield min(due, self._until) - now, due, 0
                     now = self._now()
-                size = self._timed_every
+                size = self._at_once or self._timed_every
             if max(due, now) >= self._until:
                 return
             size = int(min(size, self._left))
             self._left -= size
-            yield due, size
+            yield 0.0, due, size
             if self._interval_s is not None:
                 due += size * self._interval_s  # what was lost is made up for: the load does not wait for the system
 
@@ -249,10 +291,69 @@ def _run_sender(
             if stop.is_set():
                 return
             pairs = records.take(size)
+            if load.bulk:
+                keys, values = zip(*pairs, strict=True)
+                result = producer.send_many(topic, values, keys=keys if load.keys else None)
+                result.add_done_callback(meter.timed_bulk(due))
+                sent[number] += size
+                continue
             (key, value), rest = pairs[0], pairs[1:]
             send(topic, value, key=key, callback=meter.timed(due))
             for key, value in rest:
                 send(topic, value, key=key)
+            sent[number] += size
+    except KafkaError as error:
+        failed.append(error)
+        stop.set()
+
+
+def send_from_tasks(
+    producer: AsyncKafkaProducer[bytes, bytes], load: Load, meter: Meter, stop: threading.Event
+) -> Iterator[list[BaseException]]:
+    """The same from `load.senders` tasks of one event loop, on a thread of its own; and flush, since callbacks belong to it."""
+    failed: list[BaseException] = []
+
+    async def run() -> None:
+        await asyncio.gather(
+            *(_run_task(producer, load, meter, stop, number, failed) for number in range(load.senders))
+        )
+        try:
+            await producer.flush()
+        except DeliveryError as error:
+            meter.fail(error.count)
+            failed.append(error)
+        if not stop.is_set():
+            meter.end()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),), name="bench-loop", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        yield failed
+    yield failed
+
+
+async def _run_task(
+    producer: AsyncKafkaProducer[bytes, bytes],
+    load: Load,
+    meter: Meter,
+    stop: threading.Event,
+    number: int,
+    failed: list[BaseException],
+) -> None:
+    send, topic, sent = producer.send, load.topic, meter.sent
+    records = _Turns(load, number)
+    try:
+        for wait_s, due, size in Schedule(load, number, meter.now).steps():
+            if stop.is_set():
+                return
+            if not size:
+                await asyncio.sleep(min(wait_s, _LONGEST_SLEEP_S))
+                continue
+            pairs = records.take(size)
+            (key, value), rest = pairs[0], pairs[1:]
+            await send(topic, value, key=key, callback=meter.timed(due))
+            for key, value in rest:
+                await send(topic, value, key=key)
             sent[number] += size
     except KafkaError as error:
         failed.append(error)
