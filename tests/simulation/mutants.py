@@ -279,6 +279,7 @@ MUTANTS: Final = (
         "rust/python/src/aio.rs",
         "            if core.shared.pool.cancel(&waiter) {\n",
         "            if core.is_foreign() {\n",
+        200_004,
         first=ASYNCIO_SEEDS,
     ),
     Mutant(
@@ -287,6 +288,7 @@ MUTANTS: Final = (
         "rust/python/src/aio_future.rs",
         "let mine = |token| LOOP_CALLS.is_done(token);",
         "let mine = |_token| true;",
+        200_000,
         first=ASYNCIO_SEEDS,
     ),
     Mutant(
