@@ -313,6 +313,19 @@ fn what_grows_is_charged_and_what_is_full_is_handed_to_the_codecs_at_once() {
 }
 
 #[test]
+fn a_batch_that_nothing_follows_is_handed_to_the_codecs_if_it_is_full() {
+    for partitions in [Partitions::All(0), Partitions::Choose, Partitions::Each(&[0; 3])] {
+        let mut config = config();
+        config.compression = COMPRESSIONS[3];
+        let rig = compressing(config, 1, 1.0);
+        let value = [1; 930];
+        let placed = append(&rig, &rows(&[Some(&value[..]); 3], &[], partitions));
+        let jobs = rig.shared.codecs.as_ref().unwrap().waiting();
+        assert_eq!((placed.batches.len(), jobs), (3, 3), "as it is, each is expected to outgrow batch.size");
+    }
+}
+
+#[test]
 fn a_sticky_partition_that_is_left_hands_its_batch_to_the_codecs() {
     let mut config = config();
     config.compression = COMPRESSIONS[3];
