@@ -46,7 +46,7 @@ class Results:
     def find(self, name: str, key: Mapping[str, str]) -> Done | None:
         """The row, if it was measured under this very key, and nobody failed in it."""
         done = self._rows.get(name)
-        return done if done is not None and done["key"] == key and not done["failed"] else None
+        return done if done is not None and done.get("key") == key and not done["failed"] else None
 
     def add(self, done: Done, about: Mapping[str, Any]) -> None:
         """Keep a row and write the file at once; it is replaced whole, so that no reader sees half of it."""

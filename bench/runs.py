@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -26,6 +27,10 @@ class NotRunError(Exception):
 
 class FailedError(NotRunError):
     """A contestant could run and did not come through: the row says why, and is tried again by the next benchmark."""
+
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""Of a contestant. What pip installs is compiled already; a source tree is compiled by its first run, if it may be."""
 
 
 def run_row(row: Row, pairs: int, quick: bool, kafka: Kafka) -> dict[str, Any]:
@@ -97,7 +102,13 @@ def _run(command: list[str], task: dict[str, Any], topic: str, place: Sink | str
     task = {**task, "bootstrap": bootstrap, "topic": topic}
     try:
         done = subprocess.run(
-            [*command, json.dumps(task)], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            [*command, json.dumps(task)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            env=ENVIRONMENT,
         )
     except subprocess.TimeoutExpired:
         raise FailedError(f"did not end within {TIMEOUT_S:.0f} s") from None
