@@ -27,7 +27,6 @@ from kafka_cluster import KafkaCluster
 from support.fixtures import TopicFactory
 from support.java import JavaJudge, compiled
 
-
 # A shell's background jobs are born ignoring Ctrl-C, Python leaves it at that, and so do the processes that tests start. Before
 # the tests' modules are imported, since some of what they import (polars) puts a handler of its own in front.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
