@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,11 @@ from kafka_cluster import KafkaCluster
 
 from support.fixtures import TopicFactory
 from support.java import JavaJudge, compiled
+
+# A shell's background jobs are born ignoring Ctrl-C, Python leaves it at that, and so do the processes that tests start. Before
+# the tests' modules are imported, since some of what they import (polars) puts a handler of its own in front.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -282,14 +282,9 @@ def test_ctrl_c_in_a_wait_for_room_gives_the_place_and_the_memory_back(
 
     behind, outcome = in_thread(lambda: full.send(topic, b"behind" + bytes(900)))
     interrupter, _ = in_thread(interrupt)
-    # A shell's background jobs ignore Ctrl-C, and Python then leaves it at that; this test may be one.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            full.send(topic, b"interrupted" + bytes(900))
-    finally:
-        signal.signal(signal.SIGINT, before)
-        gate.open.set()
+    with pytest.raises(KeyboardInterrupt):
+        full.send(topic, b"interrupted" + bytes(900))
+    gate.open.set()
     interrupter.join(SOON_S)
     behind.join(SOON_S)
     assert outcome[0].result(SOON_S).offset == 3
