@@ -4,34 +4,36 @@
 //! Whatever has to be waited for is a [`PendingSend`], which never waits itself: it says what for, and `penstock.aio` does.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use penstock_core::accumulator::Appended;
 use penstock_core::completion::{Completion, Token};
-use penstock_core::memory::Waiter;
 use penstock_core::topic::Topic;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
+use crate::aio_bulk::{PendingBulk, Records};
 use crate::aio_future::AsyncDeliveryFuture;
+use crate::aio_wait::{EndWait, MemoryWait, TopicWait};
+use crate::arrow::Table;
+use crate::arrow_plan::Names;
+use crate::bulk::Ongoing;
 use crate::callbacks::{CALLBACKS, Callback};
 use crate::ending;
 use crate::engine::{Core, Engine};
 use crate::future::Sizes;
 use crate::loops::{self, LOOP_CALLS, LoopCall, LoopInbox, notice};
 use crate::python;
-use crate::record::ProducerRecord;
-use crate::sender::{Call, Look, Search, Serialized, State, count_wait};
+use crate::record::{ProducerRecord, extract_partition};
+use crate::send_many::Many;
+use crate::sender::{Call, Place, Serialized, State};
 use crate::serialize::Payload;
-
-/// What is waited for is looked after at least this often, whether or not a notice came: a topic is asked for again.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The native half of the asyncio facade. Not to be constructed by itself.
 #[pyclass(frozen, subclass, generic, weakref, module = "penstock._native")]
 pub struct AsyncSender {
-    state: OnceLock<State>,
+    pub state: OnceLock<State>,
 }
 
 /// `await send(…)` of a record that is buffered: over at once, or after its loop has had a turn.
@@ -97,22 +99,21 @@ impl Sending {
     }
 }
 
-/// A callback of the application's that interceptors stand before: they hear of the outcome on the callback thread, then
-/// it is called in its loop.
+/// A callback of the application's that the callback thread comes before: interceptors hear of the outcome there, and a bulk
+/// result learns there that it is done. Then it is called in its loop.
 #[pyclass(frozen, module = "penstock._native")]
 pub struct InLoop {
-    inbox: Arc<penstock_core::loops::LoopInbox>,
-    function: Py<PyAny>,
-    context: Py<PyAny>,
+    pub inbox: Arc<penstock_core::loops::LoopInbox>,
+    pub function: Py<PyAny>,
+    pub context: Py<PyAny>,
 }
 
 #[pymethods]
 impl InLoop {
-    fn __call__(&self, py: Python<'_>, metadata: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> PyResult<()> {
-        let arguments = PyTuple::new(py, [metadata, error])?.unbind();
+    #[pyo3(signature = (*outcome))]
+    fn __call__(&self, py: Python<'_>, outcome: Bound<'_, PyTuple>) {
         let (function, context) = (self.function.clone_ref(py), self.context.clone_ref(py));
-        self.inbox.post([LOOP_CALLS.insert(LoopCall::Told { function, context, arguments })]);
-        Ok(())
+        self.inbox.post([LOOP_CALLS.insert(LoopCall::Told { function, context, arguments: outcome.unbind() })]);
     }
 }
 
@@ -126,6 +127,8 @@ struct Entry {
     /// The application's callback, for its loop.
     callback: Option<(Py<PyAny>, Py<PyAny>)>,
     observed: bool,
+    /// As in `Call`.
+    serialized: bool,
 }
 
 /// Where it is to go, once that is known.
@@ -135,8 +138,7 @@ struct Ready {
     value: Option<Py<PyBytes>>,
     partition: Option<u32>,
     timestamp: i64,
-    /// The place in the queue for memory.
-    waiter: Option<(Arc<Waiter>, Token)>,
+    waiting: Option<MemoryWait>,
     needed: usize,
     grant: usize,
 }
@@ -147,61 +149,8 @@ pub struct PendingSend {
     owner: Py<AsyncSender>,
     entry: Option<Entry>,
     ready: Option<Ready>,
+    /// max.block.ms is for both waits together.
     topic_wait: TopicWait,
-    /// When the wait that is under way began.
-    since: Option<Instant>,
-}
-
-/// The look for a topic.
-struct TopicWait {
-    search: Search,
-    deadline: Instant,
-    notice: Option<Token>,
-}
-
-impl TopicWait {
-    fn new(method: &'static str, state: &State) -> Self {
-        let now = state.core.shared.now();
-        Self { search: Search::new(method, now), deadline: now + state.max_block, notice: None }
-    }
-
-    /// The topic, or how long to wait for a notice, which calls `wake`.
-    fn look(
-        &mut self,
-        py: Python<'_>,
-        state: &State,
-        name: &Bound<'_, PyString>,
-        partition: Option<i32>,
-        inbox: &LoopInbox,
-        wake: &Py<PyAny>,
-    ) -> PyResult<Result<Arc<Topic>, Duration>> {
-        self.forget(&state.core);
-        loop {
-            let now = state.core.shared.now();
-            match state.look(py, name, partition, self.deadline, now, &mut self.search)? {
-                Look::Known(topic) => return Ok(Ok(topic)),
-                Look::Absent(version) => {
-                    let notice = notice(&inbox.inbox, LoopCall::Wake { function: wake.clone_ref(py) });
-                    if state.core.shared.notice_topics(version, &notice) {
-                        self.notice = Some(notice.token);
-                        let left = self.deadline.saturating_duration_since(now);
-                        return Ok(Err(left.min(LOOK_AGAIN)));
-                    }
-                    drop(LOOP_CALLS.remove(notice.token)); // the table changed meanwhile: look again
-                }
-            }
-        }
-    }
-
-    /// Take the notice back; what was given already finds nobody to wake.
-    fn forget(&mut self, core: &Core) {
-        if let Some(token) = self.notice.take()
-            && !core.is_foreign()
-            && core.shared.take_topics_notice(token)
-        {
-            drop(LOOP_CALLS.remove(token));
-        }
-    }
 }
 
 /// What one try brought.
@@ -237,7 +186,7 @@ impl Ready {
         };
         let (key, value) = (bytes(&serialized.key)?, bytes(&serialized.value)?);
         let Serialized { partition, timestamp, .. } = *serialized;
-        Ok(Self { topic, key, value, partition, timestamp, waiter: None, needed, grant: 0 })
+        Ok(Self { topic, key, value, partition, timestamp, waiting: None, needed, grant: 0 })
     }
 
     fn serialized<'py>(&self, py: Python<'py>) -> Serialized<'py> {
@@ -251,39 +200,36 @@ impl Ready {
 
     /// Leave the queue for memory and give back what is not needed.
     fn let_go(&mut self, core: &Core) {
-        if core.is_foreign() {
-            return;
+        if let Some(waiting) = self.waiting.take() {
+            waiting.give_up(core);
         }
-        if let Some((waiter, token)) = self.waiter.take() {
-            if core.shared.pool.cancel(&waiter) {
-                drop(LOOP_CALLS.remove(token));
-            }
-            core.shared.relax();
-        }
-        if self.grant > 0 {
+        if self.grant > 0 && !core.is_foreign() {
             core.shared.release(std::mem::take(&mut self.grant));
         }
     }
 }
 
-/// The future of a record that was just buffered, with its callback told of it.
-fn buffered(
-    py: Python<'_>,
-    completion: Arc<Completion>,
-    index: u32,
-    sizes: Sizes,
+/// A record that was just buffered.
+pub struct Buffered {
+    pub place: Place,
     callback: Option<(Py<PyAny>, Py<PyAny>)>,
     observed: bool,
-) -> PyResult<AsyncDeliveryFuture> {
-    if let Some((function, context)) = callback {
-        let (_, inbox) = loops::here(py)?;
-        let call = LoopCall::Outcome { function, context, completion: Arc::clone(&completion), index, sizes };
-        let notice = notice(&inbox, call);
-        if !completion.add_notice(index, &notice, true) {
-            inbox.post([notice.token]);
+}
+
+impl Buffered {
+    /// Its future, with its callback told of it.
+    fn future(self, py: Python<'_>) -> PyResult<AsyncDeliveryFuture> {
+        let Self { place: Place { completion, index, sizes }, callback, observed } = self;
+        if let Some((function, context)) = callback {
+            let (_, inbox) = loops::here(py)?;
+            let call = LoopCall::Outcome { function, context, completion: Arc::clone(&completion), index, sizes };
+            let notice = notice(&inbox, call);
+            if !completion.add_notice(index, &notice, true) {
+                inbox.post([notice.token]);
+            }
         }
+        Ok(AsyncDeliveryFuture::new(completion, index, sizes, observed))
     }
-    Ok(AsyncDeliveryFuture::new(completion, index, sizes, observed))
 }
 
 #[pymethods]
@@ -358,6 +304,45 @@ impl AsyncSender {
         }
     }
 
+    /// A `send_many` that has not begun.
+    #[expect(clippy::too_many_arguments, reason = "the columns")]
+    fn _send_many(
+        slf: &Bound<'_, Self>,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        values: &Bound<'_, PyAny>,
+        keys: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+        timestamps: Option<&Bound<'_, PyAny>>,
+        partition: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<PendingBulk> {
+        let state = State::of(&slf.get().state)?;
+        let partition = extract_partition(partition)?;
+        let call = Ongoing::begin(state, py, topic, "send_many")?;
+        let records = Many::new(state, values, keys, headers, timestamps, partition, true)?;
+        Ok(PendingBulk::new(slf.clone().unbind(), call, Records::Many(Box::new(records))))
+    }
+
+    /// A `send_arrow` that has not begun.
+    #[expect(clippy::too_many_arguments, reason = "the columns")]
+    fn _send_arrow(
+        slf: &Bound<'_, Self>,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        key: Option<&Bound<'_, PyAny>>,
+        partition: Option<&Bound<'_, PyAny>>,
+        timestamp: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<PendingBulk> {
+        let state = State::of(&slf.get().state)?;
+        let names = Names::read(value, key, partition, timestamp, headers)?;
+        let call = Ongoing::begin(state, py, topic, "send_arrow")?;
+        let rows = Table::open_in_loop(state, data, &names)?;
+        Ok(PendingBulk::new(slf.clone().unbind(), call, Records::Table(Box::new(rows.into()))))
+    }
+
     /// A look for a topic on behalf of `partitions_for`.
     fn _find_topic(slf: &Bound<'_, Self>, topic: Py<PyString>) -> PyResult<PendingTopic> {
         let state = State::of(&slf.get().state)?;
@@ -396,34 +381,40 @@ impl AsyncSender {
         call: &Call<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let begun = state.core.check_fork(py).and_then(|()| state.check_open(py));
-        let begun = begun.and_then(|()| Self::begin(slf, state, py, call));
-        let mut pending = match begun {
-            Ok(pending) => pending,
-            Err(error) => return Self::later(slf, py, "_refused", (error.into_value(py),)),
-        };
         // Tried once here, so that a record is buffered by the call wherever it can be.
-        match pending.try_now(py) {
-            Ok(Some(future)) => {
+        match begun.and_then(|()| PendingSend::try_or_keep(slf, state, call)) {
+            Ok(Ok(buffered)) => {
                 let yields = loops::step(py, None)?;
-                Ok(Bound::new(py, Sending { future: Some(future), yields })?.into_any())
+                Ok(Bound::new(py, Sending { future: Some(buffered.future(py)?), yields })?.into_any())
             }
-            Ok(None) => Self::later(slf, py, "_send_later", (pending,)),
-            Err(error) => {
-                pending.refuse(py, error.value(py));
-                Self::later(slf, py, "_refused", (error.into_value(py),))
-            }
+            Ok(Err(pending)) => Self::later(slf, py, "_send_later", (pending,)),
+            Err(error) => Self::later(slf, py, "_refused", (error.into_value(py),)),
         }
     }
 
-    fn begin<'py>(slf: &Bound<'py, Self>, state: &State, py: Python<'py>, call: &Call<'py>) -> PyResult<PendingSend> {
+    /// A coroutine of `penstock.aio`'s.
+    fn later<'py>(
+        slf: &Bound<'py, Self>,
+        py: Python<'py>,
+        method: &str,
+        arguments: impl pyo3::call::PyCallArgs<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        ending::python(py, || slf.as_any().call_method1(method, arguments))
+    }
+}
+
+impl PendingSend {
+    fn begin<'py>(owner: &Bound<'py, AsyncSender>, state: &State, call: &Call<'py>) -> PyResult<Self> {
+        let py = owner.py();
         let callback = match &call.callback {
             Some(function) => Some((function.clone().unbind(), loops::copy_context(py)?)),
             None => None,
         };
+        let serialized = call.serialized;
         let entry = match &state.interceptors {
             None => {
                 let observed = callback.is_some();
-                Entry { record: call.record(py)?, intercepted: None, token: None, callback, observed }
+                Entry { record: call.record(py)?, intercepted: None, token: None, callback, observed, serialized }
             }
             Some(interceptors) => {
                 let in_loop = match callback {
@@ -439,32 +430,85 @@ impl AsyncSender {
                 let sizes = Sizes { timestamp: -1, key: -1, value: -1 };
                 let token = function.map(|function| CALLBACKS.insert(Callback::Send { function, sizes }));
                 let (observed, intercepted) = (call.observed, Some(record.unbind()));
-                Entry { record: call.record(py)?, intercepted, token, callback: None, observed }
+                Entry { record: call.record(py)?, intercepted, token, callback: None, observed, serialized }
             }
         };
         let topic_wait = TopicWait::new("send", state);
-        Ok(PendingSend { owner: slf.clone().unbind(), entry: Some(entry), ready: None, topic_wait, since: None })
+        Ok(Self { owner: owner.clone().unbind(), entry: Some(entry), ready: None, topic_wait })
     }
 
-    /// A coroutine of `penstock.aio`'s.
-    fn later<'py>(
-        slf: &Bound<'py, Self>,
-        py: Python<'py>,
-        method: &str,
-        arguments: impl pyo3::call::PyCallArgs<'py>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        ending::python(py, || slf.as_any().call_method1(method, arguments))
+    /// Begin with a record, and try at once. What cannot be buffered yet is given back; of an error all that is to be
+    /// told is told.
+    fn try_or_keep<'py>(
+        owner: &Bound<'py, AsyncSender>,
+        state: &State,
+        call: &Call<'py>,
+    ) -> PyResult<Result<Buffered, Self>> {
+        let py = owner.py();
+        let mut pending = Self::begin(owner, state, call)?;
+        match pending.try_now(py) {
+            Ok(Some(buffered)) => Ok(Ok(buffered)),
+            Ok(None) => Ok(Err(pending)),
+            Err(error) => {
+                pending.refuse(py, error.value(py));
+                Err(error)
+            }
+        }
     }
-}
 
-impl PendingSend {
+    /// The same for a record that nobody wants a future of.
+    pub fn place_or_keep<'py>(
+        owner: &Bound<'py, AsyncSender>,
+        state: &State,
+        call: &Call<'py>,
+    ) -> PyResult<Result<Place, Self>> {
+        Ok(Self::try_or_keep(owner, state, call)?.map(|buffered| buffered.place))
+    }
+
+    /// Where it was buffered, or for how long to wait: `wake` is called in the loop when there may be news.
+    pub fn look(
+        &mut self,
+        py: Python<'_>,
+        inbox: &LoopInbox,
+        wake: &Py<PyAny>,
+    ) -> PyResult<Result<Buffered, Duration>> {
+        let owner = self.owner.clone_ref(py);
+        let state = State::of(&owner.get().state)?;
+        state.core.check_fork(py)?;
+        if let Some(ready) = &mut self.ready
+            && let Some(waiting) = &mut ready.waiting
+        {
+            if let Some(patience) = waiting.look(py, state, &ready.topic)? {
+                return Ok(Err(patience));
+            }
+            ready.grant += waiting.bytes;
+            ready.waiting = None;
+        }
+        loop {
+            if let Some(buffered) = self.try_now(py)? {
+                return Ok(Ok(buffered));
+            }
+            if let Some(ready) = &mut self.ready {
+                let deadline = self.topic_wait.deadline;
+                let waiting = MemoryWait::new(state, ready.needed, deadline, inbox, wake.clone_ref(py));
+                return Ok(Err(ready.waiting.insert(waiting).patience()));
+            }
+            let Some(entry) = &self.entry else { return Err(PyRuntimeError::new_err("it was given up")) };
+            let (name, partition) = (entry.record.topic.bind(py), entry.record.partition);
+            match self.topic_wait.look(py, state, name, partition, inbox, wake)? {
+                Ok(_) => {} // now it is the one that was looked for last
+                Err(patience) => return Ok(Err(patience)),
+            }
+        }
+    }
+
     /// Without waiting for anything. None: there is something to wait for.
-    fn try_now(&mut self, py: Python<'_>) -> PyResult<Option<AsyncDeliveryFuture>> {
+    fn try_now(&mut self, py: Python<'_>) -> PyResult<Option<Buffered>> {
         let owner = self.owner.clone_ref(py);
         let state = State::of(&owner.get().state)?;
         loop {
             let Some(entry) = &self.entry else { return Err(PyRuntimeError::new_err("it was given up")) };
-            let call = State::call_of(py, &entry.record, None)?;
+            let call = Call { serialized: entry.serialized, ..State::call_of(py, &entry.record, None)? };
             if let Some(ready) = &mut self.ready {
                 match Self::try_ready(state, py, &call, entry, ready)? {
                     Tried::NeedsMemory(bytes) => {
@@ -479,7 +523,7 @@ impl PendingSend {
                         ready.let_go(&state.core);
                         self.ready = None;
                         let Some(Entry { callback, observed, .. }) = self.entry.take() else { return Ok(None) };
-                        return buffered(py, completion, index, sizes, callback, observed).map(Some);
+                        return Ok(Some(Buffered { place: Place { completion, index, sizes }, callback, observed }));
                     }
                 }
             }
@@ -500,7 +544,7 @@ impl PendingSend {
     }
 
     /// It will not be sent: the interceptors hear why, and nothing of it is kept.
-    fn refuse(&mut self, py: Python<'_>, error: &Bound<'_, PyBaseException>) {
+    pub fn refuse(&mut self, py: Python<'_>, error: &Bound<'_, PyBaseException>) {
         let Some(entry) = self.let_go(py) else { return };
         if let Some(record) = &entry.intercepted
             && let Ok(state) = State::of(&self.owner.get().state)
@@ -536,54 +580,9 @@ impl PendingSend {
         inbox: &Bound<'py, LoopInbox>,
         wake: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let owner = self.owner.clone_ref(py);
-        let state = State::of(&owner.get().state)?;
-        state.core.check_fork(py)?;
-        let shared = &state.core.shared;
-        let now = shared.now();
-        if let Some(since) = self.since.take() {
-            let counter = if self.ready.is_some() { &shared.memory_wait_ns } else { &shared.metadata_wait_ns };
-            count_wait(counter, since);
-        }
-        if let Some(ready) = &mut self.ready
-            && let Some((waiter, token)) = ready.waiter.take()
-        {
-            if shared.pool.is_granted(&waiter) {
-                ready.grant += ready.needed;
-            } else {
-                state.check_open(py)?;
-                if now >= self.topic_wait.deadline {
-                    shared.pool.count_exhausted();
-                    let error = state.exhausted(py, &ready.topic, ready.needed)?;
-                    ready.waiter = Some((waiter, token)); // given up with the rest
-                    return Err(error);
-                }
-                // Woken by the clock: the place in the queue stays.
-                ready.waiter = Some((waiter, token));
-                self.since = Some(now);
-                return self.patience(py, now);
-            }
-        }
-        loop {
-            if let Some(future) = self.try_now(py)? {
-                return Ok(Bound::new(py, future)?.into_any());
-            }
-            if let Some(ready) = &mut self.ready {
-                let notice = notice(&inbox.get().inbox, LoopCall::Wake { function: wake });
-                let token = notice.token;
-                ready.waiter = Some((shared.queue_for_memory_with(ready.needed, Some(notice)), token));
-                self.since = Some(now);
-                return self.patience(py, now);
-            }
-            let Some(entry) = &self.entry else { return Err(PyRuntimeError::new_err("it was given up")) };
-            let (name, partition) = (entry.record.topic.bind(py), entry.record.partition);
-            match self.topic_wait.look(py, state, name, partition, inbox.get(), &wake)? {
-                Ok(_) => {} // now it is the one that was looked for last
-                Err(wait) => {
-                    self.since = Some(now);
-                    return Ok(wait.as_secs_f64().into_pyobject(py)?.into_any());
-                }
-            }
+        match self.look(py, inbox.get(), &wake)? {
+            Ok(buffered) => Ok(Bound::new(py, buffered.future(py)?)?.into_any()),
+            Err(patience) => Ok(patience.as_secs_f64().into_pyobject(py)?.into_any()),
         }
     }
 
@@ -591,13 +590,6 @@ impl PendingSend {
     #[pyo3(name = "refuse")]
     fn refuse_py(&mut self, py: Python<'_>, error: &Bound<'_, PyBaseException>) {
         self.refuse(py, error);
-    }
-}
-
-impl PendingSend {
-    fn patience<'py>(&self, py: Python<'py>, now: Instant) -> PyResult<Bound<'py, PyAny>> {
-        let left = self.topic_wait.deadline.saturating_duration_since(now);
-        Ok(left.min(LOOK_AGAIN).as_secs_f64().into_pyobject(py)?.into_any())
     }
 }
 
@@ -644,18 +636,12 @@ impl Drop for PendingTopic {
 #[pyclass(module = "penstock._native")]
 pub struct PendingFlush {
     core: Arc<Core>,
-    /// The last first.
-    pending: Vec<Arc<Completion>>,
+    records: EndWait,
     /// Bursts of the callback thread that are to have run; none before all is resolved.
     goal: Option<u64>,
-    notice: Option<(Token, Where)>,
+    /// With the callback thread.
+    notice: Option<Token>,
     ended: bool,
-}
-
-/// Who holds a notice.
-enum Where {
-    Completion(Arc<Completion>),
-    Callbacks,
 }
 
 #[pymethods]
@@ -663,9 +649,8 @@ impl PendingFlush {
     #[new]
     fn new(py: Python<'_>, engine: &Bound<'_, Engine>) -> Self {
         let core = Arc::clone(&engine.get().core);
-        let mut pending = py.detach(|| core.shared.begin_flush());
-        pending.reverse();
-        Self { core, pending, goal: None, notice: None, ended: false }
+        let records = EndWait::new(py.detach(|| core.shared.begin_flush()));
+        Self { core, records, goal: None, notice: None, ended: false }
     }
 
     /// Whether all is resolved and its callbacks of other threads have run; if not, `wake` is called in the loop when
@@ -673,25 +658,17 @@ impl PendingFlush {
     fn attempt(&mut self, py: Python<'_>, inbox: &Bound<'_, LoopInbox>, wake: Py<PyAny>) -> PyResult<bool> {
         self.core.check_fork(py)?;
         self.forget();
-        let shared = &self.core.shared;
-        let notice = notice(&inbox.get().inbox, LoopCall::Wake { function: wake });
-        while let Some(completion) = self.pending.last() {
-            let Some(unresolved) = completion.first_unresolved() else {
-                self.pending.pop();
-                continue;
-            };
-            // Nobody observes a record by waiting for its batch.
-            if unresolved.add_notice(0, &notice, false) {
-                self.notice = Some((notice.token, Where::Completion(unresolved)));
-                return Ok(false);
-            }
+        if !self.records.look(py, inbox.get(), &wake) {
+            return Ok(false);
         }
+        let shared = &self.core.shared;
         if self.goal.is_none() {
             py.detach(|| shared.settle_flush());
         }
         let goal = *self.goal.get_or_insert_with(|| shared.callbacks.pushed());
+        let notice = notice(&inbox.get().inbox, LoopCall::Wake { function: wake });
         if shared.callbacks.add_notice(goal, &notice) {
-            self.notice = Some((notice.token, Where::Callbacks));
+            self.notice = Some(notice.token);
             return Ok(false);
         }
         drop(LOOP_CALLS.remove(notice.token));
@@ -709,12 +686,10 @@ impl PendingFlush {
 
 impl PendingFlush {
     fn forget(&mut self) {
-        let Some((token, holder)) = self.notice.take() else { return };
-        let found = match holder {
-            Where::Completion(completion) => !completion.take_notices(0, false, |other| other == token).is_empty(),
-            Where::Callbacks => self.core.shared.callbacks.take_notice(token),
-        };
-        if found {
+        self.records.forget();
+        if let Some(token) = self.notice.take()
+            && self.core.shared.callbacks.take_notice(token)
+        {
             drop(LOOP_CALLS.remove(token));
         }
     }

@@ -26,7 +26,8 @@ fn cancelled_error(py: Python<'_>, message: Option<&Py<PyAny>>) -> PyErr {
     made.map_or_else(|error| error, PyErr::from_value)
 }
 
-fn invalid_state(py: Python<'_>, message: &str) -> PyErr {
+/// `asyncio.InvalidStateError`.
+pub fn invalid_state(py: Python<'_>, message: &str) -> PyErr {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let made = CLASS.import(py, "asyncio", "InvalidStateError").and_then(|class| class.call1((message,)));
     made.map_or_else(|error| error, PyErr::from_value)

@@ -24,8 +24,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use crate::arrow_columns::{Batch, Column};
 use crate::arrow_json::{self, Trouble};
 use crate::arrow_plan::{Names, Plan, Target};
-use crate::bulk::Bulk;
-use crate::bulk_result::BulkResult;
+use crate::bulk::{Bulk, Source, Step};
 use crate::headers::Headers;
 use crate::sender::{Call, State, now_ms};
 
@@ -33,6 +32,9 @@ use crate::sender::{Call, State, now_ms};
 const CHUNK_ROWS: usize = 4096;
 /// Bytes of JSON that are written before they are appended.
 const CHUNK_BYTES: usize = 1 << 20;
+/// The same two in an event loop, which is to have its turn every few ms.
+const LOOP_CHUNK_ROWS: usize = 1024;
+const LOOP_CHUNK_BYTES: usize = 128 * 1024;
 /// How long it runs without a look at signals (Ctrl-C).
 const STRETCH: Duration = Duration::from_millis(50);
 
@@ -57,17 +59,19 @@ struct Encoded<'a> {
 }
 
 /// A row that cannot be sent.
+#[derive(Clone)]
 struct BadRow {
     /// What a user of `send` would get for it.
     kind: fn(String) -> PyErr,
     message: String,
 }
 
-/// Writes the JSON of `rows` until one fails, or it is enough for a chunk: as many as `into` has texts afterwards.
+/// Writes the JSON of `rows` until one fails, or there are `enough` bytes for a chunk: as many as `into` has texts afterwards.
 fn write_json(
     field: &FieldRef,
     array: &StructArray,
     rows: std::ops::Range<usize>,
+    enough: usize,
     into: &mut Written,
 ) -> Result<Option<String>, ArrowError> {
     let trouble = Trouble::default();
@@ -84,7 +88,7 @@ fn write_json(
             return Ok(Some(what));
         }
         into.ends.push(into.bytes.len());
-        if into.bytes.len() >= CHUNK_BYTES {
+        if into.bytes.len() >= enough {
             break;
         }
     }
@@ -100,6 +104,10 @@ struct Rowing {
     at: usize,
     key_text: Written,
     value_text: Written,
+    /// The rows whose JSON these hold, and the one behind them that has none: a chunk that waited comes again.
+    written: Option<(std::ops::Range<usize>, Option<BadRow>)>,
+    chunk_rows: usize,
+    chunk_bytes: usize,
     end: bool,
 }
 
@@ -113,7 +121,7 @@ enum Look {
 struct Broken(String);
 
 impl Rowing {
-    fn open(data: &Bound<'_, PyAny>, names: &Names) -> PyResult<Self> {
+    fn open(data: &Bound<'_, PyAny>, names: &Names, in_loop: bool) -> PyResult<Self> {
         let reader = open(data)?;
         let schema = guarded(|| Ok(reader.schema())).map_err(|Broken(why)| unreadable(&why))?;
         Ok(Self {
@@ -123,6 +131,9 @@ impl Rowing {
             at: 0,
             key_text: Written::default(),
             value_text: Written::default(),
+            written: None,
+            chunk_rows: if in_loop { LOOP_CHUNK_ROWS } else { CHUNK_ROWS },
+            chunk_bytes: if in_loop { LOOP_CHUNK_BYTES } else { CHUNK_BYTES },
             end: false,
         })
     }
@@ -130,7 +141,7 @@ impl Rowing {
     /// See to it that there is a batch with rows left.
     fn look(&mut self) -> Result<Look, Broken> {
         while self.batch.as_ref().is_none_or(|batch| self.at >= batch.rows) {
-            self.batch = None;
+            (self.batch, self.written) = (None, None);
             if self.end {
                 return Ok(Look::End);
             }
@@ -150,15 +161,25 @@ impl Rowing {
         Ok(Look::Rows)
     }
 
-    /// The next chunk: `then` gets it. Also the row behind it if that one cannot be sent.
-    fn chunk<T>(&mut self, then: impl FnOnce(&Rows<'_>) -> T) -> Result<(T, usize, Option<BadRow>), Broken> {
+    /// Rows that no chunk has had yet, of those that were read.
+    fn left(&self) -> usize {
+        self.batch.as_ref().map_or(0, |batch| batch.rows.saturating_sub(self.at))
+    }
+
+    /// See to it that the JSON of the next rows is written: where they end, and the row there that has none.
+    fn write(&mut self) -> Result<(usize, Option<BadRow>), Broken> {
         let Some(batch) = &self.batch else { return Err(Broken("there is no batch (a bug in Penstock)".to_owned())) };
-        let mut end = batch.rows.min(self.at + CHUNK_ROWS);
+        if let Some((rows, bad)) = &self.written
+            && rows.start == self.at
+        {
+            return Ok((rows.end, bad.clone()));
+        }
+        let mut end = batch.rows.min(self.at + self.chunk_rows);
         let mut bad: Option<BadRow> = None;
         for (column, into) in [(&batch.key, &mut self.key_text), (&batch.value, &mut self.value_text)] {
             if let Column::Json(field, array) = column {
-                let at = self.at;
-                let trouble = guarded(|| write_json(field, array, at..end, into))?;
+                let (at, enough) = (self.at, self.chunk_bytes);
+                let trouble = guarded(|| write_json(field, array, at..end, enough, into))?;
                 if at + into.ends.len() - 1 < end {
                     end = at + into.ends.len() - 1;
                     bad = None; // it lies behind
@@ -169,6 +190,14 @@ impl Rowing {
                 }
             }
         }
+        self.written = Some((self.at..end, bad.clone()));
+        Ok((end, bad))
+    }
+
+    /// The next chunk: `then` gets it. Also the row behind it if that one cannot be sent. It is the same one until `at` moves.
+    fn chunk<T>(&mut self, then: impl FnOnce(&Rows<'_>) -> T) -> Result<(T, usize, Option<BadRow>), Broken> {
+        let (mut end, mut bad) = self.write()?;
+        let Some(batch) = &self.batch else { return Err(Broken("there is no batch (a bug in Penstock)".to_owned())) };
         let mut encoded = Encoded {
             keys: Vec::new(),
             values: Vec::with_capacity(end - self.at),
@@ -248,6 +277,15 @@ impl Rowing {
     }
 }
 
+impl Drop for Rowing {
+    /// Without the GIL: whose data it is may lock something that a thread holds which waits for the GIL.
+    fn drop(&mut self) {
+        let none: Reader = Box::new(RecordBatchIterator::new([], Arc::clone(&self.plan.schema)));
+        let left = (std::mem::replace(&mut self.reader, none), self.batch.take());
+        Python::try_attach(|py| py.detach(|| drop(left)));
+    }
+}
+
 fn guarded<T>(act: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, Broken> {
     match catch_unwind(AssertUnwindSafe(act)) {
         Ok(Ok(made)) => Ok(made),
@@ -306,56 +344,39 @@ enum Stop {
     Broken(String),
 }
 
-/// See `Sender.send_arrow`.
-#[expect(clippy::too_many_arguments, reason = "the call's own")]
-pub fn send_arrow<'py>(
-    state: &State,
-    py: Python<'py>,
-    topic: &Bound<'py, PyAny>,
-    data: &Bound<'py, PyAny>,
-    value: Option<&Bound<'py, PyAny>>,
-    key: Option<&Bound<'py, PyAny>>,
-    partition: Option<&Bound<'py, PyAny>>,
-    timestamp: Option<&Bound<'py, PyAny>>,
-    headers: Option<&Bound<'py, PyAny>>,
-) -> PyResult<BulkResult> {
-    let names = Names::read(value, key, partition, timestamp, headers)?;
-    let mut bulk = Bulk::begin(state, py, topic, "send_arrow")?;
-    let mut rowing = Rowing::open(data, &names)?;
-    let partitioned = !matches!(rowing.plan.target, Target::Choose);
-    if state.records_go_one_by_one(partitioned.then_some(0)) {
-        one_by_one(&mut bulk, &mut rowing)?;
-        return Ok(bulk.end());
+/// The rows of one `send_arrow`.
+pub struct Table {
+    rowing: Rowing,
+    one_by_one: bool,
+    /// Rows that go one by one, and what stands behind them.
+    rows: std::vec::IntoIter<Row>,
+    bad: Option<BadRow>,
+}
+
+impl Table {
+    /// Of the arguments of the blocking `send_arrow`.
+    pub fn open(state: &State, data: &Bound<'_, PyAny>, names: &Names) -> PyResult<Self> {
+        Self::new(state, data, names, false)
     }
-    let shared = Arc::clone(&state.core.shared);
-    while bulk.goes_on() {
-        let (rowing, buffering) = (&mut rowing, &mut bulk.buffering);
-        let stop = py.detach(|| {
-            let until = Instant::now() + STRETCH;
-            loop {
-                match rowing.look() {
-                    Ok(Look::Rows) => {}
-                    Ok(Look::End) => return Stop::End,
-                    Err(Broken(why)) => return Stop::Broken(why),
-                }
-                match rowing.chunk(|rows| rows.values.is_empty() || buffering.append(&shared, rows)) {
-                    Ok((true, count, bad)) => {
-                        rowing.at += count;
-                        if let Some(bad) = bad {
-                            return Stop::Bad(bad);
-                        }
-                    }
-                    Ok((false, _, _)) => return Stop::Chunk,
-                    Err(Broken(why)) => return Stop::Broken(why),
-                }
-                if Instant::now() >= until {
-                    return Stop::Signals;
-                }
-            }
-        });
+
+    /// Of those of asyncio's: in chunks that do not keep the loop for long.
+    pub fn open_in_loop(state: &State, data: &Bound<'_, PyAny>, names: &Names) -> PyResult<Self> {
+        Self::new(state, data, names, true)
+    }
+
+    fn new(state: &State, data: &Bound<'_, PyAny>, names: &Names, in_loop: bool) -> PyResult<Self> {
+        let rowing = Rowing::open(data, names, in_loop)?;
+        let partitioned = !matches!(rowing.plan.target, Target::Choose);
+        let one_by_one = state.records_go_one_by_one(partitioned.then_some(0));
+        Ok(Self { rowing, one_by_one, rows: Vec::new().into_iter(), bad: None })
+    }
+
+    fn in_chunks(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step> {
+        let rowing = &mut self.rowing;
+        let stop = if bulk.buffering().is_pending() { Stop::Chunk } else { stretch(rowing, bulk) };
         match stop {
-            Stop::End => break,
-            Stop::Signals => py.check_signals()?,
+            Stop::End => return Ok(Step::End),
+            Stop::Signals => {}
             Stop::Bad(bad) => {
                 rowing.at += 1;
                 bulk.refuse((bad.kind)(bad.message))?;
@@ -364,35 +385,108 @@ pub fn send_arrow<'py>(
             Stop::Chunk => {
                 // The same chunk once more, since its rows are the same: for waits, errors and the first record.
                 match rowing.chunk(|rows| bulk.append(rows)) {
-                    Ok((appended, count, _)) => {
-                        appended?;
-                        rowing.at += count;
-                    }
+                    Ok((appended, count, _)) => match appended? {
+                        Some(want) => return Ok(Step::Wait(want)),
+                        None => rowing.at += count,
+                    },
                     Err(Broken(why)) => bulk.stop(unreadable(&why))?,
                 }
             }
         }
+        Ok(Step::Turn)
     }
-    if !bulk.goes_on() {
-        // What is left of the batch at hand was given; what the stream would have brought later was not.
-        let left = rowing.batch.as_ref().map_or(0, |batch| batch.rows.saturating_sub(rowing.at));
-        bulk.refuse_rest(left as u64);
+
+    fn one_by_one(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step> {
+        let py = bulk.py;
+        let topic = bulk.topic.clone();
+        for row in self.rows.by_ref() {
+            let call = Call {
+                topic: topic.clone(),
+                value: row.value.into_bound(py),
+                key: row.key.into_bound(py),
+                partition: row.partition,
+                timestamp: row.timestamp,
+                headers: Headers::of_tuple(row.headers.into_bound(py))?,
+                callback: None,
+                serialized: true,
+                observed: false,
+            };
+            if let Some(want) = bulk.one(&call)? {
+                return Ok(Step::Wait(want));
+            }
+            if !bulk.goes_on() || bulk.is_over() {
+                return Ok(Step::Turn);
+            }
+        }
+        if let Some(bad) = self.bad.take() {
+            bulk.refuse((bad.kind)(bad.message))?;
+            return Ok(Step::Turn);
+        }
+        match python_rows(py, &mut self.rowing) {
+            Err(Broken(why)) => bulk.stop(unreadable(&why))?,
+            Ok((rows, bad)) => {
+                let rows = rows?;
+                if rows.is_empty() && bad.is_none() {
+                    return Ok(Step::End);
+                }
+                (self.rows, self.bad) = (rows.into_iter(), bad);
+            }
+        }
+        Ok(Step::Turn)
     }
-    py.detach(|| drop(rowing));
-    Ok(bulk.end())
+}
+
+impl Source for Table {
+    fn step<'py>(&mut self, bulk: &mut Bulk<'_, 'py>) -> PyResult<Step> {
+        if !bulk.goes_on() {
+            // What is left of the batch at hand was given; what the stream would have brought later was not.
+            bulk.refuse_rest((self.rows.len() + usize::from(self.bad.is_some()) + self.rowing.left()) as u64);
+            return Ok(Step::End);
+        }
+        if self.one_by_one { self.one_by_one(bulk) } else { self.in_chunks(bulk) }
+    }
+}
+
+/// Chunks for as long as nothing has to be seen to that needs the GIL.
+fn stretch(rowing: &mut Rowing, bulk: &mut Bulk<'_, '_>) -> Stop {
+    let (py, shared, may_wait) = (bulk.py, Arc::clone(&bulk.state.core.shared), bulk.may_wait());
+    let until = bulk.until().unwrap_or_else(|| Instant::now() + STRETCH);
+    let buffering = bulk.buffering();
+    py.detach(|| {
+        loop {
+            match rowing.look() {
+                Ok(Look::Rows) => {}
+                Ok(Look::End) => return Stop::End,
+                Err(Broken(why)) => return Stop::Broken(why),
+            }
+            match rowing.chunk(|rows| rows.values.is_empty() || buffering.append(&shared, rows, may_wait)) {
+                Ok((true, count, bad)) => {
+                    rowing.at += count;
+                    if let Some(bad) = bad {
+                        return Stop::Bad(bad);
+                    }
+                }
+                Ok((false, _, _)) => return Stop::Chunk,
+                Err(Broken(why)) => return Stop::Broken(why),
+            }
+            if Instant::now() >= until {
+                return Stop::Signals;
+            }
+        }
+    })
 }
 
 /// A row as Python objects: value, key, partition, timestamp, headers.
-struct Row<'py> {
-    value: Bound<'py, PyAny>,
-    key: Bound<'py, PyAny>,
+struct Row {
+    value: Py<PyAny>,
+    key: Py<PyAny>,
     partition: Option<i32>,
     timestamp: Option<i64>,
-    headers: Bound<'py, PyTuple>,
+    headers: Py<PyTuple>,
 }
 
 /// The rows of the next chunk, and the one behind it that cannot be sent. Empty at the end.
-fn python_rows<'py>(py: Python<'py>, rowing: &mut Rowing) -> Result<(PyResult<Vec<Row<'py>>>, Option<BadRow>), Broken> {
+fn python_rows(py: Python<'_>, rowing: &mut Rowing) -> Result<(PyResult<Vec<Row>>, Option<BadRow>), Broken> {
     if matches!(py.detach(|| rowing.look())?, Look::End) {
         return Ok((Ok(Vec::new()), None));
     }
@@ -410,8 +504,8 @@ fn python_rows<'py>(py: Python<'py>, rowing: &mut Rowing) -> Result<(PyResult<Ve
                     .map(|header| (String::from_utf8_lossy(header.key).into_owned(), bytes(header.value)))
                     .collect();
                 Ok(Row {
-                    value: bytes(rows.values[row]),
-                    key: bytes(rows.key(row)),
+                    value: bytes(rows.values[row]).unbind(),
+                    key: bytes(rows.key(row)).unbind(),
                     partition: match rows.partitions {
                         Partitions::Choose => None,
                         Partitions::All(number) => Some(number as i32),
@@ -421,53 +515,13 @@ fn python_rows<'py>(py: Python<'py>, rowing: &mut Rowing) -> Result<(PyResult<Ve
                         Timestamps::Each(each) if timed => Some(each[row]),
                         _ => None,
                     },
-                    headers: PyTuple::new(py, headers)?,
+                    headers: PyTuple::new(py, headers)?.unbind(),
                 })
             })
             .collect()
     })?;
     rowing.at += count + usize::from(bad.is_some());
     Ok((rows, bad))
-}
-
-fn one_by_one(bulk: &mut Bulk<'_, '_>, rowing: &mut Rowing) -> PyResult<()> {
-    let py = bulk.py;
-    let topic = bulk.topic.clone();
-    while bulk.goes_on() {
-        let (rows, bad) = match python_rows(py, rowing) {
-            Ok(rows) => rows,
-            Err(Broken(why)) => return bulk.stop(unreadable(&why)),
-        };
-        let rows = rows?;
-        if rows.is_empty() && bad.is_none() {
-            return Ok(());
-        }
-        let count = rows.len();
-        for (at, row) in rows.into_iter().enumerate() {
-            let call = Call {
-                topic: topic.clone(),
-                value: row.value,
-                key: row.key,
-                partition: row.partition,
-                timestamp: row.timestamp,
-                headers: Headers::of_tuple(row.headers)?,
-                callback: None,
-                serialized: true,
-                observed: false,
-            };
-            bulk.one(&call)?;
-            if !bulk.goes_on() {
-                let behind = rowing.batch.as_ref().map_or(0, |batch| batch.rows.saturating_sub(rowing.at));
-                bulk.refuse_rest((count - at - 1 + usize::from(bad.is_some()) + behind) as u64);
-                return Ok(());
-            }
-        }
-        if let Some(bad) = bad {
-            bulk.refuse((bad.kind)(bad.message))?;
-        }
-        py.check_signals()?;
-    }
-    Ok(())
 }
 
 /// The records that `send_arrow` would send, one by one as (value, key, partition, timestamp, headers).
@@ -489,15 +543,12 @@ impl ArrowRecords {
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let names = Names::read(value, key, partition, timestamp, headers)?;
-        Ok(Self { rowing: (Rowing::open(data, &names)?, None).into() })
+        Ok(Self { rowing: (Rowing::open(data, &names, false)?, None).into() })
     }
 
     /// The records of the next rows; empty at the end. A row that cannot be sent raises, and ends it.
     #[expect(clippy::type_complexity, reason = "one record's fields")]
-    fn take<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>, Option<i32>, Option<i64>, Bound<'py, PyTuple>)>> {
+    fn take(&self, py: Python<'_>) -> PyResult<Vec<(Py<PyAny>, Py<PyAny>, Option<i32>, Option<i64>, Py<PyTuple>)>> {
         let mut state = self.rowing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut bad = state.1.take();
         let mut rows = Vec::new();

@@ -1,20 +1,24 @@
-//! What `send_many` and `send_arrow` share: chunks of serialized records into batches, and what becomes of those that cannot
-//! be buffered.
+//! What `send_many` and `send_arrow` share, in both facades: chunks of serialized records into batches, and what becomes of
+//! those that cannot be buffered.
+//!
+//! A call is a [`Source`] of chunks and an [`Ongoing`]. It advances in steps; where a step has to wait, the blocking facade
+//! waits there and then, and asyncio's (`aio_bulk.rs`) comes back with the next step.
 
 use penstock_core::accumulator::Shared;
 use penstock_core::bulk::{CHOOSE, Chunk, Partitions, Placed, Progress, Rows};
 use penstock_core::topic::Topic;
-use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::bulk_result::{BulkResult, Refused};
+use crate::aio::{AsyncSender, PendingSend};
+use crate::bulk_result::{BulkResult, Outcomes, Refused};
 use crate::future::SLICE;
 use crate::python;
 use crate::record::check_topic;
-use crate::sender::{Call, State, count_wait};
+use crate::sender::{Call, Place, State, count_wait};
 
 /// Below this many bytes a chunk is appended with the GIL kept: to let go of it and get it back costs more.
 const DETACH_BYTES: usize = 16 * 1024;
@@ -35,10 +39,15 @@ pub struct Buffering {
 }
 
 impl Buffering {
+    /// A chunk was begun, and [`Bulk::append`] is to go on with it.
+    pub fn is_pending(&self) -> bool {
+        self.pending
+    }
+
     /// Buffer a chunk if that takes no more than moments. False: [`Bulk::append`] is to see to it, and finds what was done.
     ///
-    /// No more than moments, but for a wait for memory of one slice.
-    pub fn append(&mut self, shared: &Shared, rows: &Rows<'_>) -> bool {
+    /// No more than moments, but for a wait for memory of one slice, where the caller may wait.
+    pub fn append(&mut self, shared: &Shared, rows: &Rows<'_>, may_wait: bool) -> bool {
         if !self.any {
             return false;
         }
@@ -51,6 +60,7 @@ impl Buffering {
             match self.step(shared, &topic, rows) {
                 Progress::Done => break,
                 Progress::Closed => return false,
+                Progress::NeedsMemory(_) if !may_wait => return false,
                 Progress::NeedsMemory(bytes) => {
                     let began = Instant::now();
                     let waiter = shared.queue_for_memory(bytes);
@@ -90,7 +100,8 @@ impl Buffering {
         left
     }
 
-    fn give_back(&mut self, shared: &Shared) {
+    /// Memory that was waited for, and is not needed after all.
+    pub fn give_back(&mut self, shared: &Shared) {
         let grant = std::mem::take(&mut self.grant);
         if grant > 0 {
             shared.release(grant);
@@ -106,25 +117,57 @@ fn highest_partition(rows: &Rows<'_>) -> Option<i32> {
     }
 }
 
+/// What a call has to wait for before it can go on.
+pub enum Want {
+    /// A snapshot of the topic, with a partition of that number if one is asked for.
+    Topic(Option<i32>),
+    /// So many bytes of buffer.memory.
+    Memory(usize),
+    /// The record that [`Bulk::one`] could not buffer at once.
+    Record,
+    /// The next entry of an async iterable.
+    Entry,
+}
+
+/// What became of a step.
+pub enum Step {
+    /// Something was done: signals may be looked at, or an event loop have its turn.
+    Turn,
+    Wait(Want),
+    /// All is taken that will be.
+    End,
+}
+
+/// Where records come from, a chunk at a time. What a step could not finish, the next one goes on with.
+pub trait Source {
+    fn step<'py>(&mut self, bulk: &mut Bulk<'_, 'py>) -> PyResult<Step>;
+}
+
+/// Who waits when a call has to.
+pub enum Waits<'a> {
+    /// The caller, without the GIL.
+    Here,
+    /// A coroutine: steps end with what is to be waited for, and at `until`.
+    InLoop { owner: &'a Py<AsyncSender>, sending: &'a mut Option<PendingSend>, until: Instant },
+}
+
 /// One call under way: what was buffered, and what could not be.
-///
-/// The rule of both calls: as long as nothing is buffered, an error is raised; afterwards it is told in the result, since
-/// the caller must not lose track of what is on its way. Only what is no `Exception` (Ctrl-C), or comes from a signal
-/// handler during a wait, is raised all the same.
-pub struct Bulk<'a, 'py> {
-    pub state: &'a State,
-    pub py: Python<'py>,
-    pub topic: Bound<'py, PyString>,
+pub struct Ongoing {
+    topic: Py<PyString>,
     method: &'static str,
-    pub buffering: Buffering,
+    buffering: Buffering,
     refused: Vec<Refused>,
     /// Why no more records are taken.
     stopped: Option<Py<PyAny>>,
+    /// The snapshot that was waited for.
+    found: Option<Arc<Topic>>,
+    /// Why a wait was in vain: the chunk that waited ends with it.
+    failed: Option<PyErr>,
 }
 
-impl<'a, 'py> Bulk<'a, 'py> {
+impl Ongoing {
     /// Check what can be checked before the first record.
-    pub fn begin(state: &'a State, py: Python<'py>, topic: &Bound<'py, PyAny>, method: &'static str) -> PyResult<Self> {
+    pub fn begin(state: &State, py: Python<'_>, topic: &Bound<'_, PyAny>, method: &'static str) -> PyResult<Self> {
         let Ok(topic) = topic.cast::<PyString>() else {
             return Err(PyTypeError::new_err(format!("topic must be a str, not {}", topic.get_type())));
         };
@@ -132,113 +175,231 @@ impl<'a, 'py> Bulk<'a, 'py> {
         state.core.check_fork(py)?;
         state.check_open(py)?;
         Ok(Self {
-            state,
-            py,
-            topic: topic.clone(),
+            topic: topic.clone().unbind(),
             method,
             buffering: Buffering::default(),
             refused: Vec::new(),
             stopped: None,
+            found: None,
+            failed: None,
         })
+    }
+
+    /// The call of a blocking facade: from the first record to the last.
+    pub fn run(mut self, state: &State, py: Python<'_>, source: &mut impl Source) -> PyResult<BulkResult> {
+        let mut bulk = Bulk::new(state, py, &mut self, Waits::Here);
+        loop {
+            match source.step(&mut bulk)? {
+                Step::Turn => py.check_signals()?,
+                Step::Wait(want) => bulk.wait(&want)?,
+                Step::End => return Ok(BulkResult::new(self.end(py, state))),
+            }
+        }
+    }
+
+    /// All is taken.
+    pub fn end(self, py: Python<'_>, state: &State) -> Outcomes {
+        let topic = self.topic.bind(py).to_string_lossy();
+        Outcomes::new(py, &state.core.shared, &topic, self.buffering.placed, self.refused)
+    }
+
+    /// The method's name, for messages.
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
+
+    pub fn topic<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        self.topic.bind(py)
+    }
+
+    /// The topic's last snapshot, which a wait for memory is for.
+    pub fn snapshot(&self) -> Option<Arc<Topic>> {
+        self.buffering.topic.clone()
+    }
+
+    /// The wait for the topic is over.
+    pub fn found(&mut self, topic: Arc<Topic>) {
+        self.found = Some(topic);
+    }
+
+    /// The wait for memory is over.
+    pub fn granted(&mut self, bytes: usize) {
+        self.buffering.grant += bytes;
+    }
+
+    /// The wait was in vain.
+    pub fn failed(&mut self, error: PyErr) {
+        self.failed = Some(error);
+    }
+
+    /// Nothing more will be buffered, and nobody asks for the result.
+    pub fn give_up(&mut self, state: &State) {
+        if !state.core.is_foreign() {
+            self.buffering.give_back(&state.core.shared);
+        }
+    }
+}
+
+/// A call at work.
+///
+/// The rule of both calls, in both facades: as long as nothing is buffered, an error is raised; afterwards it is told in the
+/// result, since the caller must not lose track of what is on its way. Only what is no `Exception` (Ctrl-C, a
+/// cancellation), or comes from a signal handler during a wait, is raised all the same.
+pub struct Bulk<'a, 'py> {
+    pub state: &'a State,
+    pub py: Python<'py>,
+    pub topic: Bound<'py, PyString>,
+    call: &'a mut Ongoing,
+    waits: Waits<'a>,
+}
+
+impl<'a, 'py> Bulk<'a, 'py> {
+    pub fn new(state: &'a State, py: Python<'py>, call: &'a mut Ongoing, waits: Waits<'a>) -> Self {
+        Self { state, py, topic: call.topic.bind(py).clone(), call, waits }
+    }
+
+    /// Whether the caller may wait inside a step.
+    pub fn may_wait(&self) -> bool {
+        matches!(self.waits, Waits::Here)
+    }
+
+    /// Whether the step has taken the time that an event loop can spare.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        match &self.waits {
+            Waits::Here => false,
+            Waits::InLoop { until, .. } => Instant::now() >= *until,
+        }
+    }
+
+    /// When the step is to end, if it is in an event loop.
+    pub fn until(&self) -> Option<Instant> {
+        match &self.waits {
+            Waits::Here => None,
+            Waits::InLoop { until, .. } => Some(*until),
+        }
+    }
+
+    /// The part that needs no GIL.
+    pub fn buffering(&mut self) -> &mut Buffering {
+        &mut self.call.buffering
     }
 
     /// Whether records are still taken.
     pub fn goes_on(&self) -> bool {
-        self.stopped.is_none()
+        self.call.stopped.is_none()
     }
 
     /// Records so far, refused ones included.
     pub fn records(&self) -> u64 {
-        self.buffering.placed.records
+        self.call.buffering.placed.records
     }
 
     /// The next record cannot be buffered.
     pub fn refuse(&mut self, error: PyErr) -> PyResult<()> {
         let error = self.told(error)?;
         self.note(self.records(), 1, error);
-        self.buffering.placed.push_not_buffered(1);
+        self.call.buffering.placed.push_not_buffered(1);
         Ok(())
     }
 
     /// The next record cannot be buffered, nor those that follow it.
     pub fn stop(&mut self, error: PyErr) -> PyResult<()> {
         self.refuse(error)?;
-        self.stopped = self.refused.last().map(|refused| refused.error.clone_ref(self.py));
+        self.call.stopped = self.call.refused.last().map(|refused| refused.error.clone_ref(self.py));
         Ok(())
     }
 
     /// An error as an entry of the result; raised where it must be.
     fn told(&self, error: PyErr) -> PyResult<Py<PyAny>> {
-        if !self.buffering.any || !error.is_instance_of::<PyException>(self.py) {
+        if !self.call.buffering.any || !error.is_instance_of::<PyException>(self.py) {
             return Err(error);
         }
         python::not_buffered(self.py, error, &self.topic)
     }
 
-    /// A snapshot of the topic that has a partition of this number, waited for if need be.
-    fn topic(&mut self, partition: Option<i32>) -> PyResult<Arc<Topic>> {
-        let topic = self.state.topic(self.py, &self.topic, partition, self.method, &mut self.state.deadline())?;
-        self.buffering.topic = Some(Arc::clone(&topic));
-        Ok(topic)
+    /// Wait here. In vain, the chunk that waited ends with the error.
+    fn wait(&mut self, want: &Want) -> PyResult<()> {
+        let (state, py) = (self.state, self.py);
+        // A new time for each wait: between two of them there was progress.
+        let deadline = &mut state.deadline();
+        let waited = match (want, self.call.snapshot()) {
+            (Want::Topic(partition), _) => {
+                state.topic(py, &self.topic, *partition, self.call.method, deadline).map(|topic| self.call.found(topic))
+            }
+            (Want::Memory(bytes), Some(topic)) => {
+                state.wait_for_memory(py, &topic, *bytes, deadline).map(|()| self.call.granted(*bytes))
+            }
+            _ => return Err(PyRuntimeError::new_err("that is waited for in an event loop only (a bug in Penstock)")),
+        };
+        if let Err(error) = waited {
+            self.call.failed(error);
+        }
+        Ok(())
     }
 
-    /// Buffer a chunk, or go on with one that [`Buffering::append`] left. Afterwards look at [`Bulk::goes_on`].
-    pub fn append(&mut self, rows: &Rows<'_>) -> PyResult<()> {
+    /// Buffer a chunk, or go on with one that waited or that [`Buffering::append`] left. What is returned is to be waited
+    /// for before the same chunk comes again. None: look at [`Bulk::goes_on`].
+    pub fn append(&mut self, rows: &Rows<'_>) -> PyResult<Option<Want>> {
         if rows.values.is_empty() {
-            return Ok(());
+            return Ok(None);
+        }
+        if !self.call.buffering.any {
+            self.check_size(rows, 0)?; // what the first record is refused for is raised
+        }
+        loop {
+            match self.advance(rows) {
+                Ok(None) => self.finish(rows, None)?,
+                Ok(Some(want)) if self.may_wait() => {
+                    self.wait(&want)?;
+                    continue;
+                }
+                Ok(Some(want)) => return Ok(Some(want)),
+                Err(error) if self.call.buffering.pending => self.finish(rows, Some(error))?,
+                Err(error) => self.stop_at(rows.values.len(), error)?,
+            }
+            return Ok(None);
+        }
+    }
+
+    /// As far as it goes without a wait.
+    fn advance(&mut self, rows: &Rows<'_>) -> PyResult<Option<Want>> {
+        if let Some(error) = self.call.failed.take() {
+            return Err(error);
         }
         let shared = &self.state.core.shared;
         let highest = highest_partition(rows);
-        let topic = self.topic(highest);
-        if !self.buffering.any {
-            self.check_size(rows, 0)?; // what the first record is refused for is raised
-        }
-        let mut topic = match topic {
-            Ok(topic) => topic,
-            Err(error) if self.buffering.pending => return self.finish(rows, Some(error)),
-            Err(error) => return self.stop_at(rows.values.len(), error),
-        };
-        let ignore_keys = shared.config.partitioning.ignore_keys;
-        if self.buffering.pending {
-            self.buffering.chunk.regroup(&topic, rows, ignore_keys);
-        } else {
-            self.buffering.begin(shared, &topic, rows);
-        }
         let bytes: usize = rows.values.iter().chain(rows.keys).flatten().map(|bytes| bytes.len()).sum();
         loop {
-            let buffering = &mut self.buffering;
-            let mut step = || buffering.step(shared, &topic, rows);
-            let progress = if bytes < DETACH_BYTES { step() } else { self.py.detach(step) };
-            let error = match progress {
-                Progress::Done => return self.finish(rows, None),
-                // A new time for each wait: between two of them there was progress.
-                Progress::NeedsMemory(bytes) => {
-                    match self.state.wait_for_memory(self.py, &topic, bytes, &mut self.state.deadline()) {
-                        Ok(()) => {
-                            self.buffering.grant += bytes;
-                            continue;
-                        }
-                        Err(error) => error,
-                    }
-                }
-                Progress::Closed => match self.state.check_open(self.py).and_then(|()| self.topic(highest)) {
-                    Ok(newer) => {
-                        topic = newer;
-                        self.buffering.chunk.regroup(&topic, rows, ignore_keys);
-                        continue;
-                    }
-                    Err(error) => error,
+            let topic = match self.call.found.take() {
+                Some(topic) => topic,
+                None => match self.state.cached_topic(self.py, &self.topic, highest)? {
+                    Some(topic) => topic,
+                    None => return Ok(Some(Want::Topic(highest))),
                 },
             };
-            return self.finish(rows, Some(error));
+            let buffering = &mut self.call.buffering;
+            let before = buffering.topic.replace(Arc::clone(&topic));
+            if !buffering.pending {
+                buffering.begin(shared, &topic, rows);
+            } else if !before.is_some_and(|before| Arc::ptr_eq(&before, &topic)) {
+                buffering.chunk.regroup(&topic, rows, shared.config.partitioning.ignore_keys);
+            }
+            let mut step = || buffering.step(shared, &topic, rows);
+            match if bytes < DETACH_BYTES { step() } else { self.py.detach(step) } {
+                Progress::Done => return Ok(None),
+                Progress::NeedsMemory(bytes) => return Ok(Some(Want::Memory(bytes))),
+                // The topic was forgotten, or made anew: look again.
+                Progress::Closed => self.state.check_open(self.py)?,
+            }
         }
     }
 
     /// The end of a chunk, cut short by `error` if there is one.
     fn finish(&mut self, rows: &Rows<'_>, error: Option<PyErr>) -> PyResult<()> {
-        let left = self.buffering.finish(&self.state.core.shared, rows);
-        let first = self.buffering.placed.records - rows.values.len() as u64;
-        let too_large = std::mem::take(&mut self.buffering.chunk.too_large);
+        let left = self.call.buffering.finish(&self.state.core.shared, rows);
+        let first = self.call.buffering.placed.records - rows.values.len() as u64;
+        let too_large = std::mem::take(&mut self.call.buffering.chunk.too_large);
         let mut refused: Vec<(u32, Py<PyAny>)> = Vec::new();
         for row in too_large {
             if let Err(error) = self.check_size(rows, row as usize) {
@@ -253,7 +414,7 @@ impl<'a, 'py> Bulk<'a, 'py> {
             let error = self.told(error)?;
             refused.extend(left.into_iter().map(|row| (row, error.clone_ref(self.py))));
             refused.sort_by_key(|(row, _)| *row);
-            self.stopped = Some(error);
+            self.call.stopped = Some(error);
         }
         for (row, error) in refused {
             self.note(first + u64::from(row), 1, error);
@@ -263,9 +424,9 @@ impl<'a, 'py> Bulk<'a, 'py> {
 
     /// Records `first` and those that follow it were refused.
     fn note(&mut self, first: u64, count: u64, error: Py<PyAny>) {
-        match self.refused.last_mut() {
+        match self.call.refused.last_mut() {
             Some(last) if last.first + last.count == first && last.error.is(&error) => last.count += count,
-            _ => self.refused.push(Refused { first, count, error }),
+            _ => self.call.refused.push(Refused { first, count, error }),
         }
     }
 
@@ -289,33 +450,42 @@ impl<'a, 'py> Bulk<'a, 'py> {
 
     /// `count` records more were given, and were not taken because of what stopped the call.
     pub fn refuse_rest(&mut self, count: u64) {
-        if let Some(error) = &self.stopped
+        if let Some(error) = &self.call.stopped
             && count > 0
         {
             self.note(self.records(), count, error.clone_ref(self.py));
-            self.buffering.placed.push_not_buffered(count);
+            self.call.buffering.placed.push_not_buffered(count);
         }
     }
 
-    /// All is taken.
-    pub fn end(self) -> BulkResult {
-        BulkResult::new(
-            self.py,
-            &self.state.core.shared,
-            &self.topic.to_string_lossy(),
-            self.buffering.placed,
-            self.refused,
-        )
+    /// One record as in `send`, for interceptors and partitioners. What is returned is to be waited for, and its outcome
+    /// to be told ([`Bulk::placed`]).
+    pub fn one(&mut self, call: &Call<'py>) -> PyResult<Option<Want>> {
+        let placed = match &mut self.waits {
+            Waits::Here => self.state.deliver(self.py, call, &|place| place),
+            Waits::InLoop { owner, sending, .. } => {
+                match PendingSend::place_or_keep(owner.bind(self.py), self.state, call) {
+                    Ok(Ok(place)) => Ok(place),
+                    Ok(Err(waiting)) => {
+                        **sending = Some(waiting);
+                        return Ok(Some(Want::Record));
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        self.placed(placed).map(|()| None)
     }
 
-    /// One record as in `send`, for interceptors and partitioners.
-    pub fn one(&mut self, call: &Call<'py>) -> PyResult<()> {
-        match self.state.deliver(self.py, call, &|place| place) {
+    /// What became of the next record, which went by itself.
+    pub fn placed(&mut self, placed: PyResult<Place>) -> PyResult<()> {
+        match placed {
             Ok(place) => {
-                self.buffering.any = true;
-                self.buffering.placed.push_one(&place.completion, place.index);
+                let buffering = &mut self.call.buffering;
+                buffering.any = true;
+                buffering.placed.push_one(&place.completion, place.index);
                 let sizes = [place.sizes.key, place.sizes.value];
-                self.buffering.placed.bytes += sizes.iter().map(|&size| u64::from(size.max(0) as u32)).sum::<u64>();
+                buffering.placed.bytes += sizes.iter().map(|&size| u64::from(size.max(0) as u32)).sum::<u64>();
                 Ok(())
             }
             Err(error) if python::is_final(self.py, &error) || self.state.check_open(self.py).is_err() => {

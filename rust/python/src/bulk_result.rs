@@ -1,4 +1,5 @@
-//! `BulkResult`: what became of many records, in runs instead of a future for each.
+//! What became of many records, in runs instead of a future for each: [`Outcomes`], the engine room of both facades' results,
+//! and `BulkResult`, the blocking one's (asyncio's is in `aio_bulk.rs`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use pyo3::exceptions::{PyException, PyTimeoutError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::callbacks::{CALLBACKS, Callback};
 use crate::ending;
@@ -25,14 +26,8 @@ pub struct Refused {
     pub error: Py<PyAny>,
 }
 
-/// What became of the records of one `send_many` or `send_arrow`, each by its index in what was given.
-///
-/// `len(result)` records were taken: all that were given, unless an iterator of unknown length stopped the call.
-/// `errors`, `offsets` and `raise_for_errors` wait, as `result` does, until every record is delivered or has failed
-/// (at most delivery.timeout.ms, plus a tick). Failures count as noticed once `errors` or `raise_for_errors` was asked,
-/// or there is a callback; else `flush` and `close` tell of them, as of futures that nobody asked.
-#[pyclass(frozen, module = "penstock")]
-pub struct BulkResult {
+/// What both facades' results are made of.
+pub struct Outcomes {
     topic: String,
     placed: Placed,
     refused: Vec<Refused>,
@@ -45,7 +40,7 @@ pub struct BulkResult {
     partitions: PyOnceLock<Py<PyAny>>,
 }
 
-impl BulkResult {
+impl Outcomes {
     pub fn new(py: Python<'_>, shared: &Shared, topic: &str, placed: Placed, refused: Vec<Refused>) -> Self {
         let unbuffered = refused.first().map(|first| {
             let records: u64 = refused.iter().map(|refused| refused.count).sum();
@@ -77,33 +72,33 @@ impl BulkResult {
         }
     }
 
-    fn is_done(&self) -> bool {
+    /// Whether every record is delivered or has failed.
+    pub fn is_done(&self) -> bool {
         self.placed.batches.iter().all(|batch| batch.is_resolved())
     }
 
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        if self.is_done() {
-            return Ok(());
-        }
-        if self.forks != forks() {
-            return Err(forked(py));
-        }
-        let until = deadline(timeout)?;
-        let wait = |slice: Instant| self.placed.batches.iter().all(|batch| batch.wait_all(Some(slice)));
-        if wait_in_slices(py, until, wait)? {
-            return Ok(());
-        }
+    /// The batches that hold some of the records.
+    pub fn batches(&self) -> &[Arc<Completion>] {
+        &self.placed.batches
+    }
+
+    /// Raise in a child if records were on their way at the fork.
+    pub fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_foreign() && !self.is_done() { Err(forked(py)) } else { Ok(()) }
+    }
+
+    /// Whether this is a child of the process that sent.
+    pub fn is_foreign(&self) -> bool {
+        self.forks != forks()
+    }
+
+    /// Records that are on their way, and all.
+    pub fn pending(&self) -> (u64, u64) {
         let mut pending = 0;
         self.walk(|batch, _, count| {
             pending += if batch.is_some_and(|batch| batch.outcome().is_none()) { u64::from(count) } else { 0 };
         });
-        Err(PyTimeoutError::new_err(format!(
-            "{pending} of {} records for {} are still on their way after {} s; delivery.timeout.ms bounds how long that \
-             can last",
-            self.placed.records,
-            self.topic,
-            timeout.unwrap_or_default().max(0.0),
-        )))
+        (pending, self.placed.records)
     }
 
     /// All runs from the first record to the last, splits followed: the batch (None: not buffered), index in it, count.
@@ -119,8 +114,8 @@ impl BulkResult {
     }
 
     /// Somebody looks: failures are no longer unnoticed.
-    fn observe(&self) {
-        if self.forks != forks() {
+    pub fn observe(&self) {
+        if self.is_foreign() {
             return; // a lock may be held for ever by a thread that exists in the parent only
         }
         for run in self.placed.runs.iter().filter(|run| run.batch != NOT_BUFFERED) {
@@ -178,73 +173,15 @@ impl BulkResult {
         Ok(errors)
     }
 
-    fn observed_errors<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyDict>> {
-        self.wait(py, None)?;
+    /// The errors by index, once all is resolved.
+    pub fn errors<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyDict>> {
         self.observe();
         Ok(self.errors.get_or_try_init(py, || self.read_errors(py).map(Bound::unbind))?.bind(py))
     }
 
-    fn failures(&self) -> u64 {
-        let mut failed = 0;
-        self.walk(|batch, _, count| {
-            if batch.is_none_or(|batch| matches!(batch.outcome(), Some(Outcome::Failed(_)))) {
-                failed += u64::from(count);
-            }
-        });
-        failed
-    }
-
-    /// Have `function` called when all is resolved; given back if all is, as far as batch `from` and those behind it go.
-    ///
-    /// One batch at a time carries it: when that one is resolved, the next one that is not takes over.
-    pub fn watch(slf: &Bound<'_, Self>, mut function: Py<PyAny>, from: usize) -> Option<Py<PyAny>> {
-        let batches = &slf.get().placed.batches;
-        for (at, batch) in batches.iter().enumerate().skip(from) {
-            while let Some(leaf) = batch.unresolved() {
-                let token = CALLBACKS.insert(Callback::Bulk { function, result: slf.clone().unbind(), at });
-                // Not as observed: the batch's first record may be somebody else's.
-                let Err(token) = leaf.add_callback(0, token, false) else { return None };
-                let Some(Callback::Bulk { function: back, .. }) = CALLBACKS.remove(token) else { return None };
-                function = back;
-            }
-        }
-        Some(function)
-    }
-}
-
-/// `array.array(code, …)` of these bytes: a sequence of ints that numpy takes without copying.
-fn array<'py>(py: Python<'py>, code: &str, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    static ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let array = ARRAY.import(py, "array", "array")?;
-    ending::python(py, || array.call1((code, PyBytes::new(py, bytes))))
-}
-
-#[pymethods]
-impl BulkResult {
-    /// Wait up to `timeout` seconds (None: without limit) until every record is delivered or has failed; returns itself.
-    ///
-    /// Raises the builtin `TimeoutError` while some are on their way. It does not raise for failed records: see `errors`
-    /// and `raise_for_errors`.
-    #[pyo3(signature = (timeout = None))]
-    fn result<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, Self>> {
-        slf.get().wait(slf.py(), timeout)?;
-        Ok(slf.clone())
-    }
-
-    /// Whether every record is delivered or has failed.
-    fn done(&self) -> bool {
-        self.is_done()
-    }
-
-    /// The failed records: index and error (several may share one). Empty when all is well.
-    #[getter]
-    fn errors(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
-        Ok(self.observed_errors(py)?.clone().unbind())
-    }
-
-    /// Wait, and raise `DeliveryError` if records failed: how many, and the first ones' errors.
-    fn raise_for_errors(&self, py: Python<'_>) -> PyResult<()> {
-        let errors = self.observed_errors(py)?;
+    /// Raise if records failed, once all is resolved.
+    pub fn raise_for_errors(&self, py: Python<'_>) -> PyResult<()> {
+        let errors = self.errors(py)?;
         if errors.is_empty() {
             return Ok(());
         }
@@ -255,10 +192,8 @@ impl BulkResult {
         ))
     }
 
-    /// The records' offsets, an `array` of 64-bit ints: -1 for one that failed, or whose offset is unknown (acks=0).
-    #[getter]
-    fn offsets(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.wait(py, None)?;
+    /// -1 for a record without an offset, once all is resolved.
+    pub fn offsets(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let made = self.offsets.get_or_try_init(py, || {
             let mut bytes: Vec<u8> = Vec::with_capacity(self.placed.records as usize * 8);
             self.walk(|batch, first, count| {
@@ -276,9 +211,8 @@ impl BulkResult {
         Ok(made.clone_ref(py))
     }
 
-    /// The records' partitions, an `array` of 32-bit ints: -1 for one that could not be buffered. Does not wait.
-    #[getter]
-    fn partitions(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    /// -1 for a record that was not buffered.
+    pub fn partitions(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let made = self.partitions.get_or_try_init(py, || {
             let mut bytes: Vec<u8> = Vec::with_capacity(self.placed.records as usize * 4);
             self.walk(|batch, _, count| {
@@ -292,30 +226,167 @@ impl BulkResult {
         Ok(made.clone_ref(py))
     }
 
+    /// Of keys and values that were buffered.
+    pub fn bytes(&self) -> u64 {
+        self.placed.bytes
+    }
+
+    /// Records, refused ones included.
+    pub fn len(&self) -> usize {
+        self.placed.records as usize
+    }
+
+    fn failures(&self) -> u64 {
+        let mut failed = 0;
+        self.walk(|batch, _, count| {
+            if batch.is_none_or(|batch| matches!(batch.outcome(), Some(Outcome::Failed(_)))) {
+                failed += u64::from(count);
+            }
+        });
+        failed
+    }
+
+    /// Have `function(result)` called on the callback thread when all is resolved; given back if all is, as far as batch
+    /// `from` and those behind it go.
+    ///
+    /// One batch at a time carries it: when that one is resolved, the next one that is not takes over.
+    pub fn watch(self: &Arc<Self>, mut function: Py<PyAny>, mut result: Py<PyAny>, from: usize) -> Option<Watcher> {
+        for (at, batch) in self.placed.batches.iter().enumerate().skip(from) {
+            while let Some(leaf) = batch.unresolved() {
+                let of = Arc::clone(self);
+                let token = CALLBACKS.insert(Callback::Bulk { function, result, of, at });
+                // Not as observed: the batch's first record may be somebody else's.
+                let Err(token) = leaf.add_callback(0, token, false) else { return None };
+                let Some(Callback::Bulk { function: back, result: itself, .. }) = CALLBACKS.remove(token) else {
+                    return None;
+                };
+                (function, result) = (back, itself);
+            }
+        }
+        Some(Watcher { function, result })
+    }
+
+    /// Of a result of that class.
+    pub fn repr(&self, class: &str) -> String {
+        let records = if self.placed.records == 1 { "record" } else { "records" };
+        let state = match (self.is_done(), self.failures()) {
+            (false, _) => "on their way".to_owned(),
+            (true, 0) => "delivered".to_owned(),
+            (true, failed) => format!("{failed} failed"),
+        };
+        format!("<{class} {} {records} for {}: {state}>", self.placed.records, self.topic)
+    }
+}
+
+/// Who is to be called, and with what.
+pub struct Watcher {
+    pub function: Py<PyAny>,
+    pub result: Py<PyAny>,
+}
+
+/// `array.array(code, …)` of these bytes: a sequence of ints that numpy takes without copying.
+fn array<'py>(py: Python<'py>, code: &str, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    static ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let array = ARRAY.import(py, "array", "array")?;
+    ending::python(py, || array.call1((code, PyBytes::new(py, bytes))))
+}
+
+/// What became of the records of one `send_many` or `send_arrow`, each by its index in what was given.
+///
+/// `len(result)` records were taken: all that were given, unless an iterator of unknown length stopped the call.
+/// `errors`, `offsets` and `raise_for_errors` wait, as `result` does, until every record is delivered or has failed
+/// (at most delivery.timeout.ms, plus a tick). Failures count as noticed once `errors` or `raise_for_errors` was asked,
+/// or there is a callback; else `flush` and `close` tell of them, as of futures that nobody asked.
+#[pyclass(frozen, module = "penstock")]
+pub struct BulkResult {
+    of: Arc<Outcomes>,
+}
+
+impl BulkResult {
+    pub fn new(of: Outcomes) -> Self {
+        Self { of: Arc::new(of) }
+    }
+
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        if self.of.is_done() {
+            return Ok(());
+        }
+        self.of.check_fork(py)?;
+        let until = deadline(timeout)?;
+        let wait = |slice: Instant| self.of.batches().iter().all(|batch| batch.wait_all(Some(slice)));
+        if wait_in_slices(py, until, wait)? {
+            return Ok(());
+        }
+        let (pending, records) = self.of.pending();
+        Err(PyTimeoutError::new_err(format!(
+            "{pending} of {records} records for {} are still on their way after {} s; delivery.timeout.ms bounds how long \
+             that can last",
+            self.of.topic,
+            timeout.unwrap_or_default().max(0.0),
+        )))
+    }
+}
+
+#[pymethods]
+impl BulkResult {
+    /// Wait up to `timeout` seconds (None: without limit) until every record is delivered or has failed; returns itself.
+    ///
+    /// Raises the builtin `TimeoutError` while some are on their way. It does not raise for failed records: see `errors`
+    /// and `raise_for_errors`.
+    #[pyo3(signature = (timeout = None))]
+    fn result<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, Self>> {
+        slf.get().wait(slf.py(), timeout)?;
+        Ok(slf.clone())
+    }
+
+    /// Whether every record is delivered or has failed.
+    fn done(&self) -> bool {
+        self.of.is_done()
+    }
+
+    /// The failed records: index and error (several may share one). Empty when all is well.
+    #[getter]
+    fn errors(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        self.wait(py, None)?;
+        Ok(self.of.errors(py)?.clone().unbind())
+    }
+
+    /// Wait, and raise `DeliveryError` if records failed: how many, and the first ones' errors.
+    fn raise_for_errors(&self, py: Python<'_>) -> PyResult<()> {
+        self.wait(py, None)?;
+        self.of.raise_for_errors(py)
+    }
+
+    /// The records' offsets, an `array` of 64-bit ints: -1 for one that failed, or whose offset is unknown (acks=0).
+    #[getter]
+    fn offsets(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.wait(py, None)?;
+        self.of.offsets(py)
+    }
+
+    /// The records' partitions, an `array` of 32-bit ints: -1 for one that could not be buffered. Does not wait.
+    #[getter]
+    fn partitions(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.of.partitions(py)
+    }
+
     /// Bytes of all keys and values that were buffered, serialized.
     #[getter]
     fn serialized_bytes(&self) -> u64 {
-        self.placed.bytes
+        self.of.bytes()
     }
 
     /// Have `fn(result)` called on the callback thread once every record is resolved; at once, here, if all are already.
     /// An exception that it raises is logged.
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
+        let (py, of) = (slf.py(), &slf.get().of);
         if !r#fn.is_callable() {
             return Err(PyTypeError::new_err(format!("not callable: {}", r#fn.get_type())));
         }
-        let this = slf.get();
-        this.observe();
-        let function = if this.is_done() {
-            Some(r#fn.clone().unbind())
-        } else if this.forks == forks() {
-            Self::watch(slf, r#fn.clone().unbind(), 0)
-        } else {
-            return Err(forked(py));
-        };
-        if let Some(function) = function
-            && let Err(error) = ending::python(py, || function.bind(py).call1((slf,)))
+        of.check_fork(py)?;
+        of.observe();
+        if let Some(Watcher { function, result }) = of.watch(r#fn.clone().unbind(), slf.clone().into_any().unbind(), 0)
+            && let Err(error) = ending::python(py, || function.bind(py).call1((result,)))
         {
             // As `DeliveryFuture` does it.
             if !error.is_instance_of::<PyException>(py) {
@@ -327,7 +398,7 @@ impl BulkResult {
     }
 
     fn __len__(&self) -> usize {
-        self.placed.records as usize
+        self.of.len()
     }
 
     /// True, also without records: `if result:` asks whether there is one.
@@ -337,14 +408,7 @@ impl BulkResult {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let this = slf.get();
         let name = slf.get_type().getattr(intern!(slf.py(), "__name__"))?;
-        let records = if this.placed.records == 1 { "record" } else { "records" };
-        let state = match (this.is_done(), this.failures()) {
-            (false, _) => "on their way".to_owned(),
-            (true, 0) => "delivered".to_owned(),
-            (true, failed) => format!("{failed} failed"),
-        };
-        Ok(format!("<{name} {} {records} for {}: {state}>", this.placed.records, this.topic))
+        Ok(slf.get().of.repr(name.cast::<PyString>()?.to_str()?))
     }
 }

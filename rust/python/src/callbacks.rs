@@ -12,7 +12,7 @@ use penstock_core::accumulator::Shared;
 use penstock_core::completion::{Burst, Closed, Completion, Outcome, Token};
 use std::sync::Arc;
 
-use crate::bulk_result::BulkResult;
+use crate::bulk_result::{Outcomes, Watcher};
 use crate::future::{DeliveryFuture, Sizes};
 use crate::python;
 
@@ -32,8 +32,8 @@ pub enum Callback {
     Send { function: Py<PyAny>, sizes: Sizes },
     /// `add_done_callback`: called with the future.
     Done { function: Py<PyAny>, future: Py<DeliveryFuture> },
-    /// `BulkResult.add_done_callback`: called with the result, once its batch `at` and those behind it are resolved.
-    Bulk { function: Py<PyAny>, result: Py<BulkResult>, at: usize },
+    /// `add_done_callback` of a bulk result: called with the result, once its batch `at` and those behind it are resolved.
+    Bulk { function: Py<PyAny>, result: Py<PyAny>, of: Arc<Outcomes>, at: usize },
 }
 
 /// What to call, side by side: functions, their first arguments, their second ones. A second argument of `...` stands for
@@ -124,8 +124,8 @@ impl Callbacks {
                     outcomes.append(future)?;
                     errors.append(py.Ellipsis())?;
                 }
-                Some(Callback::Bulk { function, result, at }) => {
-                    if let Some(function) = BulkResult::watch(result.bind(py), function, at) {
+                Some(Callback::Bulk { function, result, of, at }) => {
+                    if let Some(Watcher { function, result }) = of.watch(function, result, at) {
                         functions.append(function)?;
                         outcomes.append(result)?;
                         errors.append(py.Ellipsis())?;

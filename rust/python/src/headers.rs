@@ -69,6 +69,14 @@ impl<'py> Headers<'py> {
         Self(Some(Box::new(Given { pairs, tuple })))
     }
 
+    /// Beyond one hold of the GIL.
+    pub fn keep(self) -> KeptHeaders {
+        let pairs = self.0.map(|given| {
+            given.pairs.into_iter().map(|(name, value)| (name.unbind(), value.map(Bound::unbind))).collect()
+        });
+        KeptHeaders(pairs)
+    }
+
     /// Whether there are none.
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -93,6 +101,18 @@ impl<'py> Headers<'py> {
                 .push(Header { key: name.to_str()?.as_bytes(), value: value.as_ref().map(PyBytesMethods::as_bytes) });
         }
         Ok(headers)
+    }
+}
+
+/// [`Headers`] beyond one hold of the GIL.
+pub struct KeptHeaders(Option<Vec<(Py<PyString>, Option<Py<PyBytes>>)>>);
+
+impl KeptHeaders {
+    pub fn bind(self, py: Python<'_>) -> Headers<'_> {
+        let Some(pairs) = self.0 else { return Headers::default() };
+        let bound =
+            pairs.into_iter().map(|(name, value)| (name.into_bound(py), value.map(|value| value.into_bound(py))));
+        Headers::of(bound.collect(), OnceCell::new())
     }
 }
 

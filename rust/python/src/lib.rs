@@ -6,7 +6,9 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod aio;
+mod aio_bulk;
 mod aio_future;
+mod aio_wait;
 mod arrow;
 mod arrow_columns;
 mod arrow_json;
@@ -70,9 +72,12 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<sender::Sender>()?;
     m.add_class::<aio::AsyncSender>()?;
     m.add_class::<aio_future::AsyncDeliveryFuture>()?;
+    m.add_class::<aio_bulk::AsyncBulkResult>()?;
     m.add_class::<aio::Sending>()?;
     m.add_class::<aio::InLoop>()?;
     m.add_class::<aio::PendingSend>()?;
+    m.add_class::<aio_bulk::PendingBulk>()?;
+    m.add_class::<aio_bulk::PendingEnd>()?;
     m.add_class::<aio::PendingTopic>()?;
     m.add_class::<aio::PendingFlush>()?;
     m.add_class::<loops::LoopInbox>()?;

@@ -6,17 +6,17 @@
 use penstock_core::batch::Header;
 use penstock_core::bulk::{Partitions, Rows, Timestamps};
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyList, PyMemoryView, PyString, PyTuple};
 use smallvec::SmallVec;
 
-use crate::bulk::Bulk;
-use crate::bulk_result::BulkResult;
+use crate::bulk::{Bulk, Source, Step, Want};
 use crate::ending;
-use crate::headers::Headers;
-use crate::record::{extract_partition, extract_timestamp};
+use crate::headers::{Headers, KeptHeaders};
+use crate::record::extract_timestamp;
 use crate::sender::{Call, State, now_ms};
-use crate::serialize::Payload;
+use crate::serialize::{Kept, Payload};
 
 /// Records gathered before they are appended.
 const CHUNK_RECORDS: usize = 2048;
@@ -24,16 +24,25 @@ const CHUNK_RECORDS: usize = 2048;
 const CHUNK_BYTES: usize = 512 * 1024;
 /// Records between two looks at signals (Ctrl-C) where records go one by one.
 const SIGNALS_EVERY: usize = 1024;
+/// Records between two looks at the time, in an event loop.
+const TIME_EVERY: usize = 8;
 
 /// A column of what the caller gave.
-enum Column<'py> {
-    List(Bound<'py, PyList>, usize),
-    Tuple(Bound<'py, PyTuple>, usize),
-    Iterator(Bound<'py, PyIterator>),
+enum Column {
+    List(Py<PyList>, usize),
+    Tuple(Py<PyTuple>, usize),
+    Iterator(Py<PyIterator>),
+    /// An async iterator, whose next entry somebody else awaits.
+    Awaited {
+        iterator: Py<PyAny>,
+        next: Option<Py<PyAny>>,
+        ended: bool,
+    },
 }
 
-impl<'py> Column<'py> {
-    fn of(name: &str, given: &Bound<'py, PyAny>) -> PyResult<Self> {
+impl Column {
+    fn of(name: &str, given: &Bound<'_, PyAny>, in_loop: bool) -> PyResult<Self> {
+        let py = given.py();
         if given.is_instance_of::<PyString>()
             || given.is_instance_of::<PyBytes>()
             || given.is_instance_of::<PyByteArray>()
@@ -45,38 +54,49 @@ impl<'py> Column<'py> {
             )));
         }
         if let Ok(list) = given.cast_exact::<PyList>() {
-            return Ok(Self::List(list.clone(), 0));
+            return Ok(Self::List(list.clone().unbind(), 0));
         }
         if let Ok(tuple) = given.cast_exact::<PyTuple>() {
-            return Ok(Self::Tuple(tuple.clone(), 0));
+            return Ok(Self::Tuple(tuple.clone().unbind(), 0));
         }
-        if given.hasattr(pyo3::intern!(given.py(), "__iter__"))?
-            || given.hasattr(pyo3::intern!(given.py(), "__getitem__"))?
-        {
-            return ending::python(given.py(), || given.try_iter()).map(Self::Iterator);
+        let is_async = given.hasattr(intern!(py, "__aiter__"))?;
+        // Of what can be iterated both ways, the other one may block the loop.
+        if is_async && in_loop {
+            let iterator = ending::python(py, || given.call_method0(intern!(py, "__aiter__")))?.unbind();
+            return Ok(Self::Awaited { iterator, next: None, ended: false });
         }
+        if given.hasattr(intern!(py, "__iter__"))? || given.hasattr(intern!(py, "__getitem__"))? {
+            return ending::python(py, || given.try_iter()).map(|iterator| Self::Iterator(iterator.unbind()));
+        }
+        let hint = if is_async { "; AsyncKafkaProducer.send_many takes async iterables" } else { "" };
         Err(PyTypeError::new_err(format!(
-            "{name} must be an iterable with one entry per record, not {}",
+            "{name} must be an iterable with one entry per record, not {}{hint}",
             given.get_type()
         )))
     }
 
     #[inline]
-    fn next(&mut self) -> Option<PyResult<Bound<'py, PyAny>>> {
+    fn next<'py>(&mut self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         match self {
             // By number, since a serializer of the user's may change the list.
             Self::List(list, at) => {
-                let item = list.get_item(*at).ok()?;
+                let item = list.bind(py).get_item(*at).ok()?;
                 *at += 1;
                 Some(Ok(item))
             }
             Self::Tuple(tuple, at) => {
-                let item = tuple.get_item(*at).ok()?;
+                let item = tuple.bind(py).get_item(*at).ok()?;
                 *at += 1;
                 Some(Ok(item))
             }
-            Self::Iterator(iterator) => ending::python(iterator.py(), || iterator.next()),
+            Self::Iterator(iterator) => ending::python(py, || iterator.bind(py).clone().next()),
+            Self::Awaited { next, .. } => next.take().map(|entry| Ok(entry.into_bound(py))),
         }
+    }
+
+    /// Whether its next entry is to be awaited first.
+    fn is_waiting(&self) -> bool {
+        matches!(self, Self::Awaited { next: None, ended: false, .. })
     }
 }
 
@@ -86,11 +106,11 @@ fn sized(given: &Bound<'_, PyAny>) -> Option<usize> {
 }
 
 /// The optional columns beside the values, and those of them that end too early or too late.
-struct Columns<'py> {
-    values: Column<'py>,
-    keys: Option<Column<'py>>,
-    headers: Option<Column<'py>>,
-    timestamps: Option<Column<'py>>,
+struct Columns {
+    values: Column,
+    keys: Option<Column>,
+    headers: Option<Column>,
+    timestamps: Option<Column>,
 }
 
 /// One record's entries.
@@ -101,18 +121,18 @@ struct Entry<'py> {
     timestamp: Option<Bound<'py, PyAny>>,
 }
 
-impl<'py> Columns<'py> {
+impl Columns {
     /// The next record. Errors are of iterators, or of one that is shorter or longer than `values`.
     #[inline]
-    fn next(&mut self, records: u64) -> Option<PyResult<Entry<'py>>> {
-        let value = match self.values.next() {
+    fn next<'py>(&mut self, py: Python<'py>, records: u64) -> Option<PyResult<Entry<'py>>> {
+        let value = match self.values.next(py) {
             Some(Ok(value)) => value,
             Some(Err(error)) => return Some(Err(error)),
-            None => return self.longer(records).map(Err),
+            None => return self.longer(py, records).map(Err),
         };
-        let beside = |name: &str, column: &mut Option<Column<'py>>| match column {
+        let beside = |name: &str, column: &mut Option<Column>| match column {
             None => Ok(None),
-            Some(column) => match column.next() {
+            Some(column) => match column.next(py) {
                 Some(entry) => entry.map(Some),
                 None => Err(PyValueError::new_err(format!(
                     "{name} ended after {records} records, values go on; give one entry per record"
@@ -131,10 +151,10 @@ impl<'py> Columns<'py> {
     }
 
     #[cold]
-    fn longer(&mut self, records: u64) -> Option<PyErr> {
+    fn longer(&mut self, py: Python<'_>, records: u64) -> Option<PyErr> {
         let others = [("keys", &mut self.keys), ("headers", &mut self.headers), ("timestamps", &mut self.timestamps)];
         for (name, column) in others {
-            match column.as_mut().and_then(Column::next) {
+            match column.as_mut().and_then(|column| column.next(py)) {
                 None => {}
                 Some(Err(error)) => return Some(error),
                 Some(Ok(_)) => {
@@ -146,92 +166,210 @@ impl<'py> Columns<'py> {
         }
         None
     }
+
+    /// The first column whose next entry is to be awaited.
+    fn waiting(&mut self) -> Option<&mut Column> {
+        let beside = [&mut self.keys, &mut self.headers, &mut self.timestamps].into_iter().flatten();
+        std::iter::once(&mut self.values).chain(beside).find(|column| column.is_waiting())
+    }
 }
 
-/// See `Sender.send_many`.
-#[expect(clippy::too_many_arguments, reason = "the call's own")]
-pub fn send_many<'py>(
-    state: &State,
-    py: Python<'py>,
-    topic: &Bound<'py, PyAny>,
-    values: &Bound<'py, PyAny>,
-    keys: Option<&Bound<'py, PyAny>>,
-    headers: Option<&Bound<'py, PyAny>>,
-    timestamps: Option<&Bound<'py, PyAny>>,
-    partition: Option<&Bound<'py, PyAny>>,
-) -> PyResult<BulkResult> {
-    let partition = extract_partition(partition)?;
-    let mut bulk = Bulk::begin(state, py, topic, "send_many")?;
-    let given = |given: Option<&Bound<'py, PyAny>>| given.filter(|given| !given.is_none()).cloned();
-    let (keys, headers, timestamps) = (given(keys), given(headers), given(timestamps));
-    let column =
-        |name: &str, given: &Option<Bound<'py, PyAny>>| given.as_ref().map(|given| Column::of(name, given)).transpose();
-    let mut columns = Columns {
-        values: Column::of("values", values)?,
-        keys: column("keys", &keys)?,
-        headers: column("headers", &headers)?,
-        timestamps: column("timestamps", &timestamps)?,
-    };
-    let length = sized(values);
-    for (name, other) in [("keys", &keys), ("headers", &headers), ("timestamps", &timestamps)] {
-        if let (Some(length), Some(other)) = (length, other.as_ref().and_then(sized))
-            && length != other
-        {
-            return Err(PyValueError::new_err(format!(
-                "{length} values and {other} {name}; give one entry per record"
-            )));
-        }
-    }
-    if state.records_go_one_by_one(partition) {
-        one_by_one(&mut bulk, &mut columns, partition)?;
-    } else {
-        in_chunks(&mut bulk, &mut columns, partition)?;
-    }
-    if let Some(length) = length {
-        bulk.refuse_rest((length as u64).saturating_sub(bulk.records()));
-    }
-    Ok(bulk.end())
+/// What stands behind a chunk.
+enum Then {
+    More,
+    /// Something that is to be awaited.
+    Await,
+    End,
+    /// A record that cannot be sent.
+    Refuse(PyErr),
+    /// An iterator that failed.
+    Stop(PyErr),
 }
 
-fn one_by_one<'py>(bulk: &mut Bulk<'_, 'py>, columns: &mut Columns<'py>, partition: Option<i32>) -> PyResult<()> {
-    let py = bulk.py;
-    let none = || py.None().into_bound(py);
-    for at in 1_usize.. {
-        if !bulk.goes_on() {
-            return Ok(());
+/// The records of one `send_many`.
+pub struct Many {
+    columns: Columns,
+    partition: Option<i32>,
+    /// How many values there are, if they know.
+    length: Option<usize>,
+    one_by_one: bool,
+    /// Values are all there is.
+    alone: bool,
+    /// Records that the next chunk may have.
+    expected: usize,
+    /// A chunk that waits, and what stands behind it.
+    kept: Option<(KeptChunk, Then)>,
+}
+
+impl Many {
+    /// Of the arguments of `send_many`. `in_loop`: async iterables may be among them.
+    #[expect(clippy::too_many_arguments, reason = "the call's own")]
+    pub fn new(
+        state: &State,
+        values: &Bound<'_, PyAny>,
+        keys: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+        timestamps: Option<&Bound<'_, PyAny>>,
+        partition: Option<i32>,
+        in_loop: bool,
+    ) -> PyResult<Self> {
+        let beside = [("keys", keys), ("headers", headers), ("timestamps", timestamps)]
+            .map(|(name, given)| (name, given.filter(|given| !given.is_none())));
+        let values_column = Column::of("values", values, in_loop)?;
+        let [keys, headers, timestamps] =
+            beside.map(|(name, given)| given.map(|given| Column::of(name, given, in_loop)).transpose());
+        let columns = Columns { values: values_column, keys: keys?, headers: headers?, timestamps: timestamps? };
+        let length = sized(values);
+        for (name, other) in beside {
+            if let (Some(length), Some(other)) = (length, other.and_then(sized))
+                && length != other
+            {
+                return Err(PyValueError::new_err(format!(
+                    "{length} values and {other} {name}; give one entry per record"
+                )));
+            }
         }
-        if at.is_multiple_of(SIGNALS_EVERY) {
-            py.check_signals()?;
+        Ok(Self {
+            alone: columns.keys.is_none() && columns.headers.is_none() && columns.timestamps.is_none(),
+            one_by_one: state.records_go_one_by_one(partition),
+            expected: length.unwrap_or_default().min(CHUNK_RECORDS),
+            kept: None,
+            columns,
+            partition,
+            length,
+        })
+    }
+
+    /// What to await for the column that waits: what its `__anext__` returned.
+    pub fn ask<'py>(&mut self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let Some(Column::Awaited { iterator, .. }) = self.columns.waiting() else { return None };
+        let iterator = iterator.bind(py);
+        Some(ending::python(py, || iterator.call_method0(intern!(py, "__anext__"))))
+    }
+
+    /// What the column that waits has next; None: it is at its end.
+    pub fn answer(&mut self, entry: Option<Py<PyAny>>) {
+        if let Some(Column::Awaited { next, ended, .. }) = self.columns.waiting() {
+            *ended = entry.is_none();
+            *next = entry;
         }
-        let entry = match columns.next(bulk.records()) {
-            None => return Ok(()),
-            Some(Err(error)) => return bulk.stop(error),
-            Some(Ok(entry)) => entry,
+    }
+
+    fn one_by_one(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step> {
+        let py = bulk.py;
+        let none = || py.None().into_bound(py);
+        for _ in 0..SIGNALS_EVERY {
+            if !bulk.goes_on() {
+                return Ok(Step::End);
+            }
+            if self.columns.waiting().is_some() {
+                return Ok(Step::Wait(Want::Entry));
+            }
+            let entry = match self.columns.next(py, bulk.records()) {
+                None => return Ok(Step::End),
+                Some(Err(error)) => {
+                    bulk.stop(error)?;
+                    return Ok(Step::End);
+                }
+                Some(Ok(entry)) => entry,
+            };
+            let topic = bulk.topic.clone();
+            let call = (|| {
+                Ok(Call {
+                    topic,
+                    value: entry.value,
+                    key: entry.key.unwrap_or_else(none),
+                    partition: self.partition,
+                    timestamp: extract_timestamp(entry.timestamp.as_ref())?,
+                    headers: Headers::given(py, entry.headers.as_ref())?,
+                    callback: None,
+                    serialized: false,
+                    observed: false,
+                })
+            })();
+            match call {
+                Ok(call) => {
+                    if let Some(want) = bulk.one(&call)? {
+                        return Ok(Step::Wait(want));
+                    }
+                }
+                Err(error) => bulk.refuse(error)?,
+            }
+            if bulk.is_over() {
+                break;
+            }
+        }
+        Ok(Step::Turn)
+    }
+
+    fn in_chunks(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step> {
+        let (gathered, then) = match self.kept.take() {
+            Some((kept, then)) => (kept.bind(bulk.py), then),
+            None => self.gather(bulk),
         };
-        let topic = bulk.topic.clone();
-        let call = (|| {
-            Ok(Call {
-                topic,
-                value: entry.value,
-                key: entry.key.unwrap_or_else(none),
-                partition,
-                timestamp: extract_timestamp(entry.timestamp.as_ref())?,
-                headers: Headers::given(py, entry.headers.as_ref())?,
-                callback: None,
-                serialized: false,
-                observed: false,
-            })
-        })();
-        match call {
-            Ok(call) => bulk.one(&call)?,
-            Err(error) => bulk.refuse(error)?,
+        if let Some(want) = gathered.append(bulk, self.partition)? {
+            self.kept = Some((gathered.keep(), then));
+            return Ok(Step::Wait(want));
+        }
+        if !bulk.goes_on() {
+            return Ok(Step::End);
+        }
+        // What came before it went first: only the first record's error is raised.
+        match then {
+            Then::More => Ok(Step::Turn),
+            Then::Await => Ok(Step::Wait(Want::Entry)),
+            Then::End => Ok(Step::End),
+            Then::Refuse(error) => bulk.refuse(error).map(|()| Step::Turn),
+            Then::Stop(error) => bulk.stop(error).map(|()| Step::End),
         }
     }
-    Ok(())
+
+    fn gather<'py>(&mut self, bulk: &Bulk<'_, 'py>) -> (Gathered<'py>, Then) {
+        let mut gathered = Gathered::with_capacity(self.expected, &self.columns);
+        let then = loop {
+            if self.alone {
+                gathered.take_values(bulk, &mut self.columns.values);
+                if gathered.is_full() {
+                    break Then::More;
+                }
+            }
+            if self.columns.waiting().is_some() {
+                break Then::Await;
+            }
+            let count = gathered.values.len();
+            match self.columns.next(bulk.py, bulk.records() + count as u64) {
+                None => break Then::End,
+                Some(Err(error)) => break Then::Stop(error),
+                Some(Ok(entry)) => match gathered.take(bulk, &entry) {
+                    Err(error) => break Then::Refuse(error),
+                    Ok(()) if gathered.is_full() => break Then::More,
+                    Ok(()) if count % TIME_EVERY == TIME_EVERY - 1 && bulk.is_over() => break Then::More,
+                    Ok(()) => {}
+                },
+            }
+        };
+        self.expected = gathered.values.len();
+        (gathered, then)
+    }
+}
+
+impl Source for Many {
+    fn step<'py>(&mut self, bulk: &mut Bulk<'_, 'py>) -> PyResult<Step> {
+        let step = if !bulk.goes_on() {
+            Step::End
+        } else if self.one_by_one {
+            self.one_by_one(bulk)?
+        } else {
+            self.in_chunks(bulk)?
+        };
+        if let (Step::End, Some(length)) = (&step, self.length) {
+            bulk.refuse_rest((length as u64).saturating_sub(bulk.records()));
+        }
+        Ok(step)
+    }
 }
 
 /// A chunk of serialized records: the owners of the bytes that [`Rows`] borrows.
-#[derive(Default)]
 struct Gathered<'py> {
     values: Vec<Payload<'py>>,
     keys: Vec<Payload<'py>>,
@@ -241,20 +379,32 @@ struct Gathered<'py> {
 }
 
 impl<'py> Gathered<'py> {
-    fn clear(&mut self) {
-        self.values.clear();
-        self.keys.clear();
-        self.headers.clear();
-        self.timestamps.clear();
-        self.bytes = 0;
+    fn with_capacity(records: usize, columns: &Columns) -> Self {
+        let beside = |column: &Option<Column>| if column.is_some() { records } else { 0 };
+        Self {
+            values: Vec::with_capacity(records),
+            keys: Vec::with_capacity(beside(&columns.keys)),
+            headers: Vec::with_capacity(beside(&columns.headers)),
+            timestamps: Vec::with_capacity(beside(&columns.timestamps)),
+            bytes: 0,
+        }
+    }
+
+    /// For as long as an event loop waits.
+    fn keep(self) -> KeptChunk {
+        let keep = |payloads: Vec<Payload<'py>>| payloads.into_iter().map(Payload::keep).collect();
+        let Self { values, keys, headers, timestamps, bytes } = self;
+        let headers = headers.into_iter().map(Headers::keep).collect();
+        KeptChunk { values: keep(values), keys: keep(keys), headers, timestamps, bytes }
     }
 
     /// Gather from a list or tuple whose entries are all there is of a record, for as long as they need no call into
     /// Python: the fast way. What it stops at is the caller's.
-    fn take_values(&mut self, bulk: &Bulk<'_, 'py>, values: &mut Column<'py>) {
+    fn take_values(&mut self, bulk: &Bulk<'_, 'py>, values: &mut Column) {
         let serialize = &bulk.state.value;
         match values {
             Column::List(list, at) => {
+                let list = list.bind(bulk.py);
                 while self.values.len() < CHUNK_RECORDS
                     && let Ok(item) = list.get_item(*at)
                     && let Some(payload) = serialize.borrowed(item)
@@ -264,6 +414,7 @@ impl<'py> Gathered<'py> {
                 }
             }
             Column::Tuple(tuple, at) => {
+                let tuple = tuple.bind(bulk.py);
                 while self.values.len() < CHUNK_RECORDS
                     && let Ok(item) = tuple.get_item(*at)
                     && let Some(payload) = serialize.borrowed(item)
@@ -272,7 +423,7 @@ impl<'py> Gathered<'py> {
                     *at += 1;
                 }
             }
-            Column::Iterator(_) => {}
+            Column::Iterator(_) | Column::Awaited { .. } => {}
         }
     }
 
@@ -307,14 +458,7 @@ impl<'py> Gathered<'py> {
         Ok(())
     }
 
-    /// Append what is gathered, and begin anew.
-    fn append(&mut self, bulk: &mut Bulk<'_, 'py>, partition: Option<i32>) -> PyResult<()> {
-        let appended = self.append_to(bulk, partition);
-        self.clear();
-        appended
-    }
-
-    fn append_to(&self, bulk: &mut Bulk<'_, 'py>, partition: Option<i32>) -> PyResult<()> {
+    fn append(&self, bulk: &mut Bulk<'_, 'py>, partition: Option<i32>) -> PyResult<Option<Want>> {
         let values = self.values.iter().map(Payload::as_slice).collect::<PyResult<Vec<_>>>()?;
         let keys = self.keys.iter().map(Payload::as_slice).collect::<PyResult<Vec<_>>>()?;
         let owners = self.headers.iter().map(Headers::slices).collect::<PyResult<Vec<SmallVec<_>>>>()?;
@@ -334,48 +478,20 @@ impl<'py> Gathered<'py> {
     }
 }
 
-fn in_chunks<'py>(bulk: &mut Bulk<'_, 'py>, columns: &mut Columns<'py>, partition: Option<i32>) -> PyResult<()> {
-    let mut gathered = Gathered::default();
-    let alone = columns.keys.is_none() && columns.headers.is_none() && columns.timestamps.is_none();
-    loop {
-        if alone {
-            gathered.take_values(bulk, &mut columns.values);
-            if gathered.is_full() {
-                gathered.append(bulk, partition)?;
-                if !bulk.goes_on() {
-                    return Ok(());
-                }
-                bulk.py.check_signals()?;
-                continue;
-            }
-        }
-        let records = bulk.records() + gathered.values.len() as u64;
-        let (error, ends) = match columns.next(records) {
-            None => {
-                return gathered.append(bulk, partition);
-            }
-            Some(Err(error)) => (error, true),
-            Some(Ok(entry)) => match gathered.take(bulk, &entry) {
-                Ok(()) if !gathered.is_full() => continue,
-                Ok(()) => {
-                    gathered.append(bulk, partition)?;
-                    if !bulk.goes_on() {
-                        return Ok(());
-                    }
-                    bulk.py.check_signals()?;
-                    continue;
-                }
-                Err(error) => (error, false),
-            },
-        };
-        // What came before it goes first: only the first record's error is raised.
-        gathered.append(bulk, partition)?;
-        if !bulk.goes_on() {
-            return Ok(());
-        }
-        if ends {
-            return bulk.stop(error);
-        }
-        bulk.refuse(error)?;
+/// [`Gathered`] beyond one hold of the GIL.
+struct KeptChunk {
+    values: Vec<Kept>,
+    keys: Vec<Kept>,
+    headers: Vec<KeptHeaders>,
+    timestamps: Vec<i64>,
+    bytes: usize,
+}
+
+impl KeptChunk {
+    fn bind(self, py: Python<'_>) -> Gathered<'_> {
+        let bind = |kept: Vec<Kept>| kept.into_iter().map(|kept| kept.bind(py)).collect();
+        let Self { values, keys, headers, timestamps, bytes } = self;
+        let headers = headers.into_iter().map(|headers| headers.bind(py)).collect();
+        Gathered { values: bind(values), keys: bind(keys), headers, timestamps, bytes }
     }
 }

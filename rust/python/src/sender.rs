@@ -22,7 +22,9 @@ use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
 use penstock_core::completion::Completion;
 use penstock_core::topic::Topic;
 
-use crate::arrow;
+use crate::arrow::Table;
+use crate::arrow_plan::Names;
+use crate::bulk::Ongoing;
 use crate::bulk_result::BulkResult;
 use crate::callbacks::{CALLBACKS, Callback};
 use crate::ending;
@@ -31,7 +33,7 @@ use crate::future::{DeliveryFuture, SLICE, Sizes};
 use crate::headers::Headers;
 use crate::python;
 use crate::record::{ProducerRecord, check_topic, extract_partition, extract_timestamp};
-use crate::send_many;
+use crate::send_many::Many;
 use crate::serialize::{Payload, Serialize};
 
 /// Kafka's code for a topic that cannot be.
@@ -208,7 +210,10 @@ impl Sender {
         timestamps: Option<&Bound<'_, PyAny>>,
         partition: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<BulkResult> {
-        send_many::send_many(State::of(&slf.get().state)?, py, topic, values, keys, headers, timestamps, partition)
+        let state = State::of(&slf.get().state)?;
+        let partition = extract_partition(partition)?;
+        let call = Ongoing::begin(state, py, topic, "send_many")?;
+        call.run(state, py, &mut Many::new(state, values, keys, headers, timestamps, partition, false)?)
     }
 
     /// Send the rows of Arrow data to a topic and return when all are buffered.
@@ -240,7 +245,10 @@ impl Sender {
         timestamp: Option<&Bound<'_, PyAny>>,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<BulkResult> {
-        arrow::send_arrow(State::of(&slf.get().state)?, py, topic, data, value, key, partition, timestamp, headers)
+        let state = State::of(&slf.get().state)?;
+        let names = Names::read(value, key, partition, timestamp, headers)?;
+        let call = Ongoing::begin(state, py, topic, "send_arrow")?;
+        call.run(state, py, &mut Table::open(state, data, &names)?)
     }
 
     /// Wait up to max.block.ms until a topic is known, on behalf of `partitions_for`.

@@ -53,7 +53,38 @@ pub enum Payload<'py> {
     Own(Box<[u8]>),
 }
 
+/// A payload beyond one hold of the GIL.
+pub enum Kept {
+    None,
+    Bytes(Py<PyBytes>),
+    Str(Py<PyString>),
+    Small(u8, [u8; 8]),
+    Own(Box<[u8]>),
+}
+
+impl Kept {
+    pub fn bind(self, py: Python<'_>) -> Payload<'_> {
+        match self {
+            Self::None => Payload::None,
+            Self::Bytes(bytes) => Payload::Bytes(bytes.into_bound(py)),
+            Self::Str(text) => Payload::Str(text.into_bound(py)),
+            Self::Small(len, bytes) => Payload::Small(len, bytes),
+            Self::Own(bytes) => Payload::Own(bytes),
+        }
+    }
+}
+
 impl<'py> Payload<'py> {
+    pub fn keep(self) -> Kept {
+        match self {
+            Self::None => Kept::None,
+            Self::Bytes(bytes) => Kept::Bytes(bytes.unbind()),
+            Self::Str(text) => Kept::Str(text.unbind()),
+            Self::Small(len, bytes) => Kept::Small(len, bytes),
+            Self::Own(bytes) => Kept::Own(bytes),
+        }
+    }
+
     #[inline]
     pub fn as_slice(&self) -> PyResult<Option<&[u8]>> {
         Ok(match self {
