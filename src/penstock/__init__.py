@@ -9,7 +9,14 @@ with KafkaProducer(bootstrap_servers="localhost:9092") as producer:
 from typing import TYPE_CHECKING
 
 from penstock import errors as errors
-from penstock._native import AsyncDeliveryFuture, BulkResult, DeliveryFuture, ProducerRecord, RecordMetadata
+from penstock._native import (
+    AsyncBulkResult,
+    AsyncDeliveryFuture,
+    BulkResult,
+    DeliveryFuture,
+    ProducerRecord,
+    RecordMetadata,
+)
 from penstock._native import __version__ as __version__
 from penstock.config import ProducerConfig
 from penstock.control.metadata import PartitionInfo
@@ -74,6 +81,7 @@ __all__ = [
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
     "ApiError",
+    "AsyncBulkResult",
     "AsyncDeliveryFuture",
     "AsyncKafkaProducer",
     "AsyncProducer",

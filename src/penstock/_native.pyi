@@ -2,7 +2,7 @@
 
 from array import array
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
 from datetime import datetime
 from types import GenericAlias
@@ -28,6 +28,7 @@ _ArrowData: TypeAlias = _ArrowStream | _ArrowArray
 
 __all__ = [
     "ArrowRecords",
+    "AsyncBulkResult",
     "AsyncDeliveryFuture",
     "AsyncSender",
     "BulkResult",
@@ -36,6 +37,8 @@ __all__ = [
     "Engine",
     "InLoop",
     "LoopInbox",
+    "PendingBulk",
+    "PendingEnd",
     "PendingFlush",
     "PendingSend",
     "PendingTopic",
@@ -183,6 +186,25 @@ class BulkResult:
     @property
     def serialized_bytes(self) -> int: ...
     def add_done_callback(self, fn: Callable[[BulkResult], object]) -> None: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
+
+@final
+class AsyncBulkResult:
+    def __await__(self) -> Generator[Any, None, AsyncBulkResult]: ...
+    def done(self) -> bool: ...
+    @property
+    def errors(self) -> dict[int, KafkaError]: ...
+    def raise_for_errors(self) -> None: ...
+    @property
+    def offsets(self) -> array[int]: ...
+    @property
+    def partitions(self) -> array[int]: ...
+    @property
+    def serialized_bytes(self) -> int: ...
+    def add_done_callback(
+        self, fn: Callable[[AsyncBulkResult], object], *, context: Context | None = None
+    ) -> None: ...
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
 
@@ -343,12 +365,24 @@ class Sending:
 
 @final
 class InLoop:
-    def __call__(self, metadata: RecordMetadata | None, error: KafkaError | None) -> None: ...
+    def __call__(self, *outcome: Any) -> None: ...
 
 @final
 class PendingSend:
     def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> AsyncDeliveryFuture | float: ...
     def refuse(self, error: BaseException) -> None: ...
+
+@final
+class PendingBulk:
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> AsyncBulkResult | int | float | Awaitable[Any]: ...
+    def feed(self, entry: Any) -> None: ...
+    def end(self) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
+    def give_up(self, error: BaseException) -> None: ...
+
+@final
+class PendingEnd:
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> bool: ...
 
 @final
 class PendingTopic:
@@ -376,6 +410,25 @@ class AsyncSender(Generic[_K, _V]):
         warn_waiting: Callable[[str, str, int | None, str], object],
         max_block_ms: int,
     ) -> None: ...
+    def _send_many(
+        self,
+        topic: str,
+        values: Iterable[_V | None] | AsyncIterable[_V | None],
+        keys: Iterable[_K | None] | AsyncIterable[_K | None] | None = None,
+        headers: Iterable[_Headers | None] | AsyncIterable[_Headers | None] | None = None,
+        timestamps: Iterable[int | datetime | None] | AsyncIterable[int | datetime | None] | None = None,
+        partition: int | None = None,
+    ) -> PendingBulk: ...
+    def _send_arrow(
+        self,
+        topic: str,
+        data: _ArrowData,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> PendingBulk: ...
     def _find_topic(self, topic: str) -> PendingTopic: ...
     @overload
     def send(

@@ -1,7 +1,8 @@
 """`AsyncKafkaProducer`: the asyncio facade, and the protocol that it and its test double share.
 
 `send` itself is native (`penstock._native.AsyncSender`) and, for a record that can be buffered at once, takes neither a task
-nor a coroutine. What is here waits in the loop's place: for a topic, for memory, for a flush, for the end.
+nor a coroutine. What is here waits in the loop's place: for a topic, for memory, between the steps of a bulk call, for a
+flush, for the end.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, Unpack, overload
 
 from penstock import _loops
-from penstock._facade import INTERRUPT_DRAIN_S, Callback, Facade, Headers, SerializerLike
+from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Facade, Headers, SerializerLike
 from penstock._lifecycle import check_timeout, out_of_time
 from penstock._native import (
+    AsyncBulkResult,
     AsyncDeliveryFuture,
     AsyncSender,
     LoopInbox,
+    PendingBulk,
+    PendingEnd,
     PendingFlush,
     PendingSend,
     ProducerRecord,
@@ -38,6 +42,9 @@ K_contra = TypeVar("K_contra", contravariant=True)
 V_contra = TypeVar("V_contra", contravariant=True)
 KS = TypeVar("KS")
 VS = TypeVar("VS")
+
+Entries: TypeAlias = Iterable[T] | AsyncIterable[T]
+"""A column of `send_many`: one entry per record."""
 
 
 class AsyncProducer(Protocol[K_contra, V_contra]):
@@ -75,6 +82,33 @@ class AsyncProducer(Protocol[K_contra, V_contra]):
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> RecordMetadata: ...
+    async def send_many(
+        self,
+        topic: str,
+        values: Entries[V_contra | None],
+        *,
+        keys: Entries[K_contra | None] | None = None,
+        headers: Entries[Headers | None] | None = None,
+        timestamps: Entries[int | datetime | None] | None = None,
+        partition: int | None = None,
+    ) -> AsyncBulkResult:
+        """Buffer many records of one topic."""
+        ...
+
+    async def send_arrow(
+        self,
+        topic: str,
+        data: ArrowData,
+        *,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> AsyncBulkResult:
+        """Buffer the rows of Arrow data."""
+        ...
+
     async def flush(self, timeout: float | None = None) -> None:
         """Deliver everything sent before this call."""
         ...
@@ -181,6 +215,46 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         same.
         """
         return await (await self.send(topic, value, **rest))
+
+    async def send_many(
+        self,
+        topic: str,
+        values: Entries[V | None],
+        *,
+        keys: Entries[K | None] | None = None,
+        headers: Entries[Headers | None] | None = None,
+        timestamps: Entries[int | datetime | None] | None = None,
+        partition: int | None = None,
+    ) -> AsyncBulkResult:
+        """Send many records to a topic; over when all are buffered. `await` the result to know what became of them.
+
+        As `KafkaProducer.send_many`, but that each column may also be an async iterable, from which a record is buffered as
+        soon as it comes. A full buffer and an unknown topic are awaited, up to max.block.ms each time; the loop has its turn
+        every few ms. Iterables, serializers, interceptors and partitioners are called in the loop.
+
+        As long as nothing is buffered it raises what `send` raises; afterwards it never does, and what cannot be buffered is
+        in the result's `errors`. Cancelled, it raises: what is buffered then is sent all the same, the rest is not, and
+        nothing more is taken from the iterables.
+        """
+        return await _buffered(self._send_many(topic, values, keys, headers, timestamps, partition))
+
+    async def send_arrow(
+        self,
+        topic: str,
+        data: ArrowData,
+        *,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> AsyncBulkResult:
+        """Send the rows of Arrow data to a topic; over when all are buffered. `await` the result to know what became of them.
+
+        As `KafkaProducer.send_arrow`; waits, errors and cancelling as in `send_many`. A stream is read in the loop, batch by
+        batch: one that takes its time (a lazy query, a file) had better be collected in a thread first.
+        """
+        return await _buffered(self._send_arrow(topic, data, value, key, partition, timestamp, headers))
 
     async def flush(self, timeout: float | None = None) -> None:
         """Deliver every record sent before this call. What is sent meanwhile does not prolong it.
@@ -318,6 +392,44 @@ class _Bell:
                     timer.cancel()
         rung, self._rung = self._rung, False
         return rung
+
+
+async def _buffered(pending: PendingBulk) -> AsyncBulkResult:
+    """Take the steps of a bulk call, and await what is between them."""
+    bell = _Bell()
+    try:
+        while True:
+            match pending.attempt(bell.inbox, bell.ring):
+                case AsyncBulkResult() as result:
+                    return result
+                case int() as turns:
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                case float() as patience_s:
+                    await bell.wait(patience_s)
+                case entry:
+                    await _fed(pending, entry)
+    except BaseException as error:
+        pending.give_up(error)
+        raise
+
+
+async def _fed(pending: PendingBulk, entry: Awaitable[Any]) -> None:
+    """The next entry of an async iterable."""
+    try:
+        found = await entry
+    except StopAsyncIteration:
+        pending.end()
+    except Exception as error:
+        pending.fail(error)
+    else:
+        pending.feed(found)
+
+
+async def until_resolved(result: AsyncBulkResult, end: PendingEnd) -> AsyncBulkResult:
+    """What awaiting a bulk result comes down to."""
+    await _until(end.attempt, None)
+    return result
 
 
 async def _until(attempt: Callable[[LoopInbox, Callable[[], object]], bool], timeout: float | None) -> bool:

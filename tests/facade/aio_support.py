@@ -50,3 +50,9 @@ async def producing(servers: str, **options: Any) -> AsyncIterator[AsyncKafkaPro
         yield producer
     finally:
         await producer.close(0)
+
+
+async def turns(count: int = 3) -> None:
+    """Let everything that is ready run."""
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from aio_support import producing, run_on
 from facade_support import Log, MakeProducer, MakeTopic
 
 from penstock import KafkaProducer
@@ -50,13 +52,19 @@ def topic(new_topic: MakeTopic) -> str:
 
 
 @pytest.fixture
-def new_producer(cluster: RunningCluster) -> Iterator[MakeProducer]:
+def facade() -> type[KafkaProducer[Any, Any]]:
+    """The class of the producers, for tests that hold for both facades (`driven.FACADES`)."""
+    return KafkaProducer
+
+
+@pytest.fixture
+def new_producer(cluster: RunningCluster, facade: type[KafkaProducer[Any, Any]]) -> Iterator[MakeProducer]:
     """A factory of producers for the cluster; what a test leaves open is closed without waiting."""
     made: list[KafkaProducer[object, object]] = []
 
     def create(**options: object) -> KafkaProducer[object, object]:
         options.setdefault("bootstrap_servers", cluster.bootstrap_servers)
-        producer = KafkaProducer(**options)
+        producer = facade(**options)
         made.append(producer)
         return producer
 
@@ -75,3 +83,17 @@ def producer(new_producer: MakeProducer) -> KafkaProducer[object, object]:
 def log(cluster: RunningCluster) -> Log:
     """What lies in the cluster's log."""
     return Log(cluster)
+
+
+@pytest.fixture
+def run(kind: str, cluster: RunningCluster) -> Callable[..., Any]:
+    """Run `scenario(producer)` on a loop of the kind; for tests that have one."""
+
+    def run(scenario: Callable[..., Any], **options: Any) -> Any:
+        async def main() -> Any:
+            async with producing(cluster.bootstrap_servers, **options) as producer:
+                return await scenario(producer)
+
+        return run_on(kind, main())
+
+    return run

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aio_support import LOOPS, producing, run_on
+from aio_support import LOOPS, run_on
 from facade_support import SOON_S, MakeTopic
 
 from penstock import AsyncDeliveryFuture, AsyncKafkaProducer, DeliveryError, RecordMetadata, errors
@@ -19,20 +19,6 @@ Producing = Callable[..., Any]
 HELD_MS = 300
 
 pytestmark = pytest.mark.parametrize("kind", LOOPS)
-
-
-@pytest.fixture
-def run(kind: str, cluster: RunningCluster) -> Callable[..., Any]:
-    """Run `scenario(producer)` on a loop of the kind."""
-
-    def run(scenario: Callable[..., Any], **options: Any) -> Any:
-        async def main() -> Any:
-            async with producing(cluster.bootstrap_servers, **options) as producer:
-                return await scenario(producer)
-
-        return run_on(kind, main())
-
-    return run
 
 
 def test_send_gives_a_future_once_buffered_and_the_future_gives_the_metadata(run: Producing, topic: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aio_support import LOOPS, producing, run_on
+from aio_support import LOOPS, producing, run_on, turns
 from facade_support import SOON_S, Log, MakeProducer, MakeTopic, in_thread, numbered
 
 from penstock import (
@@ -32,26 +32,6 @@ Producing = Callable[..., Any]
 Outcome = tuple[RecordMetadata | None, KafkaError | None]
 
 pytestmark = pytest.mark.parametrize("kind", LOOPS)
-
-
-@pytest.fixture
-def run(kind: str, cluster: RunningCluster) -> Callable[..., Any]:
-    """Run `scenario(producer)` on a loop of the kind."""
-
-    def run(scenario: Callable[..., Any], **options: Any) -> Any:
-        async def main() -> Any:
-            async with producing(cluster.bootstrap_servers, **options) as producer:
-                return await scenario(producer)
-
-        return run_on(kind, main())
-
-    return run
-
-
-async def turns(count: int = 3) -> None:
-    """Let everything that is ready run."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 # --- What is sent -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`send_arrow` on the embedded broker: what pyarrow, polars, DuckDB and pandas hand over, and what liars do."""
+"""`send_arrow` on the embedded broker, in both facades: what pyarrow, polars, DuckDB and pandas hand over, and what liars do."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
+from driven import FACADES, blocking_only
 from facade_support import SOON_S, Log, MakeProducer, MakeTopic, numbered
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,13 @@ from penstock import (
 )
 from penstock._native import ArrowRecords
 from penstock.devbroker import Faults, RunningCluster
+
+
+@pytest.fixture(params=FACADES)
+def facade(request: pytest.FixtureRequest) -> Any:
+    """What is shown here holds for both."""
+    return request.param
+
 
 Row = tuple[bytes | None, bytes | None, int | None, int | None, tuple[tuple[str, bytes | None], ...]]
 
@@ -287,9 +295,12 @@ def tables(draw: st.DrawFn) -> Any:
     return pa.Table.from_batches(table.to_batches(max_chunksize=draw(st.integers(1, 50))))
 
 
+@pytest.mark.parametrize("facade", FACADES)
 @given(table=tables())
 @settings(max_examples=25, deadline=None, derandomize=True, database=None)
-def test_send_arrow_is_send_many_of_the_same_data(cluster: RunningCluster, table: Any) -> None:
+def test_send_arrow_is_send_many_of_the_same_data(
+    cluster: RunningCluster, facade: type[KafkaProducer[Any, Any]], table: Any
+) -> None:
     log = Log(cluster)
     arrow, many = f"arrow-{uuid.uuid4().hex}", f"many-{uuid.uuid4().hex}"
     for topic in (arrow, many):
@@ -303,7 +314,7 @@ def test_send_arrow_is_send_many_of_the_same_data(cluster: RunningCluster, table
             for v in table.column(name).to_pylist()
         ]
 
-    with KafkaProducer(bootstrap_servers=cluster.bootstrap_servers, linger_ms=0) as producer:
+    with facade(bootstrap_servers=cluster.bootstrap_servers, linger_ms=0) as producer:
         one = producer.send_arrow(arrow, table, value="v", key="k", timestamp="at", headers="h")
         keys = written("k")
         two = producer.send_many(
@@ -434,6 +445,7 @@ def test_interceptors_see_bytes_and_serializers_do_not(new_producer: MakeProduce
     assert log.values(topic) == [b'<{"a":1}>', b'<{"a":2}>']
 
 
+@blocking_only
 def test_other_threads_run_meanwhile(producer: KafkaProducer[Any, Any], topic: str) -> None:
     seen: list[int] = []
     table = pa.table({"v": numbered(200_000)})

@@ -305,6 +305,7 @@ impl AsyncSender {
     }
 
     /// A `send_many` that has not begun.
+    #[pyo3(signature = (topic, values, keys = None, headers = None, timestamps = None, partition = None))]
     #[expect(clippy::too_many_arguments, reason = "the columns")]
     fn _send_many(
         slf: &Bound<'_, Self>,
@@ -324,6 +325,7 @@ impl AsyncSender {
     }
 
     /// A `send_arrow` that has not begun.
+    #[pyo3(signature = (topic, data, value = None, key = None, partition = None, timestamp = None, headers = None))]
     #[expect(clippy::too_many_arguments, reason = "the columns")]
     fn _send_arrow(
         slf: &Bound<'_, Self>,

@@ -23,8 +23,8 @@ use crate::loops::{self, LoopInbox};
 use crate::send_many::Many;
 use crate::sender::{State, now_ms};
 
-/// A step of a call ends after this long, so that the event loop can have its turn.
-const SLICE: Duration = Duration::from_millis(1);
+/// A step of a call ends after this long. A few of them make a turn of a millisecond (`Turn`).
+const SLICE: Duration = Duration::from_micros(250);
 
 /// Where the records come from.
 pub enum Records {
