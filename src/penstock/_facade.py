@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict, TypeVar
@@ -34,6 +34,8 @@ Callback: TypeAlias = Callable[[RecordMetadata | None, KafkaError | None], objec
 SerializerLike: TypeAlias = Serializer[T] | type[Serializer[T]] | Callable[[T], Any]
 """A serializer, a class of one, or a plain function of the value."""
 Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
+Column: TypeAlias = Iterable[T] | AsyncIterable[T]
+"""One entry per record, for `send_many` in asyncio."""
 
 
 class ArrowStream(Protocol):

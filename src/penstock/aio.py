@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
 from penstock import _loops
-from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Facade, Headers, SerializerLike
+from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Column, Facade, Headers, SerializerLike
 from penstock._lifecycle import check_timeout, out_of_time
 from penstock._native import (
     AsyncBulkResult,
@@ -35,16 +35,12 @@ from penstock.config import ProducerConfig
 from penstock.control.metadata import PartitionInfo
 from penstock.metrics import Metrics
 
-T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 K_contra = TypeVar("K_contra", contravariant=True)
 V_contra = TypeVar("V_contra", contravariant=True)
 KS = TypeVar("KS")
 VS = TypeVar("VS")
-
-Entries: TypeAlias = Iterable[T] | AsyncIterable[T]
-"""A column of `send_many`: one entry per record."""
 
 
 class AsyncProducer(Protocol[K_contra, V_contra]):
@@ -85,11 +81,11 @@ class AsyncProducer(Protocol[K_contra, V_contra]):
     async def send_many(
         self,
         topic: str,
-        values: Entries[V_contra | None],
+        values: Column[V_contra | None],
         *,
-        keys: Entries[K_contra | None] | None = None,
-        headers: Entries[Headers | None] | None = None,
-        timestamps: Entries[int | datetime | None] | None = None,
+        keys: Column[K_contra | None] | None = None,
+        headers: Column[Headers | None] | None = None,
+        timestamps: Column[int | datetime | None] | None = None,
         partition: int | None = None,
     ) -> AsyncBulkResult:
         """Buffer many records of one topic."""
@@ -219,11 +215,11 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
     async def send_many(
         self,
         topic: str,
-        values: Entries[V | None],
+        values: Column[V | None],
         *,
-        keys: Entries[K | None] | None = None,
-        headers: Entries[Headers | None] | None = None,
-        timestamps: Entries[int | datetime | None] | None = None,
+        keys: Column[K | None] | None = None,
+        headers: Column[Headers | None] | None = None,
+        timestamps: Column[int | datetime | None] | None = None,
         partition: int | None = None,
     ) -> AsyncBulkResult:
         """Send many records to a topic; over when all are buffered. `await` the result to know what became of them.

@@ -1,16 +1,18 @@
-"""`AsyncKafkaProducer` into a real Kafka, read by a foreign consumer; a broker that is killed while coroutines send."""
+"""`AsyncKafkaProducer` into a real Kafka, also in bulk, read by a foreign consumer; a broker killed while coroutines send."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
+import pyarrow as pa
 import pytest
 import uvloop
 from kafka_cluster import KafkaCluster
 
 from penstock import AsyncDeliveryFuture, AsyncKafkaProducer, ProducerRecord
 from support.fixtures import TopicFactory
-from support.judges import read_with_confluent, read_with_kafka_python
+from support.judges import by_partition, read_with_confluent, read_with_kafka_python
 from support.sent import Sent, check
 
 PARTITIONS = 6
@@ -45,6 +47,47 @@ def test_what_coroutines_send_is_there(loop_factory: type, kafka: KafkaCluster, 
         for partition in range(PARTITIONS):
             offsets = [metadata.offset for _, metadata in mine if metadata.partition == partition]
             assert offsets == sorted(offsets)
+
+
+def test_what_coroutines_send_in_bulk_is_where_the_offsets_say(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
+    topic = kafka_topic(PARTITIONS)
+    sent: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+
+    def part(number: int) -> tuple[list[bytes], list[bytes]]:
+        return [b"%d of %d" % (each, number) for each in range(5_000)], [b"%d" % (each % 97) for each in range(5_000)]
+
+    async def streamed(entries: list[bytes]) -> AsyncIterator[bytes]:
+        for number, entry in enumerate(entries):
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+            yield entry
+
+    async def send(producer: AsyncKafkaProducer[bytes, bytes], number: int) -> None:
+        values, keys = part(number)
+        if number % 3 == 0:
+            result = await producer.send_many(topic, streamed(values), keys=keys)
+        elif number % 3 == 1:
+            result = await producer.send_many(topic, values, keys=iter(keys))
+        else:
+            result = await producer.send_arrow(topic, pa.table({"v": values, "k": keys}), value="v", key="k")
+        (await result).raise_for_errors()
+        places = zip(result.partitions, result.offsets, strict=True)
+        sent.update(zip(places, zip(values, keys, strict=True), strict=True))
+
+    async def main() -> None:
+        async with AsyncKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, buffer_memory=400_000) as producer:
+            await asyncio.gather(*(send(producer, number) for number in range(9)))
+
+    asyncio.run(main())
+    assert len(sent) == 9 * 5_000
+    found = read_with_confluent(kafka.bootstrap_servers, topic, len(sent))
+    assert {(record.partition, record.offset): (record.value, record.key) for record in found} == sent
+    for number in range(9):
+        values = set(part(number)[0])
+        # Of one call's records the order is promised, in each partition.
+        for records in by_partition(found).values():
+            mine = [record.value for record in records if record.value in values]
+            assert mine == sorted(mine, key=lambda value: int((value or b"").split()[0]))
 
 
 def test_a_broker_that_is_killed_and_comes_back_costs_coroutines_only_time(

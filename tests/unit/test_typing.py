@@ -6,8 +6,10 @@ from pathlib import Path
 
 SNIPPET = """
 import asyncio
+from array import array
+from collections.abc import AsyncIterator
 from typing import Any, assert_type
-from penstock import AsyncKafkaProducer, AsyncProducer, IntegerSerializer, KafkaProducer, Producer, ProducerRecord
+from penstock import AsyncBulkResult, AsyncKafkaProducer, AsyncProducer, IntegerSerializer, KafkaProducer, Producer, ProducerRecord
 from penstock import RecordMetadata, StringSerializer
 from penstock.testing import AsyncMockProducer, MockProducer
 
@@ -34,6 +36,10 @@ mock.send(topic="topic", value="text")
 producer.flush(timeout=1.5)
 
 
+async def texts() -> AsyncIterator[str]:
+    yield "text"
+
+
 async def main() -> None:
     several = AsyncKafkaProducer(key_serializer=IntegerSerializer(), value_serializer=StringSerializer())
     assert_type(several, AsyncKafkaProducer[int, str])
@@ -47,6 +53,10 @@ async def main() -> None:
         await one.send(ProducerRecord("topic", "text", key=1), callback=lambda metadata, error: None)
         await asyncio.gather(future, asyncio.wait_for(future, 1), asyncio.shield(future))
         await asyncio.create_task(one.send("topic", "text"))
+        bulk = await one.send_many("topic", texts(), keys=[1, None])
+        assert_type(await bulk, AsyncBulkResult)
+        assert_type((await asyncio.wait_for(bulk, 1)).offsets, array[int])
+        await asyncio.gather(bulk, one.send_many("topic", ["text"]))
         await one.flush(timeout=1.5)
 """
 WRONG = {
@@ -55,6 +65,7 @@ WRONG = {
     "a value of the wrong type, to the mock": 'mock.send(topic="topic", value=b"bytes")',
     "an unknown option": "KafkaProducer(linger_msec=5)",
     "a value of the wrong type, in asyncio": 'AsyncKafkaProducer().send("topic", "text")',
+    "a column of the wrong type, in asyncio": 'AsyncKafkaProducer().send_many("topic", ["text"])',
     "an option of the wrong type": 'KafkaProducer(linger_ms="soon")',
 }
 

@@ -66,7 +66,7 @@ enum Next {
 }
 
 impl Source for Records {
-    fn step<'py>(&mut self, bulk: &mut Bulk<'_, 'py>) -> PyResult<Step> {
+    fn step(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step> {
         match self {
             Self::Many(many) => many.step(bulk),
             Self::Table(table) => table.get_mut().unwrap_or_else(PoisonError::into_inner).step(bulk),

@@ -437,7 +437,7 @@ impl Table {
 }
 
 impl Source for Table {
-    fn step<'py>(&mut self, bulk: &mut Bulk<'_, 'py>) -> PyResult<Step> {
+    fn step(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step> {
         if !bulk.goes_on() {
             // What is left of the batch at hand was given; what the stream would have brought later was not.
             bulk.refuse_rest((self.rows.len() + usize::from(self.bad.is_some()) + self.rowing.left()) as u64);

@@ -140,7 +140,7 @@ pub enum Step {
 
 /// Where records come from, a chunk at a time. What a step could not finish, the next one goes on with.
 pub trait Source {
-    fn step<'py>(&mut self, bulk: &mut Bulk<'_, 'py>) -> PyResult<Step>;
+    fn step(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step>;
 }
 
 /// Who waits when a call has to.

@@ -104,8 +104,10 @@ impl<'py> Headers<'py> {
     }
 }
 
+type KeptPair = (Py<PyString>, Option<Py<PyBytes>>);
+
 /// [`Headers`] beyond one hold of the GIL.
-pub struct KeptHeaders(Option<Vec<(Py<PyString>, Option<Py<PyBytes>>)>>);
+pub struct KeptHeaders(Option<Vec<KeptPair>>);
 
 impl KeptHeaders {
     pub fn bind(self, py: Python<'_>) -> Headers<'_> {

@@ -203,7 +203,6 @@ pub struct Many {
 
 impl Many {
     /// Of the arguments of `send_many`. `in_loop`: async iterables may be among them.
-    #[expect(clippy::too_many_arguments, reason = "the call's own")]
     pub fn new(
         state: &State,
         values: &Bound<'_, PyAny>,
@@ -354,7 +353,7 @@ impl Many {
 }
 
 impl Source for Many {
-    fn step<'py>(&mut self, bulk: &mut Bulk<'_, 'py>) -> PyResult<Step> {
+    fn step(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step> {
         let step = if !bulk.goes_on() {
             Step::End
         } else if self.one_by_one {

@@ -5,11 +5,12 @@
   `penstock_producer` and `penstock_async_producer`, real producers on an embedded broker.
 """
 
-from penstock.testing.mock_bulk import MockBulkResult
+from penstock.testing.mock_bulk import AsyncMockBulkResult, MockBulkResult
 from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
 from penstock.testing.mock_producer import AsyncMockProducer, MockProducer, SentRecord
 
 __all__ = [
+    "AsyncMockBulkResult",
     "AsyncMockDeliveryFuture",
     "AsyncMockProducer",
     "MockBulkResult",

@@ -1,38 +1,41 @@
-"""The result of `MockProducer.send_many` and `send_arrow`: `BulkResult`'s methods over the futures of the records."""
+"""The results of the mocks' `send_many` and `send_arrow`: the real ones' methods over the futures of the records."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Generator, Sequence
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from penstock.errors import KafkaError, bulk_error, not_buffered
-from penstock.testing.mock_future import MockDeliveryFuture
+from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
 
 if TYPE_CHECKING:
     from penstock.testing.mock_producer import SentRecord
 
 _log: Final = logging.getLogger(__name__)
 
+F = TypeVar("F", MockDeliveryFuture, AsyncMockDeliveryFuture)
 
-class MockBulkResult:
-    """What became of many records; done once the mock has completed the last of them."""
+Entry: TypeAlias = "tuple[F, SentRecord] | KafkaError"
+"""A record's future and how it was sent, or why it was not."""
 
-    def __init__(self, entries: Sequence[tuple[MockDeliveryFuture, SentRecord] | KafkaError]) -> None:
-        """For each record its future and how it was sent, or why it was not."""
-        self._entries = list(entries)
 
-    def _futures(self) -> list[MockDeliveryFuture]:
+class _Outcomes(Generic[F]):
+    """What both have in common: everything but their ways to wait."""
+
+    def __init__(self, entries: Sequence[Entry[F]]) -> None:
+        """For each record its entry."""
+        self._entries: list[Entry[F]] = list(entries)
+
+    def _futures(self) -> list[F]:
         return [entry[0] for entry in self._entries if isinstance(entry, tuple)]
 
-    def result(self, timeout: float | None = None) -> MockBulkResult:
-        """This result, once every record is delivered or has failed; `TimeoutError` if `timeout` seconds are too few."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for future in self._futures():
-            future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        return self
+    def _check_done(self) -> None:
+        raise NotImplementedError
 
     def done(self) -> bool:
         """Whether it is known what became of every record."""
@@ -41,8 +44,9 @@ class MockBulkResult:
     @property
     def errors(self) -> dict[int, KafkaError]:
         """The failed records, by index."""
-        found = {}
-        for index, entry in enumerate(self.result()._entries):
+        self._check_done()
+        found: dict[int, Any] = {}
+        for index, entry in enumerate(self._entries):
             error = entry[0].exception() if isinstance(entry, tuple) else entry
             if error is not None:
                 found[index] = error
@@ -57,17 +61,22 @@ class MockBulkResult:
     @property
     def offsets(self) -> array[int]:
         """The records' offsets, -1 for one that failed."""
-        entries = self.result()._entries
-        offsets = (entry[0].offset() if isinstance(entry, tuple) else -1 for entry in entries)
-        return array("q", offsets)
+        self._check_done()
+        return array("q", (entry[0].offset() if isinstance(entry, tuple) else -1 for entry in self._entries))
 
     @property
     def partitions(self) -> array[int]:
         """The records' partitions, -1 for one that was not sent."""
         return array("i", (entry[1].partition if isinstance(entry, tuple) else -1 for entry in self._entries))
 
-    def add_done_callback(self, fn: Callable[[MockBulkResult], object]) -> None:
-        """Call `fn` with this result when it is done, or at once if it is; what it raises is logged."""
+    @property
+    def serialized_bytes(self) -> int:
+        """Bytes of all keys and values that were sent."""
+        sent = (entry[1] for entry in self._entries if isinstance(entry, tuple))
+        return sum(len(data) for record in sent for data in (record.key, record.value) if data is not None)
+
+    def _on_done(self, call: Callable[[], object]) -> bool:
+        """Have `call()` called behind the last record; False if there is none to wait for."""
         futures = self._futures()
         left = len(futures)
 
@@ -75,21 +84,11 @@ class MockBulkResult:
             nonlocal left
             left -= 1
             if left == 0:
-                fn(self)
+                call()
 
         for future in futures:
             future.add_done_callback(one_less)
-        if not futures:
-            try:
-                fn(self)
-            except Exception:
-                _log.exception("a done callback of a bulk result raised")
-
-    @property
-    def serialized_bytes(self) -> int:
-        """Bytes of all keys and values that were sent."""
-        sent = (entry[1] for entry in self._entries if isinstance(entry, tuple))
-        return sum(len(data) for record in sent for data in (record.key, record.value) if data is not None)
+        return bool(futures)
 
     def __len__(self) -> int:
         """Records, those that were not sent included."""
@@ -100,16 +99,65 @@ class MockBulkResult:
         return True
 
 
-def send_all(
-    send: Callable[[Any], tuple[MockDeliveryFuture, SentRecord]], topic: str, records: Iterable[Any]
-) -> MockBulkResult:
-    """Send one by one, by the rule of `send_many`: the first record's error is raised, later ones become entries."""
-    entries: list[tuple[MockDeliveryFuture, SentRecord] | KafkaError] = []
-    for record in records:
+class MockBulkResult(_Outcomes[MockDeliveryFuture]):
+    """What became of many records; done once the mock has completed the last of them."""
+
+    def result(self, timeout: float | None = None) -> MockBulkResult:
+        """This result, once every record is delivered or has failed; `TimeoutError` if `timeout` seconds are too few."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for future in self._futures():
+            future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return self
+
+    def _check_done(self) -> None:
+        self.result()
+
+    def add_done_callback(self, fn: Callable[[MockBulkResult], object]) -> None:
+        """Call `fn` with this result when it is done, or at once if it is; what it raises is logged."""
+        if not self._on_done(lambda: fn(self)):
+            try:
+                fn(self)
+            except Exception:
+                _log.exception("a done callback of a bulk result raised")
+
+
+class AsyncMockBulkResult(_Outcomes[AsyncMockDeliveryFuture]):
+    """The same in asyncio: `await` it, then ask."""
+
+    def __await__(self) -> Generator[Any, None, AsyncMockBulkResult]:
+        """Itself, once every record is delivered or has failed."""
+        return self._resolved().__await__()
+
+    async def _resolved(self) -> AsyncMockBulkResult:
+        for future in self._futures():
+            await future.wait()
+        return self
+
+    def _check_done(self) -> None:
+        if not self.done():
+            raise asyncio.InvalidStateError("records are still on their way: await the result first")
+
+    def add_done_callback(self, fn: Callable[[AsyncMockBulkResult], object], *, context: Context | None = None) -> None:
+        """Have `fn` called with this result in the loop when it is done."""
+        loop = asyncio.get_running_loop()
+        if not self._on_done(lambda: loop.call_soon(fn, self, context=context)):
+            loop.call_soon(fn, self, context=context)
+
+
+class Entries(Generic[F]):
+    """What one bulk call of a mock has sent, by the rule of `send_many`: the first record's error is raised, later ones
+    become entries."""
+
+    def __init__(self, topic: str) -> None:
+        """None yet."""
+        self._topic = topic
+        self.taken: list[Entry[F]] = []
+
+    def take(self, send: Callable[[], tuple[F, SentRecord]]) -> None:
+        """The next record."""
         try:
-            entries.append(send(record))
+            self.taken.append(send())
         except Exception as error:
-            if not any(isinstance(entry, tuple) for entry in entries):
+            if not any(isinstance(entry, tuple) for entry in self.taken):
                 raise
-            entries.append(error if isinstance(error, KafkaError) else not_buffered(error, topic))
-    return MockBulkResult(entries)
+            self.taken.append(error if isinstance(error, KafkaError) else not_buffered(error, self._topic))

@@ -121,6 +121,18 @@ class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):
         self._notice()
         super().add_done_callback(fn, **context)
 
+    async def wait(self) -> None:
+        """Until it is done, without being noticed, for results that hold many futures."""
+        if not self.done():
+            over = asyncio.Event()
+            super().add_done_callback(lambda _: over.set())
+            await over.wait()
+
+    def offset(self) -> int:
+        """The record's offset, -1 if it failed or is not done."""
+        delivered = self.done() and not self.cancelled() and super().exception() is None
+        return super().result().offset if delivered else -1
+
     def cancel(self, msg: Any | None = None) -> bool:
         """Wait no longer: the record goes on, and if it fails, nobody has asked about it."""
         cancelled = super().cancel(msg)

@@ -7,17 +7,20 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence, Sized
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from itertools import chain, repeat
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
 
 from penstock import serialization
-from penstock._facade import ArrowData, Callback, Headers, SerializerLike
+from penstock._facade import ArrowData, Callback, Column, Headers, SerializerLike
 from penstock._lifecycle import check_timeout
 from penstock._native import (
     ArrowRecords,
+    AsyncBulkResult,
     AsyncDeliveryFuture,
     BulkResult,
     DeliveryFuture,
@@ -29,7 +32,7 @@ from penstock.control.metadata import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
 from penstock.metrics import Metrics
 from penstock.partitioner import Partitioner, TopicView
-from penstock.testing.mock_bulk import send_all
+from penstock.testing.mock_bulk import AsyncMockBulkResult, Entries, MockBulkResult
 from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
 
 _log: Final = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ _log: Final = logging.getLogger(__name__)
 _NODE: Final = Node(0, "mock", 0)
 _ERRORS_KEPT: Final = 10
 
+T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 KS = TypeVar("KS")
@@ -173,6 +177,16 @@ class _Mock(Generic[K, V]):
             self.complete_next()
         return pending.future, pending.sent
 
+    def _send_entry(self, topic: str, entry: tuple[Any, ...], partition: int | None) -> Any:
+        value, key, headers, timestamp = entry
+        record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers)
+        return self._send(record, None, serialized=False)
+
+    def _send_rows(self, topic: str, rows: ArrowRecords, entries: Entries[Any]) -> None:
+        for value, key, partition, timestamp, headers in chain.from_iterable(iter(rows.take, [])):
+            record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers)
+            entries.take(partial(self._send, record, None, serialized=True))
+
     def _flush(self, timeout: float | None) -> None:
         check_timeout(timeout)
         self._check_open()
@@ -284,6 +298,27 @@ class _Mock(Generic[K, V]):
         return RecordMetadata(record.topic, partition, offset, pending.timestamp, *sizes)
 
 
+def _columns(*columns: Any) -> list[Any]:
+    """Those of `send_many`, one that was not given being endless."""
+    counts = {len(column) for column in columns if isinstance(column, Sized)}
+    if len(counts) > 1:
+        raise ValueError(f"values, keys, headers and timestamps of different lengths: {sorted(counts)}")
+    return [repeat(None) if column is None else column for column in columns]
+
+
+async def _awaited(column: Iterable[T]) -> AsyncIterator[T]:
+    for entry in column:
+        yield entry
+
+
+async def _zipped(columns: Iterable[Any]) -> AsyncIterator[tuple[Any, ...]]:
+    """As `zip`, of iterables of both kinds."""
+    iterators = [aiter(column if isinstance(column, AsyncIterable) else _awaited(column)) for column in columns]
+    with suppress(StopAsyncIteration):
+        while True:
+            yield tuple([await anext(iterator) for iterator in iterators])
+
+
 class MockProducer(_Mock[K, V]):
     """A `penstock.Producer` for unit tests: records are serialized and partitioned as by the real one, and kept.
 
@@ -389,18 +424,11 @@ class MockProducer(_Mock[K, V]):
         partition: int | None = None,
     ) -> BulkResult:
         """As `KafkaProducer.send_many`: `send` for each, an error of one that is not the first in the result."""
-        columns = [repeat(None) if column is None else column for column in (keys, headers, timestamps)]
-        given: tuple[object, ...] = (values, keys, headers, timestamps)
-        counts = {len(column) for column in given if isinstance(column, Sized)}
-        if len(counts) > 1:
-            raise ValueError(f"values, keys, headers and timestamps of different lengths: {sorted(counts)}")
-
-        def one(entry: tuple[Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, SentRecord]:
-            value, key, header, timestamp = entry
-            record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=header)
-            return self._send_one(record, serialized=False)
-
-        return cast("BulkResult", send_all(one, topic, zip(values, *columns, strict=False)))
+        columns = _columns(values, keys, headers, timestamps)
+        entries: Entries[MockDeliveryFuture] = Entries(topic)
+        for entry in zip(*columns, strict=False):
+            entries.take(partial(self._send_entry, topic, entry, partition))
+        return cast("BulkResult", MockBulkResult(entries.taken))
 
     def send_arrow(
         self,
@@ -415,14 +443,9 @@ class MockProducer(_Mock[K, V]):
     ) -> BulkResult:
         """As `KafkaProducer.send_arrow`, with the same reading of the columns."""
         rows = ArrowRecords(data, value=value, key=key, partition=partition, timestamp=timestamp, headers=headers)
-
-        def one(row: tuple[Any, Any, Any, Any, Any]) -> tuple[MockDeliveryFuture, SentRecord]:
-            value, key, partition, timestamp, headers = row
-            record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers)
-            return self._send_one(record, serialized=True)
-
-        chunks = iter(rows.take, [])
-        return cast("BulkResult", send_all(one, topic, chain.from_iterable(chunks)))
+        entries: Entries[MockDeliveryFuture] = Entries(topic)
+        self._send_rows(topic, rows, entries)
+        return cast("BulkResult", MockBulkResult(entries.taken))
 
     def flush(self, timeout: float | None = None) -> None:
         """Acknowledge every record that waits (as in Java).
@@ -458,10 +481,6 @@ class MockProducer(_Mock[K, V]):
                 self.close()
         else:
             self.close()
-
-    def _send_one(self, record: ProducerRecord[Any, Any], *, serialized: bool) -> tuple[MockDeliveryFuture, SentRecord]:
-        future, sent = self._send(record, None, serialized=serialized)
-        return cast("MockDeliveryFuture", future), sent  # what `_new_future` made
 
     def _new_future(self) -> MockDeliveryFuture:
         return MockDeliveryFuture()
@@ -567,6 +586,40 @@ class AsyncMockProducer(_Mock[K, V]):
     async def send_and_wait(self, topic: Any, value: Any = None, **rest: Any) -> RecordMetadata:
         """`send`, then await the future."""
         return await (await self.send(topic, value, **rest))
+
+    async def send_many(
+        self,
+        topic: str,
+        values: Column[V | None],
+        *,
+        keys: Column[K | None] | None = None,
+        headers: Column[Headers | None] | None = None,
+        timestamps: Column[int | datetime | None] | None = None,
+        partition: int | None = None,
+    ) -> AsyncBulkResult:
+        """As `AsyncKafkaProducer.send_many`: `send` for each, an error of one that is not the first in the result."""
+        columns = _columns(values, keys, headers, timestamps)
+        entries: Entries[AsyncMockDeliveryFuture] = Entries(topic)
+        async for entry in _zipped(columns):
+            entries.take(partial(self._send_entry, topic, entry, partition))
+        return cast("AsyncBulkResult", AsyncMockBulkResult(entries.taken))
+
+    async def send_arrow(
+        self,
+        topic: str,
+        data: ArrowData,
+        *,
+        value: str | Sequence[str] | None = None,
+        key: str | Sequence[str] | None = None,
+        partition: int | str | None = None,
+        timestamp: str | None = None,
+        headers: str | None = None,
+    ) -> AsyncBulkResult:
+        """As `AsyncKafkaProducer.send_arrow`, with the same reading of the columns."""
+        rows = ArrowRecords(data, value=value, key=key, partition=partition, timestamp=timestamp, headers=headers)
+        entries: Entries[AsyncMockDeliveryFuture] = Entries(topic)
+        self._send_rows(topic, rows, entries)
+        return cast("AsyncBulkResult", AsyncMockBulkResult(entries.taken))
 
     async def flush(self, timeout: float | None = None) -> None:
         """Acknowledge every record that waits (as in Java).

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from penstock import AsyncProducer, DeliveryError, KafkaTimeoutError, ProducerClosedError, StringSerializer, errors
+from penstock import (
+    AsyncProducer,
+    DeliveryError,
+    IntegerSerializer,
+    KafkaTimeoutError,
+    ProducerClosedError,
+    SerializationError,
+    StringSerializer,
+    errors,
+)
 from penstock.testing import AsyncMockProducer
 
 
@@ -82,5 +93,77 @@ def test_what_is_to_raise_raises() -> None:
         await producer.close()
         with pytest.raises(ProducerClosedError):
             await producer.send("known", b"late")
+
+    asyncio.run(main())
+
+
+def test_many_records_are_sent_as_one_by_one() -> None:
+    async def values() -> AsyncIterator[int]:
+        for value in (1, 2**40, 3):
+            await asyncio.sleep(0)
+            yield value
+
+    async def main() -> None:
+        producer = AsyncMockProducer(
+            False, key_serializer=StringSerializer(), value_serializer=IntegerSerializer(), partitions=5
+        )
+        application: AsyncProducer[str, int] = producer
+        result = await application.send_many("t", values(), keys=["a", "b", "c"])
+        called: list[object] = []
+        result.add_done_callback(called.append)
+        with pytest.raises(asyncio.InvalidStateError, match="await the result"):
+            result.raise_for_errors()
+        waiting = asyncio.create_task(asyncio.wait_for(result, None))
+        producer.complete_next()
+        producer.error_next(errors.KafkaError("lost"))
+        assert await waiting is result
+        await asyncio.sleep(0)
+        assert called == [result]
+        assert {index: type(error) for index, error in result.errors.items()} == {
+            1: SerializationError,
+            2: errors.KafkaError,
+        }
+        assert list(result.offsets) == [0, -1, -1]
+        assert list(result.partitions) == [producer.sent[0].partition, -1, producer.sent[1].partition]
+        assert (len(result), result.serialized_bytes, bool(result)) == (3, 10, True)
+        with pytest.raises(DeliveryError, match="2 of 3 records not delivered"):
+            result.raise_for_errors()
+        with pytest.raises(SerializationError):
+            await producer.send_many("t", ["x"])  # type: ignore[list-item]
+        with pytest.raises(ValueError, match="different lengths"):
+            await producer.send_many("t", [1], keys=[])
+
+    asyncio.run(main())
+
+
+def test_awaiting_a_bulk_result_is_not_asking_for_errors() -> None:
+    async def main() -> None:
+        producer = AsyncMockProducer(False)
+        result = await producer.send_many("t", [b"1", b"2"])
+        producer.error_next(errors.TopicAuthorizationError("no"))
+        producer.complete_next()
+        await result
+        with pytest.raises(DeliveryError):
+            await producer.flush()
+
+    asyncio.run(main())
+
+
+def test_arrow_rows_are_read_as_by_the_real_producer() -> None:
+    async def main() -> None:
+        producer = AsyncMockProducer(partitions=3)
+        table = pa.table({"id": [1, 2], "name": ["x", None], "p": pa.array([2, None])})
+        result = await producer.send_arrow("t", table, key="name", partition="p")
+        assert [(sent.value, sent.key, sent.partition) for sent in producer.sent] == [
+            (b'{"id":1,"name":"x"}', b"x", 2),
+            (b'{"id":2,"name":null}', None, 0),
+        ]
+        (await result).raise_for_errors()
+        empty = await producer.send_many("t", [])
+        called: list[object] = []
+        empty.add_done_callback(called.append)
+        assert (await empty).errors == {}
+        await asyncio.sleep(0)
+        assert called == [empty]
 
     asyncio.run(main())
