@@ -296,7 +296,7 @@ def main() -> int:
     arguments = _arguments()
     in_loops, in_bulk = arguments.asyncio or IN_LOOPS, arguments.bulk or IN_BULK
     if both := {*in_loops} & {*in_bulk} - {"none"}:
-        print(f"asyncio has no send_many: {', '.join(sorted(both))}", file=sys.stderr)
+        print(f"the asyncio traffic does not send in bulk: {', '.join(sorted(both))}", file=sys.stderr)
         return 2
     seed = arguments.seed if arguments.seed is not None else secrets.randbelow(1_000_000)
     deck = deck_of(arguments.only or DECK)
