@@ -22,8 +22,7 @@ use crate::future::Sizes;
 use crate::loops::{self, LOOP_CALLS, LoopCall, LoopInbox, notice};
 use crate::python;
 use crate::record::ProducerRecord;
-use crate::sender::{Call, Look, Search, Serialized, State, count_wait};
-use crate::serialize::Payload;
+use crate::sender::{Call, Look, Made, Quick, Search, Serialized, State, count_wait};
 
 /// What is waited for is looked after at least this often, whether or not a notice came: a topic is asked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -215,38 +214,33 @@ enum Tried {
 fn try_append(
     state: &State,
     py: Python<'_>,
-    call: &Call<'_>,
+    call: &Call<'_, '_>,
     topic: &Topic,
-    serialized: &Serialized<'_>,
+    serialized: Serialized<'_>,
     token: Option<(Token, bool)>,
     grant: &mut usize,
-) -> PyResult<Tried> {
+) -> Quick<Tried> {
     state.with_record(py, call, serialized, |record, sizes| {
         match state.core.shared.append(topic, serialized.partition, record, token, grant) {
             Appended::Done { completion, index } => Ok(Tried::Buffered(completion, index, sizes)),
             Appended::NeedsMemory(bytes) => Ok(Tried::NeedsMemory(bytes)),
-            Appended::Closed => state.check_open(py).map(|()| Tried::Forgotten),
+            Appended::Closed => Ok(state.check_open(py).map(|()| Tried::Forgotten)?),
         }
-    })?
+    })
 }
 
 impl Ready {
-    fn keep(topic: Arc<Topic>, serialized: &Serialized<'_>, py: Python<'_>, needed: usize) -> PyResult<Self> {
-        let bytes = |payload: &Payload<'_>| -> PyResult<Option<Py<PyBytes>>> {
-            Ok(payload.object(py)?.cast_into::<PyBytes>().ok().map(Bound::unbind))
-        };
-        let (key, value) = (bytes(&serialized.key)?, bytes(&serialized.value)?);
-        let Serialized { partition, timestamp, .. } = *serialized;
-        Ok(Self { topic, key, value, partition, timestamp, waiter: None, needed, grant: 0 })
-    }
-
-    fn serialized<'py>(&self, py: Python<'py>) -> Serialized<'py> {
-        let payload = |bytes: &Option<Py<PyBytes>>| match bytes {
-            None => Payload::None,
-            Some(bytes) => Payload::Bytes(bytes.bind(py).clone()),
-        };
-        let (key, value) = (payload(&self.key), payload(&self.value));
-        Serialized { key, value, partition: self.partition, timestamp: self.timestamp }
+    fn keep<'py>(
+        topic: Arc<Topic>,
+        py: Python<'py>,
+        call: &Call<'_, 'py>,
+        serialized: Serialized<'_>,
+        made: &Made<'py>,
+    ) -> Self {
+        let Serialized { partition, timestamp, .. } = serialized;
+        let (key, value) = made.objects(py, call, serialized);
+        let (key, value) = (key.map(Bound::unbind), value.map(Bound::unbind));
+        Self { topic, key, value, partition, timestamp, waiter: None, needed: 0, grant: 0 }
     }
 
     /// Leave the queue for memory and give back what is not needed.
@@ -341,7 +335,7 @@ impl AsyncSender {
         callback: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let state = State::of(&slf.get().state)?;
-        let call = Call::new(py, topic, value, key, partition, timestamp, headers, callback)?;
+        let call = Call::new(py, topic, value, key, partition, timestamp, headers, callback).map_err(|error| *error)?;
         let begun = if call.callback.is_none() && state.interceptors.is_none() {
             Self::at_once(state, py, &call)
         } else {
@@ -373,13 +367,14 @@ impl AsyncSender {
     fn at_once<'py>(
         state: &State,
         py: Python<'py>,
-        call: &Call<'py>,
-    ) -> PyResult<Option<(AsyncDeliveryFuture, Option<i64>)>> {
+        call: &Call<'_, 'py>,
+    ) -> Quick<Option<(AsyncDeliveryFuture, Option<i64>)>> {
         state.core.check_fork(py)?;
         state.check_open(py)?;
-        let Some(topic) = state.cached_topic(py, &call.topic, call.partition)? else { return Ok(None) };
-        let serialized = state.serialize(py, call, &topic)?;
-        match try_append(state, py, call, &topic, &serialized, None, &mut 0)? {
+        let Some(topic) = state.recent_topic(py, call.topic, call.partition)? else { return Ok(None) };
+        let made = Made::new();
+        let serialized = state.serialize(py, call, &topic, &made)?;
+        match try_append(state, py, call, &topic, serialized, None, &mut 0)? {
             Tried::Buffered(completion, index, sizes) => {
                 // The clock was read for the record, if it did not bring a time of its own.
                 let at_ms = if call.timestamp.is_none() { Some(serialized.timestamp) } else { None };
@@ -393,7 +388,7 @@ impl AsyncSender {
         slf: &Bound<'py, Self>,
         state: &State,
         py: Python<'py>,
-        call: &Call<'py>,
+        call: &Call<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let begun = state.core.check_fork(py).and_then(|()| state.check_open(py));
         let begun = begun.and_then(|()| Self::begin(slf, state, py, call));
@@ -415,8 +410,13 @@ impl AsyncSender {
         }
     }
 
-    fn begin<'py>(slf: &Bound<'py, Self>, state: &State, py: Python<'py>, call: &Call<'py>) -> PyResult<PendingSend> {
-        let callback = match &call.callback {
+    fn begin<'py>(
+        slf: &Bound<'py, Self>,
+        state: &State,
+        py: Python<'py>,
+        call: &Call<'_, 'py>,
+    ) -> PyResult<PendingSend> {
+        let callback = match call.callback {
             Some(function) => Some((function.clone().unbind(), loops::copy_context(py)?)),
             None => None,
         };
@@ -433,13 +433,14 @@ impl AsyncSender {
                     }
                     None => None,
                 };
-                let (record, call) = State::intercept(py, interceptors.bind(py), call, in_loop.as_ref())?;
-                let function = call.callback.as_ref().map(|function| function.clone().unbind());
+                let (record, wrapped) = State::intercept(py, interceptors.bind(py), call, in_loop.as_ref())?;
+                let call = State::intercepted(py, &record, &wrapped, call).map_err(|error| *error)?;
+                let function = call.callback.map(|function| function.clone().unbind());
                 // The sizes are not known before the record is serialized: see `PendingSend::try_ready`.
                 let sizes = Sizes { timestamp: -1, key: -1, value: -1 };
                 let token = function.map(|function| CALLBACKS.insert(Callback::Send { function, sizes }));
-                let (observed, intercepted) = (call.observed, Some(record.unbind()));
-                Entry { record: call.record(py)?, intercepted, token, callback: None, observed }
+                let observed = call.observed;
+                Entry { record: call.record(py)?, intercepted: Some(record.unbind()), token, callback: None, observed }
             }
         };
         let topic_wait = TopicWait::new("send", state);
@@ -464,9 +465,9 @@ impl PendingSend {
         let state = State::of(&owner.get().state)?;
         loop {
             let Some(entry) = &self.entry else { return Err(PyRuntimeError::new_err("it was given up")) };
-            let call = State::call_of(py, &entry.record, None)?;
+            let call = State::call_of(py, &entry.record, None).map_err(|error| *error)?;
             if let Some(ready) = &mut self.ready {
-                match Self::try_ready(state, py, &call, entry, ready)? {
+                match Self::try_ready(state, py, &call, entry, ready).map_err(|error| *error)? {
                     Tried::NeedsMemory(bytes) => {
                         ready.needed = bytes;
                         return Ok(None);
@@ -483,20 +484,23 @@ impl PendingSend {
                     }
                 }
             }
-            let Some(topic) = state.cached_topic(py, &call.topic, call.partition)? else { return Ok(None) };
-            let serialized = state.serialize(py, &call, &topic)?;
-            self.ready = Some(Ready::keep(topic, &serialized, py, 0)?);
+            let Some(topic) = state.recent_topic(py, call.topic, call.partition)? else { return Ok(None) };
+            let made = Made::new();
+            let serialized = state.serialize(py, &call, &topic, &made).map_err(|error| *error)?;
+            self.ready = Some(Ready::keep(Arc::clone(&topic), py, &call, serialized, &made));
         }
     }
 
-    fn try_ready(state: &State, py: Python<'_>, call: &Call<'_>, entry: &Entry, ready: &mut Ready) -> PyResult<Tried> {
+    fn try_ready(state: &State, py: Python<'_>, call: &Call<'_, '_>, entry: &Entry, ready: &mut Ready) -> Quick<Tried> {
         state.check_open(py)?;
-        let serialized = ready.serialized(py);
+        let Ready { topic, key, value, partition, timestamp, grant, .. } = ready;
+        let (key, value) = (key.as_ref().map(|key| key.as_bytes(py)), value.as_ref().map(|value| value.as_bytes(py)));
+        let serialized = Serialized { key, value, partition: *partition, timestamp: *timestamp };
         if let Some(token) = entry.token {
-            CALLBACKS.set_sizes(token, state.with_record(py, call, &serialized, |_, sizes| sizes)?);
+            CALLBACKS.set_sizes(token, state.with_record(py, call, serialized, |_, sizes| Ok(sizes))?);
         }
         let token = entry.token.map(|token| (token, entry.observed));
-        try_append(state, py, call, &ready.topic, &serialized, token, &mut ready.grant)
+        try_append(state, py, call, topic, serialized, token, grant)
     }
 
     /// It will not be sent: the interceptors hear why, and nothing of it is kept.
@@ -625,7 +629,7 @@ impl PendingTopic {
         state.core.check_fork(py)?;
         state.check_open(py)?;
         let topic = self.topic.bind(py);
-        if state.cached_topic(py, topic, None)?.is_some() {
+        if state.recent_topic(py, topic, None)?.is_some() {
             return Ok(None);
         }
         Ok(self.wait.look(py, state, topic, None, inbox.get(), &wake)?.err().map(|wait| wait.as_secs_f64()))

@@ -27,7 +27,7 @@ use crate::arrow_plan::{Names, Plan, Target};
 use crate::bulk::Bulk;
 use crate::bulk_result::BulkResult;
 use crate::headers::Headers;
-use crate::sender::{Call, State, now_ms};
+use crate::sender::{Call, State, now_ms, present};
 
 /// Rows that are encoded before they are appended.
 const CHUNK_ROWS: usize = 4096;
@@ -445,12 +445,12 @@ fn one_by_one(bulk: &mut Bulk<'_, '_>, rowing: &mut Rowing) -> PyResult<()> {
         let count = rows.len();
         for (at, row) in rows.into_iter().enumerate() {
             let call = Call {
-                topic: topic.clone(),
-                value: row.value,
-                key: row.key,
+                topic: &topic,
+                value: present(Some(&row.value)),
+                key: present(Some(&row.key)),
                 partition: row.partition,
                 timestamp: row.timestamp,
-                headers: Headers::of_tuple(row.headers)?,
+                headers: Headers::of_tuple(&row.headers)?,
                 callback: None,
                 serialized: true,
                 observed: false,

@@ -177,7 +177,7 @@ impl<'a, 'py> Bulk<'a, 'py> {
 
     /// A snapshot of the topic that has a partition of this number, waited for if need be.
     fn topic(&mut self, partition: Option<i32>) -> PyResult<Arc<Topic>> {
-        let topic = self.state.topic(self.py, &self.topic, partition, self.method, &mut self.state.deadline())?;
+        let topic = self.state.topic(self.py, &self.topic, partition, self.method, &self.state.deadline())?;
         self.buffering.topic = Some(Arc::clone(&topic));
         Ok(topic)
     }
@@ -213,7 +213,7 @@ impl<'a, 'py> Bulk<'a, 'py> {
                 Progress::Done => return self.finish(rows, None),
                 // A new time for each wait: between two of them there was progress.
                 Progress::NeedsMemory(bytes) => {
-                    match self.state.wait_for_memory(self.py, &topic, bytes, &mut self.state.deadline()) {
+                    match self.state.wait_for_memory(self.py, &topic, bytes, &self.state.deadline()) {
                         Ok(()) => {
                             self.buffering.grant += bytes;
                             continue;
@@ -284,7 +284,9 @@ impl<'a, 'py> Bulk<'a, 'py> {
             Partitions::Each(each) => u32::try_from(each[row]).ok(),
             Partitions::Choose => None,
         };
-        self.state.check_size(self.py, &self.topic, partition, rows.key(row), rows.values[row], rows.headers(row))
+        self.state
+            .check_size(self.py, &self.topic, partition, rows.key(row), rows.values[row], rows.headers(row))
+            .map_err(|error| *error)
     }
 
     /// `count` records more were given, and were not taken because of what stopped the call.
@@ -309,8 +311,8 @@ impl<'a, 'py> Bulk<'a, 'py> {
     }
 
     /// One record as in `send`, for interceptors and partitioners.
-    pub fn one(&mut self, call: &Call<'py>) -> PyResult<()> {
-        match self.state.deliver(self.py, call, &|place| place) {
+    pub fn one(&mut self, call: &Call<'_, 'py>) -> PyResult<()> {
+        match self.state.deliver(self.py, call, &Ok).map_err(|error| *error) {
             Ok(place) => {
                 self.buffering.any = true;
                 self.buffering.placed.push_one(&place.completion, place.index);

@@ -15,7 +15,7 @@ use crate::bulk_result::BulkResult;
 use crate::ending;
 use crate::headers::Headers;
 use crate::record::{extract_partition, extract_timestamp};
-use crate::sender::{Call, State, now_ms};
+use crate::sender::{Call, State, now_ms, present};
 use crate::serialize::Payload;
 
 /// Records gathered before they are appended.
@@ -195,7 +195,6 @@ pub fn send_many<'py>(
 
 fn one_by_one<'py>(bulk: &mut Bulk<'_, 'py>, columns: &mut Columns<'py>, partition: Option<i32>) -> PyResult<()> {
     let py = bulk.py;
-    let none = || py.None().into_bound(py);
     for at in 1_usize.. {
         if !bulk.goes_on() {
             return Ok(());
@@ -211,9 +210,9 @@ fn one_by_one<'py>(bulk: &mut Bulk<'_, 'py>, columns: &mut Columns<'py>, partiti
         let topic = bulk.topic.clone();
         let call = (|| {
             Ok(Call {
-                topic,
-                value: entry.value,
-                key: entry.key.unwrap_or_else(none),
+                topic: &topic,
+                value: present(Some(&entry.value)),
+                key: present(entry.key.as_ref()),
                 partition,
                 timestamp: extract_timestamp(entry.timestamp.as_ref())?,
                 headers: Headers::given(py, entry.headers.as_ref())?,
