@@ -38,7 +38,7 @@ pub struct AsyncSender {
 /// A coroutine by its methods, so that a task can be made of it.
 #[pyclass(module = "penstock._native")]
 pub struct Sending {
-    future: Option<AsyncDeliveryFuture>,
+    future: Option<Py<AsyncDeliveryFuture>>,
     /// How often to yield first.
     yields: u8,
 }
@@ -127,6 +127,9 @@ struct Entry {
     observed: bool,
 }
 
+/// The future of a record that was buffered by the call itself, and the time (ms) if it was looked at.
+type AtOnce = (Py<AsyncDeliveryFuture>, Option<i64>);
+
 /// Where it is to go, once that is known.
 struct Ready {
     topic: Arc<Topic>,
@@ -211,6 +214,8 @@ enum Tried {
     Forgotten,
 }
 
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "on the way of each record")]
 fn try_append(
     state: &State,
     py: Python<'_>,
@@ -343,7 +348,7 @@ impl AsyncSender {
         };
         match begun {
             Ok(Some((future, at_ms))) => {
-                let yields = loops::step(py, at_ms)?;
+                let yields = loops::step(py, at_ms).map_err(|error| *error)?;
                 Ok(Bound::new(py, Sending { future: Some(future), yields })?.into_any())
             }
             Ok(None) => Self::with_more(slf, state, py, &call),
@@ -363,24 +368,29 @@ impl AsyncSender {
 
 impl AsyncSender {
     /// The common record: nothing to wait for, nobody to tell. None: it is not that.
-    #[inline]
-    fn at_once<'py>(
-        state: &State,
-        py: Python<'py>,
-        call: &Call<'_, 'py>,
-    ) -> Quick<Option<(AsyncDeliveryFuture, Option<i64>)>> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of each record")]
+    fn at_once<'py>(state: &State, py: Python<'py>, call: &Call<'_, 'py>) -> Quick<Option<AtOnce>> {
         state.core.check_fork(py)?;
         state.check_open(py)?;
-        let Some(topic) = state.recent_topic(py, call.topic, call.partition)? else { return Ok(None) };
-        let made = Made::new();
-        let serialized = state.serialize(py, call, &topic, &made)?;
-        match try_append(state, py, call, &topic, serialized, None, &mut 0)? {
-            Tried::Buffered(completion, index, sizes) => {
-                // The clock was read for the record, if it did not bring a time of its own.
-                let at_ms = if call.timestamp.is_none() { Some(serialized.timestamp) } else { None };
-                Ok(Some((AsyncDeliveryFuture::new(completion, index, sizes, false), at_ms)))
+        // An error is whatever keeps it from being done at once, `None`: nothing but a wait.
+        let done = state.with_recent(py, call, |topic| {
+            let made = Made::new();
+            let serialized = state.serialize(py, call, topic, &made).map_err(Some)?;
+            // The clock was read for the record, if it did not bring a time of its own.
+            let at_ms = if call.timestamp.is_none() { Some(serialized.timestamp) } else { None };
+            match try_append(state, py, call, topic, serialized, None, &mut 0).map_err(Some)? {
+                Tried::Buffered(completion, index, sizes) => {
+                    let future = Py::new(py, AsyncDeliveryFuture::new(completion, index, sizes, false));
+                    Ok((future.map_err(|error| Some(error.into()))?, at_ms))
+                }
+                Tried::NeedsMemory(_) | Tried::Forgotten => Err(None),
             }
-            Tried::NeedsMemory(_) | Tried::Forgotten => Ok(None),
+        });
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(None) => Ok(None),
+            Err(Some(error)) => Err(error),
         }
     }
 
@@ -399,7 +409,7 @@ impl AsyncSender {
         // Tried once here, so that a record is buffered by the call wherever it can be.
         match pending.try_now(py) {
             Ok(Some(future)) => {
-                let yields = loops::step(py, None)?;
+                let (future, yields) = (Py::new(py, future)?, loops::step(py, None).map_err(|error| *error)?);
                 Ok(Bound::new(py, Sending { future: Some(future), yields })?.into_any())
             }
             Ok(None) => Self::later(slf, py, "_send_later", (pending,)),

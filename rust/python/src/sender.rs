@@ -523,11 +523,9 @@ impl State {
     fn send<'py, T>(&self, py: Python<'py>, call: &Call<'_, 'py>, made: &impl Fn(Place) -> Quick<T>) -> Quick<T> {
         let deadline = self.deadline();
         loop {
-            let name = text_of(py, call.topic)?;
-            let sent = recent::with(
-                self.table(),
-                name,
-                |topic| has_partition(topic, call.partition),
+            let sent = self.with_topic(
+                py,
+                call,
                 || Ok(self.topic(py, call.topic, call.partition, "send", &deadline)?),
                 |topic| self.send_to(py, call, topic, &deadline, made),
             )?;
@@ -808,6 +806,35 @@ impl State {
             count_wait(&shared.metadata_wait_ns, began);
             py.check_signals()?;
         }
+    }
+
+    /// Have `act` done with the topic of the call: a recent one, or what `look_up` brings.
+    #[inline(always)]
+    fn with_topic<T, E: From<Box<PyErr>>>(
+        &self,
+        py: Python<'_>,
+        call: &Call<'_, '_>,
+        look_up: impl FnOnce() -> Result<Arc<Topic>, E>,
+        act: impl FnOnce(&Topic) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let name = text_of(py, call.topic)?;
+        recent::with(self.table(), name, |topic| has_partition(topic, call.partition), look_up, act)
+    }
+
+    /// Have `act` done with the topic of the call if this thread has sent to it of late, and nothing has changed since;
+    /// otherwise the error is None, or says that it is no topic.
+    #[inline(always)]
+    pub fn with_recent<T>(
+        &self,
+        py: Python<'_>,
+        call: &Call<'_, '_>,
+        act: impl FnOnce(&Topic) -> Result<T, Option<Box<PyErr>>>,
+    ) -> Result<T, Option<Box<PyErr>>> {
+        let unknown = || match check_topic(py, text_of(py, call.topic)?) {
+            Ok(()) => Err(None),
+            Err(error) => Err(Some(error.into())),
+        };
+        self.with_topic(py, call, unknown, act)
     }
 
     #[inline]

@@ -126,7 +126,7 @@ impl Serialize {
     pub fn as_it_is<'a>(&self, data: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
         match self.native {
             // Nearly always it is no subclass, which takes a comparison instead of a call to find out.
-            Native::Bytes => data.cast_exact::<PyBytes>().or_else(|_| data.cast()).ok().map(|bytes| bytes.as_bytes()),
+            Native::Bytes => data.cast_exact::<PyBytes>().or_else(|_| data.cast()).ok().map(PyBytesMethods::as_bytes),
             Native::Utf8 => {
                 let text = data.cast_exact::<PyString>().or_else(|_| data.cast()).ok()?;
                 text.to_str().ok().map(str::as_bytes)
