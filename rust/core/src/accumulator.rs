@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, OnceLock, Rank};
 
-use crate::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, MAX_UNCOMPRESSED, record_len_upper_bound};
+use crate::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, MAX_RECORD_OVERHEAD, MAX_UNCOMPRESSED, payload_len};
 use crate::boundary::{Command, Event, EventQueue};
 use crate::codecs::{Codecs, Job};
 use crate::completion::{CallbackQueue, Completion, Token};
@@ -23,7 +23,7 @@ use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness, SendRules};
 use crate::loops::{Notice, Notices};
 use crate::memory::{BufferPool, Waiter};
 use crate::stats::Stats;
-use crate::topic::{PartitionRules, Topic};
+use crate::topic::{PartitionRules, Topic, Turn};
 
 /// Settings of the data plane. Times are µs here, sizes bytes.
 #[derive(Clone, Debug)]
@@ -71,6 +71,15 @@ pub struct Record<'a> {
     pub headers: &'a [Header<'a>],
 }
 
+impl Record<'_> {
+    /// Its index in the open batch, if there is one that has room.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of each record")]
+    fn append_to(&self, inner: &mut LaneInner, payload: usize) -> Option<u32> {
+        inner.open_batch()?.try_append_sized(self.timestamp, self.key, self.value, self.headers, payload)
+    }
+}
+
 /// What [`Shared::append`] brought.
 #[derive(Debug)]
 pub enum Appended {
@@ -85,6 +94,16 @@ pub enum Appended {
     NeedsMemory(usize),
     /// The producer is closed, or the snapshot is old: its topic has been forgotten meanwhile.
     Closed,
+}
+
+/// What [`Shared::make_room`] brought.
+enum Room {
+    /// The last batch takes the record; it may be a new one.
+    Here { new: bool },
+    /// Another partition is the sticky one now.
+    Elsewhere,
+    /// That many bytes are needed first.
+    NeedsMemory(usize),
 }
 
 /// What is known of a topic by name.
@@ -516,73 +535,97 @@ impl Shared {
         token: Option<(Token, bool)>,
         grant: &mut usize,
     ) -> Appended {
-        // The clock is read only where something depends on it: a new batch, a new sticky partition.
-        let clock = || self.now_us();
-        let rules = &self.config.partitioning;
-        let headers = record.headers;
         if let Some(codecs) = &self.codecs {
             codecs.ensure_started(&self.me);
         }
-        let (partition, sticky, lane, mut inner, mut index) = loop {
-            let (partition, sticky) = match partition {
-                Some(partition) => (partition, false),
-                None => topic.choose(record.key, rules, clock),
+        let rules = &self.config.partitioning;
+        let payload = payload_len(record.key, record.value, record.headers);
+        loop {
+            // The clock is read only where something depends on it: a new batch, a new sticky partition.
+            let (partition, turn) = match partition {
+                Some(partition) => (partition, None),
+                None => topic.choose(record.key, rules, || self.now_us()),
             };
             let lane = &topic.lanes[partition as usize];
             let mut inner = lane.inner.lock();
             if inner.state == LaneState::Closed {
                 return Appended::Closed;
             }
-            let mut index = inner
-                .open_batch()
-                .and_then(|builder| builder.try_append(record.timestamp, record.key, record.value, headers));
-            if index.is_none() && self.grow(&mut inner, record_len_upper_bound(record.key, record.value, headers)) {
-                index = inner
-                    .open_batch()
-                    .and_then(|builder| builder.try_append(record.timestamp, record.key, record.value, headers));
+            let mut opened = false;
+            let index = match record.append_to(&mut inner, payload) {
+                Some(index) => index,
+                None => match self.make_room(topic, lane, &mut inner, partition, turn, payload, grant) {
+                    Room::Here { new } => {
+                        opened = new;
+                        record.append_to(&mut inner, payload).expect("room was made for it")
+                    }
+                    Room::Elsewhere => continue,
+                    Room::NeedsMemory(bytes) => return Appended::NeedsMemory(bytes),
+                },
+            };
+            let batch = inner.queue.back_mut().expect("a record was added to it");
+            let bytes = MAX_RECORD_OVERHEAD + payload;
+            let (full, sent_bytes) =
+                batch.builder().map_or((false, bytes), |builder| (builder.is_full(), builder.estimated(bytes)));
+            batch.largest = batch.largest.max(bytes);
+            let completion = Arc::clone(&batch.completion);
+            if full {
+                self.encode(lane, batch);
             }
-            if index.is_some() || !sticky || !topic.leave(partition, rules, clock) {
-                break (partition, sticky, lane, inner, index);
+            if let Some((token, observed)) = token {
+                let added = completion.add_callback(index, token, observed);
+                debug_assert!(added.is_ok(), "an open batch is unresolved");
             }
+            // Within a batch that lingers nothing changes for the I/O thread.
+            if opened || full {
+                self.announce(lane, &mut inner, self.now_us());
+            }
+            if let Some(turn) = turn
+                && topic.appended(turn, &mut inner.turn, sent_bytes, full, rules)
+            {
+                drop(inner);
+                topic.end(turn, rules, || self.now_us());
+            }
+            return Appended::Done { completion, index };
+        }
+    }
+
+    /// The open batch of a lane, if there is one, has no room for a record with this payload: grow it, turn to another
+    /// partition, or open a new one.
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "a part of `append`")]
+    fn make_room(
+        &self,
+        topic: &Topic,
+        lane: &Arc<Lane>,
+        inner: &mut LaneInner,
+        partition: u32,
+        turn: Option<Turn>,
+        payload: usize,
+        grant: &mut usize,
+    ) -> Room {
+        let bound = MAX_RECORD_OVERHEAD + payload;
+        if self.grow(inner, bound) {
+            return Room::Here { new: false };
+        }
+        if let Some(turn) = turn
+            && topic.leave(turn, inner.turn, &self.config.partitioning, || self.now_us())
+        {
             // What is open here has no room for the next record, so that waiting for more would be in vain.
             if let Some(builder) = inner.open_batch() {
                 builder.close();
-                self.close_last(lane, &mut inner);
-                self.announce(lane, &mut inner, clock());
+                self.close_last(lane, inner);
+                self.announce(lane, inner, self.now_us());
             }
-        };
-        let opened = index.is_none();
-        if opened {
-            let charge = self.batch_memory(record_len_upper_bound(record.key, record.value, headers));
-            if !self.charge(charge, grant) {
-                return Appended::NeedsMemory(charge);
-            }
-            let builder = self.open_batch(topic, lane, &mut inner, partition, charge);
-            index = builder.try_append(record.timestamp, record.key, record.value, headers);
+            return Room::Elsewhere;
         }
-        let index = index.expect("an empty batch takes any record");
-        let batch = inner.queue.back_mut().expect("it was there, or was just opened");
-        let bytes = record_len_upper_bound(record.key, record.value, headers);
-        let (full, sent_bytes) =
-            batch.builder().map_or((false, bytes), |builder| (builder.is_full(), builder.estimated(bytes)));
-        batch.largest = batch.largest.max(bytes);
-        let completion = Arc::clone(&batch.completion);
-        if full {
-            self.encode(lane, batch);
+        let charge = self.batch_memory(bound);
+        if !self.charge(charge, grant) {
+            return Room::NeedsMemory(charge);
         }
-        if let Some((token, observed)) = token {
-            let added = completion.add_callback(index, token, observed);
-            debug_assert!(added.is_ok(), "an open batch is unresolved");
-        }
-        // Within a batch that lingers nothing changes for the I/O thread.
-        if opened || full {
-            self.announce(lane, &mut inner, clock());
-        }
-        drop(inner);
-        if sticky {
-            topic.appended(partition, sent_bytes, full, rules, clock);
-        }
-        Appended::Done { completion, index }
+        self.open_batch(topic, lane, inner, partition, charge);
+        Room::Here { new: true }
     }
 
     /// More room in the open batch for a record that found none, if it is to be compressed, not estimated to be full, and

@@ -328,7 +328,7 @@ impl Shared {
         let clock = || self.now_us();
         let rules = &self.config.partitioning;
         let (partition, sticky) = match group.partition {
-            Some(partition) => (partition, false),
+            Some(partition) => (partition, None),
             None => topic.choose(None, rules, clock),
         };
         let lane = &topic.lanes[partition as usize];
@@ -344,7 +344,7 @@ impl Shared {
         let mut opened = false;
         if added.records == 0 && !group.rows.is_empty() {
             // What is open here, if anything, has no room for the next record, so that waiting for more would be in vain.
-            if sticky && topic.leave(partition, rules, clock) {
+            if sticky.is_some_and(|turn| topic.leave(turn, inner.turn, rules, clock)) {
                 if let Some(builder) = inner.open_batch() {
                     builder.close();
                     self.close_last(lane, &mut inner);
@@ -370,9 +370,11 @@ impl Shared {
         if opened || full {
             self.announce(lane, &mut inner, clock());
         }
+        let over =
+            sticky.filter(|&turn| added.records > 0 && topic.appended(turn, &mut inner.turn, sent_bytes, full, rules));
         drop(inner);
-        if sticky && added.records > 0 {
-            topic.appended(partition, sent_bytes, full, rules, clock);
+        if let Some(turn) = over {
+            topic.end(turn, rules, clock);
         }
         Progress::Done
     }

@@ -24,6 +24,7 @@ use crate::sync::{Mutex, Rank};
 
 use crate::batch::{BatchBuilder, Body, SealedBatch};
 use crate::completion::{Completion, Failure, FailureKind, Outcome};
+use crate::topic::TurnBytes;
 
 /// Position in the engine's table of lanes.
 pub type LaneId = u32;
@@ -407,6 +408,8 @@ pub struct LaneInner {
     pub request: u64,
     /// The earliest timer that the engine holds for it; `u64::MAX`: none.
     pub armed_us: u64,
+    /// While it is the sticky partition's.
+    pub turn: TurnBytes,
 }
 
 /// What the engine may send under which conditions; constant for a producer.
@@ -485,6 +488,7 @@ impl Lane {
             queued: false,
             request: 0,
             armed_us: u64::MAX,
+            turn: TurnBytes::default(),
         };
         Arc::new(Self { id, topic, partition, load: AtomicU32::new(0), inner: Mutex::ranked(Rank::Lane, inner) })
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lane::Lane;
 use crate::murmur2::partition_for_key;
@@ -33,25 +33,55 @@ pub struct Leader {
 /// What outlives a topic's snapshots.
 #[derive(Debug)]
 pub struct TopicState {
-    /// The sticky partition, [`NONE`] before the first one is drawn. Changed under `random`'s lock, read without.
+    /// The [`Turn`] of the sticky partition. Changed under `random`'s lock, read without.
     sticky: AtomicU64,
-    /// Bytes that went there. Sends add to it without a lock: what one adds while another one changes the partition may
-    /// count for the next one, which then gets a record less.
-    appended: AtomicUsize,
     random: Mutex<fastrand::Rng>,
     /// For metadata.max.idle.ms.
     pub last_append_us: AtomicU64,
 }
 
-/// No partition.
-const NONE: u64 = u64::MAX;
+/// A partition's time as the sticky one: its number, and below it how many turns there were before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn(u64);
+
+impl Turn {
+    /// Before the first one is drawn.
+    const NONE: Self = Self(u64::MAX);
+
+    fn partition(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The one that follows, of `partition`.
+    fn next(self, partition: u32) -> Self {
+        Self(u64::from(partition) << 32 | u64::from((self.0 as u32).wrapping_add(1)))
+    }
+}
+
+/// Bytes that a lane got in its last turn; under the lane's lock.
+#[derive(Clone, Copy, Debug)]
+pub struct TurnBytes {
+    turn: Turn,
+    bytes: usize,
+}
+
+impl Default for TurnBytes {
+    fn default() -> Self {
+        Self { turn: Turn::NONE, bytes: 0 }
+    }
+}
+
+impl TurnBytes {
+    fn of(self, turn: Turn) -> usize {
+        if self.turn == turn { self.bytes } else { 0 }
+    }
+}
 
 impl TopicState {
     /// Fresh state whose choices come from `seed`.
     pub fn new(seed: u64, now_us: u64) -> Arc<Self> {
         Arc::new(Self {
-            sticky: AtomicU64::new(NONE),
-            appended: AtomicUsize::new(0),
+            sticky: AtomicU64::new(Turn::NONE.0),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             last_append_us: AtomicU64::new(now_us),
         })
@@ -98,67 +128,75 @@ impl Topic {
         self.partitions
     }
 
-    /// The partition for a record, and whether it is the sticky one (then tell [`Topic::appended`]).
+    /// The partition for a record, and its turn if it is the sticky one (then tell [`Topic::appended`]).
     #[inline]
-    pub fn choose(&self, key: Option<&[u8]>, rules: &PartitionRules, now_us: impl Fn() -> u64) -> (u32, bool) {
+    pub fn choose(&self, key: Option<&[u8]>, rules: &PartitionRules, now_us: impl Fn() -> u64) -> (u32, Option<Turn>) {
         if let Some(key) = key
             && !rules.ignore_keys
         {
-            return (partition_for_key(key, self.partitions()), false);
+            return (partition_for_key(key, self.partitions()), None);
         }
-        let sticky = self.state.sticky.load(Ordering::Acquire);
-        let partition =
-            if sticky < u64::from(self.partitions()) { sticky as u32 } else { self.next_sticky(sticky, rules, now_us) };
-        (partition, true)
+        let mut turn = self.turn();
+        if turn.partition() >= self.partitions() {
+            turn = self.next_sticky(turn, rules, now_us);
+        }
+        (turn.partition(), Some(turn))
     }
 
-    /// `bytes` went to the sticky `partition`; `batch_closed`: its open batch takes no more.
+    #[inline]
+    fn turn(&self) -> Turn {
+        Turn(self.state.sticky.load(Ordering::Acquire))
+    }
+
+    /// `bytes` went to the sticky partition, whose lane counts them in `sent`; `batch_closed`: its open batch takes no
+    /// more. True: its turn is over, see [`Topic::end`].
     ///
     /// A switch amid a batch would leave it half full, so up to twice batch.size may go before one is forced.
     #[inline]
     pub fn appended(
         &self,
-        partition: u32,
+        turn: Turn,
+        sent: &mut TurnBytes,
         bytes: usize,
         batch_closed: bool,
         rules: &PartitionRules,
-        now_us: impl Fn() -> u64,
-    ) {
-        if self.state.sticky.load(Ordering::Acquire) != u64::from(partition) {
-            return;
+    ) -> bool {
+        if self.turn() != turn {
+            return false;
         }
-        let appended = self.state.appended.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let due = appended >= rules.sticky_bytes;
-        if (due && batch_closed) || appended >= rules.sticky_bytes.saturating_mul(2) {
-            self.next_sticky(u64::from(partition), rules, now_us);
-        }
+        *sent = TurnBytes { turn, bytes: sent.of(turn) + bytes };
+        let due = sent.bytes >= rules.sticky_bytes;
+        (due && batch_closed) || sent.bytes >= rules.sticky_bytes.saturating_mul(2)
     }
 
-    /// The sticky `partition` has no open batch that takes the next record: if its bytes are spent, turn to another.
+    /// The sticky partition, whose lane has `sent`, has no open batch that takes the next record: if its bytes are spent,
+    /// turn to another.
     ///
     /// This completes the switch that [`Topic::appended`] put off because of a batch that was still open.
-    pub fn leave(&self, partition: u32, rules: &PartitionRules, now_us: impl Fn() -> u64) -> bool {
-        let sticky = u64::from(partition);
-        let due = self.state.sticky.load(Ordering::Acquire) == sticky
-            && self.state.appended.load(Ordering::Relaxed) >= rules.sticky_bytes;
+    pub fn leave(&self, turn: Turn, sent: TurnBytes, rules: &PartitionRules, now_us: impl Fn() -> u64) -> bool {
+        let due = self.turn() == turn && sent.of(turn) >= rules.sticky_bytes;
         if due {
-            self.next_sticky(sticky, rules, now_us);
+            self.end(turn, rules, now_us);
         }
         due
     }
 
-    /// Another one in place of `before`, unless somebody else has drawn it meanwhile.
+    /// Another one's turn begins, unless it has meanwhile.
+    pub fn end(&self, turn: Turn, rules: &PartitionRules, now_us: impl Fn() -> u64) {
+        self.next_sticky(turn, rules, now_us);
+    }
+
+    /// Another one after `before`, unless somebody else has drawn it meanwhile.
     #[cold]
-    fn next_sticky(&self, before: u64, rules: &PartitionRules, now_us: impl Fn() -> u64) -> u32 {
+    fn next_sticky(&self, before: Turn, rules: &PartitionRules, now_us: impl Fn() -> u64) -> Turn {
         let mut random = self.state.random.lock();
-        let now = self.state.sticky.load(Ordering::Acquire);
-        if now != before && now < u64::from(self.partitions()) {
-            return now as u32;
+        let now = self.turn();
+        if now != before && now.partition() < self.partitions() {
+            return now;
         }
-        let partition = self.draw(&mut random, rules, now_us());
-        self.state.appended.store(0, Ordering::Relaxed);
-        self.state.sticky.store(u64::from(partition), Ordering::Release);
-        partition
+        let turn = now.next(self.draw(&mut random, rules, now_us()));
+        self.state.sticky.store(turn.0, Ordering::Release);
+        turn
     }
 
     fn draw(&self, random: &mut fastrand::Rng, rules: &PartitionRules, now_us: u64) -> u32 {
@@ -244,23 +282,29 @@ mod tests {
     #[test]
     fn a_partition_sticks_until_its_bytes_are_spent_and_its_batch_is_closed() {
         let topic = topic(&[(1, false); 50]);
-        let (first, sticky) = topic.choose(None, &RULES, || 0);
-        assert!(sticky);
-        topic.appended(first, 150, false, &RULES, || 0);
-        assert_eq!(topic.choose(None, &RULES, || 0).0, first, "its batch is still open");
-        topic.appended(first, 1, true, &RULES, || 0);
-        let (second, _) = topic.choose(None, &RULES, || 0);
-        assert_ne!(first, second);
-        topic.appended(second, 200, false, &RULES, || 0);
-        assert_ne!(topic.choose(None, &RULES, || 0).0, second, "twice the bytes force a switch");
+        let turn = || topic.choose(None, &RULES, || 0).1.unwrap();
+        let (first, mut sent) = (turn(), TurnBytes::default());
+        assert!(!topic.appended(first, &mut sent, 150, false, &RULES), "its batch is still open");
+        assert!(topic.appended(first, &mut sent, 1, true, &RULES));
+        topic.end(first, &RULES, || 0);
+        let second = turn();
+        assert_ne!(first.partition(), second.partition());
+        topic.end(first, &RULES, || 0);
+        assert_eq!(turn(), second, "that one has ended before");
+        assert!(!topic.appended(first, &mut sent, 150, true, &RULES), "what comes late counts for nobody");
+        assert!(!topic.leave(second, sent, &RULES, || 0), "those were bytes of another turn");
+        let mut sent = TurnBytes::default();
+        assert!(topic.appended(second, &mut sent, 200, false, &RULES), "twice the bytes force a switch");
+        assert!(topic.leave(second, sent, &RULES, || 0));
+        assert_ne!(turn().partition(), second.partition());
     }
 
     #[test]
     fn keys_decide_unless_they_are_ignored() {
         let topic = topic(&[(1, false); 6]);
-        assert_eq!(topic.choose(Some(b"foobar"), &RULES, || 0), (partition_for_key(b"foobar", 6), false));
+        assert_eq!(topic.choose(Some(b"foobar"), &RULES, || 0), (partition_for_key(b"foobar", 6), None));
         let ignoring = PartitionRules { ignore_keys: true, ..RULES };
-        assert!(topic.choose(Some(b"foobar"), &ignoring, || 0).1);
+        assert!(topic.choose(Some(b"foobar"), &ignoring, || 0).1.is_some());
     }
 
     #[test]

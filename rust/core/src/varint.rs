@@ -78,6 +78,52 @@ pub(crate) fn write_u64(out: &mut [u8], mut at: usize, mut v: u64) -> usize {
     at + 1
 }
 
+/// Varints that are appended together: they gather in a register until something else follows or eight bytes are full.
+#[derive(Debug, Default)]
+pub(crate) struct Varints {
+    bytes: u64,
+    /// Bits of them.
+    used: u32,
+}
+
+impl Varints {
+    /// Adds an unsigned varint.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of each record")]
+    pub fn put(&mut self, buf: &mut Vec<u8>, v: u64) {
+        let (bytes, bits) = if v < 0x80 {
+            (v, 8)
+        } else if v < 0x4000 {
+            (v & 0x7f | 0x80 | (v >> 7) << 8, 16)
+        } else if v < 0x20_0000 {
+            (v & 0x7f | 0x80 | (v >> 7 & 0x7f | 0x80) << 8 | (v >> 14) << 16, 24)
+        } else {
+            self.flush(buf);
+            return put_long(buf, v);
+        };
+        if self.used + bits > u64::BITS {
+            self.flush(buf);
+        }
+        self.bytes |= bytes << self.used;
+        self.used += bits;
+    }
+
+    /// Appends what has gathered.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of each record")]
+    pub fn flush(&mut self, buf: &mut Vec<u8>) {
+        let end = buf.len() + (self.used / 8) as usize;
+        // A whole word, cut back: a copy of constant size. A buffer of the batch's size must not grow for the sake of it.
+        if buf.capacity() - buf.len() >= 8 {
+            buf.extend_from_slice(&self.bytes.to_le_bytes());
+            buf.truncate(end);
+        } else {
+            buf.extend_from_slice(&self.bytes.to_le_bytes()[..(self.used / 8) as usize]);
+        }
+        *self = Self::default();
+    }
+}
+
 /// Reads an unsigned varint of at most `max_bits` from the front of `data`: the value and how many bytes it took.
 /// `None` when the bytes run out or the value does not fit. Padding with zero groups is accepted up to the longest
 /// length that a value of this width can take, as Java does.
@@ -170,6 +216,26 @@ mod tests {
                 assert_eq!(varint_len(unzigzag32(narrow)), uvarint_len(narrow));
                 assert_eq!(read_u64(&buf, 32), Some((u64::from(narrow), uvarint_len(narrow))));
             }
+        }
+    }
+
+    #[test]
+    fn gathered_varints_are_the_same_bytes() {
+        let values =
+            [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, 0x1f_ffff, 0x20_0000, 5, u64::MAX, 0x80, 0x80, 0x80, 0x80, 0x80];
+        for first in 0..values.len() {
+            let (mut plain, mut gathered, mut tight) = (Vec::new(), Vec::with_capacity(64), Vec::new());
+            let (mut varints, mut others) = (Varints::default(), Varints::default());
+            for &v in &values[first..] {
+                put_u64(&mut plain, v);
+                varints.put(&mut gathered, v);
+                others.put(&mut tight, v);
+                tight.shrink_to_fit();
+            }
+            varints.flush(&mut gathered);
+            others.flush(&mut tight);
+            assert_eq!(gathered, plain);
+            assert_eq!(tight, plain);
         }
     }
 

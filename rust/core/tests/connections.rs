@@ -280,8 +280,8 @@ fn records_without_a_key_move_away_from_a_broker_that_takes_nothing() {
     let chosen = |rig: &Rig| {
         let mut shares = [0; 2];
         for _ in 0..100 {
-            let (partition, _) = topic.choose(None, &rules, || rig.now_us);
-            topic.appended(partition, 2_000, true, &rules, || rig.now_us);
+            let (partition, turn) = topic.choose(None, &rules, || rig.now_us);
+            topic.end(turn.unwrap(), &rules, || rig.now_us);
             shares[partition as usize] += 1;
         }
         shares
@@ -323,8 +323,8 @@ fn a_broker_that_answers_nothing_is_left_by_records_without_a_key_whatever_it_st
         let topic = rig.shared.topic("t").topic.unwrap();
         let frozen = |rig: &Rig| {
             let choices = (0..100).map(|_| {
-                let (partition, _) = topic.choose(None, &rules, || rig.now_us);
-                topic.appended(partition, 2_000, true, &rules, || rig.now_us);
+                let (partition, turn) = topic.choose(None, &rules, || rig.now_us);
+                topic.end(turn.unwrap(), &rules, || rig.now_us);
                 partition
             });
             choices.skip(1).filter(|&partition| partition == 1).count()
@@ -354,8 +354,8 @@ fn records_without_a_key_prefer_the_partition_with_the_shorter_queue() {
     let rules = rig.shared.config.partitioning;
     let mut frozen = 0;
     for _ in 0..200 {
-        let (partition, _) = topic.choose(None, &rules, || rig.now_us);
-        topic.appended(partition, 2_000, true, &rules, || rig.now_us);
+        let (partition, turn) = topic.choose(None, &rules, || rig.now_us);
+        topic.end(turn.unwrap(), &rules, || rig.now_us);
         frozen += usize::from(partition == 0);
     }
     assert!(frozen < 40, "{frozen} of 200");

@@ -16,7 +16,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use crate::aio_bulk::{PendingBulk, Records};
 use crate::aio_future::AsyncDeliveryFuture;
 use crate::aio_wait::{EndWait, MemoryWait, TopicWait};
-use crate::arrow::Table;
+use crate::arrow::ArrowRows;
 use crate::arrow_plan::Names;
 use crate::bulk::Ongoing;
 use crate::callbacks::{CALLBACKS, Callback};
@@ -27,8 +27,7 @@ use crate::loops::{self, LOOP_CALLS, LoopCall, LoopInbox, notice};
 use crate::python;
 use crate::record::{ProducerRecord, extract_partition};
 use crate::send_many::Many;
-use crate::sender::{Call, Place, Serialized, State};
-use crate::serialize::Payload;
+use crate::sender::{Call, Made, Place, Quick, Serialized, State};
 
 /// The native half of the asyncio facade. Not to be constructed by itself.
 #[pyclass(frozen, subclass, generic, weakref, module = "penstock._native")]
@@ -41,7 +40,7 @@ pub struct AsyncSender {
 /// A coroutine by its methods, so that a task can be made of it.
 #[pyclass(module = "penstock._native")]
 pub struct Sending {
-    future: Option<AsyncDeliveryFuture>,
+    future: Option<Py<AsyncDeliveryFuture>>,
     /// How often to yield first.
     yields: u8,
 }
@@ -131,6 +130,9 @@ struct Entry {
     serialized: bool,
 }
 
+/// The future of a record that was buffered by the call itself, and the time (ms) if it was looked at.
+type AtOnce = (Py<AsyncDeliveryFuture>, Option<i64>);
+
 /// Where it is to go, once that is known.
 struct Ready {
     topic: Arc<Topic>,
@@ -161,41 +163,38 @@ enum Tried {
     Forgotten,
 }
 
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "on the way of each record")]
 fn try_append(
     state: &State,
     py: Python<'_>,
-    call: &Call<'_>,
+    call: &Call<'_, '_>,
     topic: &Topic,
-    serialized: &Serialized<'_>,
+    serialized: Serialized<'_>,
     token: Option<(Token, bool)>,
     grant: &mut usize,
-) -> PyResult<Tried> {
+) -> Quick<Tried> {
     state.with_record(py, call, serialized, |record, sizes| {
         match state.core.shared.append(topic, serialized.partition, record, token, grant) {
             Appended::Done { completion, index } => Ok(Tried::Buffered(completion, index, sizes)),
             Appended::NeedsMemory(bytes) => Ok(Tried::NeedsMemory(bytes)),
-            Appended::Closed => state.check_open(py).map(|()| Tried::Forgotten),
+            Appended::Closed => Ok(state.check_open(py).map(|()| Tried::Forgotten)?),
         }
-    })?
+    })
 }
 
 impl Ready {
-    fn keep(topic: Arc<Topic>, serialized: &Serialized<'_>, py: Python<'_>, needed: usize) -> PyResult<Self> {
-        let bytes = |payload: &Payload<'_>| -> PyResult<Option<Py<PyBytes>>> {
-            Ok(payload.object(py)?.cast_into::<PyBytes>().ok().map(Bound::unbind))
-        };
-        let (key, value) = (bytes(&serialized.key)?, bytes(&serialized.value)?);
-        let Serialized { partition, timestamp, .. } = *serialized;
-        Ok(Self { topic, key, value, partition, timestamp, waiting: None, needed, grant: 0 })
-    }
-
-    fn serialized<'py>(&self, py: Python<'py>) -> Serialized<'py> {
-        let payload = |bytes: &Option<Py<PyBytes>>| match bytes {
-            None => Payload::None,
-            Some(bytes) => Payload::Bytes(bytes.bind(py).clone()),
-        };
-        let (key, value) = (payload(&self.key), payload(&self.value));
-        Serialized { key, value, partition: self.partition, timestamp: self.timestamp }
+    fn keep<'py>(
+        topic: Arc<Topic>,
+        py: Python<'py>,
+        call: &Call<'_, 'py>,
+        serialized: Serialized<'_>,
+        made: &Made<'py>,
+    ) -> Self {
+        let Serialized { partition, timestamp, .. } = serialized;
+        let (key, value) = made.objects(py, call, serialized);
+        let (key, value) = (key.map(Bound::unbind), value.map(Bound::unbind));
+        Self { topic, key, value, partition, timestamp, waiting: None, needed: 0, grant: 0 }
     }
 
     /// Leave the queue for memory and give back what is not needed.
@@ -287,7 +286,7 @@ impl AsyncSender {
         callback: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let state = State::of(&slf.get().state)?;
-        let call = Call::new(py, topic, value, key, partition, timestamp, headers, callback)?;
+        let call = Call::new(py, topic, value, key, partition, timestamp, headers, callback).map_err(|error| *error)?;
         let begun = if call.callback.is_none() && state.interceptors.is_none() {
             Self::at_once(state, py, &call)
         } else {
@@ -295,7 +294,7 @@ impl AsyncSender {
         };
         match begun {
             Ok(Some((future, at_ms))) => {
-                let yields = loops::step(py, at_ms)?;
+                let yields = loops::step(py, at_ms).map_err(|error| *error)?;
                 Ok(Bound::new(py, Sending { future: Some(future), yields })?.into_any())
             }
             Ok(None) => Self::with_more(slf, state, py, &call),
@@ -341,8 +340,8 @@ impl AsyncSender {
         let state = State::of(&slf.get().state)?;
         let names = Names::read(value, key, partition, timestamp, headers)?;
         let call = Ongoing::begin(state, py, topic, "send_arrow")?;
-        let rows = Table::open_in_loop(state, data, &names)?;
-        Ok(PendingBulk::new(slf.clone().unbind(), call, Records::Table(Box::new(rows.into()))))
+        let rows = ArrowRows::open_in_loop(state, data, &names)?;
+        Ok(PendingBulk::new(slf.clone().unbind(), call, Records::Arrow(Box::new(rows.into()))))
     }
 
     /// A look for a topic on behalf of `partitions_for`.
@@ -356,23 +355,29 @@ impl AsyncSender {
 
 impl AsyncSender {
     /// The common record: nothing to wait for, nobody to tell. None: it is not that.
-    #[inline]
-    fn at_once<'py>(
-        state: &State,
-        py: Python<'py>,
-        call: &Call<'py>,
-    ) -> PyResult<Option<(AsyncDeliveryFuture, Option<i64>)>> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of each record")]
+    fn at_once<'py>(state: &State, py: Python<'py>, call: &Call<'_, 'py>) -> Quick<Option<AtOnce>> {
         state.core.check_fork(py)?;
         state.check_open(py)?;
-        let Some(topic) = state.cached_topic(py, &call.topic, call.partition)? else { return Ok(None) };
-        let serialized = state.serialize(py, call, &topic)?;
-        match try_append(state, py, call, &topic, &serialized, None, &mut 0)? {
-            Tried::Buffered(completion, index, sizes) => {
-                // The clock was read for the record, if it did not bring a time of its own.
-                let at_ms = if call.timestamp.is_none() { Some(serialized.timestamp) } else { None };
-                Ok(Some((AsyncDeliveryFuture::new(completion, index, sizes, false), at_ms)))
+        // An error is whatever keeps it from being done at once, `None`: nothing but a wait.
+        let done = state.with_recent(py, call, |topic| {
+            let made = Made::new();
+            let serialized = state.serialize(py, call, topic, &made).map_err(Some)?;
+            // The clock was read for the record, if it did not bring a time of its own.
+            let at_ms = if call.timestamp.is_none() { Some(serialized.timestamp) } else { None };
+            match try_append(state, py, call, topic, serialized, None, &mut 0).map_err(Some)? {
+                Tried::Buffered(completion, index, sizes) => {
+                    let future = Py::new(py, AsyncDeliveryFuture::new(completion, index, sizes, false));
+                    Ok((future.map_err(|error| Some(error.into()))?, at_ms))
+                }
+                Tried::NeedsMemory(_) | Tried::Forgotten => Err(None),
             }
-            Tried::NeedsMemory(_) | Tried::Forgotten => Ok(None),
+        });
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(None) => Ok(None),
+            Err(Some(error)) => Err(error),
         }
     }
 
@@ -380,14 +385,15 @@ impl AsyncSender {
         slf: &Bound<'py, Self>,
         state: &State,
         py: Python<'py>,
-        call: &Call<'py>,
+        call: &Call<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let begun = state.core.check_fork(py).and_then(|()| state.check_open(py));
         // Tried once here, so that a record is buffered by the call wherever it can be.
         match begun.and_then(|()| PendingSend::try_or_keep(slf, state, call)) {
             Ok(Ok(buffered)) => {
-                let yields = loops::step(py, None)?;
-                Ok(Bound::new(py, Sending { future: Some(buffered.future(py)?), yields })?.into_any())
+                let future = Py::new(py, buffered.future(py)?)?;
+                let yields = loops::step(py, None).map_err(|error| *error)?;
+                Ok(Bound::new(py, Sending { future: Some(future), yields })?.into_any())
             }
             Ok(Err(pending)) => Self::later(slf, py, "_send_later", (pending,)),
             Err(error) => Self::later(slf, py, "_refused", (error.into_value(py),)),
@@ -406,9 +412,9 @@ impl AsyncSender {
 }
 
 impl PendingSend {
-    fn begin<'py>(owner: &Bound<'py, AsyncSender>, state: &State, call: &Call<'py>) -> PyResult<Self> {
+    fn begin<'py>(owner: &Bound<'py, AsyncSender>, state: &State, call: &Call<'_, 'py>) -> PyResult<Self> {
         let py = owner.py();
-        let callback = match &call.callback {
+        let callback = match call.callback {
             Some(function) => Some((function.clone().unbind(), loops::copy_context(py)?)),
             None => None,
         };
@@ -426,12 +432,13 @@ impl PendingSend {
                     }
                     None => None,
                 };
-                let (record, call) = State::intercept(py, interceptors.bind(py), call, in_loop.as_ref())?;
-                let function = call.callback.as_ref().map(|function| function.clone().unbind());
+                let (record, wrapped) = State::intercept(py, interceptors.bind(py), call, in_loop.as_ref())?;
+                let call = State::intercepted(py, &record, &wrapped, call).map_err(|error| *error)?;
+                let function = call.callback.map(|function| function.clone().unbind());
                 // The sizes are not known before the record is serialized: see `PendingSend::try_ready`.
                 let sizes = Sizes { timestamp: -1, key: -1, value: -1 };
                 let token = function.map(|function| CALLBACKS.insert(Callback::Send { function, sizes }));
-                let (observed, intercepted) = (call.observed, Some(record.unbind()));
+                let (observed, intercepted) = (call.observed, Some(record.clone().unbind()));
                 Entry { record: call.record(py)?, intercepted, token, callback: None, observed, serialized }
             }
         };
@@ -444,7 +451,7 @@ impl PendingSend {
     fn try_or_keep<'py>(
         owner: &Bound<'py, AsyncSender>,
         state: &State,
-        call: &Call<'py>,
+        call: &Call<'_, 'py>,
     ) -> PyResult<Result<Buffered, Self>> {
         let py = owner.py();
         let mut pending = Self::begin(owner, state, call)?;
@@ -462,7 +469,7 @@ impl PendingSend {
     pub fn place_or_keep<'py>(
         owner: &Bound<'py, AsyncSender>,
         state: &State,
-        call: &Call<'py>,
+        call: &Call<'_, 'py>,
     ) -> PyResult<Result<Place, Self>> {
         Ok(Self::try_or_keep(owner, state, call)?.map(|buffered| buffered.place))
     }
@@ -510,9 +517,10 @@ impl PendingSend {
         let state = State::of(&owner.get().state)?;
         loop {
             let Some(entry) = &self.entry else { return Err(PyRuntimeError::new_err("it was given up")) };
-            let call = Call { serialized: entry.serialized, ..State::call_of(py, &entry.record, None)? };
+            let call = State::call_of(py, &entry.record, None).map_err(|error| *error)?;
+            let call = Call { serialized: entry.serialized, ..call };
             if let Some(ready) = &mut self.ready {
-                match Self::try_ready(state, py, &call, entry, ready)? {
+                match Self::try_ready(state, py, &call, entry, ready).map_err(|error| *error)? {
                     Tried::NeedsMemory(bytes) => {
                         ready.needed = bytes;
                         return Ok(None);
@@ -529,20 +537,23 @@ impl PendingSend {
                     }
                 }
             }
-            let Some(topic) = state.cached_topic(py, &call.topic, call.partition)? else { return Ok(None) };
-            let serialized = state.serialize(py, &call, &topic)?;
-            self.ready = Some(Ready::keep(topic, &serialized, py, 0)?);
+            let Some(topic) = state.recent_topic(py, call.topic, call.partition)? else { return Ok(None) };
+            let made = Made::new();
+            let serialized = state.serialize(py, &call, &topic, &made).map_err(|error| *error)?;
+            self.ready = Some(Ready::keep(Arc::clone(&topic), py, &call, serialized, &made));
         }
     }
 
-    fn try_ready(state: &State, py: Python<'_>, call: &Call<'_>, entry: &Entry, ready: &mut Ready) -> PyResult<Tried> {
+    fn try_ready(state: &State, py: Python<'_>, call: &Call<'_, '_>, entry: &Entry, ready: &mut Ready) -> Quick<Tried> {
         state.check_open(py)?;
-        let serialized = ready.serialized(py);
+        let Ready { topic, key, value, partition, timestamp, grant, .. } = ready;
+        let (key, value) = (key.as_ref().map(|key| key.as_bytes(py)), value.as_ref().map(|value| value.as_bytes(py)));
+        let serialized = Serialized { key, value, partition: *partition, timestamp: *timestamp };
         if let Some(token) = entry.token {
-            CALLBACKS.set_sizes(token, state.with_record(py, call, &serialized, |_, sizes| sizes)?);
+            CALLBACKS.set_sizes(token, state.with_record(py, call, serialized, |_, sizes| Ok(sizes))?);
         }
         let token = entry.token.map(|token| (token, entry.observed));
-        try_append(state, py, call, &ready.topic, &serialized, token, &mut ready.grant)
+        try_append(state, py, call, topic, serialized, token, grant)
     }
 
     /// It will not be sent: the interceptors hear why, and nothing of it is kept.
@@ -619,7 +630,7 @@ impl PendingTopic {
         state.core.check_fork(py)?;
         state.check_open(py)?;
         let topic = self.topic.bind(py);
-        if state.cached_topic(py, topic, None)?.is_some() {
+        if state.recent_topic(py, topic, None)?.is_some() {
             return Ok(None);
         }
         Ok(self.wait.look(py, state, topic, None, inbox.get(), &wake)?.err().map(|wait| wait.as_secs_f64()))

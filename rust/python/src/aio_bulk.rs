@@ -15,7 +15,7 @@ use pyo3::types::PyDict;
 use crate::aio::{AsyncSender, InLoop, PendingSend};
 use crate::aio_future::invalid_state;
 use crate::aio_wait::{EndWait, MemoryWait, TopicWait};
-use crate::arrow::Table;
+use crate::arrow::ArrowRows;
 use crate::bulk::{Bulk, Ongoing, Source, Step, Waits, Want};
 use crate::bulk_result::{Outcomes, Watcher};
 use crate::ending;
@@ -30,7 +30,7 @@ const SLICE: Duration = Duration::from_micros(250);
 pub enum Records {
     Many(Box<Many>),
     /// Nobody else has it; the lock is for the compiler.
-    Table(Box<Mutex<Table>>),
+    Arrow(Box<Mutex<ArrowRows>>),
 }
 
 /// What the last step ended with.
@@ -69,7 +69,7 @@ impl Source for Records {
     fn step(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step> {
         match self {
             Self::Many(many) => many.step(bulk),
-            Self::Table(table) => table.get_mut().unwrap_or_else(PoisonError::into_inner).step(bulk),
+            Self::Arrow(rows) => rows.get_mut().unwrap_or_else(PoisonError::into_inner).step(bulk),
         }
     }
 }
@@ -100,7 +100,7 @@ impl PendingBulk {
             }
             self.waiting = match self.at_work(py, |bulk, records| records.step(bulk))? {
                 Step::End => return Ok(Next::End),
-                Step::Turn => match loops::step(py, Some(now_ms()))? {
+                Step::Turn => match loops::step(py, Some(now_ms())).map_err(|error| *error)? {
                     0 => continue,
                     yields => return Ok(Next::Yield(yields)),
                 },
@@ -169,7 +169,7 @@ impl PendingBulk {
             Waiting::Entry => {
                 self.waiting = Waiting::Entry;
                 // An async iterable that never suspends would keep its event loop from everything else.
-                return Ok(Some(match loops::step(py, None)? {
+                return Ok(Some(match loops::step(py, None).map_err(|error| *error)? {
                     0 => Next::Ask,
                     yields => Next::Yield(yields),
                 }));
@@ -216,7 +216,7 @@ impl PendingBulk {
                 Next::Wait(patience) => return Ok(patience.as_secs_f64().into_pyobject(py)?.into_any()),
                 Next::Ask => match self.at_work(py, |_, records| match records {
                     Records::Many(many) => Ok(many.ask(py)),
-                    Records::Table(_) => Ok(None),
+                    Records::Arrow(_) => Ok(None),
                 })? {
                     Some(Ok(awaitable)) => return Ok(awaitable),
                     Some(Err(error)) => self.fail(py, error)?,

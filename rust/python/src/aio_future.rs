@@ -89,8 +89,11 @@ impl AsyncDeliveryFuture {
         let (py, this) = (slf.py(), slf.get());
         if this.is_cancelled(py) || this.sent.done() {
             // A loop over futures that are done would keep its event loop from everything else.
-            if loops::step(py, None)? > 0 {
+            if loops::step(py, None).map_err(|error| *error)? > 0 {
                 return Ok(Some(py.None()));
+            }
+            if let Some(metadata) = this.sent.delivered().filter(|_| !this.is_cancelled(py)) {
+                return Err(python::returned(py, metadata));
             }
             return match this.ended(py)? {
                 Ok(metadata) => Err(python::returned(py, metadata)),

@@ -26,7 +26,7 @@ use crate::arrow_json::{self, Trouble};
 use crate::arrow_plan::{Names, Plan, Target};
 use crate::bulk::{Bulk, Source, Step};
 use crate::headers::Headers;
-use crate::sender::{Call, State, now_ms};
+use crate::sender::{Call, State, now_ms, present};
 
 /// Rows that are encoded before they are appended.
 const CHUNK_ROWS: usize = 4096;
@@ -345,7 +345,7 @@ enum Stop {
 }
 
 /// The rows of one `send_arrow`.
-pub struct Table {
+pub struct ArrowRows {
     rowing: Rowing,
     one_by_one: bool,
     /// Rows that go one by one, and what stands behind them.
@@ -353,7 +353,7 @@ pub struct Table {
     bad: Option<BadRow>,
 }
 
-impl Table {
+impl ArrowRows {
     /// Of the arguments of the blocking `send_arrow`.
     pub fn open(state: &State, data: &Bound<'_, PyAny>, names: &Names) -> PyResult<Self> {
         Self::new(state, data, names, false)
@@ -400,13 +400,14 @@ impl Table {
         let py = bulk.py;
         let topic = bulk.topic.clone();
         for row in self.rows.by_ref() {
+            let (key, value) = (row.key.into_bound(py), row.value.into_bound(py));
             let call = Call {
-                topic: topic.clone(),
-                value: row.value.into_bound(py),
-                key: row.key.into_bound(py),
+                topic: &topic,
+                value: present(Some(&value)),
+                key: present(Some(&key)),
                 partition: row.partition,
                 timestamp: row.timestamp,
-                headers: Headers::of_tuple(row.headers.into_bound(py))?,
+                headers: Headers::of_tuple(row.headers.bind(py))?,
                 callback: None,
                 serialized: true,
                 observed: false,
@@ -436,7 +437,7 @@ impl Table {
     }
 }
 
-impl Source for Table {
+impl Source for ArrowRows {
     fn step(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step> {
         if !bulk.goes_on() {
             // What is left of the batch at hand was given; what the stream would have brought later was not.

@@ -322,7 +322,7 @@ impl<'a, 'py> Bulk<'a, 'py> {
     fn wait(&mut self, want: &Want) -> PyResult<()> {
         let (state, py) = (self.state, self.py);
         // A new time for each wait: between two of them there was progress.
-        let deadline = &mut state.deadline();
+        let deadline = &state.deadline();
         let waited = match (want, self.call.snapshot()) {
             (Want::Topic(partition), _) => {
                 state.topic(py, &self.topic, *partition, self.call.method, deadline).map(|topic| self.call.found(topic))
@@ -373,7 +373,7 @@ impl<'a, 'py> Bulk<'a, 'py> {
         loop {
             let topic = match self.call.found.take() {
                 Some(topic) => topic,
-                None => match self.state.cached_topic(self.py, &self.topic, highest)? {
+                None => match self.state.recent_topic(self.py, &self.topic, highest)? {
                     Some(topic) => topic,
                     None => return Ok(Some(Want::Topic(highest))),
                 },
@@ -445,7 +445,9 @@ impl<'a, 'py> Bulk<'a, 'py> {
             Partitions::Each(each) => u32::try_from(each[row]).ok(),
             Partitions::Choose => None,
         };
-        self.state.check_size(self.py, &self.topic, partition, rows.key(row), rows.values[row], rows.headers(row))
+        self.state
+            .check_size(self.py, &self.topic, partition, rows.key(row), rows.values[row], rows.headers(row))
+            .map_err(|error| *error)
     }
 
     /// `count` records more were given, and were not taken because of what stopped the call.
@@ -460,9 +462,9 @@ impl<'a, 'py> Bulk<'a, 'py> {
 
     /// One record as in `send`, for interceptors and partitioners. What is returned is to be waited for, and its outcome
     /// to be told ([`Bulk::placed`]).
-    pub fn one(&mut self, call: &Call<'py>) -> PyResult<Option<Want>> {
+    pub fn one(&mut self, call: &Call<'_, 'py>) -> PyResult<Option<Want>> {
         let placed = match &mut self.waits {
-            Waits::Here => self.state.deliver(self.py, call, &|place| place),
+            Waits::Here => self.state.deliver(self.py, call, &Ok).map_err(|error| *error),
             Waits::InLoop { owner, sending, .. } => {
                 match PendingSend::place_or_keep(owner.bind(self.py), self.state, call) {
                     Ok(Ok(place)) => Ok(place),

@@ -44,17 +44,17 @@ impl<'py> Headers<'py> {
         }
         match quick(headers) {
             Some(pairs) => Ok(Self::of(pairs, OnceCell::new())),
-            None => Self::of_tuple(extract_headers(py, Some(headers))?),
+            None => Self::of_tuple(&extract_headers(py, Some(headers))?),
         }
     }
 
     /// Those of a `ProducerRecord`.
     #[inline]
-    pub fn of_tuple(tuple: Bound<'py, PyTuple>) -> PyResult<Self> {
+    pub fn of_tuple(tuple: &Bound<'py, PyTuple>) -> PyResult<Self> {
         if tuple.is_empty() {
             return Ok(Self::default()); // most records have none
         }
-        Self::read_tuple(tuple)
+        Self::read_tuple(tuple.clone())
     }
 
     fn read_tuple(tuple: Bound<'py, PyTuple>) -> PyResult<Self> {

@@ -24,6 +24,7 @@ mod future;
 mod headers;
 mod loops;
 mod python;
+mod recent;
 mod record;
 mod send_many;
 mod sender;

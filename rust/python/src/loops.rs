@@ -221,7 +221,8 @@ thread_local! {
 const LOOK: u32 = 32;
 
 /// A coroutine goes on without having suspended: how often it has to yield first. `at_ms`: the time, if it is known.
-pub fn step(py: Python<'_>, at_ms: Option<i64>) -> PyResult<u8> {
+#[inline]
+pub fn step(py: Python<'_>, at_ms: Option<i64>) -> Result<u8, Box<PyErr>> {
     let decision = TURN.with(|turn| {
         let mut now = turn.get();
         let decision = match at_ms {
@@ -238,16 +239,20 @@ pub fn step(py: Python<'_>, at_ms: Option<i64>) -> PyResult<u8> {
     match decision {
         Step::Go => Ok(0),
         Step::Yield => Ok(1),
-        Step::Over => {
-            static NEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let function = NEXT
-                .get_or_try_init(py, || Ok::<_, PyErr>(py.import("penstock._loops")?.getattr("next_turn")?.unbind()))?;
-            // No loop runs here: somebody steps a coroutine by hand, and keeps nobody waiting.
-            let asked: bool = ending::python(py, || function.bind(py).call0()?.extract())?;
-            if !asked {
-                TURN.with(|turn| turn.set(Turn::NEW));
-            }
-            Ok(if asked { 2 } else { 0 })
-        }
+        Step::Over => Ok(next_turn(py)?),
     }
+}
+
+/// The loop's turn is over: how often to yield so that everybody else has one.
+#[cold]
+fn next_turn(py: Python<'_>) -> PyResult<u8> {
+    static NEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let function =
+        NEXT.get_or_try_init(py, || Ok::<_, PyErr>(py.import("penstock._loops")?.getattr("next_turn")?.unbind()))?;
+    // No loop runs here: somebody steps a coroutine by hand, and keeps nobody waiting.
+    let asked: bool = ending::python(py, || function.bind(py).call0()?.extract())?;
+    if !asked {
+        TURN.with(|turn| turn.set(Turn::NEW));
+    }
+    Ok(if asked { 2 } else { 0 })
 }

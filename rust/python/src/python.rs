@@ -7,7 +7,6 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
 use penstock_core::completion::{Completion, Failure};
-use penstock_core::sync::Mutex;
 use pyo3::IntoPyObjectExt;
 
 use crate::ending::python;
@@ -23,21 +22,33 @@ fn errors(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
 /// One instance is used over and over, as long as nobody has kept it: making one costs more than all else that awaiting a
 /// future takes. It holds the last value until the next one comes.
 pub fn returned<'py>(py: Python<'py>, value: impl IntoPyObject<'py>) -> PyErr {
-    static LAST: Mutex<Option<Py<PyBaseException>>> = Mutex::new(None);
-    let fresh = || py.get_type::<PyStopIteration>().call0().map(PyErr::from_value);
-    let set = || -> PyResult<PyErr> {
-        let value = value.into_py_any(py)?;
-        let last = LAST.lock().take();
-        // Caught by Python code (`next(future)`), it may still be held, or hold frames.
-        #[expect(deprecated, reason = "what is to be used instead is unsafe")]
-        let last =
-            last.filter(|last| last.get_refcnt(py) == 1).map(|last| PyErr::from_value(last.into_bound(py).into_any()));
-        let stop = last.filter(|last| last.traceback(py).is_none()).map_or_else(fresh, Ok)?;
-        stop.value(py).setattr(intern!(py, "value"), value)?;
-        *LAST.lock() = Some(stop.value(py).clone().unbind());
-        Ok(stop)
-    };
-    set().unwrap_or_else(|error| error)
+    match stop_iteration(py, value) {
+        Ok(stop) => {
+            let stop = PyErr::from_value(stop.into_any());
+            if stop.traceback(py).is_some() {
+                // It was caught before, and holds on to frames.
+                stop.set_traceback(py, None);
+            }
+            stop
+        }
+        Err(error) => *error,
+    }
+}
+
+#[inline]
+fn stop_iteration<'py>(
+    py: Python<'py>,
+    value: impl IntoPyObject<'py>,
+) -> Result<Bound<'py, PyBaseException>, Box<PyErr>> {
+    static ONE: PyOnceLock<Py<PyBaseException>> = PyOnceLock::new();
+    let fresh = || py.get_type::<PyStopIteration>().call0()?.cast_into::<PyBaseException>().map_err(PyErr::from);
+    let value = value.into_bound_py_any(py)?;
+    let one = ONE.get_or_try_init(py, || fresh().map(Bound::unbind))?.bind(py);
+    // Caught by Python code (`next(future)`), it may still be held.
+    #[expect(deprecated, reason = "what is to be used instead is unsafe")]
+    let stop = if one.get_refcnt() == 1 { one.clone() } else { fresh()? };
+    stop.setattr(intern!(py, "value"), value)?;
+    Ok(stop)
 }
 
 /// An instance of `penstock.errors.<class>` with a message and keyword context, ready to be raised.

@@ -15,7 +15,7 @@ use crate::bulk::{Bulk, Source, Step, Want};
 use crate::ending;
 use crate::headers::{Headers, KeptHeaders};
 use crate::record::extract_timestamp;
-use crate::sender::{Call, State, now_ms};
+use crate::sender::{Call, State, now_ms, present};
 use crate::serialize::{Kept, Payload};
 
 /// Records gathered before they are appended.
@@ -213,7 +213,7 @@ impl Many {
         in_loop: bool,
     ) -> PyResult<Self> {
         let beside = [("keys", keys), ("headers", headers), ("timestamps", timestamps)]
-            .map(|(name, given)| (name, given.filter(|given| !given.is_none())));
+            .map(|(name, given)| (name, present(given)));
         let values_column = Column::of("values", values, in_loop)?;
         let [keys, headers, timestamps] =
             beside.map(|(name, given)| given.map(|given| Column::of(name, given, in_loop)).transpose());
@@ -256,7 +256,6 @@ impl Many {
 
     fn one_by_one(&mut self, bulk: &mut Bulk<'_, '_>) -> PyResult<Step> {
         let py = bulk.py;
-        let none = || py.None().into_bound(py);
         for _ in 0..SIGNALS_EVERY {
             if !bulk.goes_on() {
                 return Ok(Step::End);
@@ -275,9 +274,9 @@ impl Many {
             let topic = bulk.topic.clone();
             let call = (|| {
                 Ok(Call {
-                    topic,
-                    value: entry.value,
-                    key: entry.key.unwrap_or_else(none),
+                    topic: &topic,
+                    value: present(Some(&entry.value)),
+                    key: present(entry.key.as_ref()),
                     partition: self.partition,
                     timestamp: extract_timestamp(entry.timestamp.as_ref())?,
                     headers: Headers::given(py, entry.headers.as_ref())?,

@@ -3,26 +3,26 @@
 //! The common record (bytes or str, no interceptor, no custom partitioner, a known topic, room in the buffer) goes from
 //! the call to the batch without running a line of Python.
 //!
-//! Its steps are inlined by order: what they hand on is large, and each move of it costs a few ns (measured: 263 ns a call
-//! against 282 where the compiler decides).
+//! Its steps are inlined by order, borrow what they are given, and box their errors ([`Quick`]): what goes through memory
+//! between two of them costs more than most of them do (measured: see DESIGN.md, "What a send costs").
 
 #![expect(clippy::inline_always, reason = "measured: see above")]
 
+use std::cell::{Cell, OnceCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use penstock_core::sync::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
 
 use penstock_core::accumulator::{Appended, Record, TopicEntry};
 use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
 use penstock_core::completion::Completion;
 use penstock_core::topic::Topic;
 
-use crate::arrow::Table;
+use crate::arrow::ArrowRows;
 use crate::arrow_plan::Names;
 use crate::bulk::Ongoing;
 use crate::bulk_result::BulkResult;
@@ -32,9 +32,10 @@ use crate::engine::{Core, Engine};
 use crate::future::{DeliveryFuture, SLICE, Sizes};
 use crate::headers::Headers;
 use crate::python;
+use crate::recent::{self, Table};
 use crate::record::{ProducerRecord, check_topic, extract_partition, extract_timestamp};
 use crate::send_many::Many;
-use crate::serialize::{Payload, Serialize};
+use crate::serialize::{Payload, Serialize, given, object};
 
 /// Kafka's code for a topic that cannot be.
 const INVALID_TOPIC: i16 = 17;
@@ -51,32 +52,39 @@ pub struct State {
     /// `warn_waiting(method, topic, partition, status)`, called once a second has been waited for a topic.
     warn_waiting: Py<PyAny>,
     pub max_block: Duration,
-    /// The last topic sent to, with the version of the table it was found in.
-    cached: Mutex<Option<(u64, Arc<Topic>)>>,
+    /// Among all of the process: see [`recent`].
+    id: u64,
 }
+
+/// A result on the common way. Its error is boxed, so that the whole fits into registers: a `PyErr` by value has every
+/// result written to memory and read from there at once, which the processor has to wait for.
+pub type Quick<T> = Result<T, Box<PyErr>>;
 
 /// max.block.ms from the first wait of a `send` on: the common record never looks at this clock.
 pub struct Deadline {
     after: Duration,
-    at: Option<Instant>,
+    at: Cell<Option<Instant>>,
 }
 
 impl Deadline {
-    fn get(&mut self) -> Instant {
-        *self.at.get_or_insert_with(|| Instant::now() + self.after)
+    fn get(&self) -> Instant {
+        let at = self.at.get().unwrap_or_else(|| Instant::now() + self.after);
+        self.at.set(Some(at));
+        at
     }
 }
 
 /// One call of `send`, after its arguments were sorted out.
-pub struct Call<'py> {
-    pub topic: Bound<'py, PyString>,
-    pub value: Bound<'py, PyAny>,
-    pub key: Bound<'py, PyAny>,
+pub struct Call<'a, 'py> {
+    pub topic: &'a Bound<'py, PyString>,
+    /// `None`: null, as everywhere.
+    pub value: Option<&'a Bound<'py, PyAny>>,
+    pub key: Option<&'a Bound<'py, PyAny>>,
     pub partition: Option<i32>,
     pub timestamp: Option<i64>,
     pub headers: Headers<'py>,
-    pub callback: Option<Bound<'py, PyAny>>,
-    /// Key and value are bytes or None already, and no serializer's business.
+    pub callback: Option<&'a Bound<'py, PyAny>>,
+    /// Key and value are bytes or null already, and no serializer's business.
     pub serialized: bool,
     /// The callback is the user's, not only the interceptors'.
     pub observed: bool,
@@ -90,11 +98,35 @@ pub struct Place {
 }
 
 /// A record as it is to be buffered, but for its headers.
-pub struct Serialized<'py> {
-    pub key: Payload<'py>,
-    pub value: Payload<'py>,
+#[derive(Clone, Copy)]
+pub struct Serialized<'a> {
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
     pub partition: Option<u32>,
     pub timestamp: i64,
+}
+
+/// Bytes of a [`Serialized`] that are not those of the given key and value.
+pub struct Made<'py> {
+    key: OnceCell<Payload<'py>>,
+    value: OnceCell<Payload<'py>>,
+}
+
+impl<'py> Made<'py> {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self { key: OnceCell::new(), value: OnceCell::new() }
+    }
+
+    /// Key and value of a record as objects.
+    pub fn objects(
+        &self,
+        py: Python<'py>,
+        call: &Call<'_, 'py>,
+        serialized: Serialized<'_>,
+    ) -> (Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>) {
+        (object(py, call.key, &self.key, serialized.key), object(py, call.value, &self.value, serialized.value))
+    }
 }
 
 /// A look for a topic that is repeated until it is there, or max.block.ms is over.
@@ -182,12 +214,15 @@ impl Sender {
         callback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<DeliveryFuture>> {
         let state = State::of(&slf.get().state)?;
-        let call = Call::new(py, topic, value, key, partition, timestamp, headers, callback)?;
-        state.core.check_fork(py)?;
-        state.check_open(py)?;
-        state.deliver(py, &call, &|place: Place| {
-            Py::new(py, DeliveryFuture::new(place.completion, place.index, place.sizes))
-        })?
+        let call = Call::new(py, topic, value, key, partition, timestamp, headers, callback);
+        call.and_then(|call| {
+            state.core.check_fork(py)?;
+            state.check_open(py)?;
+            state.deliver(py, &call, &|place: Place| {
+                Ok(Py::new(py, DeliveryFuture::new(place.completion, place.index, place.sizes))?)
+            })
+        })
+        .map_err(|error| *error)
     }
 
     /// Send many records to a topic and return when all are buffered.
@@ -248,7 +283,7 @@ impl Sender {
         let state = State::of(&slf.get().state)?;
         let names = Names::read(value, key, partition, timestamp, headers)?;
         let call = Ongoing::begin(state, py, topic, "send_arrow")?;
-        call.run(state, py, &mut Table::open(state, data, &names)?)
+        call.run(state, py, &mut ArrowRows::open(state, data, &names)?)
     }
 
     /// Wait up to max.block.ms until a topic is known, on behalf of `partitions_for`.
@@ -256,67 +291,100 @@ impl Sender {
         let state = State::of(&self.state)?;
         state.core.check_fork(py)?;
         state.check_open(py)?;
-        let mut deadline = Deadline { after: state.max_block, at: None };
-        state.topic(py, topic, None, "partitions_for", &mut deadline)?;
+        let deadline = state.deadline();
+        state.topic(py, topic, None, "partitions_for", &deadline)?;
         Ok(())
     }
 }
 
-impl<'py> Call<'py> {
+impl<'a, 'py> Call<'a, 'py> {
     /// Sort the arguments of `send` out.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "as `send`")]
     pub fn new(
         py: Python<'py>,
-        topic: &Bound<'py, PyAny>,
-        value: Option<&Bound<'py, PyAny>>,
-        key: Option<&Bound<'py, PyAny>>,
+        topic: &'a Bound<'py, PyAny>,
+        value: Option<&'a Bound<'py, PyAny>>,
+        key: Option<&'a Bound<'py, PyAny>>,
         partition: Option<&Bound<'py, PyAny>>,
         timestamp: Option<&Bound<'py, PyAny>>,
         headers: Option<&Bound<'py, PyAny>>,
-        callback: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Self> {
-        let none = || py.None().into_bound(py);
-        let callback = callback.filter(|callback| !callback.is_none());
+        callback: Option<&'a Bound<'py, PyAny>>,
+    ) -> Quick<Self> {
+        let callback = present(callback);
         if let Some(callback) = callback
             && !callback.is_callable()
         {
-            return Err(PyTypeError::new_err(format!("callback is not callable: {}", callback.get_type())));
+            return Err(not_callable(callback).into());
         }
-        if let Ok(text) = topic.cast::<PyString>() {
-            return Ok(Call {
-                topic: text.clone(),
-                value: value.cloned().unwrap_or_else(none),
-                key: key.cloned().unwrap_or_else(none),
-                partition: extract_partition(partition)?,
-                timestamp: extract_timestamp(timestamp)?,
-                headers: Headers::given(py, headers)?,
-                callback: callback.cloned(),
-                serialized: false,
-                observed: true,
-            });
-        }
-        let Ok(record) = topic.cast::<ProducerRecord>() else {
-            let kind = topic.get_type();
-            return Err(PyTypeError::new_err(format!("send takes a ProducerRecord or a topic name (str), not {kind}")));
+        // Nearly always it is no subclass, which takes a comparison instead of a call to find out.
+        let text = topic.cast_exact::<PyString>().or_else(|_| topic.cast::<PyString>());
+        let Ok(topic) = text else {
+            let others = [value, key, partition, timestamp, headers];
+            return State::call_of(py, whole_record(topic, &others)?, callback);
         };
-        if [value, key, partition, timestamp, headers].iter().any(Option::is_some) {
-            return Err(PyTypeError::new_err("send(record) takes no other argument than callback"));
-        }
-        State::call_of(py, record.get(), callback)
+        Ok(Call {
+            topic,
+            value: present(value),
+            key: present(key),
+            partition: match partition {
+                None => None,
+                Some(partition) => extract_partition(Some(partition))?,
+            },
+            timestamp: match timestamp {
+                None => None,
+                Some(timestamp) => extract_timestamp(Some(timestamp))?,
+            },
+            headers: match headers {
+                None => Headers::default(),
+                Some(headers) => Headers::given(py, Some(headers))?,
+            },
+            callback,
+            serialized: false,
+            observed: true,
+        })
     }
 
     /// As a record, for those who keep it.
     pub fn record(&self, py: Python<'py>) -> PyResult<ProducerRecord> {
+        let object = |data: Option<&Bound<'py, PyAny>>| data.map_or_else(|| py.None(), |data| data.clone().unbind());
         Ok(ProducerRecord {
             topic: self.topic.clone().unbind(),
-            value: self.value.clone().unbind(),
-            key: self.key.clone().unbind(),
+            value: object(self.value),
+            key: object(self.key),
             partition: self.partition,
             timestamp: self.timestamp,
             headers: self.headers.tuple(py)?.unbind(),
         })
     }
+}
+
+/// None for Python's None.
+#[inline(always)]
+pub fn present<'a, 'py>(object: Option<&'a Bound<'py, PyAny>>) -> Option<&'a Bound<'py, PyAny>> {
+    object.filter(|object| !object.is_none())
+}
+
+#[cold]
+fn not_callable(callback: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("callback is not callable: {}", callback.get_type()))
+}
+
+/// What is no topic's name is a record, and stands alone.
+#[inline]
+fn whole_record<'a>(
+    topic: &'a Bound<'_, PyAny>,
+    others: &[Option<&Bound<'_, PyAny>>],
+) -> Result<&'a ProducerRecord, Box<PyErr>> {
+    let Ok(record) = topic.cast::<ProducerRecord>() else {
+        let kind = topic.get_type();
+        let why = format!("send takes a ProducerRecord or a topic name (str), not {kind}");
+        return Err(PyTypeError::new_err(why).into());
+    };
+    if others.iter().any(Option::is_some) {
+        return Err(PyTypeError::new_err("send(record) takes no other argument than callback").into());
+    }
+    Ok(record.get())
 }
 
 impl State {
@@ -338,7 +406,7 @@ impl State {
             interceptors,
             warn_waiting,
             max_block: Duration::from_millis(max_block_ms),
-            cached: Mutex::new(None),
+            id: recent::next_sender(),
         })
     }
 
@@ -350,7 +418,7 @@ impl State {
 
     /// max.block.ms from the first wait on.
     pub fn deadline(&self) -> Deadline {
-        Deadline { after: self.max_block, at: None }
+        Deadline { after: self.max_block, at: Cell::new(None) }
     }
 
     /// Whether interceptors or a partitioner of the user's have a say in each record.
@@ -358,25 +426,27 @@ impl State {
         self.interceptors.is_some() || (self.partitioner.is_some() && partition.is_none())
     }
 
-    #[inline]
-    pub fn call_of<'py>(
+    /// The call for a record given whole.
+    #[inline(always)]
+    pub fn call_of<'a, 'py>(
         py: Python<'py>,
-        record: &ProducerRecord,
-        callback: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Call<'py>> {
+        record: &'a ProducerRecord,
+        callback: Option<&'a Bound<'py, PyAny>>,
+    ) -> Quick<Call<'a, 'py>> {
         Ok(Call {
-            topic: record.topic.bind(py).clone(),
-            value: record.value.bind(py).clone(),
-            key: record.key.bind(py).clone(),
+            topic: record.topic.bind(py),
+            value: present(Some(record.value.bind(py))),
+            key: present(Some(record.key.bind(py))),
             partition: record.partition,
             timestamp: record.timestamp,
-            headers: Headers::of_tuple(record.headers.bind(py).clone())?,
-            callback: callback.cloned(),
+            headers: Headers::of_tuple(record.headers.bind(py))?,
+            callback,
             serialized: false,
             observed: true,
         })
     }
 
+    #[inline]
     pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         let shared = &self.core.shared;
         if let Some((code, message)) = shared.fatal() {
@@ -395,7 +465,12 @@ impl State {
     /// All that `send` does with a record. `made` makes of its place what the caller is after, there and then: handed up
     /// through all these functions, a place costs more than most of them.
     #[inline(always)]
-    pub fn deliver<'py, T>(&self, py: Python<'py>, call: &Call<'py>, made: &impl Fn(Place) -> T) -> PyResult<T> {
+    pub fn deliver<'py, T>(
+        &self,
+        py: Python<'py>,
+        call: &Call<'_, 'py>,
+        made: &impl Fn(Place) -> Quick<T>,
+    ) -> Quick<T> {
         match &self.interceptors {
             None => self.send(py, call, made),
             Some(interceptors) => self.send_intercepted(py, interceptors.bind(py), call, made),
@@ -403,31 +478,42 @@ impl State {
     }
 
     /// Interceptors see the record first, and its end last.
+    #[inline(never)]
     fn send_intercepted<'py, T>(
         &self,
         py: Python<'py>,
         interceptors: &Bound<'py, PyAny>,
-        call: &Call<'py>,
-        made: &impl Fn(Place) -> T,
-    ) -> PyResult<T> {
-        let (record, call) = Self::intercept(py, interceptors, call, call.callback.as_ref())?;
+        call: &Call<'_, 'py>,
+        made: &impl Fn(Place) -> Quick<T>,
+    ) -> Quick<T> {
+        let (record, wrapped) = Self::intercept(py, interceptors, call, call.callback)?;
+        let call = Self::intercepted(py, &record, &wrapped, call)?;
         self.send(py, &call, made).inspect_err(|error| Self::tell_failure(py, interceptors, &record, error.value(py)))
     }
 
-    /// The record after the interceptors, and the call with their callback around `callback`.
+    /// The record after the interceptors, and their callback around `callback`.
     pub fn intercept<'py>(
         py: Python<'py>,
         interceptors: &Bound<'py, PyAny>,
-        call: &Call<'py>,
+        call: &Call<'_, 'py>,
         callback: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<(Bound<'py, ProducerRecord>, Call<'py>)> {
+    ) -> PyResult<(Bound<'py, ProducerRecord>, Bound<'py, PyAny>)> {
         let record = call.record(py)?;
         let record = ending::python(py, || interceptors.call_method1("on_send", (record,)))?;
         let record = record.cast_into::<ProducerRecord>()?;
         let wrapped = ending::python(py, || interceptors.call_method1("wrap", (&record, callback)))?;
-        let (observed, serialized) = (callback.is_some(), call.serialized);
-        let call = Call { serialized, observed, ..Self::call_of(py, record.get(), Some(&wrapped))? };
-        Ok((record, call))
+        Ok((record, wrapped))
+    }
+
+    /// The call in place of `before` with what [`State::intercept`] brought.
+    pub fn intercepted<'a, 'py>(
+        py: Python<'py>,
+        record: &'a Bound<'py, ProducerRecord>,
+        wrapped: &'a Bound<'py, PyAny>,
+        before: &Call<'_, 'py>,
+    ) -> Quick<Call<'a, 'py>> {
+        let (observed, serialized) = (before.callback.is_some(), before.serialized);
+        Ok(Call { serialized, observed, ..Self::call_of(py, record.get(), Some(wrapped))? })
     }
 
     /// Tell the interceptors why a record was not sent.
@@ -442,11 +528,16 @@ impl State {
     }
 
     #[inline(always)]
-    fn send<'py, T>(&self, py: Python<'py>, call: &Call<'py>, made: &impl Fn(Place) -> T) -> PyResult<T> {
-        let mut deadline = self.deadline();
+    fn send<'py, T>(&self, py: Python<'py>, call: &Call<'_, 'py>, made: &impl Fn(Place) -> Quick<T>) -> Quick<T> {
+        let deadline = self.deadline();
         loop {
-            let topic = self.topic(py, &call.topic, call.partition, "send", &mut deadline)?;
-            if let Some(made) = self.send_to(py, call, &topic, &mut deadline, made)? {
+            let sent = self.with_topic(
+                py,
+                call,
+                || Ok(self.topic(py, call.topic, call.partition, "send", &deadline)?),
+                |topic| self.send_to(py, call, topic, &deadline, made),
+            )?;
+            if let Some(made) = sent {
                 return Ok(made);
             }
             // The topic was forgotten (metadata.max.idle.ms) between the look and the append: look again.
@@ -457,32 +548,56 @@ impl State {
     fn send_to<'py, T>(
         &self,
         py: Python<'py>,
-        call: &Call<'py>,
+        call: &Call<'_, 'py>,
         topic: &Topic,
-        deadline: &mut Deadline,
-        made: &impl Fn(Place) -> T,
-    ) -> PyResult<Option<T>> {
-        let serialized = self.serialize(py, call, topic)?;
-        self.with_record(py, call, &serialized, |record, sizes| {
+        deadline: &Deadline,
+        made: &impl Fn(Place) -> Quick<T>,
+    ) -> Quick<Option<T>> {
+        let own = Made::new();
+        let serialized = self.serialize(py, call, topic, &own)?;
+        self.with_record(py, call, serialized, |record, sizes| {
             self.append(py, call, topic, serialized.partition, record, sizes, deadline, made)
-        })?
+        })
     }
 
     /// What the serializers and the partitioner make of it.
     #[inline(always)]
-    pub fn serialize<'py>(&self, py: Python<'py>, call: &Call<'py>, topic: &Topic) -> PyResult<Serialized<'py>> {
+    pub fn serialize<'a, 'py: 'a>(
+        &self,
+        py: Python<'py>,
+        call: &Call<'a, 'py>,
+        topic: &Topic,
+        own: &'a Made<'py>,
+    ) -> Quick<Serialized<'a>> {
         let (key, value) = if call.serialized {
-            (Payload::given(&call.key)?, Payload::given(&call.value)?)
+            (given(call.key)?, given(call.value)?)
         } else {
+            let (topic, headers) = (call.topic, &call.headers);
             (
-                self.key.run(py, &call.topic, &call.headers, &call.key)?,
-                self.value.run(py, &call.topic, &call.headers, &call.value)?,
+                match call.key {
+                    None => None,
+                    Some(key) => match self.key.as_it_is(key) {
+                        None => self.key.make(py, topic, headers, key, &own.key)?,
+                        bytes => bytes,
+                    },
+                },
+                match call.value {
+                    None => None,
+                    Some(value) => match self.value.as_it_is(value) {
+                        None => self.value.make(py, topic, headers, value, &own.value)?,
+                        bytes => bytes,
+                    },
+                },
             )
         };
         let partition = match (call.partition, &self.partitioner) {
             (Some(partition), _) => Some(partition as u32),
             (None, None) => None,
-            (None, Some(partitioner)) => Some(Self::ask_partitioner(py, partitioner, call, topic, &key, &value)?),
+            (None, Some(partitioner)) => {
+                let made = Serialized { key, value, partition: None, timestamp: -1 };
+                let bytes = own.objects(py, call, made);
+                Some(Self::ask_partitioner(py, partitioner, call, topic, bytes)?)
+            }
         };
         let timestamp = call.timestamp.unwrap_or_else(now_ms);
         Ok(Serialized { key, value, partition, timestamp })
@@ -493,57 +608,50 @@ impl State {
     pub fn with_record<T>(
         &self,
         py: Python<'_>,
-        call: &Call<'_>,
-        serialized: &Serialized<'_>,
-        act: impl FnOnce(&Record<'_>, Sizes) -> T,
-    ) -> PyResult<T> {
-        if call.headers.is_empty() {
-            return self.with_headers(py, call, serialized, &[], act);
-        }
-        let headers = call.headers.slices()?;
-        self.with_headers(py, call, serialized, &headers, act)
+        call: &Call<'_, '_>,
+        serialized: Serialized<'_>,
+        act: impl FnOnce(&Record<'_>, Sizes) -> Quick<T>,
+    ) -> Quick<T> {
+        let owned;
+        let headers: &[Header<'_>] = if call.headers.is_empty() {
+            &[]
+        } else {
+            owned = call.headers.slices()?;
+            &owned
+        };
+        let Serialized { key, value, partition, timestamp } = serialized;
+        let record = Record { timestamp, key, value, headers };
+        self.check_size(py, call.topic, partition, key, value, headers)?;
+        let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i32);
+        let sizes = Sizes { timestamp, key: length(key), value: length(value) };
+        act(&record, sizes)
     }
 
     #[inline(always)]
-    fn with_headers<T>(
-        &self,
-        py: Python<'_>,
-        call: &Call<'_>,
-        serialized: &Serialized<'_>,
-        headers: &[Header<'_>],
-        act: impl FnOnce(&Record<'_>, Sizes) -> T,
-    ) -> PyResult<T> {
-        let Serialized { key, value, partition, timestamp } = serialized;
-        let (partition, timestamp) = (*partition, *timestamp);
-        let record = Record { timestamp, key: key.as_slice()?, value: value.as_slice()?, headers };
-        self.check_size(py, &call.topic, partition, record.key, record.value, headers)?;
-        let length = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i32);
-        let sizes = Sizes { timestamp, key: length(record.key), value: length(record.value) };
-        Ok(act(&record, sizes))
-    }
-
     #[expect(clippy::too_many_arguments, reason = "one call's worth")]
     fn append<T>(
         &self,
         py: Python<'_>,
-        call: &Call<'_>,
+        call: &Call<'_, '_>,
         topic: &Topic,
         partition: Option<u32>,
         record: &Record<'_>,
         sizes: Sizes,
-        deadline: &mut Deadline,
-        made: &impl Fn(Place) -> T,
-    ) -> PyResult<Option<T>> {
+        deadline: &Deadline,
+        made: &impl Fn(Place) -> Quick<T>,
+    ) -> Quick<Option<T>> {
         let shared = &self.core.shared;
         let token = call
             .callback
-            .as_ref()
             .map(|function| CALLBACKS.insert(Callback::Send { function: function.clone().unbind(), sizes }));
         let mut grant = 0;
         let appended = loop {
             match shared.append(topic, partition, record, token.map(|token| (token, call.observed)), &mut grant) {
                 Appended::Done { completion, index } => {
-                    break Ok(Some(made(Place { completion, index, sizes })));
+                    if grant > 0 {
+                        shared.release(grant);
+                    }
+                    return made(Place { completion, index, sizes }).map(Some);
                 }
                 Appended::Closed => break self.check_open(py).map(|()| None),
                 Appended::NeedsMemory(bytes) => match self.wait_for_memory(py, topic, bytes, deadline) {
@@ -555,21 +663,14 @@ impl State {
         if grant > 0 {
             shared.release(grant);
         }
-        if !matches!(appended, Ok(Some(_)))
-            && let Some(token) = token
-        {
+        if let Some(token) = token {
             CALLBACKS.remove(token);
         }
-        appended
+        Ok(appended?)
     }
 
-    pub fn wait_for_memory(
-        &self,
-        py: Python<'_>,
-        topic: &Topic,
-        bytes: usize,
-        deadline: &mut Deadline,
-    ) -> PyResult<()> {
+    #[inline(never)]
+    pub fn wait_for_memory(&self, py: Python<'_>, topic: &Topic, bytes: usize, deadline: &Deadline) -> PyResult<()> {
         let shared = &self.core.shared;
         let deadline = deadline.get();
         let waiter = shared.queue_for_memory(bytes);
@@ -616,15 +717,15 @@ impl State {
         Ok(python::error_by(py, "buffer_exhausted", &arguments))
     }
 
+    #[inline(never)]
     fn ask_partitioner<'py>(
         py: Python<'py>,
         partitioner: &Py<PyAny>,
-        call: &Call<'py>,
+        call: &Call<'_, 'py>,
         topic: &Topic,
-        key: &Payload<'py>,
-        value: &Payload<'py>,
+        bytes: (Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>),
     ) -> PyResult<u32> {
-        let arguments = (&call.topic, &call.key, key.object(py)?, &call.value, value.object(py)?);
+        let arguments = (call.topic, call.key, bytes.0, call.value, bytes.1);
         let number = ending::python(py, || {
             let chosen = partitioner.bind(py).call1(arguments)?;
             chosen.extract::<i64>().map_err(|_| {
@@ -640,7 +741,8 @@ impl State {
         })
     }
 
-    #[inline]
+    /// Refuses a record that no batch, or no request, could ever hold.
+    #[inline(always)]
     pub fn check_size(
         &self,
         py: Python<'_>,
@@ -649,10 +751,20 @@ impl State {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: &[Header<'_>],
-    ) -> PyResult<()> {
+    ) -> Quick<()> {
+        let config = &self.core.shared.config;
+        let size = record_len_upper_bound(key, value, headers) + BATCH_HEADER_LEN;
+        // The smallest of the limits below.
+        if size <= config.max_request_size.min(config.buffer_memory) && config.batch_size <= config.buffer_memory {
+            return Ok(());
+        }
+        Err(self.too_large(py, topic, partition, size).into())
+    }
+
+    #[cold]
+    fn too_large(&self, py: Python<'_>, topic: &Bound<'_, PyString>, partition: Option<u32>, size: usize) -> PyErr {
         let config = &self.core.shared.config;
         let (batch, memory) = (config.batch_size, config.buffer_memory);
-        let size = record_len_upper_bound(key, value, headers) + BATCH_HEADER_LEN;
         let larger = |setting: &str, limit: usize| {
             format!("a record of {size} bytes (serialized, with its batch header) is larger than {setting} = {limit}")
         };
@@ -661,11 +773,9 @@ impl State {
             (larger("max.request.size", config.max_request_size), None)
         } else if size > memory {
             (larger("buffer.memory", memory), Some("Send smaller records, or raise buffer.memory."))
-        } else if batch > memory {
+        } else {
             let message = format!("a batch of batch.size = {batch} bytes is larger than buffer.memory = {memory}");
             (message, Some("Raise buffer.memory, or lower batch.size."))
-        } else {
-            return Ok(());
         };
         let mut context = vec![("topic", topic.clone().into_any())];
         if let Some(partition) = partition {
@@ -674,21 +784,21 @@ impl State {
         if let Some(hint) = hint {
             context.push(("hint", PyString::new(py, hint).into_any()));
         }
-        Err(python::error(py, "RecordTooLargeError", &message, &context))
+        python::error(py, "RecordTooLargeError", &message, &context)
     }
 
     /// The topic's snapshot, waited for if need be, with a partition of that number if one is asked for.
-    #[inline(always)]
+    #[inline(never)]
     pub fn topic(
         &self,
         py: Python<'_>,
         name: &Bound<'_, PyString>,
         partition: Option<i32>,
         method: &'static str,
-        deadline: &mut Deadline,
+        deadline: &Deadline,
     ) -> PyResult<Arc<Topic>> {
         let shared = &self.core.shared;
-        if let Some(topic) = self.cached_topic(py, name, partition)? {
+        if let Some(topic) = self.recent_topic(py, name, partition)? {
             return Ok(topic);
         }
         let deadline = deadline.get();
@@ -706,29 +816,52 @@ impl State {
         }
     }
 
-    /// The topic sent to last, if this is it; raises for what is no topic at all.
+    /// Have `act` done with the topic of the call: a recent one, or what `look_up` brings.
+    #[inline(always)]
+    fn with_topic<T, E: From<Box<PyErr>>>(
+        &self,
+        py: Python<'_>,
+        call: &Call<'_, '_>,
+        look_up: impl FnOnce() -> Result<Arc<Topic>, E>,
+        act: impl FnOnce(&Topic) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let name = text_of(py, call.topic)?;
+        recent::with(self.table(), name, |topic| has_partition(topic, call.partition), look_up, act)
+    }
+
+    /// Have `act` done with the topic of the call if this thread has sent to it of late, and nothing has changed since;
+    /// otherwise the error is None, or says that it is no topic.
+    #[inline(always)]
+    pub fn with_recent<T>(
+        &self,
+        py: Python<'_>,
+        call: &Call<'_, '_>,
+        act: impl FnOnce(&Topic) -> Result<T, Option<Box<PyErr>>>,
+    ) -> Result<T, Option<Box<PyErr>>> {
+        let unknown = || match check_topic(py, text_of(py, call.topic)?) {
+            Ok(()) => Err(None),
+            Err(error) => Err(Some(error.into())),
+        };
+        self.with_topic(py, call, unknown, act)
+    }
+
     #[inline]
-    pub fn cached_topic(
+    fn table(&self) -> Table {
+        Table { sender: self.id, version: self.core.shared.topics_version.load(Ordering::Acquire) }
+    }
+
+    /// The topic, if this thread has sent to it of late and nothing has changed since; raises for what is no topic at all.
+    pub fn recent_topic(
         &self,
         py: Python<'_>,
         name: &Bound<'_, PyString>,
         partition: Option<i32>,
     ) -> PyResult<Option<Arc<Topic>>> {
-        let shared = &self.core.shared;
-        let Ok(text) = name.to_str() else {
-            // A lone surrogate: no name at all.
-            return check_topic(py, &name.to_string_lossy()).and(Err(PyTypeError::new_err("the topic is no text")));
-        };
-        let version = shared.topics_version.load(Ordering::Acquire);
-        if let Some((seen, topic)) = &*self.cached.lock()
-            && *seen == version
-            && *topic.name == *text
-            && partition.is_none_or(|partition| (partition as u32) < topic.partitions())
-        {
-            return Ok(Some(Arc::clone(topic)));
+        let text = text_of(py, name).map_err(|error| *error)?;
+        match recent::get(self.table(), text).filter(|topic| has_partition(topic, partition)) {
+            Some(topic) => Ok(Some(topic)),
+            None => check_topic(py, text).map(|()| None),
         }
-        check_topic(py, text)?;
-        Ok(None)
     }
 
     /// One look for a topic at `now`, which is asked for if it is not known; an error if it cannot be, or the time is over.
@@ -748,9 +881,9 @@ impl State {
         let entry = shared.topic(text);
         if let TopicEntry { topic: Some(topic), error: None, .. } = &entry
             && topic.partitions() > 0
-            && partition.is_none_or(|partition| (partition as u32) < topic.partitions())
+            && has_partition(topic, partition)
         {
-            *self.cached.lock() = Some((version, Arc::clone(topic)));
+            recent::remember(Table { sender: self.id, version }, topic);
             return Ok(Look::Known(Arc::clone(topic)));
         }
         // Asked for before the time is looked at: with max.block.ms=0 this call fails, and a later one finds the topic.
@@ -791,6 +924,23 @@ impl State {
         ];
         Ok(python::error_by(py, "metadata_timeout", &arguments))
     }
+}
+
+/// The name as Rust's text; what has none (a lone surrogate in it) is no topic.
+#[inline]
+fn text_of<'a>(py: Python<'_>, name: &'a Bound<'_, PyString>) -> Quick<&'a str> {
+    name.to_str().map_err(|_| no_topic(py, name).into())
+}
+
+#[cold]
+fn no_topic(py: Python<'_>, name: &Bound<'_, PyString>) -> PyErr {
+    let illegal = check_topic(py, &name.to_string_lossy()).err();
+    illegal.unwrap_or_else(|| PyTypeError::new_err("the topic is no text"))
+}
+
+#[inline]
+fn has_partition(topic: &Topic, partition: Option<i32>) -> bool {
+    partition.is_none_or(|partition| (partition as u32) < topic.partitions())
 }
 
 /// Add a wait to a counter of ns.

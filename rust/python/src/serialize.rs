@@ -4,6 +4,8 @@
 //! exactly the type that it is for. Whatever else comes goes to the Python serializer, so that errors, subclasses and odd
 //! types have one place.
 
+use std::cell::OnceCell;
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -96,34 +98,37 @@ impl<'py> Payload<'py> {
         })
     }
 
-    /// As a Python object, for a partitioner.
-    pub fn object(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match self {
-            Self::Bytes(bytes) => bytes.clone().into_any(),
-            _ => match self.as_slice()? {
-                None => py.None().into_bound(py),
-                Some(bytes) => PyBytes::new(py, bytes).into_any(),
-            },
-        })
-    }
-
-    /// Bytes or None, as an interceptor left them.
-    pub fn given(data: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if data.is_none() {
-            return Ok(Self::None);
-        }
-        data.cast::<PyBytes>().map(|bytes| Self::Bytes(bytes.clone())).map_err(|_| {
-            PyTypeError::new_err(format!(
-                "key and value of a record from send_arrow are bytes or None, not {}; an interceptor changed them",
-                data.get_type()
-            ))
-        })
-    }
-
     fn small<const N: usize>(bytes: [u8; N]) -> Self {
         let mut all = [0; 8];
         all[..N].copy_from_slice(&bytes);
         Self::Small(N as u8, all)
+    }
+}
+
+/// `bytes` as a Python object: those that were `made`, or else those that were given.
+pub fn object<'py>(
+    py: Python<'py>,
+    given: Option<&Bound<'py, PyAny>>,
+    made: &OnceCell<Payload<'py>>,
+    bytes: Option<&[u8]>,
+) -> Option<Bound<'py, PyBytes>> {
+    let bytes = bytes?;
+    match (made.get(), given.map(|given| given.cast::<PyBytes>())) {
+        (Some(Payload::Bytes(made)), _) => Some(made.clone()),
+        (None, Some(Ok(given))) => Some(given.clone()),
+        _ => Some(PyBytes::new(py, bytes)),
+    }
+}
+
+/// Bytes or null, as an interceptor left them.
+pub fn given<'a>(data: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<&'a [u8]>> {
+    let Some(data) = data else { return Ok(None) };
+    match data.cast::<PyBytes>() {
+        Ok(bytes) => Ok(Some(bytes.as_bytes())),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "key and value of a record from send_arrow are bytes or None, not {}; an interceptor changed them",
+            data.get_type()
+        ))),
     }
 }
 
@@ -147,6 +152,34 @@ impl Serialize {
         Ok(Self { native, function })
     }
 
+    /// The bytes that the data is, if its native form are the bytes that it holds.
+    #[inline]
+    pub fn as_it_is<'a>(&self, data: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
+        match self.native {
+            // Nearly always it is no subclass, which takes a comparison instead of a call to find out.
+            Native::Bytes => data.cast_exact::<PyBytes>().or_else(|_| data.cast()).ok().map(PyBytesMethods::as_bytes),
+            Native::Utf8 => {
+                let text = data.cast_exact::<PyString>().or_else(|_| data.cast()).ok()?;
+                text.to_str().ok().map(str::as_bytes)
+            }
+            _ => None,
+        }
+    }
+
+    /// The bytes of what has to be made into bytes, which `made` holds then.
+    #[inline(never)]
+    pub fn make<'a, 'py>(
+        &self,
+        py: Python<'py>,
+        topic: &Bound<'py, PyString>,
+        headers: &Headers<'py>,
+        data: &Bound<'py, PyAny>,
+        made: &'a OnceCell<Payload<'py>>,
+    ) -> PyResult<Option<&'a [u8]>> {
+        let payload = self.run(py, topic, headers, data)?;
+        made.get_or_init(|| payload).as_slice()
+    }
+
     #[inline]
     pub fn run<'py>(
         &self,
@@ -155,11 +188,6 @@ impl Serialize {
         headers: &Headers<'py>,
         data: &Bound<'py, PyAny>,
     ) -> PyResult<Payload<'py>> {
-        if self.native == Native::Bytes
-            && let Ok(bytes) = data.cast::<PyBytes>()
-        {
-            return Ok(Payload::Bytes(bytes.clone()));
-        }
         if data.is_none() {
             return Ok(Payload::None);
         }
@@ -186,7 +214,12 @@ impl Serialize {
     /// None: the Python serializer's business.
     fn natively<'py>(&self, py: Python<'py>, data: &Bound<'py, PyAny>) -> Option<Payload<'py>> {
         match self.native {
-            Native::Bytes => Some(Payload::Own(data.cast_exact::<PyByteArray>().ok()?.to_vec().into())),
+            Native::Bytes => {
+                if let Ok(bytes) = data.cast::<PyBytes>() {
+                    return Some(Payload::Bytes(bytes.clone()));
+                }
+                Some(Payload::Own(data.cast_exact::<PyByteArray>().ok()?.to_vec().into()))
+            }
             Native::Utf8 => {
                 let text = data.cast::<PyString>().ok()?;
                 text.to_str().ok()?;
