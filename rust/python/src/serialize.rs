@@ -76,7 +76,7 @@ impl Kept {
     }
 }
 
-impl<'py> Payload<'py> {
+impl Payload<'_> {
     pub fn keep(self) -> Kept {
         match self {
             Self::None => Kept::None,
