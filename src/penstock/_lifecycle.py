@@ -172,7 +172,9 @@ class Lifecycle:
 def one_by_one(calls: Calls) -> Iterable[tuple[Callable[..., object], Any, Any]]:
     """Function, first and second argument of each call: one function is that of all, no second arguments are None each."""
     functions, outcomes, errors = calls
-    return zip(functions if len(functions) != 1 else repeat(functions[0]), outcomes, errors or repeat(None), strict=False)
+    return zip(
+        functions if len(functions) != 1 else repeat(functions[0]), outcomes, errors or repeat(None), strict=False
+    )
 
 
 def check_timeout(timeout: float | None) -> None:
