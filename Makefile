@@ -97,7 +97,7 @@ $(FUZZ_ROOT)/bin/cargo-fuzz:
 	cargo install --quiet --locked --root $(FUZZ_ROOT) cargo-fuzz@0.13.2
 
 fuzz: $(FUZZ_ROOT)/bin/cargo-fuzz ## FUZZ_SECONDS of hostile bytes for each native target (needs a C++ compiler)
-	@for target in response framing engine; do \
+	@for target in response framing engine compression; do \
 	  mkdir -p $(CARGO_TARGET_DIR)/fuzz-corpus/$$target && \
 	  $(FUZZ) $$target $(CARGO_TARGET_DIR)/fuzz-corpus/$$target rust/fuzz/corpus/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=1024 || exit 1; \

@@ -12,13 +12,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from typing import Any, Final, TypeAlias
 
 from penstock import _native
 from penstock._native import EndOfPython, Engine
 from penstock.control.runtime import Runtime
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError
+
+Calls: TypeAlias = tuple[list[Callable[..., object]], list[Any], list[Any]]
+"""Of callbacks, as the engine hands them out: see `one_by_one`."""
 
 _logger: Final = logging.getLogger("penstock.producer")
 
@@ -146,9 +150,9 @@ class Lifecycle:
             if self._ended.is_set():
                 self._forget()
 
-    def _run(self, calls: tuple[list[Callable[..., object]], list[Any], list[Any]]) -> None:
-        # Side by side, not in tuples: a callback costs little more than the call itself. `...`: there is no second argument.
-        for function, outcome, error in zip(*calls, strict=True):
+    def _run(self, calls: Calls) -> None:
+        # A callback costs little more than the call itself. `...`: there is no second argument.
+        for function, outcome, error in one_by_one(calls):
             if self._abandoned:
                 return
             try:
@@ -163,6 +167,14 @@ class Lifecycle:
                     # A logging filter may raise, too; this thread must outlive it, or a flush would wait for ever.
                     thread = threading.current_thread()
                     threading.excepthook(threading.ExceptHookArgs((type(worse), worse, worse.__traceback__, thread)))
+
+
+def one_by_one(calls: Calls) -> Iterable[tuple[Callable[..., object], Any, Any]]:
+    """Function, first and second argument of each call: one function is that of all, no second arguments are None each."""
+    functions, outcomes, errors = calls
+    return zip(
+        functions if len(functions) != 1 else repeat(functions[0]), outcomes, errors or repeat(None), strict=False
+    )
 
 
 def check_timeout(timeout: float | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from penstock import serialization
 from penstock._facade import Wiring, make_engine
+from penstock._lifecycle import Calls, one_by_one
 from penstock._native import BulkResult, DeliveryFuture, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
@@ -426,8 +427,8 @@ class Client:
             typical_us = 10 if self.is_calm() else self._plan.callback_delay_us
             self._world.after(self._world.spread(typical_us), lambda: self._run_calls(calls))
 
-    def _run_calls(self, calls: tuple[list[Callable[..., object]], list[Any], list[Any]]) -> None:
-        for function, outcome, error in zip(*calls, strict=True):
+    def _run_calls(self, calls: Calls) -> None:
+        for function, outcome, error in one_by_one(calls):
             if error is ...:
                 function(outcome)
             else:

@@ -71,12 +71,28 @@ pub struct Record<'a> {
     pub headers: &'a [Header<'a>],
 }
 
+/// A record in its batch.
+struct Added {
+    index: u32,
+    completion: Arc<Completion>,
+    /// The batch takes no more.
+    full: bool,
+    /// What it will take on the wire, as far as can be said.
+    sent_bytes: usize,
+}
+
 impl Record<'_> {
-    /// Its index in the open batch, if there is one that has room.
+    /// Into the open batch, if there is one that has room.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "on the way of each record")]
-    fn append_to(&self, inner: &mut LaneInner, payload: usize) -> Option<u32> {
-        inner.open_batch()?.try_append_sized(self.timestamp, self.key, self.value, self.headers, payload)
+    fn add_to(&self, inner: &mut LaneInner, payload: usize) -> Option<Added> {
+        let batch = inner.last_open()?;
+        let builder = batch.builder()?;
+        let index = builder.try_append_sized(self.timestamp, self.key, self.value, self.headers, payload)?;
+        let bytes = MAX_RECORD_OVERHEAD + payload;
+        let (full, sent_bytes) = (builder.is_full(), builder.estimated(bytes));
+        batch.largest = batch.largest.max(bytes);
+        Some(Added { index, completion: Arc::clone(&batch.completion), full, sent_bytes })
     }
 }
 
@@ -552,25 +568,20 @@ impl Shared {
                 return Appended::Closed;
             }
             let mut opened = false;
-            let index = match record.append_to(&mut inner, payload) {
-                Some(index) => index,
+            let added = match record.add_to(&mut inner, payload) {
+                Some(added) => added,
                 None => match self.make_room(topic, lane, &mut inner, partition, turn, payload, grant) {
                     Room::Here { new } => {
                         opened = new;
-                        record.append_to(&mut inner, payload).expect("room was made for it")
+                        record.add_to(&mut inner, payload).expect("room was made for it")
                     }
                     Room::Elsewhere => continue,
                     Room::NeedsMemory(bytes) => return Appended::NeedsMemory(bytes),
                 },
             };
-            let batch = inner.queue.back_mut().expect("a record was added to it");
-            let bytes = MAX_RECORD_OVERHEAD + payload;
-            let (full, sent_bytes) =
-                batch.builder().map_or((false, bytes), |builder| (builder.is_full(), builder.estimated(bytes)));
-            batch.largest = batch.largest.max(bytes);
-            let completion = Arc::clone(&batch.completion);
+            let Added { index, completion, full, sent_bytes } = added;
             if full {
-                self.encode(lane, batch);
+                self.close_last(lane, &mut inner);
             }
             if let Some((token, observed)) = token {
                 let added = completion.add_callback(index, token, observed);

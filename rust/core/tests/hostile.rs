@@ -15,14 +15,19 @@ use std::path::PathBuf;
 use fastrand::Rng;
 use hostile::ANSWER;
 use penstock_core::boundary::Command;
+use penstock_core::compression::{Codec, Compression, Encoder};
 use penstock_core::produce::{MAX_VERSION, MIN_VERSION, NodeEndpoint, ProduceResponse, TopicRef};
 use rig::{ME, MS, Rig, config, offset};
 use wire::{as_of, encode};
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 3] =
-    [("response", hostile::response), ("framing", hostile::framing), ("engine", hostile::engine)];
+const TARGETS: [(&str, Target); 4] = [
+    ("response", hostile::response),
+    ("framing", hostile::framing),
+    ("engine", hostile::engine),
+    ("compression", hostile::compression),
+];
 
 fn corpus(target: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", "fuzz", "corpus", target].iter().collect()
@@ -96,6 +101,20 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             _ => {}
         }
     }
+    if target == "compression" {
+        for (which, codec) in hostile::CODECS.into_iter().enumerate() {
+            let level = if codec == Codec::Lz4 { 9 } else { 1 };
+            let mut encoder = Encoder::new(Compression { codec, level }).unwrap();
+            let text = b"a record like the one before it, ".repeat(30);
+            let noise: Vec<u8> = (0..600u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+            for (name, input) in [("nothing", &b""[..]), ("text", &text), ("noise", &noise)] {
+                let bytes = encoder.encode(input).unwrap();
+                seeds.push((format!("{}-{name}", codec.as_str()), [&[which as u8][..], bytes].concat()));
+                let twice = [&[which as u8][..], bytes, bytes].concat();
+                seeds.push((format!("{}-{name}-twice", codec.as_str()), twice));
+            }
+        }
+    }
     if target == "framing" {
         let frame = |len: u8| [&[0, 0, 0, len][..], &vec![7; usize::from(len)]].concat();
         let heads: [(&str, Vec<u8>); 6] = [
@@ -133,6 +152,11 @@ fn the_corpus_does_no_harm() {
 #[test]
 fn mutated_responses_do_no_harm() {
     mutate("response", hostile::response, 3_000);
+}
+
+#[test]
+fn mutated_compressed_records_do_no_harm() {
+    mutate("compression", hostile::compression, 1_000);
 }
 
 #[test]

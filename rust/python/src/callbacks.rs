@@ -36,8 +36,9 @@ pub enum Callback {
     Bulk { function: Py<PyAny>, result: Py<PyAny>, of: Arc<Outcomes>, at: usize },
 }
 
-/// What to call, side by side: functions, their first arguments, their second ones. A second argument of `...` stands for
-/// none: the function came by `add_done_callback`, and the first argument is its future.
+/// What to call, side by side: functions, their first arguments, their second ones. A single function is that of all; no
+/// second arguments are None each. A second argument of `...` stands for none: the function came by `add_done_callback`,
+/// and the first argument is its future.
 pub type Calls<'py> = (Bound<'py, PyList>, Bound<'py, PyList>, Bound<'py, PyList>);
 
 /// Objects by token, of all producers: a future need not carry where its callbacks go. Touched only with the GIL held, so
@@ -65,6 +66,12 @@ impl Callbacks {
     /// Take one back.
     pub fn remove(&self, token: Token) -> Option<Callback> {
         self.slots.lock().try_remove(token)
+    }
+
+    /// Take back those of a batch, with one lock for all.
+    fn remove_all(&self, callbacks: &[(u32, Token)]) -> Vec<Option<Callback>> {
+        let mut slots = self.slots.lock();
+        callbacks.iter().map(|&(_, token)| slots.try_remove(token)).collect()
     }
 
     /// The calls of the next resolved batch, waiting for one; None when the producer has ended. Marks this thread as the
@@ -107,33 +114,41 @@ impl Callbacks {
             py.detach(|| shared.release(burst.charged));
         }
         // Three lists, because a tuple for each call would cost more than the call of a short function, most of it in
-        // collections of garbage.
-        let (functions, outcomes, errors) = (PyList::empty(py), PyList::empty(py), PyList::empty(py));
-        for &(index, token) in &burst.callbacks {
-            match self.remove(token) {
+        // collections of garbage; and what is the same for all need not be listed.
+        let number = burst.callbacks.len();
+        let (mut functions, mut outcomes) = (Vec::with_capacity(number), Vec::with_capacity(number));
+        let mut errors: Vec<Bound<'py, PyAny>> = Vec::new();
+        let mut add = |function: Py<PyAny>, outcome: Bound<'py, PyAny>, error: Option<Bound<'py, PyAny>>| {
+            if let Some(error) = error {
+                errors.resize(outcomes.len(), py.None().into_bound(py));
+                errors.push(error);
+            } else if !errors.is_empty() {
+                errors.push(py.None().into_bound(py));
+            }
+            functions.push(function);
+            outcomes.push(outcome);
+        };
+        let none = || Some(py.Ellipsis().into_bound(py));
+        for (callback, &(index, _)) in self.remove_all(&burst.callbacks).into_iter().zip(&burst.callbacks) {
+            match callback {
                 None => {}
-                Some(Callback::Send { function, sizes }) => {
-                    if let Some((metadata, error)) = outcome(py, &burst.completion, index, &sizes)? {
-                        functions.append(function)?;
-                        outcomes.append(metadata)?;
-                        errors.append(error)?;
-                    }
-                }
-                Some(Callback::Done { function, future }) => {
-                    functions.append(function)?;
-                    outcomes.append(future)?;
-                    errors.append(py.Ellipsis())?;
-                }
+                Some(Callback::Send { function, sizes }) => match outcome(py, &burst.completion, index, &sizes)? {
+                    Some((metadata, error)) if error.is_none() => add(function, metadata, None),
+                    Some((metadata, error)) => add(function, metadata, Some(error)),
+                    None => {}
+                },
+                Some(Callback::Done { function, future }) => add(function, future.into_bound(py).into_any(), none()),
                 Some(Callback::Bulk { function, result, of, at }) => {
                     if let Some(Watcher { function, result }) = of.watch(function, result, at) {
-                        functions.append(function)?;
-                        outcomes.append(result)?;
-                        errors.append(py.Ellipsis())?;
+                        add(function, result.into_bound(py), none());
                     }
                 }
             }
         }
-        Ok((functions, outcomes, errors))
+        if functions.iter().skip(1).all(|function| function.is(&functions[0])) {
+            functions.truncate(1);
+        }
+        Ok((PyList::new(py, functions)?, PyList::new(py, outcomes)?, PyList::new(py, errors)?))
     }
 }
 

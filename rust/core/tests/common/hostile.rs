@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use peak_alloc::PeakAlloc;
 use penstock_core::boundary::{Command, Decision, Event, LaneReport};
+use penstock_core::compression::{Codec, Compression, Encoder, decompress};
 use penstock_core::connection::{Connection, MAX_FRAME, ReadEnd, Transport};
 use penstock_core::produce::{MAX_VERSION, MIN_VERSION, PartitionResponse, ProduceResponse, TopicRef, parse_response};
 
@@ -57,6 +58,26 @@ pub fn response(data: &[u8]) {
         Err(error) => assert!(error.at <= frame.len(), "{error}, of {} bytes", frame.len()),
     }
 }
+
+/// What compressed bytes may grow to here.
+const GROWN: usize = 1 << 16;
+
+/// A codec (one byte) and compressed bytes: refused, or understood within the limit, and what they hold survives compression.
+pub fn compression(data: &[u8]) {
+    let Some((which, bytes)) = data.split_first() else { return };
+    let codec = CODECS[usize::from(*which) % CODECS.len()];
+    // Decoders have buffers of a constant size; a C library's are not seen here.
+    let held = within((1 << 20) + 4 * GROWN + PER_BYTE * bytes.len(), || decompress(codec, bytes, GROWN));
+    if let Ok(held) = held {
+        assert!(held.len() <= GROWN);
+        let level = if codec == Codec::Lz4 { 9 } else { 1 };
+        let again = Encoder::new(Compression { codec, level }).unwrap().encode(&held).unwrap().to_vec();
+        assert_eq!(decompress(codec, &again, GROWN), Ok(held));
+    }
+}
+
+/// By their first byte in the data of [`compression`].
+pub const CODECS: [Codec; 4] = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
 /// Gives out a stream in pieces of one size.
 struct Pieces<'a> {

@@ -1,0 +1,11 @@
+//! Compressed records of somebody else's.
+#![no_main]
+
+#[path = "../../core/tests/common/hostile.rs"]
+mod hostile;
+#[path = "../../core/tests/common/rig.rs"]
+mod rig;
+#[path = "../../core/tests/common/wire.rs"]
+mod wire;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hostile::compression(data));
