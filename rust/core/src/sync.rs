@@ -39,9 +39,14 @@ pub struct MutexGuard<'a, T> {
     held: order::Held,
 }
 
-/// A wait for a change of what a [`Mutex`] holds.
+/// A wait for a change of what a [`Mutex`] holds. To notify is a system call only if somebody waits: most batches are
+/// resolved before anybody asks.
 #[derive(Debug, Default)]
-pub struct Condvar(backend::Condvar);
+pub struct Condvar {
+    inner: backend::Condvar,
+    /// Threads that wait. Changed under the lock, so that whoever has made a change under it sees all that missed it.
+    waiting: atomic::AtomicUsize,
+}
 
 /// How a wait with a limit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,30 +131,40 @@ impl Condvar {
     /// Nobody waits.
     #[cfg(not(feature = "models"))]
     pub const fn new() -> Self {
-        Self(backend::Condvar::new())
+        Self { inner: backend::Condvar::new(), waiting: atomic::AtomicUsize::new(0) }
     }
 
     /// Nobody waits.
     #[cfg(feature = "models")]
     pub fn new() -> Self {
-        Self(backend::Condvar::new())
+        Self { inner: backend::Condvar::new(), waiting: atomic::AtomicUsize::new(0) }
     }
 
-    /// Wake one that waits.
+    /// Wake one that waits, after a change under the lock.
     pub fn notify_one(&self) {
-        self.0.notify_one();
+        if self.is_awaited() {
+            self.inner.notify_one();
+        }
     }
 
-    /// Wake all that wait.
+    /// Wake all that wait, after a change under the lock.
     pub fn notify_all(&self) {
-        self.0.notify_all();
+        if self.is_awaited() {
+            self.inner.notify_all();
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.waiting.load(atomic::Ordering::Relaxed) > 0
     }
 
     /// Wait without limit. It may end without a reason: look again.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         guard.held.assert_alone();
         let inner = guard.inner.take().expect(HELD);
-        guard.inner = Some(self.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
+        self.waiting.fetch_add(1, atomic::Ordering::Relaxed);
+        guard.inner = Some(self.inner.wait(inner).unwrap_or_else(PoisonError::into_inner));
+        self.waiting.fetch_sub(1, atomic::Ordering::Relaxed);
     }
 
     /// Wait for `timeout` at most.
@@ -157,8 +172,10 @@ impl Condvar {
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitTimeoutResult {
         guard.held.assert_alone();
         let inner = guard.inner.take().expect(HELD);
-        let (inner, result) = self.0.wait_timeout(inner, timeout).unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_add(1, atomic::Ordering::Relaxed);
+        let (inner, result) = self.inner.wait_timeout(inner, timeout).unwrap_or_else(PoisonError::into_inner);
         guard.inner = Some(inner);
+        self.waiting.fetch_sub(1, atomic::Ordering::Relaxed);
         WaitTimeoutResult(result.timed_out())
     }
 
