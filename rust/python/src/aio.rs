@@ -26,8 +26,8 @@ use crate::future::Sizes;
 use crate::loops::{self, LOOP_CALLS, LoopCall, LoopInbox, notice};
 use crate::python;
 use crate::record::{ProducerRecord, extract_partition};
+use crate::send::{Call, Made, Place, Quick, Serialized, State};
 use crate::send_many::Many;
-use crate::sender::{Call, Made, Place, Quick, Serialized, State};
 
 /// The native half of the asyncio facade. Not to be constructed by itself.
 #[pyclass(frozen, subclass, generic, weakref, module = "penstock._native")]

@@ -20,8 +20,8 @@ use crate::bulk::{Bulk, Ongoing, Source, Step, Waits, Want};
 use crate::bulk_result::{Outcomes, Watcher};
 use crate::ending;
 use crate::loops::{self, LoopInbox};
+use crate::send::{State, now_ms};
 use crate::send_many::Many;
-use crate::sender::{State, now_ms};
 
 /// A step of a call ends after this long. A few of them make a turn of a millisecond (`Turn`).
 const SLICE: Duration = Duration::from_micros(250);

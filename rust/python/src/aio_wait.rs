@@ -12,7 +12,7 @@ use pyo3::types::PyString;
 
 use crate::engine::Core;
 use crate::loops::{LOOP_CALLS, LoopCall, LoopInbox, notice};
-use crate::sender::{Look, Search, State, count_wait};
+use crate::send::{Look, Search, State, count_wait};
 
 /// What is waited for is looked after at least this often, whether or not a notice came: a topic is asked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -26,7 +26,7 @@ use crate::arrow_json::{self, Trouble};
 use crate::arrow_plan::{Names, Plan, Target};
 use crate::bulk::{Bulk, Source, Step};
 use crate::headers::Headers;
-use crate::sender::{Call, State, now_ms, present};
+use crate::send::{Call, State, now_ms, present};
 
 /// Rows that are encoded before they are appended.
 const CHUNK_ROWS: usize = 4096;

@@ -18,7 +18,7 @@ use crate::bulk_result::{BulkResult, Outcomes, Refused};
 use crate::future::SLICE;
 use crate::python;
 use crate::record::check_topic;
-use crate::sender::{Call, Place, State, count_wait};
+use crate::send::{Call, Place, State, count_wait};
 
 /// Below this many bytes a chunk is appended with the GIL kept: to let go of it and get it back costs more.
 const DETACH_BYTES: usize = 16 * 1024;

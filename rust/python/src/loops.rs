@@ -20,7 +20,7 @@ use crate::aio_future::AsyncDeliveryFuture;
 use crate::callbacks::outcome;
 use crate::ending;
 use crate::future::Sizes;
-use crate::sender::now_ms;
+use crate::send::now_ms;
 
 /// What is called in a loop.
 pub enum LoopCall {

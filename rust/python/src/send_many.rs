@@ -15,7 +15,7 @@ use crate::bulk::{Bulk, Source, Step, Want};
 use crate::ending;
 use crate::headers::{Headers, KeptHeaders};
 use crate::record::extract_timestamp;
-use crate::sender::{Call, State, now_ms, present};
+use crate::send::{Call, State, now_ms, present};
 use crate::serialize::{Kept, Payload};
 
 /// Records gathered before they are appended.

@@ -1,0 +1,182 @@
+//! One call of `send`, sorted out, and what of it is to be buffered.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use penstock_core::completion::Completion;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use super::{Quick, State};
+use crate::future::Sizes;
+use crate::headers::Headers;
+use crate::record::{ProducerRecord, extract_partition, extract_timestamp};
+use crate::serialize::{Payload, object};
+
+/// One call of `send`, after its arguments were sorted out.
+pub struct Call<'a, 'py> {
+    pub topic: &'a Bound<'py, PyString>,
+    /// `None`: null, as everywhere.
+    pub value: Option<&'a Bound<'py, PyAny>>,
+    pub key: Option<&'a Bound<'py, PyAny>>,
+    pub partition: Option<i32>,
+    pub timestamp: Option<i64>,
+    pub headers: Headers<'py>,
+    pub callback: Option<&'a Bound<'py, PyAny>>,
+    /// Key and value are bytes or null already, and no serializer's business.
+    pub serialized: bool,
+    /// The callback is the user's, not only the interceptors'.
+    pub observed: bool,
+}
+
+/// Where a record was buffered.
+pub struct Place {
+    pub completion: Arc<Completion>,
+    pub index: u32,
+    pub sizes: Sizes,
+}
+
+/// A record as it is to be buffered, but for its headers.
+#[derive(Clone, Copy)]
+pub struct Serialized<'a> {
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub partition: Option<u32>,
+    pub timestamp: i64,
+}
+
+/// Bytes of a [`Serialized`] that are not those of the given key and value.
+pub struct Made<'py> {
+    key: OnceCell<Payload<'py>>,
+    value: OnceCell<Payload<'py>>,
+}
+
+impl<'py> Made<'py> {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self { key: OnceCell::new(), value: OnceCell::new() }
+    }
+
+    /// Key and value of a record as objects.
+    pub fn objects(
+        &self,
+        py: Python<'py>,
+        call: &Call<'_, 'py>,
+        serialized: Serialized<'_>,
+    ) -> (Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>) {
+        (object(py, call.key, &self.key, serialized.key), object(py, call.value, &self.value, serialized.value))
+    }
+}
+
+impl<'a, 'py> Call<'a, 'py> {
+    /// Sort the arguments of `send` out.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "as `send`")]
+    pub fn new(
+        py: Python<'py>,
+        topic: &'a Bound<'py, PyAny>,
+        value: Option<&'a Bound<'py, PyAny>>,
+        key: Option<&'a Bound<'py, PyAny>>,
+        partition: Option<&Bound<'py, PyAny>>,
+        timestamp: Option<&Bound<'py, PyAny>>,
+        headers: Option<&Bound<'py, PyAny>>,
+        callback: Option<&'a Bound<'py, PyAny>>,
+    ) -> Quick<Self> {
+        let callback = present(callback);
+        if let Some(callback) = callback
+            && !callback.is_callable()
+        {
+            return Err(not_callable(callback).into());
+        }
+        // Nearly always it is no subclass, which takes a comparison instead of a call to find out.
+        let text = topic.cast_exact::<PyString>().or_else(|_| topic.cast::<PyString>());
+        let Ok(topic) = text else {
+            let others = [value, key, partition, timestamp, headers];
+            return State::call_of(py, whole_record(topic, &others)?, callback);
+        };
+        Ok(Call {
+            topic,
+            value: present(value),
+            key: present(key),
+            partition: match partition {
+                None => None,
+                Some(partition) => extract_partition(Some(partition))?,
+            },
+            timestamp: match timestamp {
+                None => None,
+                Some(timestamp) => extract_timestamp(Some(timestamp))?,
+            },
+            headers: match headers {
+                None => Headers::default(),
+                Some(headers) => Headers::given(py, Some(headers))?,
+            },
+            callback,
+            serialized: false,
+            observed: true,
+        })
+    }
+
+    /// As a record, for those who keep it.
+    pub fn record(&self, py: Python<'py>) -> PyResult<ProducerRecord> {
+        let object = |data: Option<&Bound<'py, PyAny>>| data.map_or_else(|| py.None(), |data| data.clone().unbind());
+        Ok(ProducerRecord {
+            topic: self.topic.clone().unbind(),
+            value: object(self.value),
+            key: object(self.key),
+            partition: self.partition,
+            timestamp: self.timestamp,
+            headers: self.headers.tuple(py)?.unbind(),
+        })
+    }
+}
+
+/// None for Python's None.
+#[inline(always)]
+pub fn present<'a, 'py>(object: Option<&'a Bound<'py, PyAny>>) -> Option<&'a Bound<'py, PyAny>> {
+    object.filter(|object| !object.is_none())
+}
+
+#[cold]
+fn not_callable(callback: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("callback is not callable: {}", callback.get_type()))
+}
+
+/// What is no topic's name is a record, and stands alone.
+#[inline]
+fn whole_record<'a>(
+    topic: &'a Bound<'_, PyAny>,
+    others: &[Option<&Bound<'_, PyAny>>],
+) -> Result<&'a ProducerRecord, Box<PyErr>> {
+    let Ok(record) = topic.cast::<ProducerRecord>() else {
+        let kind = topic.get_type();
+        let why = format!("send takes a ProducerRecord or a topic name (str), not {kind}");
+        return Err(PyTypeError::new_err(why).into());
+    };
+    if others.iter().any(Option::is_some) {
+        return Err(PyTypeError::new_err("send(record) takes no other argument than callback").into());
+    }
+    Ok(record.get())
+}
+
+impl State {
+    /// The call for a record given whole.
+    #[inline(always)]
+    pub fn call_of<'a, 'py>(
+        py: Python<'py>,
+        record: &'a ProducerRecord,
+        callback: Option<&'a Bound<'py, PyAny>>,
+    ) -> Quick<Call<'a, 'py>> {
+        Ok(Call {
+            topic: record.topic.bind(py),
+            value: present(Some(record.value.bind(py))),
+            key: present(Some(record.key.bind(py))),
+            partition: record.partition,
+            timestamp: record.timestamp,
+            headers: Headers::of_tuple(record.headers.bind(py))?,
+            callback,
+            serialized: false,
+            observed: true,
+        })
+    }
+}
