@@ -12,6 +12,7 @@ use crate::bulk::Ongoing;
 use crate::bulk_result::BulkResult;
 use crate::engine::Engine;
 use crate::future::DeliveryFuture;
+use crate::record::extract_partition;
 use crate::send::{Call, Place, State};
 use crate::send_many::Many;
 

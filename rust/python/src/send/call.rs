@@ -48,8 +48,8 @@ pub struct Serialized<'a> {
 
 /// Bytes of a [`Serialized`] that are not those of the given key and value.
 pub struct Made<'py> {
-    key: OnceCell<Payload<'py>>,
-    value: OnceCell<Payload<'py>>,
+    pub(super) key: OnceCell<Payload<'py>>,
+    pub(super) value: OnceCell<Payload<'py>>,
 }
 
 impl<'py> Made<'py> {

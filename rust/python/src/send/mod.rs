@@ -12,6 +12,7 @@ mod call;
 mod recent;
 mod waits;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -84,7 +85,7 @@ impl State {
 
     /// max.block.ms from the first wait on.
     pub fn deadline(&self) -> Deadline {
-        Deadline { after: self.max_block, at: Cell::new(None) }
+        Deadline::after(self.max_block)
     }
 
     /// Whether interceptors or a partitioner of the user's have a say in each record.

@@ -28,6 +28,11 @@ pub struct Deadline {
 }
 
 impl Deadline {
+    /// Not begun yet.
+    pub const fn after(after: Duration) -> Self {
+        Self { after, at: Cell::new(None) }
+    }
+
     fn get(&self) -> Instant {
         let at = self.at.get().unwrap_or_else(|| Instant::now() + self.after);
         self.at.set(Some(at));
@@ -90,7 +95,7 @@ impl State {
 
     /// Have `act` done with the topic of the call: a recent one, or what `look_up` brings.
     #[inline(always)]
-    fn with_topic<T, E: From<Box<PyErr>>>(
+    pub(super) fn with_topic<T, E: From<Box<PyErr>>>(
         &self,
         py: Python<'_>,
         call: &Call<'_, '_>,
