@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -84,6 +86,25 @@ def test_a_record_that_failed_for_lack_of_time_raises_the_kafka_error(
     assert future.exception() is caught.value
     assert isinstance(caught.value, TimeoutError)
     assert "failed" in repr(future)
+
+
+def test_each_failed_record_has_an_error_of_its_own_that_goes_with_its_future(
+    producer: KafkaProducer[Any, Any], topic: str, faults: Faults
+) -> None:
+    faults.add("Produce", topic=topic, error=errors.TopicAuthorizationError.code or 0, times=100)
+    futures = [producer.send(topic, b"value") for _ in range(3)]
+    held = [future.exception(10) for future in futures]
+    assert len({id(error) for error in held}) == 3
+    assert all(future.exception() is error for future, error in zip(futures, held, strict=True))
+    gone = [weakref.ref(error) for error in held if error is not None]
+    del held
+    assert all(gone[at]() is futures[at].exception() for at in range(3))
+    del futures[1]
+    gc.collect()
+    assert [error() is None for error in gone] == [False, True, False]
+    del futures
+    gc.collect()
+    assert [error() for error in gone] == [None, None, None]
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), "soon"])

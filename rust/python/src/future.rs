@@ -1,13 +1,14 @@
 //! `DeliveryFuture`: a record's place in a batch, and the wait for that batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyException, PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use penstock_core::completion::{Completion, Outcome};
+use penstock_core::sync::Mutex;
 
 use crate::callbacks::{CALLBACKS, Callback};
 use crate::ending;
@@ -100,12 +101,32 @@ pub struct Sent {
     /// Of the process that sent: nothing resolves a record in a child.
     forks: u32,
     pub sizes: Sizes,
-    error: PyOnceLock<Py<PyAny>>,
+}
+
+/// The errors of failed records whose futures were asked, by [`Sent::place`]: asked again, a future has the same one. Most
+/// futures have none, and a million of them would carry the room for it. Touched with the GIL held only.
+static ERRORS: Mutex<BTreeMap<(usize, u32), Py<PyAny>>> = Mutex::new(BTreeMap::new());
+
+/// Nearly all are delivered, or nobody knows yet, and have no error to forget.
+impl Drop for Sent {
+    #[inline]
+    fn drop(&mut self) {
+        if matches!(self.completion.outcome(), Some(Outcome::Failed(_) | Outcome::Split(_))) {
+            let forgotten = ERRORS.lock().remove(&self.place());
+            drop(forgotten);
+        }
+    }
 }
 
 impl Sent {
+    #[inline]
     pub fn new(completion: Arc<Completion>, index: u32, sizes: Sizes) -> Self {
-        Self { completion, index, forks: forks(), sizes, error: PyOnceLock::new() }
+        Self { completion, index, forks: forks(), sizes }
+    }
+
+    /// No other living future has it.
+    fn place(&self) -> (usize, u32) {
+        (Arc::as_ptr(&self.completion) as usize, self.index)
     }
 
     /// Whether the record is delivered or has failed.
@@ -151,10 +172,12 @@ impl Sent {
                 Ok(Ok(self.sizes.metadata(&leaf, *base_offset, *log_append_time_ms, index)))
             }
             Some(Outcome::Failed(failure)) => {
-                let error = self
-                    .error
-                    .get_or_try_init(py, || python::delivery_error(py, &leaf, failure, index).map(Bound::unbind))?;
-                Ok(Err(error.clone_ref(py)))
+                if let Some(error) = ERRORS.lock().get(&self.place()) {
+                    return Ok(Err(error.clone_ref(py)));
+                }
+                // Made, and dropped if another thread was quicker, without the lock: both may run Python.
+                let made = python::delivery_error(py, &leaf, failure, index)?.unbind();
+                Ok(Err(ERRORS.lock().entry(self.place()).or_insert_with(|| made.clone_ref(py)).clone_ref(py)))
             }
             Some(Outcome::Split(_)) | None => {
                 Err(pyo3::exceptions::PyRuntimeError::new_err("the future is not resolved (a bug in Penstock)"))
