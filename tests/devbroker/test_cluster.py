@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,24 @@ def three() -> Iterator[RunningCluster]:
 
 def node(cluster: RunningCluster, number: int) -> RawClient:
     return RawClient(cluster.bootstrap_servers.split(",")[number - 1])
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_connection_that_comes_while_its_node_stops_is_closed(turns: int) -> None:
+    async def stop_amid() -> bytes:
+        async with DevCluster() as cluster:
+            host, _, port = cluster.bootstrap_servers.partition(":")
+            with socket.create_connection((host, int(port))) as client:
+                client.setblocking(False)
+                for _ in range(turns):
+                    await asyncio.sleep(0)  # one more step of the loop on the way from the listener to the protocol
+                await cluster.stop()
+                try:
+                    return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1), 5)
+                except ConnectionResetError:
+                    return b""
+
+    assert asyncio.run(stop_amid()) == b""
 
 
 def test_leaders_are_spread_and_all_nodes_say_the_same(three: RunningCluster) -> None:

@@ -278,7 +278,7 @@ def test_a_buffer_that_stays_full_refuses_the_rest(
     if not keyed:
         assert refused == list(range(refused[0], 10_000))
     with pytest.raises(BufferExhaustedError):
-        producer.send_many(topic, [b"x" * 10_000])
+        producer.send_many(topic, [b"x" * 20_000])  # no open batch has room for it
     producer.close(0)
     assert len(result.errors) == 10_000
     assert all(isinstance(result.errors[index], BufferExhaustedError) for index in refused)

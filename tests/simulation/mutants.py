@@ -276,9 +276,9 @@ MUTANTS: Final = (
     Mutant(
         "a-turn-is-kept",
         "who waits for memory in an event loop and gives up passes the turn on",
-        "rust/python/src/aio.rs",
-        "            if core.shared.pool.cancel(&waiter) {\n",
-        "            if core.is_foreign() {\n",
+        "rust/python/src/aio_wait.rs",
+        "        if core.shared.pool.cancel(&self.waiter) {\n",
+        "        if core.is_foreign() {\n",
         200_004,
         first=ASYNCIO_SEEDS,
     ),

@@ -1,11 +1,16 @@
 """One node: a listener, and the connections that it has accepted."""
 
 import asyncio
+import contextlib
 import functools
 
 from penstock.devbroker.connection import Connection
 from penstock.devbroker.dispatch import answer
 from penstock.devbroker.state import ClusterState
+
+
+_STEPS_TO_BEGIN = 3
+"""Turns of the loop from an accepted socket to `connection_made`, and one to spare."""
 
 
 class NodeServer:
@@ -39,6 +44,14 @@ class NodeServer:
         if self._server is None:
             return
         server, self._server = self._server, None
+        # A connection that was accepted and not begun when its server closes is lost to asyncio (an assertion fails in
+        # CPython 3.11): nobody would ever close it. So no more are accepted, those are begun, and then all are closed.
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError):  # a loop that watches no descriptors (Windows)
+            for listener in server.sockets:
+                loop.remove_reader(listener.fileno())
+        for _ in range(_STEPS_TO_BEGIN):
+            await asyncio.sleep(0)
         server.close()
         connections = list(self._connections)
         for connection in connections:
