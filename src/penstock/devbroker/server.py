@@ -8,7 +8,6 @@ from penstock.devbroker.connection import Connection
 from penstock.devbroker.dispatch import answer
 from penstock.devbroker.state import ClusterState
 
-
 _STEPS_TO_BEGIN = 3
 """Turns of the loop from an accepted socket to `connection_made`, and one to spare."""
 
