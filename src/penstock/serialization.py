@@ -368,7 +368,8 @@ class _PassThrough(_Base[BytesLike]):
     def serialize(self, topic: str, headers: Headers, data: BytesLike, /) -> BytesLike:
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise SerializationError(
-                "without a serializer, only bytes and None pass", hint=_serializer_for(data, self.setting)
+                "without a serializer, only bytes (bytearray, memoryview) and None pass",
+                hint=_serializer_for(data, self.setting),
             )
         return data
 
