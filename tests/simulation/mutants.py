@@ -188,7 +188,7 @@ MUTANTS: Final = (
         LANE,
         "            self.next_sequence = advance_sequence(self.next_sequence, batch.count());\n        }\n        self.state",
         "            self.next_sequence = advance_sequence(self.next_sequence, batch.count() + 1);\n        }\n        self.state",
-        128,
+        441,
     ),
     Mutant(
         "lost-means-unsent",
