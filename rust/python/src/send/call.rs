@@ -99,6 +99,7 @@ impl<'a, 'py> Call<'a, 'py> {
             topic,
             value: present(value),
             key: present(key),
+            // Spelled out, so that what was not given never becomes a result in memory.
             partition: match partition {
                 None => None,
                 Some(partition) => extract_partition(Some(partition))?,
