@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 import kafka_artifacts
 from kafka_cluster import KafkaCluster
 
+from support import kfake as kfake_judge
 from support.fixtures import TopicFactory
 from support.java import JavaJudge, compiled
 
@@ -43,12 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Download and compile before the first test: that may take minutes, which no test's time limit allows for."""
-    if session.config.option.collectonly or not any(map(_needs_jars, session.items)):
+    if session.config.option.collectonly:
         return
     # What goes wrong here goes wrong again in the fixtures, and there it is a failed test with its reason.
-    with contextlib.suppress(Exception):
-        kafka_artifacts.libs()
-        compiled()
+    if any(map(_needs_jars, session.items)):
+        with contextlib.suppress(Exception):
+            kafka_artifacts.libs()
+            compiled()
+    if any("kfake" in _fixtures(item) for item in session.items):
+        with contextlib.suppress(Exception, pytest.skip.Exception, pytest.fail.Exception):
+            kfake_judge.built()
 
 
 def _fixtures(item: pytest.Item) -> set[str]:
@@ -84,3 +89,10 @@ def java() -> Iterator[JavaJudge]:
     """Kafka's Java code as a judge; its JVM starts with the first question."""
     with JavaJudge() as judge:
         yield judge
+
+
+@pytest.fixture
+def kfake() -> Iterator[kfake_judge.KFake]:
+    """franz-go's fake cluster, one for each test: three brokers and no topic."""
+    with kfake_judge.KFake() as cluster:
+        yield cluster
