@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from penstock.devbroker.context import CloseConnection, Context
@@ -96,6 +96,14 @@ class _Context(Context):
         return code if after else 0
 
 
+class Buried(NamedTuple):
+    """The log of a topic that was deleted."""
+
+    log: list[Logged]
+    decided: frozenset[int]
+    """Records whose futures were done by then: what these said was about this topic."""
+
+
 @dataclass(slots=True)
 class Node:
     """What the model knows of a broker beyond the embedded one."""
@@ -104,6 +112,7 @@ class Node:
     cut_until_us: int = 0
     stale_until_us: int = 0
     stale_view: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    stale_ids: dict[str, UUID] = field(default_factory=dict)
 
 
 class Cluster:
@@ -121,8 +130,7 @@ class Cluster:
         self.state.nodes_started(dict.fromkeys(self.state.nodes, PORT))
         self.nodes = {node_id: Node() for node_id in self.state.nodes}
         self.calm = False
-        self.buried: dict[tuple[str, int], list[list[Logged]]] = {}
-        """Logs of topics that were deleted."""
+        self.buried: dict[tuple[str, int], list[Buried]] = {}
         self._waiting: dict[Partition, list[Waiting]] = {}
         for name, partitions in plan.topics.items():
             self.create(name, partitions)
@@ -198,9 +206,14 @@ class Cluster:
             with_now = {(p.topic, p.index): (p.leader, p.leader_epoch) for p in self.partitions()}
             self._look_like(node.stale_view)
             try:
-                return _run(handled)
+                response = _run(handled)
             finally:
                 self._look_like(with_now)
+            # A topic that was made anew has its old id there.
+            topics = (
+                replace(topic, topic_id=node.stale_ids.get(topic.name, topic.topic_id)) for topic in response.topics
+            )
+            return replace(response, topics=tuple(topics))
         response = _run(handled)
         if isinstance(response, MetadataResponse):
             return response
@@ -355,12 +368,14 @@ class Cluster:
         configs = {"min.insync.replicas": "2" if replicas == 3 else "1"}
         self.state.create_topic(name, partitions, replicas, configs)
 
-    def delete(self, name: str) -> int:
-        """Delete a topic; how many partitions it had. Its logs are kept for the oracle."""
+    def delete(self, name: str, decided: frozenset[int]) -> int:
+        """Delete a topic; how many partitions it had. Its logs are kept for the oracle, see `Buried`."""
         topic = self.state.topics[name]
         for partition in topic.partitions:
             self._lose_leader(partition)
-            self.buried.setdefault((name, partition.index), []).append(read_log(partition, self._plan.tasks))
+            self.buried.setdefault((name, partition.index), []).append(
+                Buried(read_log(partition, self._plan.tasks), decided)
+            )
         self.state.delete_topic(topic)
         return len(topic.partitions)
 
@@ -384,6 +399,10 @@ class Cluster:
     def view(self) -> dict[tuple[str, int], tuple[int, int]]:
         """Who leads what, in which epoch."""
         return {(p.topic, p.index): (p.leader, p.leader_epoch) for p in self.partitions()}
+
+    def ids(self) -> dict[str, UUID]:
+        """Each topic's id."""
+        return {name: topic.topic_id for name, topic in self.state.topics.items()}
 
     def logs(self) -> dict[object, list[Logged]]:
         """What is in the log of each partition now."""

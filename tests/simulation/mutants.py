@@ -59,6 +59,7 @@ class Mutant:
 
 DELIVERY: Final = "src/penstock/control/delivery.py"
 LANE: Final = "rust/core/src/lane.rs"
+FATE: Final = "rust/core/src/fate.rs"
 ENGINE: Final = "rust/core/src/engine/"
 
 MUTANTS: Final = (
@@ -74,7 +75,7 @@ MUTANTS: Final = (
         "close-ranks-always",
         "a gap that may be no gap takes a new epoch",
         DELIVERY,
-        "if doubtful or unknown_behind or first_sequence != expected:",
+        "if doubtful or unknown_behind or report.numbers_used_elsewhere or first_sequence != expected:",
         "if False:",
         7,
     ),
@@ -137,10 +138,24 @@ MUTANTS: Final = (
     Mutant(
         "errors-mean-rejected",
         "an error after the append leaves the fate open",
-        LANE,
-        "if base_offset >= 0 && !matches!(code, 10 | 18) {",
-        "if base_offset == i64::MAX && !matches!(code, 10 | 18) {",
+        FATE,
+        "            3 | 6 if base_offset >= 0 => Self::Unknown,\n",
+        "",
         59,
+    ),
+    Mutant(
+        "an-old-topic-is-forgotten",
+        "what is unknown under a topic id is unknown there when metadata goes back to it",
+        FATE,
+        "            self.former.push((left, numbering));\n",
+        "            let _ = (left, numbering);\n",
+    ),
+    Mutant(
+        "a-name-is-an-id",
+        "a request that names its topic may arrive in the topic made anew",
+        FATE,
+        "if self.topic_id == topic_id || self.by_name {",
+        "if self.topic_id == topic_id {",
     ),
     Mutant(
         "open-too-early",

@@ -100,7 +100,7 @@ class Nemesis:
 
     def _stale(self) -> None:
         node = self._cluster.nodes[self._a_node()]
-        node.stale_view = self._cluster.view()
+        node.stale_view, node.stale_ids = self._cluster.view(), self._cluster.ids()
         node.stale_until_us = self._world.now_us + self._duration_us()
 
     def _recreate(self) -> None:
@@ -109,7 +109,8 @@ class Nemesis:
             return
         name = self._world.random.choice(names)
         self._world.note(f"{name} is deleted")
-        partitions = self._cluster.delete(name)
+        decided = (sent.number for sent in self._client.sent if sent.future is not None and sent.future.done())
+        partitions = self._cluster.delete(name, frozenset(decided))
 
         def create() -> None:
             if self._down:  # too few nodes for the replicas

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::sync::{Condvar, Mutex};
 
 use crate::completion::FailureKind;
-use crate::lane::{Fate, Identity};
+use crate::fate::Fate;
+use crate::lane::Identity;
 
 /// One partition in a topic snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +207,8 @@ pub struct LaneReport {
     pub log_start_offset: i64,
     #[allow(missing_docs)]
     pub failures: u32,
+    #[allow(missing_docs)]
+    pub numbers_used_elsewhere: bool,
     #[allow(missing_docs)]
     pub batches: Vec<BatchReport>,
 }

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::boundary::Stage;
-use crate::lane::{Fate, Lane};
+use crate::fate::Fate;
+use crate::lane::Lane;
 use crate::produce::Segment;
 
 /// Sockets, real or in memory. All calls return at once; `WouldBlock` is an answer.
@@ -38,6 +39,8 @@ pub struct SentBatch {
     pub batch_id: u64,
     /// As it was named in the request.
     pub topic_id: [u8; 16],
+    /// The request has the topic's name in place of its id.
+    pub by_name: bool,
     /// The answer has named it.
     pub answered: bool,
 }

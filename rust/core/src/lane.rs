@@ -24,6 +24,7 @@ use crate::sync::{Mutex, Rank};
 
 use crate::batch::{BatchBuilder, Body, SealedBatch};
 use crate::completion::{Completion, Failure, FailureKind, Outcome};
+use crate::fate::{Addressed, Fate, Numbering, TopicId};
 use crate::topic::TurnBytes;
 
 /// Position in the engine's table of lanes.
@@ -31,53 +32,6 @@ pub type LaneId = u32;
 
 /// The error code that stands for a lost connection, as in the Java client.
 pub const NETWORK_EXCEPTION: i16 = 13;
-
-/// CONTROLLER_ID_NOT_REGISTERED, the last error code of Kafka 4.4.
-const LAST_KNOWN_CODE: i16 = 136;
-
-/// What is known of a batch over all its attempts. Ordered: the worst counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
-    /// No byte left.
-    Unsent,
-    /// A part of the frame left: no broker can have read it whole.
-    PartlyWritten,
-    /// A broker says that it did not append.
-    Rejected,
-    /// The answer is lost, or says that the append may have happened.
-    Unknown,
-}
-
-impl Fate {
-    /// The word used on the boundary.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unsent => "unsent",
-            Self::PartlyWritten => "partly written",
-            Self::Rejected => "rejected",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// What an answer with this error code says about the append; `base_offset` as the answer has it, or -1.
-    pub const fn of_answer(code: i16, base_offset: i64) -> Self {
-        // What is too large for the log is not in it, whatever a broker writes beside that.
-        if base_offset >= 0 && !matches!(code, 10 | 18) {
-            // It was appended first and failed afterwards: Kafka puts an error that comes while replication is awaited
-            // (NOT_LEADER_OR_FOLLOWER among them: its leader went) into the answer that it had ready, offset and all
-            // (`DelayedProduce`). The next leader may have the batch.
-            return Self::Unknown;
-        }
-        match code {
-            // UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS_AFTER_APPEND and
-            // KAFKA_STORAGE_ERROR (it may strike between the write and the answer) leave it open.
-            -1 | 7 | 13 | 20 | 56 => Self::Unknown,
-            1..=LAST_KNOWN_CODE => Self::Rejected,
-            // Nobody can know what a code means that Kafka 4.4 does not have.
-            _ => Self::Unknown,
-        }
-    }
-}
 
 /// A producer id with its epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,10 +103,12 @@ pub struct Batch {
     pub charged: usize,
     /// How often it was sent.
     pub attempts: u32,
-    /// Sticky over attempts.
+    /// Sticky over attempts, in the topic that it was last sent to.
     pub fate: Fate,
+    /// The topics of that name that it was sent to.
+    pub addressed: Addressed,
     /// Under which identity it was numbered, and the sequence of its first record.
-    pub numbering: Option<(Identity, i32)>,
+    pub numbering: Numbering,
     /// Its futures have been failed; it stays for its numbers' sake.
     pub expired: bool,
     /// Of the last attempt.
@@ -165,6 +121,8 @@ pub struct Batch {
     pub largest: usize,
     /// What the last attempt brought has been decided upon: another hand-over before it is sent again has nothing new.
     pub decided: bool,
+    /// It may be in the present topic's log under numbers that it has no more, so that it cannot be sent.
+    pub stranded: bool,
 }
 
 /// A batch that a panic tears from the hands of the I/O thread is in no queue where `die` could find it.
@@ -210,6 +168,7 @@ impl Batch {
             charged,
             attempts: 0,
             fate: Fate::Unsent,
+            addressed: Addressed::default(),
             numbering: None,
             expired: false,
             last: LastAnswer { base_offset: -1, ..LastAnswer::default() },
@@ -217,6 +176,7 @@ impl Batch {
             sent_us: 0,
             largest: 0,
             decided: false,
+            stranded: false,
         }
     }
 
@@ -389,11 +349,16 @@ pub struct LaneInner {
     /// From the newest snapshot.
     pub leader_epoch: i32,
     /// From the newest snapshot.
-    pub topic_id: [u8; 16],
+    pub topic_id: TopicId,
     /// Leader and epoch of what is in flight, or was last.
     pub used_leader: (i32, i32),
     /// Topic id under which what is in flight was sent, or what was last.
-    pub used_topic: [u8; 16],
+    pub used_topic: TopicId,
+    /// Topic id of the first batch under the identity, and whether a later one went to another: the log of each may hold
+    /// any sequence number used since, so that none may stand for other records.
+    pub numbered_for: Option<TopicId>,
+    /// See `numbered_for`.
+    pub numbered_elsewhere: bool,
     /// Sequence of the last record acknowledged under the identity, -1 for none.
     pub last_acked_sequence: i32,
     /// Highest offset of an acknowledged record, -1 for none.
@@ -481,6 +446,8 @@ impl Lane {
             topic_id: [0; 16],
             used_leader: (-1, -1),
             used_topic: [0; 16],
+            numbered_for: None,
+            numbered_elsewhere: false,
             last_acked_sequence: -1,
             last_acked_offset: -1,
             log_start_offset: -1,
@@ -614,8 +581,11 @@ impl LaneInner {
         }
         self.used_leader = (self.leader, self.leader_epoch);
         self.used_topic = self.topic_id;
+        let numbered_for = *self.numbered_for.get_or_insert(self.topic_id);
+        self.numbered_elsewhere |= numbered_for != self.topic_id;
         let (retry, largest) = (batch.attempts > 0, batch.largest);
         batch.attempts += 1;
+        batch.addressed.attempt(self.topic_id);
         batch.decided = false;
         batch.broker = self.leader;
         batch.sent_us = now_us;
@@ -642,6 +612,7 @@ impl LaneInner {
         self.next_sequence = first_sequence;
         self.last_acked_sequence = -1;
         self.confirmed = false;
+        (self.numbered_for, self.numbered_elsewhere) = (None, false);
     }
 
     /// Take batch `batch_id` out of what is in flight.
@@ -669,12 +640,38 @@ impl LaneInner {
         }
     }
 
-    /// Note trouble with `batch` (already taken out): it settles.
-    pub fn settle(&mut self, mut batch: Batch, fate: Fate, last: LastAnswer) {
+    /// Note trouble with `batch` (already taken out): it settles. `by_name`: its request named the topic, not its id.
+    pub fn settle(&mut self, mut batch: Batch, fate: Fate, by_name: bool, last: LastAnswer) {
         batch.fate = batch.fate.max(fate);
+        if by_name && fate == Fate::Unknown {
+            batch.addressed.went_by_name();
+        }
         batch.last = last;
         self.settled.push_back(batch);
         self.begin_settling();
+    }
+
+    /// The topic may have been made anew since the batches here were sent: their fates are about the present one from now
+    /// on. Not of what is in flight, or with the control plane, which decides by what it was told.
+    ///
+    /// True: a batch is [`Batch::stranded`].
+    pub fn enter_topic(&mut self) -> bool {
+        let settled = if self.state == LaneState::HandedOver { None } else { Some(&mut self.settled) };
+        let topic_id = self.topic_id;
+        let mut stranded = false;
+        let tried = self.queue.iter_mut().take_while(|batch| batch.attempts > 0);
+        for batch in settled.into_iter().flatten().chain(tried) {
+            let fate = batch.addressed.enter(topic_id, batch.fate, batch.numbering);
+            batch.fate = fate.unwrap_or(Fate::Unknown);
+            batch.stranded |= fate.is_none();
+            stranded |= batch.stranded && !batch.expired;
+        }
+        stranded
+    }
+
+    /// A sequence number under the present identity may stand for a record in the log of another topic of this name.
+    pub fn numbers_used_elsewhere(&self) -> bool {
+        self.numbered_elsewhere || self.settled.iter().any(|batch| batch.addressed.may_be_elsewhere())
     }
 
     /// Stop sending until the control plane has decided.
@@ -714,11 +711,10 @@ impl LaneInner {
             if remaining.iter().any(|batch| batch.fate == Fate::Unknown) {
                 return Err((remaining, "a batch of unknown fate cannot be renumbered"));
             }
-            let same = self.identity == Some(identity);
-            let (acked, confirmed) = (self.last_acked_sequence, self.confirmed);
-            self.adopt(identity, first_sequence);
-            if same {
-                (self.last_acked_sequence, self.confirmed) = (acked, confirmed);
+            if self.identity == Some(identity) {
+                self.next_sequence = first_sequence;
+            } else {
+                self.adopt(identity, first_sequence);
             }
             for batch in &mut remaining {
                 batch.numbering = Some((identity, self.next_sequence));
@@ -770,6 +766,7 @@ impl LaneInner {
         let mut child = Batch::with(id, content, completion, parent.created_us, charged);
         child.attempts = parent.attempts;
         child.fate = parent.fate;
+        child.addressed = parent.addressed.clone();
         child.broker = parent.broker;
         child.expired = parent.expired;
         child
@@ -856,11 +853,11 @@ mod tests {
         inner.confirmed = true;
         inner.take(Some(ME), &RULES, usize::MAX, 0);
         let failed = inner.answered(1).unwrap();
-        inner.settle(failed, Fate::Rejected, LastAnswer { code: 6, ..LastAnswer::default() });
+        inner.settle(failed, Fate::Rejected, false, LastAnswer { code: 6, ..LastAnswer::default() });
         assert_eq!(inner.readiness(&RULES, 9_999, true), Readiness::Blocked);
         assert!(!inner.hand_over(), "an answer is still out");
         let second = inner.answered(2).unwrap();
-        inner.settle(second, Fate::Unknown, lost());
+        inner.settle(second, Fate::Unknown, false, lost());
         assert!(inner.hand_over());
         let ids: Vec<_> = inner.settled.iter().map(|batch| batch.id).collect();
         assert_eq!(ids, [1, 2], "the third was never sent and stays");
@@ -877,7 +874,7 @@ mod tests {
         inner.queue.push_back(batch(1, 2));
         inner.take(Some(ME), &RULES, usize::MAX, 0);
         let lost_batch = inner.answered(1).unwrap();
-        inner.settle(lost_batch, Fate::Unknown, lost());
+        inner.settle(lost_batch, Fate::Unknown, false, lost());
         assert!(inner.hand_over());
         let remaining = std::mem::take(&mut inner.settled);
         let other = Identity { producer_id: 9, epoch: 1 };
@@ -892,12 +889,8 @@ mod tests {
         inner.take(Some(ME), &RULES, usize::MAX, 0);
         let mut tried = inner.answered(1).unwrap();
         tried.fate = Fate::Unknown;
-        inner.settle(tried, Fate::Rejected, LastAnswer::default());
+        inner.settle(tried, Fate::Rejected, false, LastAnswer::default());
         assert_eq!(inner.settled[0].fate, Fate::Unknown);
-        assert_eq!(Fate::of_answer(6, -1), Fate::Rejected);
-        assert_eq!(Fate::of_answer(9_999, -1), Fate::Unknown, "who knows what it means");
-        assert_eq!(Fate::of_answer(10, 0), Fate::Rejected, "it can still be split");
-        assert_eq!(Fate::of_answer(6, 35), Fate::Unknown, "appended, then its leader went");
         assert_eq!(advance_sequence(i32::MAX, 1), 0);
         assert_eq!(advance_sequence(i32::MAX - 1, 3), 1);
     }

@@ -14,6 +14,7 @@ pub mod compression;
 pub mod connection;
 pub mod crc;
 pub mod engine;
+pub mod fate;
 pub mod lane;
 pub mod loops;
 pub mod memory;

@@ -5,7 +5,8 @@ mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event, LaneReport};
 use penstock_core::completion::{Completion, FailureKind, Outcome};
-use penstock_core::lane::{Fate, Identity};
+use penstock_core::fate::Fate;
+use penstock_core::lane::Identity;
 
 use rig::{MS, Rig, Seen, config, offset};
 

@@ -6,7 +6,7 @@ mod rig;
 use penstock_core::accumulator::Config;
 use penstock_core::boundary::{Command, Decision, Event};
 use penstock_core::completion::{Completion, Failure, FailureKind, Outcome};
-use penstock_core::lane::Fate;
+use penstock_core::fate::Fate;
 
 use rig::{ME, MS, Rig, config, offset};
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use penstock_core::accumulator::Config;
 use penstock_core::boundary::{Command, Decision, LaneReport};
 use penstock_core::completion::{Completion, Failure, FailureKind, Outcome};
-use penstock_core::lane::{Fate, Identity};
+use penstock_core::fate::Fate;
+use penstock_core::lane::Identity;
 
 use rig::{MS, Rig, config, offset};
 

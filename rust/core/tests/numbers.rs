@@ -5,7 +5,8 @@ mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event};
 use penstock_core::completion::{FailureKind, Outcome};
-use penstock_core::lane::{Fate, Identity};
+use penstock_core::fate::Fate;
+use penstock_core::lane::Identity;
 
 use rig::{ME, MS, Rig, config, offset};
 

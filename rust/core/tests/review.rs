@@ -5,7 +5,7 @@ mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event};
 use penstock_core::completion::Outcome;
-use penstock_core::lane::Fate;
+use penstock_core::fate::Fate;
 
 use rig::{MS, Rig, config, offset};
 

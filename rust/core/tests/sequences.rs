@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use penstock_core::boundary::{Command, Decision};
 use penstock_core::completion::{FailureKind, Outcome};
-use penstock_core::lane::{Fate, Identity};
+use penstock_core::fate::Fate;
+use penstock_core::lane::Identity;
 
 use rig::{Answer, FINE, ME, MS, Rig, Seen, config, offset};
 

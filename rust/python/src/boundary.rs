@@ -188,6 +188,7 @@ fn lane_report(py: Python<'_>, lane: LaneReport) -> PyResult<Bound<'_, PyAny>> {
         lane.last_acked_offset.into_pyobject(py)?.into_any(),
         lane.log_start_offset.into_pyobject(py)?.into_any(),
         lane.failures.into_pyobject(py)?.into_any(),
+        pyo3::types::PyBool::new(py, lane.numbers_used_elsewhere).to_owned().into_any(),
         PyTuple::new(py, batches)?.into_any(),
     ];
     types(py)?.getattr("LaneReport")?.call1(PyTuple::new(py, fields)?)

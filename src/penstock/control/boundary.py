@@ -275,6 +275,7 @@ class LaneReport(NamedTuple):
     last_acked_offset: int  # -1: none
     log_start_offset: int  # from the last answer; -1: unknown
     failures: int  # hand-overs in a row without a success between: the exponent for backoff
+    numbers_used_elsewhere: bool  # batches of this epoch went to another topic of this name (it was made anew)
     batches: tuple[BatchReport, ...]
 
 

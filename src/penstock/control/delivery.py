@@ -8,6 +8,7 @@ error code means is in `error_table`. The rules about numbers (Java: `Transactio
 |---|---|
 | none failed, no gap was reported | as they are |
 | one failed that is certainly not in the log | close ranks: same epoch, from the failed one's sequence (`SAME`) |
+| the same, and the topic was made anew in this epoch | new epoch (`NEW`) |
 | the same, and one behind it has unknown fate | new epoch; the unknown one fails as possibly persisted (`NEW`) |
 | the same, and one before it has unknown fate | as they are: it goes first, the broker will report the gap behind it |
 | one failed that may be in the log, others of unknown fate remain | as they are: their answers will tell of a gap |
@@ -212,8 +213,9 @@ def _numbering(report: LaneReport, choices: list[_Choice]) -> tuple[str, int]:
     if first_failed < 0 or (doubtful and (unknown_before or unknown_behind)) or (not doubtful and unknown_before):
         return "as is", 0
     first_sequence = first_remaining if first_remaining >= 0 else first_failed
-    # The last check is for a broker that lost our state and took a later batch first: never use a sequence twice.
-    if doubtful or unknown_behind or first_sequence != expected:
+    # Never use a sequence twice. The topic was made anew in this epoch: the old one's log may have what failed under these
+    # numbers, and metadata may go back to it. Or the broker lost our state and took a later batch first.
+    if doubtful or unknown_behind or report.numbers_used_elsewhere or first_sequence != expected:
         return "new", 0
     return "same", first_sequence
 

@@ -132,6 +132,7 @@ def lane(*batches: BatchReport, **changes: object) -> LaneReport:
         last_acked_offset=-1,
         log_start_offset=0,
         failures=0,
+        numbers_used_elsewhere=False,
         batches=batches,
     )
     return base._replace(**changes)  # type: ignore[arg-type]

@@ -130,6 +130,11 @@ def test_ranks_close_behind_a_batch_that_is_certainly_not_in_the_log() -> None:
     assert resumed(three(19, 87)) == ("rfr", Renumber(9, 0, 0))
 
 
+def test_numbers_that_another_topic_of_the_name_may_hold_are_not_used_again() -> None:
+    assert resumed(three(87)._replace(numbers_used_elsewhere=True)) == ("frr", Renumber(9, 1, 0))
+    assert resumed(three(19)._replace(numbers_used_elsewhere=True)) == ("rrr", None), "nothing failed: no gap to close"
+
+
 def test_numbers_follow_the_last_acknowledged_one() -> None:
     report = lane(batch(1, 30, 87), batch(2, 40, 45), last_acked_sequence=29)
     assert resumed(report) == ("fr", Renumber(9, 0, 30))

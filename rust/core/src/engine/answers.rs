@@ -8,7 +8,8 @@ use super::{Engine, KEEPS_STILL_SINCE, TOPIC_IDS_SINCE};
 use crate::boundary::{BatchReport, Event, LaneReport, Stage};
 use crate::completion::Outcome;
 use crate::connection::{ReadEnd, RequestKind, SentBatch, Transport};
-use crate::lane::{Fate, Lane, LaneInner, LastAnswer, NETWORK_EXCEPTION};
+use crate::fate::Fate;
+use crate::lane::{Lane, LaneInner, LastAnswer, NETWORK_EXCEPTION};
 use crate::produce::{PartitionResponse, ProduceResponse, TopicRef, parse_response};
 
 impl<T: Transport> Engine<T> {
@@ -196,7 +197,8 @@ impl<T: Transport> Engine<T> {
                     .filter_map(|(index, why)| Some((u32::try_from(index).ok().filter(|&i| i < count)?, why)))
                     .collect(),
             };
-            inner.settle(batch, Fate::of_answer(answer.error_code, answer.base_offset), last);
+            let fate = Fate::of_answer(answer.error_code, answer.base_offset);
+            inner.settle(batch, fate, sent.by_name, last);
         }
         drop(inner);
         self.after_answer(&sent.lane, now_us);
@@ -206,7 +208,7 @@ impl<T: Transport> Engine<T> {
     pub(super) fn lose(&mut self, sent: &SentBatch, fate: Fate, last: LastAnswer, now_us: u64) {
         let mut inner = sent.lane.inner.lock();
         let Some(batch) = inner.answered(sent.batch_id) else { return };
-        inner.settle(batch, fate, last);
+        inner.settle(batch, fate, sent.by_name, last);
         drop(inner);
         self.after_answer(&sent.lane, now_us);
     }
@@ -214,6 +216,9 @@ impl<T: Transport> Engine<T> {
     /// Something came back for this lane: hand it over if it has settled, else see whether it can send on.
     pub(super) fn after_answer(&mut self, lane: &Arc<Lane>, now_us: u64) {
         let mut inner = lane.inner.lock();
+        if inner.used_topic != inner.topic_id {
+            self.enter_topic(&mut inner, now_us);
+        }
         if inner.hand_over() {
             lane.publish_load(&inner);
             let report = self.lane_report(lane, &inner, now_us);
@@ -255,6 +260,7 @@ impl<T: Transport> Engine<T> {
             last_acked_offset: inner.last_acked_offset,
             log_start_offset: inner.log_start_offset,
             failures: inner.failures,
+            numbers_used_elsewhere: inner.numbers_used_elsewhere(),
             batches: batches.collect(),
         }
     }

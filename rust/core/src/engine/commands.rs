@@ -166,8 +166,11 @@ impl<T: Transport> Engine<T> {
                 // It may stand in its old leader's queue; there it is skipped.
                 inner.queued = false;
             }
+            if recreated {
+                self.enter_topic(&mut inner, now_us);
+            }
             drop(inner);
-            self.reconsider(lane, now_us);
+            self.after_answer(lane, now_us);
         }
         let partitions = leaders.len() as u32;
         let topic = Topic { name: key, id, version, partitions, lanes, leaders: snapshot, state };
@@ -261,6 +264,7 @@ impl<T: Transport> Engine<T> {
             inner.settled = refused;
             return Err(why);
         }
+        self.enter_topic(&mut inner, now_us);
         if inner.queue.iter().any(|batch| batch.expired) {
             // Its time ran out after it was reported. Its records have been told what was known then, and sending it
             // again could make that a lie: back for another decision.

@@ -9,7 +9,10 @@ use super::{Engine, TICK_US};
 use crate::boundary::{Event, Stage};
 use crate::completion::{Burst, Failure, FailureKind, Outcome, Token};
 use crate::connection::{RequestKind, Transport};
-use crate::lane::{Batch, Fate, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, Readiness, fail_batch};
+use crate::fate::Fate;
+use crate::lane::{Batch, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, Readiness, fail_batch};
+
+const UNKNOWN_TOPIC_ID: i16 = 100;
 
 impl<T: Transport> Engine<T> {
     /// Resolve a batch; its memory goes back, or follows its callbacks.
@@ -238,6 +241,20 @@ impl<T: Transport> Engine<T> {
         inner.queue = kept;
         if sent_expired {
             inner.begin_settling();
+        }
+    }
+
+    /// See [`LaneInner::enter_topic`]; what is stranded fails.
+    pub(super) fn enter_topic(&self, inner: &mut LaneInner, now_us: u64) {
+        if inner.enter_topic() {
+            let stranded = |batch: &Batch| {
+                let message =
+                    "the topic has an id again under which this batch may be in the log; meanwhile it had another \
+                               one, and the batch got other sequence numbers"
+                        .to_owned();
+                batch.failure(FailureKind::Broker, UNKNOWN_TOPIC_ID, message, now_us)
+            };
+            self.give_up(inner, |batch| batch.stranded, stranded);
         }
     }
 

@@ -8,7 +8,8 @@ use crate::boundary::{Event, Stage};
 use crate::completion::Outcome;
 use crate::compression::Codec;
 use crate::connection::{Request, RequestKind, SentBatch, Transport};
-use crate::lane::{Fate, Lane, LastAnswer, Readiness};
+use crate::fate::Fate;
+use crate::lane::{Lane, LastAnswer, Readiness};
 use crate::produce::{ProducePartition, ProduceTopic, encode_request};
 use crate::sync::atomic::Ordering;
 
@@ -262,6 +263,7 @@ impl<T: Transport> Engine<T> {
                 lane: Arc::clone(&one.lane),
                 batch_id: one.outgoing.batch_id,
                 topic_id: one.outgoing.topic_id,
+                by_name: version < TOPIC_IDS_SINCE,
                 answered: false,
             })
             .collect();
@@ -286,7 +288,7 @@ impl<T: Transport> Engine<T> {
             };
             let mut inner = lane.inner.lock();
             if let Some(batch) = inner.answered(outgoing.batch_id) {
-                inner.settle(batch, Fate::Unsent, last);
+                inner.settle(batch, Fate::Unsent, true, last);
             }
             drop(inner);
             self.after_answer(lane, now_us);

@@ -1,0 +1,162 @@
+//! What became of a batch that was sent: its fate, and which topic of that name the fate is about.
+
+use crate::lane::Identity;
+
+/// The last error code of Kafka 4.4: CONTROLLER_ID_NOT_REGISTERED.
+const LAST_KNOWN_CODE: i16 = 136;
+
+/// What is known of a batch over all its attempts. Ordered: the worst counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// No byte left.
+    Unsent,
+    /// A part of the frame left: no broker can have read it whole.
+    PartlyWritten,
+    /// A broker says that it did not append.
+    Rejected,
+    /// The answer is lost, or says that the append may have happened.
+    Unknown,
+}
+
+impl Fate {
+    /// The word used on the boundary.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsent => "unsent",
+            Self::PartlyWritten => "partly written",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What an answer with this error code says about the append; `base_offset` as the answer has it, or -1.
+    ///
+    /// A closed list, because a broker decides all other errors before it appends. The offset alone proves nothing:
+    /// brokers that are not Kafka's leave it at 0 beside an error.
+    pub const fn of_answer(code: i16, base_offset: i64) -> Self {
+        match code {
+            // UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS_AFTER_APPEND and
+            // KAFKA_STORAGE_ERROR (it may strike between the write and the answer) leave it open.
+            -1 | 7 | 13 | 20 | 56 => Self::Unknown,
+            // UNKNOWN_TOPIC_OR_PARTITION and NOT_LEADER_OR_FOLLOWER come before the append or after it: a leader that loses
+            // the partition, or is deposed, while it waits for its followers puts the error into the answer that it had
+            // ready (`DelayedProduce`). The offset of the append is in it then, and the next leader may have the batch.
+            3 | 6 if base_offset >= 0 => Self::Unknown,
+            1..=LAST_KNOWN_CODE => Self::Rejected,
+            // It cannot be known what a code means that Kafka 4.4 does not have.
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A topic's id, zeros where the cluster has none.
+pub type TopicId = [u8; 16];
+
+/// Identity and first sequence of a batch, `None` without idempotence.
+pub type Numbering = Option<(Identity, i32)>;
+
+/// The topics of one name that a batch was sent to.
+///
+/// A topic that is deleted and made anew has another id and an empty log: what may lie in the old one's log cannot be in
+/// the new one's. So a batch's fate belongs to a topic id, and starts afresh under another one.
+#[derive(Clone, Debug, Default)]
+pub struct Addressed {
+    /// Of the last attempt: the fate is about this one.
+    topic_id: TopicId,
+    /// The answer to an attempt by the topic's name (Produce before version 13) is lost: it may still arrive, in the
+    /// topic that has the name by then. The fate stays what it is.
+    by_name: bool,
+    /// Earlier ids under which the fate is unknown, with the numbers used there. Metadata may go back to one: a broker
+    /// with an old view, or a cluster that takes over and gives back.
+    former: Vec<(TopicId, Numbering)>,
+}
+
+impl Addressed {
+    /// The next attempt goes to this topic.
+    pub fn attempt(&mut self, topic_id: TopicId) {
+        self.topic_id = topic_id;
+    }
+
+    /// An attempt of unknown fate did not carry the topic's id.
+    pub fn went_by_name(&mut self) {
+        self.by_name = true;
+    }
+
+    /// Whether it may be in the log of a topic that had the name before.
+    pub fn may_be_elsewhere(&self) -> bool {
+        !self.former.is_empty()
+    }
+
+    /// The name stands for `topic_id` now. Returns the batch's fate there, `None` where it was sent under other numbers
+    /// and may be in the log: nothing can be sent then that could not be there twice.
+    pub fn enter(&mut self, topic_id: TopicId, fate: Fate, numbering: Numbering) -> Option<Fate> {
+        if self.topic_id == topic_id || self.by_name {
+            return Some(fate);
+        }
+        let left = std::mem::replace(&mut self.topic_id, topic_id);
+        if fate == Fate::Unknown {
+            self.former.push((left, numbering));
+        }
+        let Some(at) = self.former.iter().position(|(id, _)| *id == topic_id) else {
+            return Some(Fate::Unsent);
+        };
+        let (_, then) = self.former.swap_remove(at);
+        (then == numbering).then_some(Fate::Unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: TopicId = [1; 16];
+    const NEW: TopicId = [2; 16];
+    const NUMBERS: Numbering = Some((Identity { producer_id: 9, epoch: 0 }, 5));
+
+    fn sent_to_old() -> Addressed {
+        let mut addressed = Addressed::default();
+        addressed.attempt(OLD);
+        addressed
+    }
+
+    #[test]
+    fn only_a_closed_list_of_errors_follows_an_append() {
+        let open =
+            |offset| (-1..=140).filter(|&code| code != 0 && Fate::of_answer(code, offset) == Fate::Unknown).collect();
+        let without: Vec<i16> = open(-1);
+        assert_eq!(without, [-1, 7, 13, 20, 56, 137, 138, 139, 140]);
+        let with: Vec<i16> = open(0);
+        assert_eq!(with, [-1, 3, 6, 7, 13, 20, 56, 137, 138, 139, 140]);
+        assert_eq!(open(35), with);
+        assert_eq!(Fate::of_answer(9_999, -1), Fate::Unknown);
+    }
+
+    #[test]
+    fn a_fate_starts_afresh_under_a_new_topic_id() {
+        let mut addressed = sent_to_old();
+        assert_eq!(addressed.enter(OLD, Fate::Unknown, NUMBERS), Some(Fate::Unknown), "the same topic");
+        assert_eq!(addressed.enter(NEW, Fate::Unknown, NUMBERS), Some(Fate::Unsent));
+        assert!(addressed.may_be_elsewhere());
+        let mut refused = sent_to_old();
+        assert_eq!(refused.enter(NEW, Fate::Rejected, NUMBERS), Some(Fate::Unsent));
+        assert!(!refused.may_be_elsewhere());
+    }
+
+    #[test]
+    fn back_under_an_old_id_what_was_unknown_there_is_unknown_again() {
+        let mut addressed = sent_to_old();
+        addressed.enter(NEW, Fate::Unknown, NUMBERS);
+        assert_eq!(addressed.enter(OLD, Fate::Rejected, NUMBERS), Some(Fate::Unknown));
+        assert!(!addressed.may_be_elsewhere());
+        addressed.enter(NEW, Fate::Unknown, NUMBERS);
+        let renumbered = Some((Identity { producer_id: 9, epoch: 1 }, 0));
+        assert_eq!(addressed.enter(OLD, Fate::Unsent, renumbered), None, "it could be there twice");
+    }
+
+    #[test]
+    fn what_went_by_name_may_arrive_in_any_topic_of_that_name() {
+        let mut addressed = sent_to_old();
+        addressed.went_by_name();
+        assert_eq!(addressed.enter(NEW, Fate::Unknown, NUMBERS), Some(Fate::Unknown));
+    }
+}
