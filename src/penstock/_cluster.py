@@ -122,13 +122,17 @@ class Connection:
 class Cluster:
     """Who leads what, and a connection to each broker that is asked for; for one thread."""
 
-    def __init__(self, bootstrap_servers: str, *, timeout_s: float = 10.0) -> None:
-        """`bootstrap_servers` as the producer's setting; `timeout_s` bounds each attempt, in seconds, all addresses together.
+    def __init__(
+        self, bootstrap_servers: str, *, timeout_s: float = 10.0, request_timeout_s: float | None = None
+    ) -> None:
+        """`bootstrap_servers` as the producer's setting. In seconds: `timeout_s` bounds each attempt to connect, of all
+        addresses together, and `request_timeout_s` (by default the same) each wait for an answer.
 
         Raises `ConfigError` for addresses that are none.
         """
         self._bootstrap = parse_bootstrap_servers([entry.strip() for entry in bootstrap_servers.split(",")])
         self._timeout_s = timeout_s
+        self._request_timeout_s = timeout_s if request_timeout_s is None else request_timeout_s
         self._addresses: dict[int, Address] = {}
         self._connections: dict[Address, Connection] = {}
 
@@ -153,7 +157,7 @@ class Cluster:
             if answer is not None:
                 return answer
         addresses = dict.fromkeys([*self._addresses.values(), *self._bootstrap])
-        with _Race([it for it in addresses if it not in failures], self._timeout_s) as race:
+        with self._race([it for it in addresses if it not in failures]) as race:
             for address, result in race:
                 if isinstance(result, Exception):
                     failures[address] = result
@@ -172,7 +176,7 @@ class Cluster:
         if address is None:
             raise ConnectionError(f"the address of broker {node_id} is not known")
         if address not in self._connections:
-            with _Race([address], self._timeout_s) as race:
+            with self._race([address]) as race:
                 for _, result in race:
                     if isinstance(result, Exception):
                         raise ConnectionError(f"broker {node_id} at {_shown(address)}: {_reason(result)}") from result
@@ -185,7 +189,7 @@ class Cluster:
         if any(address in self._connections for address in asked):
             return
         failures: dict[Address, Exception] = {}
-        with _Race(asked, self._timeout_s) as race:
+        with self._race(asked) as race:
             for address, result in race:
                 if isinstance(result, Connection):
                     self._connections[address] = result
@@ -204,6 +208,9 @@ class Cluster:
         except (OSError, ProtocolError):
             self._drop(self._addresses.get(node_id))
             raise
+
+    def _race(self, addresses: Iterable[Address]) -> _Race:
+        return _Race(addresses, self._timeout_s, self._request_timeout_s)
 
     def _metadata_of(
         self, address: Address, connection: Connection, request: MetadataRequest, failures: dict[Address, Exception]
@@ -232,9 +239,10 @@ class _Race:
     closed.
     """
 
-    def __init__(self, addresses: Iterable[Address], timeout_s: float) -> None:
+    def __init__(self, addresses: Iterable[Address], timeout_s: float, request_timeout_s: float) -> None:
         self._open = list(addresses)
         self._timeout_s = timeout_s
+        self._request_timeout_s = request_timeout_s
         self._deadline = time.monotonic() + timeout_s
         self._results: queue.SimpleQueue[tuple[Address, Connection | Exception]] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -265,7 +273,7 @@ class _Race:
     def _connect(self, address: Address) -> None:
         result: Connection | Exception
         try:
-            result = Connection(*address, timeout_s=self._timeout_s)
+            result = Connection(*address, timeout_s=self._request_timeout_s)
         except Exception as error:  # a name that cannot be encoded is a UnicodeError: there is no end of what may come
             result = error
         with self._lock:

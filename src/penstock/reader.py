@@ -61,6 +61,8 @@ _FETCH_WAIT_MS: Final = 500
 _BACKOFF_S: Final = 0.1
 _LONGEST_ATTEMPT_S: Final = 10.0
 _SHORTEST_ATTEMPT_S: Final = 0.5
+_SHORTEST_REQUEST_S: Final = 2.0
+"""Well above _FETCH_WAIT_MS: a broker without news is not silent."""
 _LEADERLESS_S: Final = 1.0
 """How soon the metadata is asked for again while a new partition has no leader yet."""
 
@@ -95,6 +97,7 @@ class Reader:
         start: where to begin, see `Start`; partitions that are added later are read from their beginning.
         until_end: stop at what was the end when reading began; otherwise wait for more for ever.
         timeout_s: how long trouble in a row is put up with before it is raised, in seconds; inf: for ever.
+        start_timeout_s: the same until reading begins; None: no different.
         metadata_max_age_s: how often to look for partitions that were added, in seconds; inf: never.
         between: called before each request, twice a second or so while there is nothing new; what it raises ends it.
         notice: called with a sentence when the topic changes (see the module); by default it is logged.
@@ -112,6 +115,7 @@ class Reader:
         start: Start = "beginning",
         until_end: bool = False,
         timeout_s: float = 10.0,
+        start_timeout_s: float | None = None,
         metadata_max_age_s: float = 5.0,
         between: Callable[[], object] | None = None,
         notice: Callable[[str], object] = _log.warning,
@@ -119,14 +123,18 @@ class Reader:
         """Nothing is sent before the first record is asked for."""
         self._between = between
         self._notice = notice
+        self._timeout_s = timeout_s
+        self._start_timeout_s = timeout_s if start_timeout_s is None else start_timeout_s
         # Two attempts fit into the time: after the first one somebody else may lead, or the name lead elsewhere.
-        attempt_s = min(max(timeout_s / 2, _SHORTEST_ATTEMPT_S), _LONGEST_ATTEMPT_S)
-        self._cluster = Cluster(bootstrap_servers, timeout_s=attempt_s)
+        self._cluster = Cluster(
+            bootstrap_servers,
+            timeout_s=min(max(self._start_timeout_s / 2, _SHORTEST_ATTEMPT_S), _LONGEST_ATTEMPT_S),
+            request_timeout_s=min(max(timeout_s / 2, _SHORTEST_REQUEST_S), _LONGEST_ATTEMPT_S),
+        )
         self._topic = topic
         self._wanted = None if partitions is None else tuple(partitions)
         self._start = start
         self._until_end = until_end
-        self._timeout_s = timeout_s
         self._metadata_max_age_s = metadata_max_age_s
         self._topic_id = ZERO_UUID
         self._former_ids: set[UUID] = set()
@@ -193,7 +201,8 @@ class Reader:
         if self._trouble_since is None:
             self._trouble_since = began
             _log.info("topic %s: %s; trying again", self._topic, error)
-        if time.monotonic() - self._trouble_since >= self._timeout_s:
+        limit_s = self._timeout_s if self._begun else self._start_timeout_s
+        if time.monotonic() - self._trouble_since >= limit_s:
             if isinstance(error, KafkaError):
                 raise error
             raise NetworkError(f"reading topic {self._topic}: {error}", cause=error) from error

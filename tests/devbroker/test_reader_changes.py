@@ -317,3 +317,17 @@ def test_a_metadata_answer_that_fails_costs_nothing(cluster: RunningCluster, top
     watching = watch(topic, grow)
     assert sorted(watching.take(3)) == ["new", "old-0", "old-1"]
     assert len(watching.notices) == 1
+
+
+def test_little_patience_is_none_less_where_nothing_comes(cluster: RunningCluster, topic: str, watch: Watch) -> None:
+    """A broker without news answers after half a second."""
+
+    def begin() -> None:
+        cluster.requests.clear()
+
+    idle: list[Callable[[], object]] = [lambda: None] * 3
+    watching = watch(topic, begin, *idle, lambda: fill(cluster, topic, 0, "at last"), start="end", timeout_s=0.1)
+    assert watching.take(1) == ["at last"]
+    asked = [request.api for request in cluster.requests.latest() if request.client_id == "penstock-reader"]
+    assert "Fetch" in asked
+    assert "ApiVersions" not in asked  # it has not connected again
