@@ -12,7 +12,16 @@ import typer
 
 from penstock._native import __version__
 from penstock.cli import bench, broker, config, produce, tail, topics
-from penstock.cli.output import INTERRUPTED, CommandError, OutputError, complain, print_line, writing
+from penstock.cli.arguments import read_arguments
+from penstock.cli.output import (
+    INTERRUPTED,
+    CommandError,
+    OutputError,
+    complain,
+    lenient_output,
+    print_line,
+    writing,
+)
 from penstock.cli.target import attach_dev_folder
 from penstock.errors import ConfigError, KafkaError
 
@@ -52,20 +61,21 @@ app.command("config")(config.config)
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="penstock: %(message)s")
-    code = _run(arguments)
-    # What the commands print has been flushed. Usage and help have not: Typer writes them.
-    try:
-        if sys.stdout is not None:
-            with writing():
-                pass
-    except OutputError as failure:
-        return code or _told(failure)
-    return code
+    with lenient_output():
+        code = _run(arguments)
+        # What the commands print has been flushed. Usage and help have not: Typer writes them.
+        try:
+            if sys.stdout is not None:
+                with writing():
+                    pass
+        except OutputError as failure:
+            return code or _told(failure)
+        return code
 
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        app(attach_dev_folder(arguments), prog_name="penstock")
+        app(read_arguments(typer.main.get_command(app), attach_dev_folder(arguments)), prog_name="penstock")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except CommandError as failure:

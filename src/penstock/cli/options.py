@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from penstock._properties import decode, parse
+from penstock.cli.arguments import is_text
 from penstock.cli.output import CommandError
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
@@ -35,6 +36,9 @@ def settings_of(file: Path | None, given: Iterable[str] | None) -> dict[str, Any
             raise CommandError(f"{file}: {error.strerror}") from error
         except ValueError as error:
             raise CommandError(f"{file}: {error}") from error
+        for name, value in settings.items():
+            if not is_text(name + value):  # "\\ud800" is half a character
+                raise CommandError(f"{file}: {name}: there is a surrogate without its other half", code=2)
     # One form of each name, so that -X wins over the file.
     for name, value in pairs("-X", given):
         settings[name.replace("_", ".")] = value

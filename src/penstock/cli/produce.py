@@ -36,7 +36,7 @@ class Format(StrEnum):
 
 def produce(
     topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to.")],
-    file: Annotated[str, typer.Argument(help="Input; - is stdin.")] = "-",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Input; - is stdin.")] = "-",
     format: Annotated[Format, typer.Option("--format", "-f", help="What the input is.")] = Format.lines,
     key: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="All but lines: column or field for the key.")
