@@ -55,6 +55,9 @@ def produce(
         list[str] | None, typer.Option("--set", "-X", metavar="NAME=VALUE", help="Producer setting; repeatable.")
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Producer settings, a .properties file.")] = None,
+    separator: Annotated[
+        str | None, typer.Option("--delimiter", metavar="CHAR", help="csv: what separates cells, such as ';' or '\\t'.")
+    ] = None,
     infer: Annotated[bool, typer.Option("--infer", help="csv: numbers become JSON numbers.")] = False,
     null: Annotated[str | None, typer.Option(metavar="TEXT", help="csv: a cell that means null.")] = None,
     rate: Rate = None,
@@ -68,10 +71,11 @@ def produce(
     """
     headers = tuple((name, value.encode()) for name, value in pairs("-H", header))
     settings = settings_of(config, setting)
-    _check(format, key=key, delimiter=delimiter, infer=infer, null=null)
+    _check(format, key=key, delimiter=delimiter, separator=separator, infer=infer, null=null)
+    cells = "," if separator is None else _one_character(separator)
     configured = cast("str | None", settings.pop("bootstrap.servers", None))
     with _opened(file) as stream, bootstrap_servers(bootstrap, dev, configured=configured) as servers:
-        source = _source(stream, file, format, key=key, delimiter=delimiter, infer=infer, null=null)
+        source = _source(stream, file, format, key=key, delimiter=delimiter, separator=cells, infer=infer, null=null)
         # Bytes it is, whatever a file that was written for a Java producer says.
         checked = ProducerConfig(
             settings,
@@ -148,9 +152,9 @@ def _run(
 
 
 def _check(format: Format, **given: object) -> None:
-    options = {Format.lines: {"delimiter"}, Format.csv: {"key", "infer", "null"}}
+    options = {Format.lines: {"delimiter"}, Format.csv: {"key", "separator", "infer", "null"}}
     allowed = options.get(format, {"key"})
-    names: Mapping[str, str] = {"delimiter": "-K"}
+    names: Mapping[str, str] = {"delimiter": "-K", "separator": "--delimiter"}
     for option, value in given.items():
         if value not in (None, False) and option not in allowed:
             raise CommandError(f"{names.get(option, f'--{option}')} does not go with --format {format}", code=2)
@@ -158,6 +162,15 @@ def _check(format: Format, **given: object) -> None:
         require_pyarrow()
     if given["delimiter"] == "":
         raise CommandError("-K: the delimiter is empty", code=2)
+
+
+def _one_character(given: str) -> str:
+    delimiter = "\t" if given == r"\t" else given
+    if len(delimiter) != 1:
+        raise CommandError(f"--delimiter {given}: not one character", code=2)
+    if delimiter in '"\r\n':
+        raise CommandError(f"--delimiter {delimiter!r}: quotes and line ends have their own meaning in CSV", code=2)
+    return delimiter
 
 
 @contextmanager
@@ -182,6 +195,7 @@ def _source(
     *,
     key: str | None,
     delimiter: str | None,
+    separator: str,
     infer: bool,
     null: str | None,
 ) -> Source | ArrowSource:
@@ -189,7 +203,7 @@ def _source(
     if format is Format.lines:
         return LineSource(stream, name, delimiter=delimiter)
     if format is Format.csv:
-        return CsvSource(stream, name, key=key, infer=infer, null=null)
+        return CsvSource(stream, name, key=key, infer=infer, null=null, delimiter=separator, warn=complain)
     if format is Format.parquet and not stream.seekable():
         raise CommandError("Parquet cannot be read from a pipe; name a FILE", code=2)
     if format in (Format.parquet, Format.arrow):
