@@ -39,11 +39,11 @@ def test_the_bytes_of_an_argument_are_shown() -> None:
         ["tail", "-t", "t", "-e", "-K", os.fsdecode(b"\xb1")],
         [os.fsdecode(b"\xb1")],
     ]
-    for arguments in runs:
-        with command(*arguments) as process:
+    with ExitStack() as stack:
+        for process in [stack.enter_context(command(*arguments)) for arguments in runs]:
             code, out, err = finish(process)
-        assert (code, out, err.count("\n")) == (2, "", 1)
-        assert err.endswith("\\xb1: not UTF-8\n")
+            assert (code, out, err.count("\n")) == (2, "", 1)
+            assert err.endswith("\\xb1: not UTF-8\n")
 
 
 def test_files_may_have_any_name(broker: RunningCluster, tmp_path: Path, capfd: Capture) -> None:
