@@ -1,22 +1,32 @@
 """A small synchronous reader with assigned partitions: what `penstock tail` and proofs read with. Private.
 
-One blocking connection per broker, no threads, no groups, no commits. Records of aborted transactions are not left out
-(the isolation level is read_uncommitted); transaction markers are. Compressed batches are read as `protocol.records` does.
+One blocking connection per broker, no groups, no commits. Records of aborted transactions are not left out (the isolation
+level is read_uncommitted); transaction markers are. Compressed batches are read as `protocol.records` does.
+
+What happens to the topic meanwhile (Java's `auto.offset.reset` has one answer to all of these):
+
+| | the reader goes on | because |
+|---|---|---|
+| partitions are added | at their beginning, wherever the others began | nothing of them has been seen |
+| the topic is deleted and created again | at the beginning of the new one | the same |
+| records are removed before they were read | at the first one that is left | the others are gone |
+| the log is cut off before the position (unclean election) | at the new end | what is before it has been seen |
+
+Each is said once. With `until_end` partitions that are added are none of the present end, and a topic that is gone is an
+error; so is a partition that was asked for by number and is not there.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
-import socket
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias, TypeVar
+from uuid import UUID
 
-from penstock.config import parse_bootstrap_servers
+from penstock._cluster import Cluster, Connection
 from penstock.errors import (
     CorruptRecordError,
     KafkaError,
@@ -25,10 +35,7 @@ from penstock.errors import (
     error_for_code,
     is_retriable,
 )
-from penstock.protocol import records, versions
-from penstock.protocol.message import Request, Response
-from penstock.protocol.messages import index
-from penstock.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+from penstock.protocol import records
 from penstock.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData
 from penstock.protocol.messages.list_offsets import (
     ListOffsetsPartition,
@@ -36,35 +43,35 @@ from penstock.protocol.messages.list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopic,
 )
-from penstock.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
-from penstock.protocol.primitives import ProtocolError
+from penstock.protocol.messages.metadata import MetadataResponseTopic
+from penstock.protocol.primitives import ZERO_UUID, ProtocolError
+
+__all__ = ["Cluster", "Connection", "ConsumedRecord", "Reader", "Start"]
 
 _log: Final = logging.getLogger(__name__)
 
 Start: TypeAlias = Literal["beginning", "end"] | int
 """Where to begin in each partition: at an end, at offset N, or with the last -N records; clamped to what is there."""
 
-R = TypeVar("R", bound=Response)
 T = TypeVar("T")
-
-MAX_FRAME_BYTES: Final = 128 * 1024 * 1024
-"""No answer may announce more: nothing is allocated for what a broken or foreign server claims."""
 
 _FETCH_BYTES: Final = 8 * 1024 * 1024
 _FETCH_PARTITION_BYTES: Final = 1024 * 1024
 _FETCH_WAIT_MS: Final = 500
 _BACKOFF_S: Final = 0.1
-_RECEIVE_BYTES: Final = 256 * 1024
+_LONGEST_ATTEMPT_S: Final = 10.0
+_SHORTEST_ATTEMPT_S: Final = 0.5
+_SHORTEST_REQUEST_S: Final = 2.0
+"""Well above _FETCH_WAIT_MS: a broker without news is not silent."""
+_LEADERLESS_S: Final = 1.0
+"""How soon the metadata is asked for again while a new partition has no leader yet."""
 
 _EARLIEST: Final = -2
 _LATEST: Final = -1
 
-# Topics by name: newer versions have ids instead, or besides, which a reader of one topic has no use for.
-_NEWEST_VERSION: Final = {index.FETCH.key: 12, index.DELETE_TOPICS.key: 5}
-_FALLBACK_API_VERSIONS: Final = 0
-_UNSUPPORTED_VERSION: Final = 35
-
-_LENGTH: Final = struct.Struct(">i")
+_OFFSET_OUT_OF_RANGE: Final = 1
+_FETCH_BY_NAME: Final = 12
+"""The last version of Fetch that names topics; from the next on they have ids, so that a topic made anew is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,147 +87,20 @@ class ConsumedRecord:
     headers: tuple[tuple[str, bytes | None], ...]
 
 
-class Connection:
-    """One blocking connection to a broker, whose versions it asks for at once.
-
-    `timeout_s` bounds connecting and each wait for bytes, in seconds. Everything raises `OSError` for a connection that
-    broke (a `TimeoutError` is one) and `ProtocolError` for an answer that makes no sense; the connection is of no use
-    after either.
-    """
-
-    def __init__(self, host: str, port: int, *, timeout_s: float, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        """Connect and negotiate."""
-        self._max_frame_bytes = max_frame_bytes
-        self._correlation_ids = itertools.count(1)
-        self._versions: dict[int, tuple[int, int]] = {}
-        self._socket = socket.create_connection((host, port), timeout=timeout_s)
-        try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._negotiate()
-        except BaseException:
-            self._socket.close()
-            raise
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
-    def request(self, message: Request, response: type[R]) -> R:
-        """Send and wait for the answer."""
-        return self.receive(response, self.send(message))
-
-    def send(self, message: Request) -> tuple[int, int]:
-        """Send only; returns what `receive` has to know."""
-        api = versions.CLIENT_APIS[message.API_KEY]
-        if api.key not in self._versions:
-            raise ProtocolError(f"the broker does not know the API {api.name}")
-        low, high = self._versions[api.key]
-        return self._send(message, versions.negotiate(api, low, min(high, _NEWEST_VERSION.get(api.key, high))))
-
-    def receive(self, response: type[R], sent: tuple[int, int]) -> R:
-        """The answer to what `send` returned; answers come in the order of the requests."""
-        version, correlation_id = sent
-        answered, message = versions.decode_response(response, version, self._receive_frame())
-        if answered != correlation_id:
-            raise ProtocolError(f"the answer is to request {answered}, not to {correlation_id}")
-        return message
-
-    def _negotiate(self) -> None:
-        ask = ApiVersionsRequest(client_software_name="penstock-reader", client_software_version="1")
-        answer = self.receive(ApiVersionsResponse, self._send(ask, ApiVersionsRequest.MAX_VERSION))
-        if answer.error_code == _UNSUPPORTED_VERSION:  # an older broker: version 0 is understood by all (KIP-511)
-            answer = self.receive(ApiVersionsResponse, self._send(ApiVersionsRequest(), _FALLBACK_API_VERSIONS))
-        if answer.error_code:
-            raise ProtocolError(f"the broker answered ApiVersions with the error {answer.error_code}")
-        self._versions = {key.api_key: (key.min_version, key.max_version) for key in answer.api_keys}
-
-    def _send(self, message: Request, version: int) -> tuple[int, int]:
-        correlation_id = next(self._correlation_ids)
-        frame = versions.encode_request(message, version, correlation_id, "penstock-reader")
-        self._socket.sendall(_LENGTH.pack(len(frame)) + frame)
-        return version, correlation_id
-
-    def _receive_frame(self) -> bytearray:
-        (length,) = _LENGTH.unpack(self._receive_exactly(_LENGTH.size))
-        if not 0 <= length <= self._max_frame_bytes:
-            raise ProtocolError(f"an answer of {length} bytes is announced; at most {self._max_frame_bytes} are taken")
-        return self._receive_exactly(length)
-
-    def _receive_exactly(self, size: int) -> bytearray:
-        # Grows with what arrives, not with what is announced.
-        data = bytearray()
-        while len(data) < size:
-            part = self._socket.recv(min(size - len(data), _RECEIVE_BYTES))
-            if not part:
-                raise ConnectionError("the broker closed the connection")
-            data += part
-        return data
-
-
-class Cluster:
-    """Who leads what, and a connection to each broker that is asked for; for one thread."""
-
-    def __init__(self, bootstrap_servers: str, *, timeout_s: float = 10.0) -> None:
-        """`bootstrap_servers` as the producer's setting; `timeout_s` bounds each attempt, in seconds."""
-        self._bootstrap = parse_bootstrap_servers([entry.strip() for entry in bootstrap_servers.split(",")])
-        self._timeout_s = timeout_s
-        self._addresses: dict[int, tuple[str, int]] = {}
-        self._connections: dict[tuple[str, int], Connection] = {}
-
-    def close(self) -> None:
-        """Close all connections."""
-        for connection in self._connections.values():
-            connection.close()
-        self._connections.clear()
-
-    def metadata(self, topics: Iterable[str] | None) -> MetadataResponse:
-        """What the first broker that answers says of `topics` (None: of all); nothing is created by asking.
-
-        Raises `NetworkError` with each address's error if none answers.
-        """
-        asked = None if topics is None else tuple(MetadataRequestTopic(name=name) for name in topics)
-        request = MetadataRequest(topics=asked, allow_auto_topic_creation=False)
-        failures = []
-        for address in dict.fromkeys([*self._addresses.values(), *self._bootstrap]):
-            try:
-                answer = self._at(address).request(request, MetadataResponse)
-            except (OSError, ProtocolError) as error:
-                self._drop(address)
-                failures.append(f"{address[0]}:{address[1]}: {error}")
-                continue
-            self._addresses = {broker.node_id: (broker.host, broker.port) for broker in answer.brokers}
-            return answer
-        raise NetworkError(f"no broker can be reached: {'; '.join(failures)}", hint="Check the address and the broker.")
-
-    def node(self, node_id: int) -> Connection:
-        """The connection to a broker named by the last metadata; `OSError` if there is no such broker, or no way."""
-        address = self._addresses.get(node_id)
-        if address is None:
-            raise ConnectionError(f"the address of broker {node_id} is not known")
-        return self._at(address)
-
-    def _at(self, address: tuple[str, int]) -> Connection:
-        if address not in self._connections:
-            self._connections[address] = Connection(*address, timeout_s=self._timeout_s)
-        return self._connections[address]
-
-    def _drop(self, address: tuple[str, int]) -> None:
-        connection = self._connections.pop(address, None)
-        if connection is not None:
-            connection.close()
-
-
 class Reader:
     """The records of a topic's partitions, each partition in order; iterate over it. For one thread.
 
     Args:
         bootstrap_servers: as the producer's setting.
         topic: its name; it has to exist.
-        partitions: which ones; None for all that there are at the start.
-        start: where to begin, see `Start`.
+        partitions: which ones; None for all, also those that are added later.
+        start: where to begin, see `Start`; partitions that are added later are read from their beginning.
         until_end: stop at what was the end when reading began; otherwise wait for more for ever.
-        timeout_s: how long trouble in a row is put up with before it is raised, in seconds.
+        timeout_s: how long trouble in a row is put up with before it is raised, in seconds; inf: for ever.
+        start_timeout_s: the same until reading begins; None: no different.
+        metadata_max_age_s: how often to look for partitions that were added, in seconds; inf: never.
         between: called before each request, twice a second or so while there is nothing new; what it raises ends it.
+        notice: called with a sentence when the topic changes (see the module); by default it is logged.
 
     Raises, on iteration, `KafkaError`: a broker's error that does not pass, a record that cannot be read, or trouble
     that lasted for `timeout_s`.
@@ -235,18 +115,36 @@ class Reader:
         start: Start = "beginning",
         until_end: bool = False,
         timeout_s: float = 10.0,
+        start_timeout_s: float | None = None,
+        metadata_max_age_s: float = 5.0,
         between: Callable[[], object] | None = None,
+        notice: Callable[[str], object] = _log.warning,
     ) -> None:
         """Nothing is sent before the first record is asked for."""
         self._between = between
-        self._cluster = Cluster(bootstrap_servers, timeout_s=timeout_s)
+        self._notice = notice
+        self._timeout_s = timeout_s
+        self._start_timeout_s = timeout_s if start_timeout_s is None else start_timeout_s
+        # Two attempts fit into the time: after the first one somebody else may lead, or the name lead elsewhere.
+        self._cluster = Cluster(
+            bootstrap_servers,
+            timeout_s=min(max(self._start_timeout_s / 2, _SHORTEST_ATTEMPT_S), _LONGEST_ATTEMPT_S),
+            request_timeout_s=min(max(timeout_s / 2, _SHORTEST_REQUEST_S), _LONGEST_ATTEMPT_S),
+        )
         self._topic = topic
         self._wanted = None if partitions is None else tuple(partitions)
         self._start = start
         self._until_end = until_end
-        self._timeout_s = timeout_s
+        self._metadata_max_age_s = metadata_max_age_s
+        self._topic_id = ZERO_UUID
+        self._former_ids: set[UUID] = set()
         self._leaders: dict[int, int] = {}
+        self._leaders_doubtful = True
+        self._asked_at = 0.0  # for leaders
+        self._begun = False
         self._positions: dict[int, int] = {}
+        self._new: set[int] = set()
+        """Partitions to be read from their beginning, which is not known yet."""
         self._ends: dict[int, int] = {}
         self._trouble_since: float | None = None
 
@@ -266,10 +164,10 @@ class Reader:
 
     def __iter__(self) -> Iterator[ConsumedRecord]:
         """From the start on; a second iterator goes on where the first one was left."""
-        while not self._positions:
+        while not self._begun:
             self._attempt(self._find_positions)
-        while self._waiting():
-            for data in self._attempt(self._fetch) or ():
+        while not self._until_end or self._waiting():
+            for data in self._attempt(self._read_on) or ():
                 yield from self._records(data)
 
     def _waiting(self) -> dict[int, int]:
@@ -284,47 +182,89 @@ class Reader:
         """What `step` returns; None after trouble that may pass, by then with a pause and fresh leaders to come."""
         if self._between is not None:
             self._between()
+        began = time.monotonic()
         try:
             result = step()
         except (OSError, ProtocolError, KafkaError) as error:
             if isinstance(error, KafkaError) and not self._may_pass(error):
                 raise
-            self._note_trouble(error)
+            self._note_trouble(error, began)
             return None
         self._trouble_since = None
         return result
 
     def _may_pass(self, error: KafkaError) -> bool:
         # A topic that is not there at the start is a wrong name; one that was there may be with another broker now.
-        return error.retriable and (bool(self._positions) or not isinstance(error, UnknownTopicOrPartitionError))
+        return error.retriable and (self._begun or not isinstance(error, UnknownTopicOrPartitionError))
 
-    def _note_trouble(self, error: Exception) -> None:
-        now = time.monotonic()
+    def _note_trouble(self, error: Exception, began: float) -> None:
         if self._trouble_since is None:
-            self._trouble_since = now
+            self._trouble_since = began
             _log.info("topic %s: %s; trying again", self._topic, error)
-        elif now - self._trouble_since > self._timeout_s:
+        limit_s = self._timeout_s if self._begun else self._start_timeout_s
+        if time.monotonic() - self._trouble_since >= limit_s:
             if isinstance(error, KafkaError):
                 raise error
             raise NetworkError(f"reading topic {self._topic}: {error}", cause=error) from error
-        self._leaders.clear()
+        self._leaders_doubtful = True
         self._cluster.close()  # answers may be under way that nobody waits for any more
         time.sleep(_BACKOFF_S)
 
-    # --- Where to begin ---
+    # --- Leaders ---
 
     def _find_leaders(self) -> None:
         answer = self._cluster.metadata([self._topic])
+        self._asked_at = time.monotonic()
         for topic in answer.topics:
             if topic.error_code:
                 raise error_for_code(topic.error_code, topic=self._topic)
-            self._leaders = {part.partition_index: part.leader_id for part in topic.partitions}
+            if topic.topic_id not in self._former_ids:  # else this broker has not heard of the new topic yet
+                self._take_topic(topic)
+        self._leaders_doubtful = False
         missing = sorted(set(self._wanted or ()) - set(self._leaders))
         if missing:
             known = sorted(self._leaders)
             raise UnknownTopicOrPartitionError(
                 f"there is no partition {missing[0]}, it has the partitions {known}", topic=self._topic
             )
+
+    def _take_topic(self, topic: MetadataResponseTopic) -> None:
+        leaders = {part.partition_index: part.leader_id for part in topic.partitions}
+        is_another = ZERO_UUID not in (self._topic_id, topic.topic_id) and self._topic_id != topic.topic_id
+        if is_another:
+            self._former_ids.add(self._topic_id)
+            self._begin_anew()
+        if topic.topic_id != ZERO_UUID:  # as an old broker among new ones says
+            self._topic_id = topic.topic_id
+        # A broker that is behind may leave out partitions which others have named.
+        self._leaders |= leaders
+        if not self._begun or self._until_end:
+            return
+        wanted = leaders if self._wanted is None else {*self._wanted} & {*leaders}
+        added = sorted(set(wanted) - set(self._positions) - self._new)
+        self._new.update(added)
+        if added and not is_another:
+            count = "1 new partition" if len(added) == 1 else f"{len(added)} new partitions"
+            self._notice(f"topic {self._topic} has {count} ({_ranges(added)}), read from the beginning")
+
+    def _begin_anew(self) -> None:
+        if self._until_end and self._begun:
+            raise KafkaError("the topic was deleted and created again while it was read", topic=self._topic)
+        if self._begun:
+            self._notice(f"topic {self._topic} was deleted and created again; it is read from the beginning")
+        self._leaders.clear()
+        self._positions.clear()
+        self._new.clear()
+
+    def _leaders_are_due(self) -> bool:
+        if self._leaders_doubtful:
+            return True
+        if self._wanted is not None or self._until_end:
+            return bool(self._new)
+        max_age_s = min(self._metadata_max_age_s, _LEADERLESS_S) if self._new else self._metadata_max_age_s
+        return time.monotonic() - self._asked_at >= max_age_s
+
+    # --- Where to begin ---
 
     def _find_positions(self) -> None:
         self._find_leaders()
@@ -333,6 +273,7 @@ class Reader:
         last = self._list_offsets(wanted, _LATEST)
         self._ends = last
         self._positions = {partition: self._begin(first[partition], last[partition]) for partition in wanted}
+        self._begun = True
 
     def _begin(self, first: int, last: int) -> int:
         if isinstance(self._start, str):
@@ -340,12 +281,25 @@ class Reader:
         asked = self._start if self._start >= 0 else last + self._start
         return min(max(asked, first), last)
 
+    def _begin_new(self) -> None:
+        """Find the beginning of new partitions. One that cannot be had yet, without a leader say, holds up no other."""
+        for leader, led in self._by_leader(self._new).items():
+            try:
+                first = self._list_offsets(led, _EARLIEST)
+            except (OSError, ProtocolError, KafkaError) as error:
+                if isinstance(error, KafkaError) and not error.retriable:
+                    raise
+                _log.info("topic %s, new partitions %s of leader %d: %s", self._topic, _ranges(led), leader, error)
+                continue
+            self._positions |= first
+            self._new.difference_update(first)
+
     def _list_offsets(self, partitions: Iterable[int], timestamp: int) -> dict[int, int]:
         found = {}
         for leader, led in self._by_leader(partitions).items():
             asked = tuple(ListOffsetsPartition(partition_index=part, timestamp=timestamp) for part in led)
             request = ListOffsetsRequest(replica_id=-1, topics=(ListOffsetsTopic(name=self._topic, partitions=asked),))
-            answer = self._cluster.node(leader).request(request, ListOffsetsResponse)
+            answer = self._cluster.ask(leader, request, ListOffsetsResponse)
             for part in (part for topic in answer.topics for part in topic.partitions):
                 if part.error_code:
                     raise error_for_code(part.error_code, topic=self._topic, partition=part.partition_index)
@@ -362,15 +316,23 @@ class Reader:
 
     # --- Fetching ---
 
-    def _fetch(self) -> list[PartitionData]:
-        if not self._leaders:
+    def _read_on(self) -> list[PartitionData]:
+        if self._leaders_are_due():
             self._find_leaders()
+            self._begin_new()
         waiting = self._waiting()
+        if not waiting:
+            raise ConnectionError(f"none of the new partitions {_ranges(sorted(self._new))} can be read yet")
+        return self._fetch(waiting)
+
+    def _fetch(self, waiting: Mapping[int, int]) -> list[PartitionData]:
+        newest = _FETCH_BY_NAME if self._topic_id == ZERO_UUID else None
         sent = []
         # All are asked before the first answer is awaited: one broker without news does not delay another's.
         for leader, led in self._by_leader(waiting).items():
             connection = self._cluster.node(leader)
-            sent.append((leader, connection, connection.send(self._fetch_request({p: waiting[p] for p in led}))))
+            request = self._fetch_request({partition: waiting[partition] for partition in led})
+            sent.append((leader, connection, connection.send(request, newest=newest)))
         fetched: list[PartitionData] = []
         for leader, connection, ticket in sent:
             answer = connection.receive(FetchResponse, ticket)
@@ -386,7 +348,7 @@ class Reader:
             FetchPartition(partition=partition, fetch_offset=at, partition_max_bytes=_FETCH_PARTITION_BYTES)
             for partition, at in positions.items()
         )
-        topic = FetchTopic(topic=self._topic, partitions=asked)
+        topic = FetchTopic(topic=self._topic, topic_id=self._topic_id, partitions=asked)
         return FetchRequest(max_wait_ms=_FETCH_WAIT_MS, min_bytes=1, max_bytes=_FETCH_BYTES, topics=(topic,))
 
     def _sorted_out(self, fetched: list[PartitionData]) -> list[PartitionData]:
@@ -396,13 +358,37 @@ class Reader:
             if not part.error_code:
                 good.append(part)
                 continue
+            if part.error_code == _OFFSET_OUT_OF_RANGE:
+                self._find_again(part.partition_index)
+                continue
             error = error_for_code(part.error_code, topic=self._topic, partition=part.partition_index)
             if not is_retriable(part.error_code):
                 raise error
-            self._leaders.clear()
+            self._leaders_doubtful = True
             if len(fetched) == 1 or not any(not other.error_code and other.records for other in fetched):
                 raise error
         return good
+
+    def _find_again(self, partition: int) -> None:
+        """The log has no such position any more: go on with what there is."""
+        first = self._list_offsets([partition], _EARLIEST)[partition]
+        last = self._list_offsets([partition], _LATEST)[partition]
+        at = self._positions[partition]
+        if first <= at <= last:
+            raise ProtocolError(f"offset {at} was out of range, but partition {partition} has {first} to {last}")
+        where = f"topic {self._topic}, partition {partition}"
+        if at < first:
+            self._notice(f"{where}: the records {at} to {first - 1} were removed before they were read")
+            self._positions[partition] = first
+        elif self._topic_id == ZERO_UUID:
+            # An old broker, which cannot tell a topic that was made anew; that is what happens more often.
+            self._notice(f"{where}: the log ends at {last}, before {at}; it is read from its beginning")
+            self._positions[partition] = first
+        else:
+            self._notice(f"{where}: the log was cut off at {last}, before {at}; reading goes on there")
+            self._positions[partition] = last
+        if self._until_end:
+            self._ends[partition] = min(self._ends[partition], last)
 
     def _records(self, data: PartitionData) -> Iterator[ConsumedRecord]:
         partition = data.partition_index
@@ -430,3 +416,14 @@ class Reader:
                 self._positions[partition] = max(self._positions[partition], header.last_offset + 1)
         except ProtocolError as error:
             raise CorruptRecordError(str(error), topic=self._topic, partition=partition, cause=error) from error
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Ascending numbers for people: "1, 3 to 5"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Final
@@ -12,7 +14,16 @@ import typer
 
 from penstock._native import __version__
 from penstock.cli import bench, broker, config, produce, tail, topics
-from penstock.cli.output import INTERRUPTED, CommandError, OutputError, complain, print_line, writing
+from penstock.cli.arguments import read_arguments
+from penstock.cli.output import (
+    INTERRUPTED,
+    CommandError,
+    OutputError,
+    complain,
+    lenient_output,
+    print_line,
+    writing,
+)
 from penstock.cli.target import attach_dev_folder
 from penstock.errors import ConfigError, KafkaError
 
@@ -23,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_HIDDEN: Final = re.compile(r" \(\d+ more of these since\)$")
 _CANNOT_WRITE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 
 
@@ -49,23 +61,47 @@ app.command("broker")(broker.broker)
 app.command("config")(config.config)
 
 
+class _News(logging.Filter):
+    """Keeps back what was said in the last minutes. A producer repeats every ten seconds that a broker is down."""
+
+    _AGAIN_S: Final = 600.0
+    _MOST: Final = 1_000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # What a producer adds when it has kept something back itself.
+        what = _HIDDEN.sub("", record.getMessage())
+        if record.created - self._said.get(what, -math.inf) < self._AGAIN_S:
+            return False
+        if len(self._said) >= self._MOST:
+            self._said.clear()
+        self._said[what] = record.created
+        return True
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit code."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="penstock: %(message)s")
-    code = _run(arguments)
-    # What the commands print has been flushed. Usage and help have not: Typer writes them.
-    try:
-        if sys.stdout is not None:
-            with writing():
-                pass
-    except OutputError as failure:
-        return code or _told(failure)
-    return code
+    shown = logging.StreamHandler(sys.stderr)
+    shown.addFilter(_News())
+    logging.basicConfig(handlers=[shown], level=logging.WARNING, format="penstock: %(message)s")
+    with lenient_output():
+        code = _run(arguments)
+        # What the commands print has been flushed. Usage and help have not: Typer writes them.
+        try:
+            if sys.stdout is not None:
+                with writing():
+                    pass
+        except OutputError as failure:
+            return code or _told(failure)
+        return code
 
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        app(attach_dev_folder(arguments), prog_name="penstock")
+        app(read_arguments(typer.main.get_command(app), attach_dev_folder(arguments)), prog_name="penstock")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except CommandError as failure:

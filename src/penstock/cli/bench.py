@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import platform
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,14 +18,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from penstock import AsyncKafkaProducer, KafkaProducer
+from penstock import AsyncKafkaProducer, KafkaProducer, ProducerConfig
 from penstock._native import __version__
 from penstock.cli.load import Content, Load, Meter, send_from_tasks, send_from_threads
-from penstock.cli.options import Json, settings_of
+from penstock.cli.options import Json, Rate, Wait, number, settings_of
 from penstock.cli.output import CommandError, complain, print_json, print_line
 from penstock.cli.report import Report, as_html, as_svg
-from penstock.cli.sending import DRAIN_S, Interrupts, exit_code
+from penstock.cli.sending import DRAIN_S, Interrupts, cut_short
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
+from penstock.cli.waiting import awaited
 from penstock.errors import DeliveryError
 from penstock.serialization import ByteArraySerializer
 
@@ -35,11 +36,16 @@ _LOOK_S: Final = 0.25
 
 def bench(
     topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to; it keeps the records.")],
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long; 10 if --records is not given.")] = None,
-    records: Annotated[int | None, typer.Option("--records", "-n", min=1, help="How many records.")] = None,
-    rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Records/s of all together; else as fast as it goes.")
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            parser=number("--seconds", "seconds", 0.1),
+            help="How long; 10 if --records is not given, inf: until Ctrl-C.",
+        ),
     ] = None,
+    records: Annotated[int | None, typer.Option("--records", "-n", min=1, help="How many records.")] = None,
+    rate: Rate = None,
     size: Annotated[int, typer.Option(min=0, help="Bytes of a value.")] = 100,
     content: Annotated[Content, typer.Option(help="What values are made of.")] = Content.json,
     keys: Annotated[int, typer.Option(min=0, max=10_000_000, help="How many different keys; 0: none.")] = 0,
@@ -60,6 +66,7 @@ def bench(
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Producer settings, a .properties file.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report: .html or .svg.")] = None,
+    wait: Wait = None,
     json: Json = False,
 ) -> None:
     """Send records that are made up, and measure throughput and the latency of acknowledgments.
@@ -78,17 +85,22 @@ def bench(
         settings["compression.type"] = compression
     if seconds is None and records is None:
         seconds = 10.0
+    if rate is not None and math.isinf(rate):
+        rate = None
     load = Load(topic, content, size, keys, tasks or threads or 1, rate, records, seconds, tasks is not None, bulk or 0)
     configured = cast("str | None", settings.pop("bootstrap.servers", None))
     with bootstrap_servers(bootstrap, dev, configured=configured) as servers:
-        facade: type[KafkaProducer[Any, Any] | AsyncKafkaProducer[Any, Any]]
-        facade = AsyncKafkaProducer if load.is_asyncio else KafkaProducer
-        producer = facade(
+        checked = ProducerConfig(
             settings,
             bootstrap_servers=servers,
             key_serializer=ByteArraySerializer(),
             value_serializer=ByteArraySerializer(),
         )
+        problem, code = awaited(checked, settings, topic, wait_s=wait)
+        if problem is not None:
+            complain(problem)
+            raise typer.Exit(code)
+        producer: _Producer = AsyncKafkaProducer(checked) if load.is_asyncio else KafkaProducer(checked)
         done, problem, code = _run(producer, load, settings)
     if report is not None:
         try:
@@ -156,8 +168,7 @@ def _run(producer: _Producer, load: Load, settings: dict[str, Any]) -> tuple[Rep
         intervals=meter.intervals,
     )
     if stopped_by is not None:
-        said = "interrupted" if stopped_by is signal.SIGINT else f"terminated by {stopped_by.name}"
-        return report, said, exit_code(stopped_by)
+        return report, *cut_short(stopped_by)
     return report, problem, int(problem is not None or meter.failed > 0)
 
 

@@ -19,7 +19,7 @@ from penstock.devbroker.settings import FsyncPolicy
 
 def broker(
     dir: Annotated[
-        Path | None, typer.Option(help="Data folder; by default a folder of yours.", show_default=False)
+        Path | None, typer.Option(metavar="DIR", help="Data folder; by default a folder of yours.", show_default=False)
     ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Keep nothing on disk.")] = False,
     host: Annotated[

@@ -23,6 +23,7 @@ from rich.table import Table
 from penstock import KafkaProducer
 from penstock.cli import flights, proof
 from penstock.cli.admin import Admin
+from penstock.cli.arguments import as_text
 from penstock.cli.inputs import Entry
 from penstock.cli.output import INTERRUPTED, CommandError, complain, print_json, writing
 from penstock.cli.progress import progress
@@ -50,8 +51,13 @@ class Result:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; returns 0 if everything arrived, 1 if not, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    """Run the demo; returns 0 if everything arrived, 1 if not, 2 for bad arguments, 130 after Ctrl-C."""
+    try:
+        given = [as_text(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
+    except CommandError as error:
+        complain(str(error))
+        return error.code
+    options = _parser().parse_args(given)
     try:
         result = run(rows=options.rows, bootstrap=options.bootstrap, topic=options.topic)
         if options.json:

@@ -10,7 +10,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
@@ -21,6 +21,9 @@ Entry: TypeAlias = tuple[bytes | None, bytes | None]
 
 # What JSON calls a number, so that the text can stand in the output as it is: "007", "+1" and ".5" are text.
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+_DELIMITERS: Final = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+"""What separates cells in files that are not what they are taken for."""
 
 _CACHED_CELLS: Final = 1 << 16
 _LONGEST_CACHED_CELL: Final = 64
@@ -222,17 +225,28 @@ class _Cells(dict[str, str]):
 
 
 class CsvSource:
-    """CSV with a header row (RFC 4180, commas): each row becomes a JSON object, the key is one column's text.
+    """CSV with a header row (RFC 4180): each row becomes a JSON object, the key is one column's text.
 
     A row with too few or too many cells is an error. A key cell that is null makes a record without a key. Blank lines
-    between rows are passed over; but in a file of one column, each is a row.
+    between rows are passed over; but in a file of one column, each is a row. A header of one column that holds another
+    usual delimiter is told to `warn`, once: it may be what was meant.
     """
 
     def __init__(
-        self, stream: BinaryIO, name: str, *, key: str | None = None, infer: bool = False, null: str | None = None
+        self,
+        stream: BinaryIO,
+        name: str,
+        *,
+        key: str | None = None,
+        infer: bool = False,
+        null: str | None = None,
+        delimiter: str = ",",
+        warn: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """`key`: a column's name; `infer` and `null`: see `RowsToJson`."""
+        """`key`: a column's name; `infer` and `null`: see `RowsToJson`; `delimiter`: one character, between cells."""
         self._lines = TextLines(stream, name)
+        self._delimiter = delimiter
+        self._warn = warn
         self._key = key
         self._infer = infer
         self._null = null
@@ -249,8 +263,8 @@ class CsvSource:
     def __iter__(self) -> Iterator[Entry]:
         """The entries, one per row after the header."""
         csv.field_size_limit(MAX_LINE_BYTES)
-        rows = csv.reader(self._texts(), strict=True)
-        columns = self._next(rows, skip_blank=True)
+        rows = csv.reader(self._texts(), strict=True, delimiter=self._delimiter)
+        columns = self._next(rows, skip_blank=True, is_header=True)
         if columns is None:
             raise InputError(self.name, 0, "the file is empty; CSV needs a header row")
         self._check(columns)
@@ -268,19 +282,39 @@ class CsvSource:
             self._raw = raw
             yield raw.decode()
 
-    def _next(self, rows: Any, *, skip_blank: bool) -> list[str] | None:
+    def _next(self, rows: Any, *, skip_blank: bool, is_header: bool = False) -> list[str] | None:
         while True:
             self._begins = self._lines.number + 1
             try:
                 row: list[str] | None = next(rows, None)
             except csv.Error as error:
-                raise self._lines.fail(f"not CSV: {error}") from None
+                raise self._lines.fail(f"not CSV: {error}{self._advice() if is_header else ''}") from None
             # A blank line inside of quotes belongs to a row of several lines, and ends none.
-            if row is None or not (skip_blank and self._begins == self._lines.number and not self._raw.strip()):
+            if row is None or not (skip_blank and self._begins == self._lines.number and self._is_blank()):
                 return row
             self.blank_lines += 1
 
+    def _is_blank(self) -> bool:
+        # Tabs between empty cells are a row where the tab is the delimiter.
+        return not self._raw.strip() and self._delimiter.encode() not in self._raw
+
+    def _advice(self) -> str:
+        """What to try if the line at hand holds another delimiter than the one that was asked for; "" if it does not."""
+        held = self._raw.decode()
+        counts = {other: held.count(other) for other in _DELIMITERS if other != self._delimiter and other in held}
+        if not counts or self._delimiter in held:
+            return ""
+        likely = max(counts, key=counts.__getitem__)
+        typed = "\\t" if likely == "\t" else likely
+        return f"; if {_DELIMITERS[likely]} separate the cells, say --delimiter '{typed}'"
+
     def _check(self, columns: list[str]) -> None:
+        # In quotes it is a name, and no cells; nothing else can have several lines.
+        is_quoted = self._raw.lstrip().startswith(b'"') or self._begins < self._lines.number
+        advice = self._advice() if len(columns) == 1 and not is_quoted else ""
+        if advice:
+            name = columns[0][:_LONGEST_CACHED_CELL]
+            self._warn(f"{self.name}:{self._lines.number}: the header is one column, {name!r}{advice}")
         twice = sorted({name for name in columns if columns.count(name) > 1})
         if twice:
             raise self._lines.fail(f"the header names the column {twice[0]!r} twice")

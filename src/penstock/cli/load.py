@@ -19,6 +19,7 @@ _RESOLUTION: Final = 100
 """Buckets per factor e: neighbours differ by 1 %."""
 _SAMPLES_PER_S: Final = 2_000
 _CHUNK: Final = 256
+_MOST_AT_ONCE: Final = 1 << 14
 _LEAD_S: Final = 0.001
 _SHORTEST_S: Final = 0.5
 """A rest at the end that is shorter says nothing about the course."""
@@ -227,7 +228,7 @@ class Schedule:
         self._interval_s = None if load.rate is None else load.senders / load.rate
         per_second = 0.0 if load.rate is None else load.rate / load.senders
         self._at_once = load.bulk
-        self._timed_every = max(1, math.ceil(per_second * load.senders / _SAMPLES_PER_S))
+        self._timed_every = math.ceil(min(max(per_second * load.senders / _SAMPLES_PER_S, 1), _MOST_AT_ONCE))
 
     def chunks(self) -> Iterator[tuple[float, int]]:
         """(when it is due, how many records), each in its time; ends with the load."""
@@ -235,7 +236,7 @@ class Schedule:
             if size:
                 yield due, size
             else:
-                self._sleep(wait_s)
+                self._sleep(min(wait_s, threading.TIMEOUT_MAX))
 
     def steps(self) -> Iterator[tuple[float, float, int]]:
         """The same for whoever waits by himself: (how long to wait, -, 0) or (-, when it is due, how many records)."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +20,10 @@ from rich.table import Table
 
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C, as shells have it."""
+
+
+_BYTE: Final = re.compile("[\udc80-\udcff]")
+"""A byte of the command line or of a file name that is not UTF-8 (PEP 383)."""
 
 
 class CommandError(Exception):
@@ -38,12 +44,34 @@ class OutputError(CommandError):
         self.reader_left = isinstance(reason, OSError) and reason.errno == errno.EPIPE
 
 
+def printable(text: str) -> str:
+    """With a byte that is not UTF-8 as people write it: \\xe9."""
+    return _BYTE.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
+
+
+@contextmanager
+def lenient_output() -> Iterator[None]:
+    """Meanwhile stdout escapes what its encoding does not have, as stderr always does: an ASCII terminal is no failure."""
+    out = sys.stdout
+    before = out.errors if isinstance(out, io.TextIOWrapper) else None
+    if not isinstance(out, io.TextIOWrapper) or before not in ("strict", "surrogateescape"):  # the latter in locale C
+        yield
+        return
+    with contextlib.suppress(OSError):
+        out.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):  # it cannot be flushed, or is closed
+            out.reconfigure(errors=before)
+
+
 def complain(message: str) -> None:
     """One line on stderr. Where there is none any more (a closed terminal), nobody is left to be told."""
     if sys.stderr is None:
         return
     try:
-        print(f"penstock: {message}", file=sys.stderr, flush=True)
+        print(f"penstock: {printable(message)}", file=sys.stderr, flush=True)
     except OSError:
         _discard(sys.stderr)
 
@@ -71,8 +99,13 @@ def print_line(line: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON on stdout."""
-    print_line(json.dumps(value, ensure_ascii=False))
+    """One line of JSON on stdout; escaped as JSON has it where the characters cannot be written."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    print_line(text)
 
 
 def print_rows(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

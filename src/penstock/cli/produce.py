@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,14 +12,15 @@ from typing import Annotated, Any, BinaryIO, cast
 
 import typer
 
-from penstock import KafkaProducer
+from penstock import KafkaProducer, ProducerConfig
 from penstock.cli.arrow_input import ArrowSource, pump_batches, require_pyarrow
 from penstock.cli.inputs import CsvSource, InputError, JsonLinesSource, LineSource, Source
-from penstock.cli.options import pairs, settings_of
+from penstock.cli.options import Rate, Wait, pairs, settings_of
 from penstock.cli.output import CommandError, OutputError, complain, print_json, print_line
 from penstock.cli.progress import progress
-from penstock.cli.sending import Headers, Interrupts, Pace, Summary, Tally, deliver, exit_code, pump
+from penstock.cli.sending import Headers, Interrupts, Pace, Summary, Tally, cut_short, deliver, pump
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
+from penstock.cli.waiting import awaited
 from penstock.errors import KafkaError
 from penstock.serialization import ByteArraySerializer
 
@@ -36,7 +37,7 @@ class Format(StrEnum):
 
 def produce(
     topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to.")],
-    file: Annotated[str, typer.Argument(help="Input; - is stdin.")] = "-",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Input; - is stdin.")] = "-",
     format: Annotated[Format, typer.Option("--format", "-f", help="What the input is.")] = Format.lines,
     key: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="All but lines: column or field for the key.")
@@ -54,9 +55,13 @@ def produce(
         list[str] | None, typer.Option("--set", "-X", metavar="NAME=VALUE", help="Producer setting; repeatable.")
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Producer settings, a .properties file.")] = None,
+    separator: Annotated[
+        str | None, typer.Option("--delimiter", metavar="CHAR", help="csv: what separates cells, such as ';' or '\\t'.")
+    ] = None,
     infer: Annotated[bool, typer.Option("--infer", help="csv: numbers become JSON numbers.")] = False,
     null: Annotated[str | None, typer.Option(metavar="TEXT", help="csv: a cell that means null.")] = None,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="At most this many records/s.")] = None,
+    rate: Rate = None,
+    wait: Wait = None,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON.")] = False,
 ) -> None:
     """Send lines, JSON lines, or rows of CSV, Parquet or Arrow (as JSON objects) to a topic, and wait for every acknowledgment.
@@ -66,20 +71,24 @@ def produce(
     """
     headers = tuple((name, value.encode()) for name, value in pairs("-H", header))
     settings = settings_of(config, setting)
-    _check(format, key=key, delimiter=delimiter, infer=infer, null=null)
+    _check(format, key=key, delimiter=delimiter, separator=separator, infer=infer, null=null)
+    cells = "," if separator is None else _one_character(separator)
     configured = cast("str | None", settings.pop("bootstrap.servers", None))
     with _opened(file) as stream, bootstrap_servers(bootstrap, dev, configured=configured) as servers:
-        source = _source(stream, file, format, key=key, delimiter=delimiter, infer=infer, null=null)
+        source = _source(stream, file, format, key=key, delimiter=delimiter, separator=cells, infer=infer, null=null)
         # Bytes it is, whatever a file that was written for a Java producer says.
-        producer: KafkaProducer[Any, Any] = KafkaProducer(
+        checked = ProducerConfig(
             settings,
             bootstrap_servers=servers,
             key_serializer=ByteArraySerializer(),
             value_serializer=ByteArraySerializer(),
         )
-        pace = None if rate is None else Pace(rate)
+        problem, code = awaited(checked, settings, topic, wait_s=wait, partition=partition)
         tally = Tally()
-        problem, code = _run(producer, topic, source, tally, partition=partition, headers=headers, pace=pace)
+        if not code:
+            pace = None if rate is None or math.isinf(rate) else Pace(rate)
+            producer: KafkaProducer[Any, Any] = KafkaProducer(checked)
+            problem, code = _run(producer, topic, source, tally, partition=partition, headers=headers, pace=pace)
     summary = tally.summary()
     code = code or int(summary.failed > 0)
     sentence = _sentence(summary, source.blank_lines)
@@ -139,23 +148,29 @@ def _run(
             problem = f"{source.name}:{source.line}: {error}"
 
     stopped_by = deliver(producer, send, tally, progress(tally))
-    if stopped_by is None:
-        return problem, int(problem is not None)
-    said = "interrupted" if stopped_by is signal.SIGINT else f"terminated by {stopped_by.name}"
-    return said, exit_code(stopped_by)
+    return (problem, int(problem is not None)) if stopped_by is None else cut_short(stopped_by)
 
 
 def _check(format: Format, **given: object) -> None:
-    options = {Format.lines: {"delimiter"}, Format.csv: {"key", "infer", "null"}}
+    options = {Format.lines: {"delimiter"}, Format.csv: {"key", "separator", "infer", "null"}}
     allowed = options.get(format, {"key"})
-    names: Mapping[str, str] = {"key": "--key", "delimiter": "-K", "infer": "--infer", "null": "--null"}
+    names: Mapping[str, str] = {"delimiter": "-K", "separator": "--delimiter"}
     for option, value in given.items():
         if value not in (None, False) and option not in allowed:
-            raise CommandError(f"{names[option]} does not go with --format {format}", code=2)
+            raise CommandError(f"{names.get(option, f'--{option}')} does not go with --format {format}", code=2)
     if format in (Format.parquet, Format.arrow):
         require_pyarrow()
     if given["delimiter"] == "":
         raise CommandError("-K: the delimiter is empty", code=2)
+
+
+def _one_character(given: str) -> str:
+    delimiter = "\t" if given == r"\t" else given
+    if len(delimiter) != 1:
+        raise CommandError(f"--delimiter {given}: not one character", code=2)
+    if delimiter in '"\r\n':
+        raise CommandError(f"--delimiter {delimiter!r}: quotes and line ends have their own meaning in CSV", code=2)
+    return delimiter
 
 
 @contextmanager
@@ -180,6 +195,7 @@ def _source(
     *,
     key: str | None,
     delimiter: str | None,
+    separator: str,
     infer: bool,
     null: str | None,
 ) -> Source | ArrowSource:
@@ -187,7 +203,7 @@ def _source(
     if format is Format.lines:
         return LineSource(stream, name, delimiter=delimiter)
     if format is Format.csv:
-        return CsvSource(stream, name, key=key, infer=infer, null=null)
+        return CsvSource(stream, name, key=key, infer=infer, null=null, delimiter=separator, warn=complain)
     if format is Format.parquet and not stream.seekable():
         raise CommandError("Parquet cannot be read from a pipe; name a FILE", code=2)
     if format in (Format.parquet, Format.arrow):

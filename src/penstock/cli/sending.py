@@ -256,6 +256,11 @@ def exit_code(number: signal.Signals) -> int:
     return 128 + number
 
 
+def cut_short(number: signal.Signals) -> tuple[str, int]:
+    """What is said of a run that a signal ended, and its exit code."""
+    return "interrupted" if number is signal.SIGINT else f"terminated by {number.name}", exit_code(number)
+
+
 class Interrupts:
     """Ctrl-C, and the signals that ask a process to end: the first one raises `KeyboardInterrupt`. For the main thread.
 

@@ -7,13 +7,16 @@ import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from penstock.cli.output import INTERRUPTED, CommandError, reader_watch, writing
+from penstock.cli.options import WAIT_S, Wait, settings_of
+from penstock.cli.output import INTERRUPTED, CommandError, complain, reader_watch, writing
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
 from penstock.reader import ConsumedRecord, Reader, Start
+
+_MAX_AGE: Final = "metadata.max.age.ms"
 
 
 def tail(
@@ -32,12 +35,19 @@ def tail(
     ] = False,
     bootstrap: Bootstrap = None,
     dev: Dev = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-X", metavar="NAME=VALUE", help="metadata.max.age.ms, 5000 by default."),
+    ] = None,
+    wait: Wait = None,
 ) -> None:
     """Print a topic's records: a value per line, as it is; a null is an empty line.
 
-    Order is that of each partition. -N begins N records before each partition's end.
+    Order is that of each partition. -N begins N records before each partition's end. Without -p and -e, partitions that
+    are added are looked for each metadata.max.age.ms, and read from their beginning; stderr says so.
     """
     start = _start(offset)
+    max_age_s = _max_age_s(setting)
     with (
         _quiet_interrupt(),
         bootstrap_servers(bootstrap, dev) as servers,
@@ -47,7 +57,11 @@ def tail(
             start=start,
             until_end=exit_at_end,
             partitions=None if partition is None else [partition],
+            timeout_s=WAIT_S if wait is None else max(WAIT_S, wait),
+            start_timeout_s=wait,
+            metadata_max_age_s=max_age_s,
             between=reader_watch(),
+            notice=complain,
         ) as reader,
     ):
         for record in itertools.islice(reader, count):
@@ -72,6 +86,17 @@ def _start(offset: str) -> Start:
         return int(offset)
     except ValueError:
         raise CommandError(f"-o {offset}: not one of beginning, end, N, -N", code=2) from None
+
+
+def _max_age_s(given: list[str] | None) -> float:
+    max_age_ms = 5_000
+    for name, value in settings_of(None, given).items():
+        if name != _MAX_AGE:
+            raise CommandError(f"-X {name}: the reader has no settings but {_MAX_AGE}", code=2)
+        if not (value.isascii() and value.isdecimal() and len(value) < 20):
+            raise CommandError(f"-X {name}={value}: not a number of ms", code=2)
+        max_age_ms = int(value)
+    return max_age_ms / 1000
 
 
 def _write(line: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from penstock.cli.output import CommandError
+from penstock.cli.arguments import as_text
+from penstock.cli.output import CommandError, complain
 from penstock.devbroker import DataFolderError, DevCluster
 
 ENVIRONMENT: Final = "PENSTOCK_BOOTSTRAP_SERVERS"
@@ -73,7 +73,7 @@ def bootstrap_servers(given: str | None, dev: str | None, *, configured: str | N
         raise CommandError(
             f"no brokers named: use -b HOST:PORT, set {ENVIRONMENT}, or run an embedded broker with --dev [DIR]", code=2
         )
-    yield named
+    yield as_text(named, ENVIRONMENT)  # arguments are, by now
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def embedded(folder: Path) -> Iterator[str]:
     except (DataFolderError, OSError, ValueError) as error:
         raise CommandError(f"--dev {folder}: {error}") from error
     try:
-        print(f"penstock: embedded broker on {folder}", file=sys.stderr)
+        complain(f"embedded broker on {folder}")
         yield cluster.bootstrap_servers
     finally:
         cluster.stop()
