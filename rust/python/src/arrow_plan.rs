@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Schema};
+use arrow_schema::{DataType, Field, Schema};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
 
-use crate::arrow_json;
+use crate::arrow_json::{self, Extension};
 use crate::record::extract_partition;
 
 /// What cannot be done with a column.
@@ -212,7 +212,7 @@ fn source(schema: &Schema, role: &str, given: &Given) -> Result<Source, Wrong> {
         }
         Given::Column(name) => {
             let index = find(schema, role, name)?;
-            form(schema.field(index).data_type()).ok_or_else(|| {
+            form(schema.field(index)).ok_or_else(|| {
                 let advice = format!(
                     "it has no bytes of its own; name it in a list ({role}=[{name:?}]) to write JSON, or cast it to \
                      binary, string, int16, int32, int64, float32, float64 or bool"
@@ -243,7 +243,15 @@ fn json(schema: &Schema, role: &str, columns: Vec<usize>) -> Result<Source, Wron
     Ok(Source::Json(columns))
 }
 
-fn form(data_type: &DataType) -> Option<Form> {
+fn form(field: &Field) -> Option<Form> {
+    match arrow_json::extension(field, field.data_type()) {
+        Some(Extension::Uuid) => Some(Form::Bytes),
+        Some(Extension::Bool8) => Some(Form::Boolean),
+        None => form_of(field.data_type()),
+    }
+}
+
+fn form_of(data_type: &DataType) -> Option<Form> {
     match data_type {
         DataType::Binary
         | DataType::LargeBinary
@@ -257,13 +265,13 @@ fn form(data_type: &DataType) -> Option<Form> {
         }
         DataType::Boolean => Some(Form::Boolean),
         DataType::Null => Some(Form::Null),
-        DataType::Dictionary(_, values) => form(values),
+        DataType::Dictionary(_, values) => form_of(values),
         _ => None,
     }
 }
 
 fn is_bytes(data_type: &DataType) -> bool {
-    matches!(form(data_type), Some(Form::Bytes | Form::Null))
+    matches!(form_of(data_type), Some(Form::Bytes | Form::Null))
 }
 
 fn are_headers(data_type: &DataType) -> bool {
