@@ -137,11 +137,12 @@ def test_decimals_in_keys_and_of_other_libraries(producer: KafkaProducer[Any, An
 
 
 HUGE = [0, 10**38, -(10**38), 2**127 - 1, -(2**127)]
+UNSIGNED = [0, 10**38, 2**127, 2**128 - 1]
 
 
 def test_huge_integers_of_duckdb() -> None:
     connection = duckdb.connect()
-    for kind, numbers in (("hugeint", HUGE),):
+    for kind, numbers in (("hugeint", HUGE), ("uhugeint", UNSIGNED)):
         rows = ", ".join(f"('{number}'::{kind})" for number in numbers)
         relation = connection.sql(
             f"select n, [n, null] as l, {{'s': n, 'o': 1}} as s, map(['k'], [n]) as m, [n]::{kind}[1] as a "
@@ -150,6 +151,9 @@ def test_huge_integers_of_duckdb() -> None:
         expected = [{"n": n, "l": [n, None], "s": {"s": n, "o": 1}, "m": {"k": n}, "a": [n]} for n in numbers]
         assert [json.loads(row[0]) for row in records(relation)] == expected
         assert [row[1] for row in records(relation, key=["n"])] == [b'{"n":%d}' % number for number in numbers]
+    # Beside each other, and a negative one of the type that has them.
+    both = connection.sql("select -1::hugeint as h, '340282366920938463463374607431768211455'::uhugeint as u")
+    assert records(both)[0][0] == b'{"h":-1,"u":340282366920938463463374607431768211455}'
 
 
 # ------------------------------------------------------------------------------------------------- extension types
