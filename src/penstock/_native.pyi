@@ -217,6 +217,7 @@ class ArrowRecords:
         partition: int | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
+        index: bool | None = None,
     ) -> ArrowRecords: ...
     def take(
         self,
@@ -348,6 +349,7 @@ class Sender(Generic[_K, _V]):
         partition: int | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
+        index: bool | None = None,
     ) -> BulkResult: ...
     @classmethod
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
@@ -428,6 +430,7 @@ class AsyncSender(Generic[_K, _V]):
         partition: int | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
+        index: bool | None = None,
     ) -> PendingBulk: ...
     def _find_topic(self, topic: str) -> PendingTopic: ...
     @overload

@@ -101,6 +101,7 @@ class AsyncProducer(Protocol[K_contra, V_contra]):
         partition: int | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
+        index: bool | None = None,
     ) -> AsyncBulkResult:
         """Buffer the rows of Arrow data."""
         ...
@@ -244,13 +245,14 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         partition: int | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
+        index: bool | None = None,
     ) -> AsyncBulkResult:
         """Send the rows of Arrow data to a topic; over when all are buffered. `await` the result to know what became of them.
 
         As `KafkaProducer.send_arrow`; waits, errors and cancelling as in `send_many`. A stream is read in the loop, batch by
         batch: one that takes its time (a lazy query, a file) had better be collected in a thread first.
         """
-        return await _buffered(self._send_arrow(topic, data, value, key, partition, timestamp, headers))
+        return await _buffered(self._send_arrow(topic, data, value, key, partition, timestamp, headers, index))
 
     async def flush(self, timeout: float | None = None) -> None:
         """Deliver every record sent before this call. What is sent meanwhile does not prolong it.

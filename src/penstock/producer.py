@@ -66,6 +66,7 @@ class Producer(Protocol[K_contra, V_contra]):
         partition: int | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
+        index: bool | None = None,
     ) -> BulkResult:
         """Buffer the rows of Arrow data."""
         ...

@@ -324,7 +324,9 @@ impl AsyncSender {
     }
 
     /// A `send_arrow` that has not begun.
-    #[pyo3(signature = (topic, data, value = None, key = None, partition = None, timestamp = None, headers = None))]
+    #[pyo3(signature = (
+        topic, data, value = None, key = None, partition = None, timestamp = None, headers = None, index = None
+    ))]
     #[expect(clippy::too_many_arguments, reason = "the columns")]
     fn _send_arrow(
         slf: &Bound<'_, Self>,
@@ -336,9 +338,10 @@ impl AsyncSender {
         partition: Option<&Bound<'_, PyAny>>,
         timestamp: Option<&Bound<'_, PyAny>>,
         headers: Option<&Bound<'_, PyAny>>,
+        index: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PendingBulk> {
         let state = State::of(&slf.get().state)?;
-        let names = Names::read(value, key, partition, timestamp, headers)?;
+        let names = Names::read(value, key, partition, timestamp, headers, index)?;
         let call = Ongoing::begin(state, py, topic, "send_arrow")?;
         let rows = ArrowRows::open_in_loop(state, data, &names)?;
         Ok(PendingBulk::new(slf.clone().unbind(), call, Records::Arrow(Box::new(rows.into()))))

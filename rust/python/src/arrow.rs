@@ -5,25 +5,24 @@
 //! become [`Rows`]. From the stream to the lanes it runs without the GIL, which is asked for only to wait, to look at
 //! signals, and when something is wrong.
 //!
-//! The C interface is `pyo3-arrow`'s. What a producer of it says of its buffers has to be believed; what can be checked
-//! (lengths, offsets, UTF-8) is, and what panics in the libraries is turned into an error.
+//! The C interface is `pyo3-arrow`'s ([`arrow_source`]). What a producer of it says of its buffers has to be believed; what
+//! can be checked (lengths, offsets, UTF-8) is, and what panics in the libraries is turned into an error.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow_array::{Array, RecordBatchIterator, RecordBatchReader, StructArray};
+use arrow_array::{Array, StructArray};
 use arrow_schema::{ArrowError, FieldRef};
 use penstock_core::batch::Header;
 use penstock_core::bulk::{CHOOSE, Partitions, Rows, Timestamps};
-use pyo3::exceptions::{PyTypeError, PyValueError};
-use pyo3::intern;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::arrow_columns::{Batch, Column};
 use crate::arrow_json::{self, Trouble};
 use crate::arrow_plan::{Names, Plan, Target};
+use crate::arrow_source::{self, Broken, Stream, guarded, unreadable};
 use crate::bulk::{Bulk, Source, Step};
 use crate::headers::Headers;
 use crate::send::{Call, State, now_ms, present};
@@ -37,8 +36,6 @@ const LOOP_CHUNK_ROWS: usize = 1024;
 const LOOP_CHUNK_BYTES: usize = 128 * 1024;
 /// How long it runs without a look at signals (Ctrl-C).
 const STRETCH: Duration = Duration::from_millis(50);
-
-type Reader = Box<dyn RecordBatchReader + Send>;
 
 /// The buffers of a chunk that outlive a borrow.
 #[derive(Default)]
@@ -97,7 +94,7 @@ fn write_json(
 
 /// A stream of Arrow data, row by row.
 struct Rowing {
-    reader: Reader,
+    stream: Stream,
     plan: Plan,
     batch: Option<Batch>,
     /// The next row of `batch`.
@@ -117,16 +114,12 @@ enum Look {
     End,
 }
 
-/// The stream is at its end, and not as it should be.
-struct Broken(String);
-
 impl Rowing {
     fn open(data: &Bound<'_, PyAny>, names: &Names, in_loop: bool) -> PyResult<Self> {
-        let reader = open(data)?;
-        let schema = guarded(|| Ok(reader.schema())).map_err(|Broken(why)| unreadable(&why))?;
+        let (stream, notes) = arrow_source::open(data, names)?;
         Ok(Self {
-            plan: Plan::new(schema, names)?,
-            reader,
+            plan: Plan::new(stream.schema(), names, &notes)?,
+            stream,
             batch: None,
             at: 0,
             key_text: Written::default(),
@@ -145,8 +138,8 @@ impl Rowing {
             if self.end {
                 return Ok(Look::End);
             }
-            let (reader, plan) = (&mut self.reader, &self.plan);
-            match guarded(|| reader.next().transpose()?.map(|batch| Batch::new(plan, &batch)).transpose()) {
+            let (stream, plan) = (&mut self.stream, &self.plan);
+            match guarded(|| stream.next()?.map(|batch| Batch::new(plan, &batch)).transpose()) {
                 Ok(None) => self.end = true,
                 Ok(Some(batch)) => {
                     self.batch = Some(batch);
@@ -280,57 +273,9 @@ impl Rowing {
 impl Drop for Rowing {
     /// Without the GIL: whose data it is may lock something that a thread holds which waits for the GIL.
     fn drop(&mut self) {
-        let none: Reader = Box::new(RecordBatchIterator::new([], Arc::clone(&self.plan.schema)));
-        let left = (std::mem::replace(&mut self.reader, none), self.batch.take());
+        let none = self.stream.emptied();
+        let left = (std::mem::replace(&mut self.stream, none), self.batch.take());
         Python::try_attach(|py| py.detach(|| drop(left)));
-    }
-}
-
-fn guarded<T>(act: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, Broken> {
-    match catch_unwind(AssertUnwindSafe(act)) {
-        Ok(Ok(made)) => Ok(made),
-        Ok(Err(error)) => Err(Broken(error.to_string())),
-        Err(panic) => {
-            let why = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no words");
-            Err(Broken(format!("the data does not keep to the Arrow format ({why})")))
-        }
-    }
-}
-
-fn unreadable(why: &str) -> PyErr {
-    PyValueError::new_err(format!("the Arrow data cannot be read: {why}"))
-}
-
-fn open(data: &Bound<'_, PyAny>) -> PyResult<Reader> {
-    let py = data.py();
-    // A stream first: a table has both, and its batches need not be put together.
-    if data.hasattr(intern!(py, "__arrow_c_stream__"))? {
-        return guarded_py(|| data.extract::<pyo3_arrow::PyRecordBatchReader>()?.into_reader());
-    }
-    if data.hasattr(intern!(py, "__arrow_c_array__"))? {
-        return guarded_py(|| {
-            let batch = data.extract::<pyo3_arrow::PyRecordBatch>()?.into_inner();
-            let schema = batch.schema();
-            let reader: Reader = Box::new(RecordBatchIterator::new([Ok(batch)], schema));
-            Ok(reader)
-        });
-    }
-    let hint = if data.hasattr(intern!(py, "collect"))? { " (collect() it first?)" } else { "" };
-    Err(PyTypeError::new_err(format!(
-        "data must be Arrow data (a table, a record batch, a stream or a data frame: anything with __arrow_c_stream__ or \
-         __arrow_c_array__), not {}{hint}",
-        data.get_type()
-    )))
-}
-
-fn guarded_py<T>(act: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    match catch_unwind(AssertUnwindSafe(act)) {
-        Ok(made) => made,
-        Err(_) => Err(unreadable("it does not keep to the Arrow format; a column of structs with nulls is no table")),
     }
 }
 
@@ -534,7 +479,9 @@ pub struct ArrowRecords {
 #[pymethods]
 impl ArrowRecords {
     #[new]
-    #[pyo3(signature = (data, *, value = None, key = None, partition = None, timestamp = None, headers = None))]
+    #[pyo3(signature = (
+        data, *, value = None, key = None, partition = None, timestamp = None, headers = None, index = None
+    ))]
     fn new(
         data: &Bound<'_, PyAny>,
         value: Option<&Bound<'_, PyAny>>,
@@ -542,8 +489,9 @@ impl ArrowRecords {
         partition: Option<&Bound<'_, PyAny>>,
         timestamp: Option<&Bound<'_, PyAny>>,
         headers: Option<&Bound<'_, PyAny>>,
+        index: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let names = Names::read(value, key, partition, timestamp, headers)?;
+        let names = Names::read(value, key, partition, timestamp, headers, index)?;
         Ok(Self { rowing: (Rowing::open(data, &names, false)?, None).into() })
     }
 

@@ -16,6 +16,7 @@ use arrow_buffer::NullBuffer;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, TimeUnit};
 use penstock_core::batch::Header;
 
+use crate::arrow_json::{self, Extension, UUID_TEXT};
 use crate::arrow_plan::{Plan, Source, Target};
 
 /// A column as bytes.
@@ -24,7 +25,7 @@ pub enum Cells {
     Large(LargeBinaryArray),
     View(BinaryViewArray),
     Fixed(FixedSizeBinaryArray),
-    /// Numbers, big-endian, of that many bytes each.
+    /// Numbers, big-endian, or other bytes that had to be made, of that many bytes each.
     Numbers(ArrayRef, Vec<u8>, usize),
     Dictionary {
         keys: Vec<usize>,
@@ -36,7 +37,25 @@ pub enum Cells {
 
 impl Cells {
     /// Text as binary, a dictionary as its values: mostly without copying.
-    fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
+    fn new(field: &Field, array: &ArrayRef) -> Result<Self, ArrowError> {
+        match arrow_json::extension(field, array.data_type()) {
+            // As Java's serializer of UUIDs.
+            Some(Extension::Uuid) => {
+                let ids = array.as_fixed_size_binary();
+                let mut all = Vec::with_capacity(array.len() * UUID_TEXT);
+                (0..array.len()).for_each(|row| arrow_json::write_uuid(ids.value(row), &mut all));
+                Ok(Self::Numbers(Arc::clone(array), all, UUID_TEXT))
+            }
+            Some(Extension::Bool8) => {
+                let numbers = array.as_primitive::<Int8Type>().values();
+                let bytes = numbers.iter().map(|&number| u8::from(number != 0)).collect();
+                Ok(Self::Numbers(Arc::clone(array), bytes, 1))
+            }
+            None => Self::of_type(array),
+        }
+    }
+
+    fn of_type(array: &ArrayRef) -> Result<Self, ArrowError> {
         Ok(match array.data_type() {
             DataType::Binary => Self::Binary(array.as_binary().clone()),
             DataType::LargeBinary => Self::Large(array.as_binary().clone()),
@@ -47,7 +66,7 @@ impl Cells {
             DataType::Utf8View => Self::View(array.as_string_view().clone().to_binary_view()),
             DataType::Dictionary(_, _) => {
                 let dictionary = array.as_any_dictionary();
-                let values = Box::new(Self::new(dictionary.values())?);
+                let values = Box::new(Self::of_type(dictionary.values())?);
                 // Logical: there are nulls among the values, too.
                 Self::Dictionary { keys: dictionary.normalized_keys(), nulls: array.logical_nulls(), values }
             }
@@ -134,27 +153,32 @@ pub struct HeaderColumn {
 }
 
 impl HeaderColumn {
-    fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
-        let (ends, keys, values) = match array.data_type() {
+    /// None if the column has no headers: it is nothing but null.
+    fn new(array: &ArrayRef) -> Result<Option<Self>, ArrowError> {
+        let (ends, entries): (Vec<usize>, ArrayRef) = match array.data_type() {
+            DataType::Null => return Ok(None),
             DataType::Map(_, _) => {
                 let map = array.as_map();
-                let ends = map.offsets().iter().map(|&end| end as usize).collect();
-                (ends, Arc::clone(map.keys()), Arc::clone(map.values()))
+                (map.offsets().iter().map(|&end| end as usize).collect(), Arc::new(map.entries().clone()))
             }
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
-                let entries = list.values().as_struct();
-                let ends = list.offsets().iter().map(|&end| end as usize).collect();
-                (ends, Arc::clone(entries.column(0)), Arc::clone(entries.column(1)))
+                (list.offsets().iter().map(|&end| end as usize).collect(), Arc::clone(list.values()))
             }
             _ => {
                 let list = array.as_list::<i64>();
-                let entries = list.values().as_struct();
-                let ends = list.offsets().iter().map(|&end| end as usize).collect();
-                (ends, Arc::clone(entries.column(0)), Arc::clone(entries.column(1)))
+                (list.offsets().iter().map(|&end| end as usize).collect(), Arc::clone(list.values()))
             }
         };
-        Ok(Self { nulls: Arc::clone(array), ends, keys: Cells::new(&keys)?, values: Cells::new(&values)? })
+        let (keys, values) = match entries.data_type() {
+            DataType::Struct(fields) => {
+                let columns = entries.as_struct().columns();
+                (Cells::new(&fields[0], &columns[0])?, Cells::new(&fields[1], &columns[1])?)
+            }
+            // A list of nulls, which are no headers: an error of the rows that have some.
+            _ => (Cells::Null, Cells::Null),
+        };
+        Ok(Some(Self { nulls: Arc::clone(array), ends, keys, values }))
     }
 
     /// The headers of one row; an error if a name is null.
@@ -196,7 +220,7 @@ impl Batch {
         let column = |source: &Source| -> Result<Column, ArrowError> {
             Ok(match source {
                 Source::None => Column::None,
-                Source::Column(index) => Column::Cells(Cells::new(&used(*index)?)?),
+                Source::Column(index) => Column::Cells(Cells::new(plan.schema.field(*index), &used(*index)?)?),
                 Source::Json(columns) => {
                     let fields: Fields = columns.iter().map(|&index| plan.schema.fields()[index].clone()).collect();
                     // What a field says of nulls is not believed either: the arrays know.
@@ -219,7 +243,10 @@ impl Batch {
             value: column(&plan.value)?,
             partitions,
             timestamps,
-            headers: plan.headers.map(|index| used(index).and_then(|array| HeaderColumn::new(&array))).transpose()?,
+            headers: match plan.headers {
+                Some(index) => HeaderColumn::new(&used(index)?)?,
+                None => None,
+            },
         })
     }
 }
@@ -234,6 +261,7 @@ fn to_i64(array: &ArrayRef) -> Result<Int64Array, ArrowError> {
                 DataType::UInt64 => {
                     array.as_primitive::<UInt64Type>().unary(|number| i64::try_from(number).unwrap_or(i64::MAX))
                 }
+                DataType::Null => Int64Array::new_null(array.len()),
                 other => return Err(ArrowError::NotYetImplemented(format!("{other} as integers"))),
             }
         };
@@ -260,6 +288,7 @@ fn to_ms(array: &ArrayRef) -> Int64Array {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             array.as_primitive::<TimestampNanosecondType>().unary(|ns| ns.div_euclid(1_000_000))
         }
+        DataType::Null => Int64Array::new_null(array.len()),
         _ => array.as_primitive::<Int64Type>().clone(),
     }
 }

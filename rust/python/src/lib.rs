@@ -13,6 +13,7 @@ mod arrow;
 mod arrow_columns;
 mod arrow_json;
 mod arrow_plan;
+mod arrow_source;
 mod boundary;
 mod bulk;
 mod bulk_result;

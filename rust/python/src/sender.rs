@@ -126,11 +126,15 @@ impl Sender {
     /// integers (null: the partitioner chooses), or one number for all. `timestamp`: int64 ms or an Arrow timestamp
     /// (without a zone taken for UTC; null: now). `headers`: a map, or a list of structs of key and value.
     ///
-    /// In JSON, NaN and infinities are null, binary is base64, times are ISO 8601, decimals are numbers. Serializers do
-    /// not apply; interceptors and partitioners do. Errors are raised or told as by `send_many`; what the schema rules
+    /// `index`: whether the levels of a pandas index are fields of the whole row. None: those with a name are, the others
+    /// are not. True: all of them, those without a name as `__index_level_0__` and so on. False: none. A level that is named
+    /// in `value`, `key` or another argument is always found. The same holds for Arrow data that was made from pandas.
+    ///
+    /// In JSON, NaN and infinities are null, binary is base64, UUIDs (`arrow.uuid`) are text, times are ISO 8601, decimals
+    /// are numbers with all their digits. Serializers do not apply; interceptors and partitioners do. Errors are raised or told as by `send_many`; what the schema rules
     /// out raises `ValueError` or `TypeError` before anything is buffered.
     #[pyo3(signature = (
-        topic, data, *, value = None, key = None, partition = None, timestamp = None, headers = None
+        topic, data, *, value = None, key = None, partition = None, timestamp = None, headers = None, index = None
     ))]
     #[expect(clippy::too_many_arguments, reason = "the columns")]
     fn send_arrow(
@@ -143,9 +147,10 @@ impl Sender {
         partition: Option<&Bound<'_, PyAny>>,
         timestamp: Option<&Bound<'_, PyAny>>,
         headers: Option<&Bound<'_, PyAny>>,
+        index: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<BulkResult> {
         let state = State::of(&slf.get().state)?;
-        let names = Names::read(value, key, partition, timestamp, headers)?;
+        let names = Names::read(value, key, partition, timestamp, headers, index)?;
         let call = Ongoing::begin(state, py, topic, "send_arrow")?;
         call.run(state, py, &mut ArrowRows::open(state, data, &names)?)
     }

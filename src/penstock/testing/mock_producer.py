@@ -440,9 +440,12 @@ class MockProducer(_Mock[K, V]):
         partition: int | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
+        index: bool | None = None,
     ) -> BulkResult:
         """As `KafkaProducer.send_arrow`, with the same reading of the columns."""
-        rows = ArrowRecords(data, value=value, key=key, partition=partition, timestamp=timestamp, headers=headers)
+        rows = ArrowRecords(
+            data, value=value, key=key, partition=partition, timestamp=timestamp, headers=headers, index=index
+        )
         entries: Entries[MockDeliveryFuture] = Entries(topic)
         self._send_rows(topic, rows, entries)
         return cast("BulkResult", MockBulkResult(entries.taken))
@@ -614,9 +617,12 @@ class AsyncMockProducer(_Mock[K, V]):
         partition: int | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
+        index: bool | None = None,
     ) -> AsyncBulkResult:
         """As `AsyncKafkaProducer.send_arrow`, with the same reading of the columns."""
-        rows = ArrowRecords(data, value=value, key=key, partition=partition, timestamp=timestamp, headers=headers)
+        rows = ArrowRecords(
+            data, value=value, key=key, partition=partition, timestamp=timestamp, headers=headers, index=index
+        )
         entries: Entries[AsyncMockDeliveryFuture] = Entries(topic)
         self._send_rows(topic, rows, entries)
         return cast("AsyncBulkResult", AsyncMockBulkResult(entries.taken))
