@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from penstock.devbroker.context import CloseConnection, Context
@@ -96,14 +96,6 @@ class _Context(Context):
         return code if after else 0
 
 
-class Buried(NamedTuple):
-    """The log of a topic that was deleted."""
-
-    log: list[Logged]
-    decided: frozenset[int]
-    """Records whose futures were done by then: what these said was about this topic."""
-
-
 @dataclass(slots=True)
 class Node:
     """What the model knows of a broker beyond the embedded one."""
@@ -130,7 +122,8 @@ class Cluster:
         self.state.nodes_started(dict.fromkeys(self.state.nodes, PORT))
         self.nodes = {node_id: Node() for node_id in self.state.nodes}
         self.calm = False
-        self.buried: dict[tuple[str, int], list[Buried]] = {}
+        self.buried: dict[tuple[str, int], list[list[Logged]]] = {}
+        """Logs of topics that were deleted."""
         self._waiting: dict[Partition, list[Waiting]] = {}
         for name, partitions in plan.topics.items():
             self.create(name, partitions)
@@ -368,14 +361,12 @@ class Cluster:
         configs = {"min.insync.replicas": "2" if replicas == 3 else "1"}
         self.state.create_topic(name, partitions, replicas, configs)
 
-    def delete(self, name: str, decided: frozenset[int]) -> int:
-        """Delete a topic; how many partitions it had. Its logs are kept for the oracle, see `Buried`."""
+    def delete(self, name: str) -> int:
+        """Delete a topic; how many partitions it had. Its logs are kept for the oracle."""
         topic = self.state.topics[name]
         for partition in topic.partitions:
             self._lose_leader(partition)
-            self.buried.setdefault((name, partition.index), []).append(
-                Buried(read_log(partition, self._plan.tasks), decided)
-            )
+            self.buried.setdefault((name, partition.index), []).append(read_log(partition, self._plan.tasks))
         self.state.delete_topic(topic)
         return len(topic.partitions)
 

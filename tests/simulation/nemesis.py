@@ -109,8 +109,7 @@ class Nemesis:
             return
         name = self._world.random.choice(names)
         self._world.note(f"{name} is deleted")
-        decided = (sent.number for sent in self._client.sent if sent.future is not None and sent.future.done())
-        partitions = self._cluster.delete(name, frozenset(decided))
+        partitions = self._cluster.delete(name)
 
         def create() -> None:
             if self._down:  # too few nodes for the replicas

@@ -10,7 +10,7 @@ from unittest import mock
 
 from penstock import _loops
 from simulation.client import Client
-from simulation.cluster import PROBE, Buried, Cluster
+from simulation.cluster import PROBE, Cluster
 from simulation.nemesis import Nemesis
 from simulation.network import Network
 from simulation.plan import Plan, draw
@@ -137,8 +137,8 @@ def _judge(world: World, plan: Plan, cluster: Cluster, client: Client, probes: l
     unfenced = plan.first_epoch > 0
     verdict = judge(_without_buried(told, logs, cluster), logs, unfenced=unfenced)
     for place, buried in cluster.buried.items():
-        for each in buried:
-            _judge_buried(verdict, place, each, told, logs, unfenced)
+        for log in buried:
+            _judge_buried(verdict, place, log, told, logs, unfenced)
     result = Result(plan, verdict, world.digest, world.now_us / S, trace=world.trace)
     result.broken += [f"late: {late}" for late in client.late[:3]]
     if plan.with_callback or plan.tasks:
@@ -158,7 +158,7 @@ def _judge(world: World, plan: Plan, cluster: Cluster, client: Client, probes: l
 
 def _without_buried(told: list[Told], logs: dict[object, list[Logged]], cluster: Cluster) -> list[Told]:
     """Acknowledged records that lie in the log of a deleted topic need not be in the present one."""
-    buried = {(place, entry.number) for place, old in cluster.buried.items() for each in old for entry in each.log}
+    buried = {(place, entry.number) for place, old in cluster.buried.items() for log in old for entry in log}
     there = {(place, entry.number) for place, log in logs.items() for entry in log}
     return [
         record
@@ -172,27 +172,19 @@ def _without_buried(told: list[Told], logs: dict[object, list[Logged]], cluster:
 def _judge_buried(
     verdict: Verdict,
     place: object,
-    buried: Buried,
+    log: list[Logged],
     told: list[Told],
     logs: dict[object, list[Logged]],
     unfenced: bool,
 ) -> None:
-    """A deleted log had to be in order too.
-
-    A record in it may have been acknowledged from the topic's next life, or have failed there: *not persisted* is about
-    the topic that has the name when the record fails.
-    """
-    numbers = {entry.number for entry in buried.log}
+    """A deleted log had to be in order too; a record in it may have been acknowledged from the topic's next life."""
+    numbers = {entry.number for entry in log}
     again = {entry.number for entry in logs.get(place, ())}
-
-    def is_about_another(record: Told) -> bool:
-        return record.number in again or (record.outcome == "not persisted" and record.number not in buried.decided)
-
     mine = [
-        record._replace(outcome="possibly persisted") if is_about_another(record) else record
+        record._replace(outcome="possibly persisted") if record.number in again else record
         for record in told
         if record.place == place and record.number in numbers
     ]
-    other = judge([record._replace(offset=-1) for record in mine], {place: buried.log}, unfenced=unfenced)
+    other = judge([record._replace(offset=-1) for record in mine], {place: log}, unfenced=unfenced)
     verdict.violations.update(other.violations)
     verdict.examples += [f"{example} (in a deleted log)" for example in other.examples]

@@ -282,14 +282,21 @@ impl Batch {
     }
 
     /// A failure of this batch in the words of its history.
-    pub fn failure(&self, kind: FailureKind, code: i16, message: String, now_us: u64) -> Failure {
+    pub fn failure(&self, kind: FailureKind, code: i16, mut message: String, now_us: u64) -> Failure {
+        // Which of two ids is the newer one cannot be known for certain: a broker may have an old view.
+        let elsewhere = self.addressed.may_be_elsewhere();
+        if elsewhere && self.fate != Fate::Unknown {
+            let after = if message.is_empty() { "" } else { "; " };
+            message.push_str(after);
+            message.push_str("the topic was made anew, and the record may be in the log of the former one");
+        }
         Failure {
             kind,
             code,
             stage: "", // filled by the lane, which knows where the batch was
             broker: self.broker,
             attempts: self.attempts,
-            possibly_persisted: self.fate == Fate::Unknown,
+            possibly_persisted: self.fate == Fate::Unknown || elsewhere,
             message,
             elapsed_ms: now_us.saturating_sub(self.created_us) / 1000,
             record_errors: self.last.record_errors.clone(),
