@@ -145,7 +145,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "an-old-topic-is-forgotten",
-        "what is unknown under a topic id is unknown there when metadata goes back to it",
+        "what may be in the log of a topic that had the name before is not called not persisted",
         FATE,
         "            self.former.push((left, numbering));\n",
         "            let _ = (left, numbering);\n",
@@ -156,6 +156,7 @@ MUTANTS: Final = (
         FATE,
         "if self.topic_id == topic_id || self.by_name {",
         "if self.topic_id == topic_id {",
+        209,
     ),
     Mutant(
         "open-too-early",
