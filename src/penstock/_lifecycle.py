@@ -17,7 +17,7 @@ from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 from penstock import _native
-from penstock._native import EndOfPython, Engine
+from penstock._native import EndOfPython, Engine, timeout_s
 from penstock.control.runtime import Runtime
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError
 
@@ -67,7 +67,7 @@ class Lifecycle:
 
     def flush(self, timeout: float | None) -> None:
         """Deliver what is buffered; see `KafkaProducer.flush`."""
-        check_timeout(timeout)
+        timeout = timeout_s(timeout)
         if Engine.in_callback():
             raise KafkaError(
                 "flush() inside a callback would wait for that callback itself; call it from another thread"
@@ -89,7 +89,7 @@ class Lifecycle:
 
         A second call waits for the first one, unless that is what it interrupts (a signal handler), or in a callback.
         """
-        check_timeout(timeout)
+        timeout = timeout_s(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         in_callback = Engine.in_callback()
         with self._closing:
@@ -175,12 +175,6 @@ def one_by_one(calls: Calls) -> Iterable[tuple[Callable[..., object], Any, Any]]
     return zip(
         functions if len(functions) != 1 else repeat(functions[0]), outcomes, errors or repeat(None), strict=False
     )
-
-
-def check_timeout(timeout: float | None) -> None:
-    """Raise `ValueError` for a time that cannot be waited (Java: `IllegalArgumentException`)."""
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"timeout must be None, or 0 or more seconds, not {timeout:g}")
 
 
 def out_of_time(timeout: float | None, left: int) -> KafkaTimeoutError:

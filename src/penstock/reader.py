@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias, TypeVar
 
+from penstock._native import timeout_s as as_timeout
 from penstock.config import parse_bootstrap_servers
 from penstock.errors import (
     CorruptRecordError,
@@ -90,10 +91,11 @@ class Connection:
 
     def __init__(self, host: str, port: int, *, timeout_s: float, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         """Connect and negotiate."""
+        bounded_s = as_timeout(timeout_s)
         self._max_frame_bytes = max_frame_bytes
         self._correlation_ids = itertools.count(1)
         self._versions: dict[int, tuple[int, int]] = {}
-        self._socket = socket.create_connection((host, port), timeout=timeout_s)
+        self._socket = socket.create_connection((host, port), timeout=bounded_s)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._negotiate()
@@ -244,7 +246,7 @@ class Reader:
         self._wanted = None if partitions is None else tuple(partitions)
         self._start = start
         self._until_end = until_end
-        self._timeout_s = timeout_s
+        self._timeout_s = as_timeout(timeout_s)
         self._leaders: dict[int, int] = {}
         self._positions: dict[int, int] = {}
         self._ends: dict[int, int] = {}
@@ -303,7 +305,7 @@ class Reader:
         if self._trouble_since is None:
             self._trouble_since = now
             _log.info("topic %s: %s; trying again", self._topic, error)
-        elif now - self._trouble_since > self._timeout_s:
+        elif self._timeout_s is not None and now - self._trouble_since > self._timeout_s:
             if isinstance(error, KafkaError):
                 raise error
             raise NetworkError(f"reading topic {self._topic}: {error}", cause=error) from error

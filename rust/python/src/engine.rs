@@ -263,7 +263,7 @@ impl Engine {
     #[pyo3(signature = (timeout, callbacks = true))]
     fn flush(&self, py: Python<'_>, timeout: Option<f64>, callbacks: bool) -> PyResult<i64> {
         let shared = &self.core.shared;
-        let until = deadline(timeout)?;
+        let until = deadline(timeout);
         let pending = py.detach(|| shared.begin_flush());
         let flushed = (|| {
             for completion in &pending {

@@ -106,6 +106,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(partition_for_key, m)?)?;
     m.add_function(wrap_pyfunction!(compression::compress, m)?)?;
     m.add_function(wrap_pyfunction!(compression::decompress, m)?)?;
+    m.add_function(wrap_pyfunction!(future::timeout_s, m)?)?;
     m.add_function(wrap_pyfunction!(engine::after_fork_in_child, m)?)?;
     Ok(())
 }

@@ -19,9 +19,9 @@ from rich.live import Live
 from rich.table import Table
 
 from penstock import AsyncKafkaProducer, KafkaProducer
-from penstock._native import __version__
+from penstock._native import __version__, timeout_s
 from penstock.cli.load import Content, Load, Meter, send_from_tasks, send_from_threads
-from penstock.cli.options import Json, settings_of
+from penstock.cli.options import Json, number, settings_of
 from penstock.cli.output import CommandError, complain, print_json, print_line
 from penstock.cli.report import Report, as_html, as_svg
 from penstock.cli.sending import DRAIN_S, Interrupts, exit_code
@@ -31,14 +31,20 @@ from penstock.serialization import ByteArraySerializer
 
 _INTERVAL_S: Final = 1.0
 _LOOK_S: Final = 0.25
+_FASTEST: Final = 1e9
+"""Records/s that nobody reaches: as fast as it goes."""
 
 
 def bench(
     topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to; it keeps the records.")],
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long; 10 if --records is not given.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, callback=number, help="How long; 10 if --records is not given, inf: until Ctrl-C."),
+    ] = None,
     records: Annotated[int | None, typer.Option("--records", "-n", min=1, help="How many records.")] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Records/s of all together; else as fast as it goes.")
+        float | None,
+        typer.Option(min=0.001, callback=number, help="Records/s of all together; else as fast as it goes."),
     ] = None,
     size: Annotated[int, typer.Option(min=0, help="Bytes of a value.")] = 100,
     content: Annotated[Content, typer.Option(help="What values are made of.")] = Content.json,
@@ -78,6 +84,8 @@ def bench(
         settings["compression.type"] = compression
     if seconds is None and records is None:
         seconds = 10.0
+    seconds = timeout_s(seconds)
+    rate = None if rate is not None and rate > _FASTEST else rate
     load = Load(topic, content, size, keys, tasks or threads or 1, rate, records, seconds, tasks is not None, bulk or 0)
     configured = cast("str | None", settings.pop("bootstrap.servers", None))
     with bootstrap_servers(bootstrap, dev, configured=configured) as servers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -12,6 +13,13 @@ from penstock._properties import decode, parse
 from penstock.cli.output import CommandError
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+
+
+def number(value: float | None) -> float | None:
+    """For an option that is a number: NaN, which no limit keeps out, is none."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("NaN is not a number")
+    return value
 
 
 def pairs(option: str, given: Iterable[str] | None) -> list[tuple[str, str]]:

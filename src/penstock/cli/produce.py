@@ -15,7 +15,7 @@ import typer
 from penstock import KafkaProducer
 from penstock.cli.arrow_input import ArrowSource, pump_batches, require_pyarrow
 from penstock.cli.inputs import CsvSource, InputError, JsonLinesSource, LineSource, Source
-from penstock.cli.options import pairs, settings_of
+from penstock.cli.options import number, pairs, settings_of
 from penstock.cli.output import CommandError, OutputError, complain, print_json, print_line
 from penstock.cli.progress import progress
 from penstock.cli.sending import Headers, Interrupts, Pace, Summary, Tally, deliver, exit_code, pump
@@ -56,7 +56,7 @@ def produce(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Producer settings, a .properties file.")] = None,
     infer: Annotated[bool, typer.Option("--infer", help="csv: numbers become JSON numbers.")] = False,
     null: Annotated[str | None, typer.Option(metavar="TEXT", help="csv: a cell that means null.")] = None,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="At most this many records/s.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, callback=number, help="At most this many records/s.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON.")] = False,
 ) -> None:
     """Send lines, JSON lines, or rows of CSV, Parquet or Arrow (as JSON objects) to a topic, and wait for every acknowledgment.

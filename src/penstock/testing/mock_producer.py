@@ -17,7 +17,6 @@ from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast, overloa
 
 from penstock import serialization
 from penstock._facade import ArrowData, Callback, Column, Headers, SerializerLike
-from penstock._lifecycle import check_timeout
 from penstock._native import (
     ArrowRecords,
     AsyncBulkResult,
@@ -27,6 +26,7 @@ from penstock._native import (
     ProducerRecord,
     RecordMetadata,
     partition_for_key,
+    timeout_s,
 )
 from penstock.control.metadata import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
@@ -188,7 +188,7 @@ class _Mock(Generic[K, V]):
             entries.take(partial(self._send, record, None, serialized=True))
 
     def _flush(self, timeout: float | None) -> None:
-        check_timeout(timeout)
+        timeout_s(timeout)  # as the real one: it may refuse
         self._check_open()
         if self.flush_error is not None:
             raise self.flush_error
@@ -201,14 +201,13 @@ class _Mock(Generic[K, V]):
             raise DeliveryError(count=len(errors), errors=errors[:_ERRORS_KEPT])
 
     def _close(self, timeout: float | None) -> None:
-        check_timeout(timeout)
+        gave_up = timeout_s(timeout) == 0
         if self.close_error is not None:
             raise self.close_error
         with self._lock:
             already, self._closed = self._closed, True
         if already:
             return
-        gave_up = timeout == 0
         while self._complete_next(ProducerClosedError("the producer was closed") if gave_up else None):
             pass
         serialization.close(self._key)
