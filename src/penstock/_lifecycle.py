@@ -17,6 +17,7 @@ from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 from penstock import _native
+from penstock._log import say, subject_of
 from penstock._native import EndOfPython, Engine, timeout_s
 from penstock.control.runtime import Runtime
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError
@@ -26,11 +27,15 @@ Calls: TypeAlias = tuple[list[Callable[..., object]], list[Any], list[Any]]
 
 _logger: Final = logging.getLogger("penstock.producer")
 
+_RAISED: Final = "a callback raised: %r"
+
 EXIT_DRAIN_S: Final = 10.0
 """At exit a producer that was not closed is drained for this long at most (or delivery.timeout.ms, if that is less)."""
 _FIRST_ERRORS: Final = 5
 _JOIN_S: Final = 5.0
 _LAST_CALLBACK_S: Final = 1.0
+_LAST_LINES_S: Final = 1.0
+"""How long a flush waits for log lines about its callbacks; a log handler may be waiting for this very flush."""
 
 _open: set[Lifecycle] = set()
 _registry_lock = threading.Lock()
@@ -51,6 +56,8 @@ class Lifecycle:
         self._closer: int | None = None
         self._ended = threading.Event()
         self._abandoned = False
+        self._raised = False
+        """Whether a callback has since the last flush: it ends behind the line about that."""
 
     def start(self) -> None:
         """Start the three threads."""
@@ -65,6 +72,11 @@ class Lifecycle:
         """Whether `close` has been called."""
         return self._closed
 
+    @property
+    def ended(self) -> bool:
+        """Whether `close` has done its work."""
+        return self._ended.is_set()
+
     def flush(self, timeout: float | None) -> None:
         """Deliver what is buffered; see `KafkaProducer.flush`."""
         timeout = timeout_s(timeout)
@@ -76,6 +88,9 @@ class Lifecycle:
         left = self.engine.flush(timeout)
         if left:
             raise out_of_time(timeout, left)
+        if self._raised:
+            self._raised = False
+            self.runtime.settle_log(_LAST_LINES_S if timeout is None else min(timeout, _LAST_LINES_S))
         self.raise_unnoticed()
 
     def raise_unnoticed(self) -> None:
@@ -100,28 +115,32 @@ class Lifecycle:
             if not in_callback and self._closer != threading.get_ident():
                 self._ended.wait(timeout)
             return
+        left = 0
         try:
             self.engine.refuse_sends()
             # Inside a callback nobody else can run callbacks: waiting for them would be waiting for oneself.
             if wait and not in_callback:
                 left = self.engine.flush(timeout, callbacks=False)
-                if left > 0:
-                    _logger.warning("%s was closed with %s not acknowledged", self.name, _records(left))
         finally:
-            self._end(deadline, in_callback)
+            self._end(deadline, in_callback, left)
 
-    def _end(self, deadline: float | None, in_callback: bool) -> None:
-        self.engine.stop()
-        self.runtime.stop(_JOIN_S)
-        if not in_callback and self._callbacks.is_alive():
-            left = _JOIN_S if deadline is None else max(0.0, deadline - time.monotonic())
-            self._callbacks.join(None if deadline is None else max(left, 0.1))
-        self._ended.set()
+    def _end(self, deadline: float | None, in_callback: bool, left_behind: int) -> None:
+        try:
+            self.engine.stop()
+            self.runtime.stop(_JOIN_S)
+            if not in_callback and self._callbacks.is_alive():
+                self._callbacks.join(None if deadline is None else max(deadline - time.monotonic(), 0.1))
+        finally:
+            self._ended.set()  # others may be waiting in `close`
         if not self._callbacks.is_alive():
             self._forget()
+        self.runtime.settle_log(_LAST_LINES_S)
+        # Last of all: a log handler takes its time.
+        if left_behind > 0:
+            say(_logger, logging.WARNING, "%s was closed with %s not acknowledged", self.name, _records(left_behind))
         count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
         if count:
-            _logger.error("%s: %s", self.name, DeliveryError(count=count, errors=errors))
+            say(_logger, logging.ERROR, "%s: %s", self.name, DeliveryError(count=count, errors=errors))
 
     def abandon(self) -> None:
         """The facade was dropped without `close`: drain in the background, so that nobody waits in a destructor."""
@@ -161,12 +180,12 @@ class Lifecycle:
                 else:
                     function(outcome, error)
             except BaseException as raised:
-                try:
-                    report_callback_error(function, raised)
-                except BaseException as worse:
-                    # A logging filter may raise, too; this thread must outlive it, or a flush would wait for ever.
-                    thread = threading.current_thread()
-                    threading.excepthook(threading.ExceptHookArgs((type(worse), worse, worse.__traceback__, thread)))
+                # Not logged here: a log handler that waits, or that sends and has such a callback itself, would be a part
+                # of what it is told about.
+                subject, trace = subject_of(function, raised), (type(raised), raised, raised.__traceback__)
+                self.runtime.say(_logger, logging.ERROR, subject, _RAISED, function, raised=trace)
+                self._raised = True
+                del trace
 
 
 def one_by_one(calls: Calls) -> Iterable[tuple[Callable[..., object], Any, Any]]:
@@ -188,16 +207,16 @@ def _records(count: int) -> str:
 
 
 def report_callback_error(function: Callable[..., Any], error: BaseException) -> None:
-    """Log what a callback raised; it delays other callbacks and harms nothing else."""
-    trace = (type(error), error, error.__traceback__)
-    _logger.error("a callback raised: %r", function, exc_info=trace)
+    """Log what a callback raised that ran on the caller's own thread: that of a future that was done."""
+    say(_logger, logging.ERROR, _RAISED, function, exc_info=error)
 
 
-def warn_waiting(method: str, topic: str, partition: int | None, status: str) -> None:
-    """Say, once per call of `method`, what it has awaited for more than a second."""
+def warn_waiting(runtime: Runtime, method: str, topic: str, partition: int | None, status: str) -> None:
+    """Say what a call of `method` has awaited for more than a second; on another thread, so that it does not take longer."""
     what = f"topic {topic!r}" if partition is None else f"partition {partition} of topic {topic!r}"
     because = f" ({status})" if status else ""
-    _logger.warning("%s() waits for %s to appear in the cluster's metadata%s", method, what, because)
+    text = "%s() waits for %s to appear in the cluster's metadata%s"
+    runtime.say(_logger, logging.WARNING, f"{method} waits for {what}", text, method, what, because)
 
 
 def _drain_all(end: EndOfPython) -> None:

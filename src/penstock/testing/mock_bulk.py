@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
+from penstock._log import say
 from penstock._native import timeout_s
 from penstock.errors import KafkaError, bulk_error, not_buffered
 from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
@@ -119,8 +120,8 @@ class MockBulkResult(_Outcomes[MockDeliveryFuture]):
         if not self._on_done(lambda: fn(self)):
             try:
                 fn(self)
-            except Exception:
-                _log.exception("a done callback of a bulk result raised")
+            except Exception as error:
+                say(_log, logging.ERROR, "a done callback of a bulk result raised", exc_info=error)
 
 
 class AsyncMockBulkResult(_Outcomes[AsyncMockDeliveryFuture]):

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
+from penstock._log import say
 from penstock._native import RecordMetadata, timeout_s
 from penstock.errors import KafkaError
 
@@ -91,8 +92,8 @@ class MockDeliveryFuture:
     def _call(self, fn: Callable[[MockDeliveryFuture], object]) -> None:
         try:
             fn(self)
-        except Exception:
-            _log.exception("a done callback of a record raised")
+        except Exception as error:
+            say(_log, logging.ERROR, "a done callback of a record raised", exc_info=error)
 
 
 class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):

@@ -15,8 +15,9 @@ from itertools import chain, repeat
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
 
-from penstock import serialization
+from penstock import _loops, serialization
 from penstock._facade import ArrowData, Callback, Column, Headers, SerializerLike
+from penstock._log import Repeats, say
 from penstock._native import (
     ArrowRecords,
     AsyncBulkResult,
@@ -95,6 +96,7 @@ class _Mock(Generic[K, V]):
         self._unnoticed: list[tuple[MockDeliveryFuture | AsyncMockDeliveryFuture, KafkaError]] = []
         self._offsets: Counter[tuple[str, int]] = Counter()
         self._closed = False
+        self._repeats = Repeats()
 
     # --- What the test looks at ---
 
@@ -286,8 +288,8 @@ class _Mock(Generic[K, V]):
     ) -> None:
         try:
             callback(metadata, error)
-        except Exception:
-            _log.exception("the callback of a record raised")
+        except Exception as raised:
+            say(_log, logging.ERROR, "the callback of a record raised", exc_info=raised)
 
     def _metadata(self, pending: _Pending) -> RecordMetadata:
         record, partition, key, value = pending.sent
@@ -663,5 +665,15 @@ class AsyncMockProducer(_Mock[K, V]):
     def _call(
         self, pending: _Pending, callback: Callback, metadata: RecordMetadata | None, error: KafkaError | None
     ) -> None:
+        loop: asyncio.AbstractEventLoop = pending.future.get_loop()  # type: ignore[union-attr]
+
+        def call() -> None:
+            try:
+                callback(metadata, error)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as raised:
+                _loops.report(loop, callback, raised, self._repeats)
+
         # In the loop even if it is this thread's: never inside `send`.
-        pending.future.get_loop().call_soon_threadsafe(callback, metadata, error)  # type: ignore[union-attr]
+        loop.call_soon_threadsafe(call)
