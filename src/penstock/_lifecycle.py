@@ -8,6 +8,7 @@ still run.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -38,7 +39,7 @@ _LAST_LINES_S: Final = 1.0
 """How long a flush waits for log lines about its callbacks; a log handler may be waiting for this very flush."""
 
 _open: set[Lifecycle] = set()
-_registry_lock = threading.Lock()
+_registry_lock = threading.RLock()  # a destructor or signal handler may come in between
 
 
 class Lifecycle:
@@ -60,10 +61,14 @@ class Lifecycle:
         """Whether a callback has since the last flush: it ends behind the line about that."""
 
     def start(self) -> None:
-        """Start the three threads."""
-        self.engine.start()
-        self._callbacks.start()
-        self.runtime.start()
+        """Start the three threads; `KafkaError` if there can be none, because the interpreter exits or of a system's limit."""
+        try:
+            self.engine.start()
+            self._callbacks.start()
+            self.runtime.start()
+        except RuntimeError as error:
+            self.engine.stop()
+            raise KafkaError(f"the producer's threads could not be started: {error}", cause=error) from error
         with _registry_lock:
             _open.add(self)
 
@@ -146,7 +151,9 @@ class Lifecycle:
         """The facade was dropped without `close`: drain in the background, so that nobody waits in a destructor."""
         if self._closed or self.engine.is_foreign():
             return
-        threading.Thread(target=self.close, args=(self._drain_s,), name="penstock-abandoned", daemon=True).start()
+        thread = threading.Thread(target=self.close, args=(self._drain_s,), name="penstock-abandoned", daemon=True)
+        with contextlib.suppress(RuntimeError):  # the interpreter exits, and drains it itself
+            thread.start()
 
     def at_exit(self) -> None:
         """Drain, and say how many records could not be delivered (by `close`'s warning)."""
@@ -154,6 +161,7 @@ class Lifecycle:
             self.close(self._drain_s)
             # Callbacks that are still queued are not run any more; one that runs gets a moment to end.
             self._abandoned = True
+            self.engine.abandon_callbacks()
             self._callbacks.join(_LAST_CALLBACK_S)
 
     def _forget(self) -> None:
@@ -219,24 +227,43 @@ def warn_waiting(runtime: Runtime, method: str, topic: str, partition: int | Non
     runtime.say(_logger, logging.WARNING, f"{method} waits for {what}", text, method, what, because)
 
 
-def _drain_all(end: EndOfPython) -> None:
-    end.has_come()
+def _drain_all() -> None:
     with _registry_lock:
         lives = list(_open)
     for life in lives:
         life.at_exit()
 
 
+class _LastOfAll:
+    """An argument of an `atexit` callback, and dropped after the last of them has run: the last moment before finalisation.
+
+    Then native code stops to call into Python on daemon threads (`EndOfPython`), and what was made in a later `atexit`
+    callback, and left open there, is drained.
+    """
+
+    def __init__(self) -> None:
+        self.has_come = False
+        self.native = EndOfPython()
+
+    def __del__(self) -> None:
+        if self.has_come:  # a child process drops it, too
+            _drain_all()
+
+
+def _at_exit(end: _LastOfAll) -> None:
+    end.has_come = True
+    end.native.has_come()
+    _drain_all()
+
+
 def _after_fork_in_child() -> None:
     # The parent's threads do not exist here, and its locks may be held for ever: forget, never touch.
     global _registry_lock
     _native.after_fork_in_child()
-    _registry_lock = threading.Lock()
+    _registry_lock = threading.RLock()
     _open.clear()
 
 
-# The argument is dropped after the last callback of `atexit`, the last moment before finalisation: from then on no native
-# code calls into Python on a daemon thread.
-atexit.register(_drain_all, EndOfPython())
+atexit.register(_at_exit, _LastOfAll())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -298,8 +298,9 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         timeout = timeout_s(timeout)
         was_closed = life.closed
         life.engine.refuse_sends()
-        # Threads are joined there, and whoever closes in a second task waits for the first: both block.
-        await _in_thread(lambda: life.close(timeout), "penstock-close")
+        if not life.ended:
+            # Threads are joined there, and whoever closes in a second task waits for the first: both block.
+            await _in_thread(lambda: life.close(timeout), "penstock-close")
         await _callbacks_so_far()
         if not was_closed:
             self._close_extensions()
@@ -462,7 +463,10 @@ def _in_thread(function: Callable[[], None], name: str) -> Awaitable[None]:
         finally:
             bell.inbox.post(bell.ring)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    except RuntimeError:  # no more threads: the interpreter exits, and nobody else has a use for this loop
+        run()
 
     async def wait() -> None:
         await bell.wait(None)

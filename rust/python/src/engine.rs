@@ -228,6 +228,11 @@ impl Engine {
         CALLBACKS.next(py, &self.core.shared)
     }
 
+    /// Callbacks that have not run yet are not run any more: a flush does not wait for them.
+    fn abandon_callbacks(&self) {
+        self.core.shared.callbacks.abandon();
+    }
+
     /// Whether the caller runs inside a callback.
     #[staticmethod]
     fn in_callback() -> bool {

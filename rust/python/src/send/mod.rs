@@ -107,7 +107,7 @@ impl State {
             });
         }
         if shared.closed.load(Ordering::Acquire) {
-            return Err(python::error(py, "ProducerClosedError", "the producer is closed", &[]));
+            return Err(python::closed(py));
         }
         Ok(())
     }
