@@ -8,6 +8,7 @@ with KafkaProducer(bootstrap_servers="localhost:9092") as producer:
 
 from typing import TYPE_CHECKING
 
+from penstock import _interpreter as _interpreter  # before all else: it may refuse
 from penstock import errors as errors
 from penstock._native import (
     AsyncBulkResult,

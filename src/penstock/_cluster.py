@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias, TypeVar
 
+from penstock._native import timeout_s as as_timeout
 from penstock.config import parse_bootstrap_servers
 from penstock.errors import NetworkError
 from penstock.protocol import versions
@@ -54,7 +55,7 @@ class Connection:
         self._max_frame_bytes = max_frame_bytes
         self._correlation_ids = itertools.count(1)
         self._versions: dict[int, tuple[int, int]] = {}
-        self._socket = socket.create_connection((host, port), timeout=timeout_s)
+        self._socket = socket.create_connection((host, port), timeout=as_timeout(timeout_s))
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._negotiate()
@@ -262,7 +263,9 @@ class _Race:
     def __iter__(self) -> Iterator[tuple[Address, Connection | Exception]]:
         while self._open:
             try:
-                address, result = self._results.get(timeout=max(self._deadline - time.monotonic(), 0))
+                address, result = self._results.get(
+                    timeout=min(max(self._deadline - time.monotonic(), 0), threading.TIMEOUT_MAX)
+                )
             except queue.Empty:
                 address, result = self._open[0], TimeoutError()
             self._open.remove(address)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from penstock._log import say
 from penstock.errors import ConfigError
 
 _log: Final = logging.getLogger("penstock.config")
@@ -74,14 +75,20 @@ def apply_rules(values: dict[str, Any], given: Mapping[str, Any]) -> None:
 def _rule_backoff(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     if "reconnect.backoff.ms" in given and "reconnect.backoff.max.ms" not in given:
         values["reconnect.backoff.max.ms"] = values["reconnect.backoff.ms"]
-        _log.info("reconnect backoff does not grow: reconnect.backoff.ms is given and reconnect.backoff.max.ms is not")
+        say(
+            _log,
+            logging.INFO,
+            "reconnect backoff does not grow: reconnect.backoff.ms is given and reconnect.backoff.max.ms is not",
+        )
     pairs = (
         ("retry.backoff.ms", "retry.backoff.max.ms"),
         ("socket.connection.setup.timeout.ms", "socket.connection.setup.timeout.max.ms"),
     )
     for first, most in pairs:
         if values[first] > values[most]:
-            _log.warning("%s = %s is above %s = %s, which holds", first, values[first], most, values[most])
+            say(
+                _log, logging.WARNING, "%s = %s is above %s = %s, which holds", first, values[first], most, values[most]
+            )
 
 
 def _rule_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None:
@@ -104,7 +111,12 @@ def _rule_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None:
                 setting="max.in.flight.requests.per.connection",
             )
         if obstacles:
-            _log.info("idempotence is off because of %s: retries may duplicate records", " and ".join(obstacles))
+            say(
+                _log,
+                logging.INFO,
+                "idempotence is off because of %s: retries may duplicate records",
+                " and ".join(obstacles),
+            )
             values["enable.idempotence"] = False
 
 
@@ -118,5 +130,5 @@ def _rule_delivery_timeout(values: dict[str, Any], given: Mapping[str, Any]) -> 
             ": a record could expire before its first request has",
             setting="delivery.timeout.ms",
         )
-    _log.warning("delivery.timeout.ms is raised to linger.ms + request.timeout.ms = %d", needed)
+    say(_log, logging.WARNING, "delivery.timeout.ms is raised to linger.ms + request.timeout.ms = %d", needed)
     values["delivery.timeout.ms"] = needed

@@ -107,6 +107,7 @@ class Facade:
             settings, bootstrap, random=Random(), now_ms=engine.now_ms(), software_version=_native.__version__
         )
         runtime = Runtime(engine, controller)
+        self._interceptors.report_by(runtime.pass_on)
         wiring = Wiring(
             key_serializer=partial(serialization.serialize, self._key, setting="key.serializer"),
             value_serializer=partial(serialization.serialize, self._value, setting="value.serializer"),
@@ -114,7 +115,7 @@ class Facade:
             value_fast=serialization.native_form(self._value),
             partitioner=None if self._partitioner is None else _Choice(self._partitioner, runtime),
             interceptors=_Interception(self._interceptors) if self._interceptors else None,
-            warn_waiting=warn_waiting,
+            warn_waiting=partial(warn_waiting, runtime),
             max_block_ms=settings.max_block_ms,
         )
         return Parts(engine, runtime, wiring)

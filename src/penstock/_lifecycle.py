@@ -8,6 +8,7 @@ still run.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -17,7 +18,8 @@ from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 from penstock import _native
-from penstock._native import EndOfPython, Engine
+from penstock._log import say, subject_of
+from penstock._native import EndOfPython, Engine, timeout_s
 from penstock.control.runtime import Runtime
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError
 
@@ -26,14 +28,18 @@ Calls: TypeAlias = tuple[list[Callable[..., object]], list[Any], list[Any]]
 
 _logger: Final = logging.getLogger("penstock.producer")
 
+_RAISED: Final = "a callback raised: %r"
+
 EXIT_DRAIN_S: Final = 10.0
 """At exit a producer that was not closed is drained for this long at most (or delivery.timeout.ms, if that is less)."""
 _FIRST_ERRORS: Final = 5
 _JOIN_S: Final = 5.0
 _LAST_CALLBACK_S: Final = 1.0
+_LAST_LINES_S: Final = 1.0
+"""How long a flush waits for log lines about its callbacks; a log handler may be waiting for this very flush."""
 
 _open: set[Lifecycle] = set()
-_registry_lock = threading.Lock()
+_registry_lock = threading.RLock()  # a destructor or signal handler may come in between
 
 
 class Lifecycle:
@@ -51,12 +57,18 @@ class Lifecycle:
         self._closer: int | None = None
         self._ended = threading.Event()
         self._abandoned = False
+        self._raised = False
+        """Whether a callback has since the last flush: it ends behind the line about that."""
 
     def start(self) -> None:
-        """Start the three threads."""
-        self.engine.start()
-        self._callbacks.start()
-        self.runtime.start()
+        """Start the three threads; `KafkaError` if there can be none, because the interpreter exits or of a system's limit."""
+        try:
+            self.engine.start()
+            self._callbacks.start()
+            self.runtime.start()
+        except RuntimeError as error:
+            self.engine.stop()
+            raise KafkaError(f"the producer's threads could not be started: {error}", cause=error) from error
         with _registry_lock:
             _open.add(self)
 
@@ -65,9 +77,14 @@ class Lifecycle:
         """Whether `close` has been called."""
         return self._closed
 
+    @property
+    def ended(self) -> bool:
+        """Whether `close` has done its work."""
+        return self._ended.is_set()
+
     def flush(self, timeout: float | None) -> None:
         """Deliver what is buffered; see `KafkaProducer.flush`."""
-        check_timeout(timeout)
+        timeout = timeout_s(timeout)
         if Engine.in_callback():
             raise KafkaError(
                 "flush() inside a callback would wait for that callback itself; call it from another thread"
@@ -76,6 +93,9 @@ class Lifecycle:
         left = self.engine.flush(timeout)
         if left:
             raise out_of_time(timeout, left)
+        if self._raised:
+            self._raised = False
+            self.runtime.settle_log(_LAST_LINES_S if timeout is None else min(timeout, _LAST_LINES_S))
         self.raise_unnoticed()
 
     def raise_unnoticed(self) -> None:
@@ -89,7 +109,7 @@ class Lifecycle:
 
         A second call waits for the first one, unless that is what it interrupts (a signal handler), or in a callback.
         """
-        check_timeout(timeout)
+        timeout = timeout_s(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         in_callback = Engine.in_callback()
         with self._closing:
@@ -100,34 +120,40 @@ class Lifecycle:
             if not in_callback and self._closer != threading.get_ident():
                 self._ended.wait(timeout)
             return
+        left = 0
         try:
             self.engine.refuse_sends()
             # Inside a callback nobody else can run callbacks: waiting for them would be waiting for oneself.
             if wait and not in_callback:
                 left = self.engine.flush(timeout, callbacks=False)
-                if left > 0:
-                    _logger.warning("%s was closed with %s not acknowledged", self.name, _records(left))
         finally:
-            self._end(deadline, in_callback)
+            self._end(deadline, in_callback, left)
 
-    def _end(self, deadline: float | None, in_callback: bool) -> None:
-        self.engine.stop()
-        self.runtime.stop(_JOIN_S)
-        if not in_callback and self._callbacks.is_alive():
-            left = _JOIN_S if deadline is None else max(0.0, deadline - time.monotonic())
-            self._callbacks.join(None if deadline is None else max(left, 0.1))
-        self._ended.set()
+    def _end(self, deadline: float | None, in_callback: bool, left_behind: int) -> None:
+        try:
+            self.engine.stop()
+            self.runtime.stop(_JOIN_S)
+            if not in_callback and self._callbacks.is_alive():
+                self._callbacks.join(None if deadline is None else max(deadline - time.monotonic(), 0.1))
+        finally:
+            self._ended.set()  # others may be waiting in `close`
         if not self._callbacks.is_alive():
             self._forget()
+        self.runtime.settle_log(_LAST_LINES_S)
+        # Last of all: a log handler takes its time.
+        if left_behind > 0:
+            say(_logger, logging.WARNING, "%s was closed with %s not acknowledged", self.name, _records(left_behind))
         count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
         if count:
-            _logger.error("%s: %s", self.name, DeliveryError(count=count, errors=errors))
+            say(_logger, logging.ERROR, "%s: %s", self.name, DeliveryError(count=count, errors=errors))
 
     def abandon(self) -> None:
         """The facade was dropped without `close`: drain in the background, so that nobody waits in a destructor."""
         if self._closed or self.engine.is_foreign():
             return
-        threading.Thread(target=self.close, args=(self._drain_s,), name="penstock-abandoned", daemon=True).start()
+        thread = threading.Thread(target=self.close, args=(self._drain_s,), name="penstock-abandoned", daemon=True)
+        with contextlib.suppress(RuntimeError):  # the interpreter exits, and drains it itself
+            thread.start()
 
     def at_exit(self) -> None:
         """Drain, and say how many records could not be delivered (by `close`'s warning)."""
@@ -135,6 +161,7 @@ class Lifecycle:
             self.close(self._drain_s)
             # Callbacks that are still queued are not run any more; one that runs gets a moment to end.
             self._abandoned = True
+            self.engine.abandon_callbacks()
             self._callbacks.join(_LAST_CALLBACK_S)
 
     def _forget(self) -> None:
@@ -161,12 +188,12 @@ class Lifecycle:
                 else:
                     function(outcome, error)
             except BaseException as raised:
-                try:
-                    report_callback_error(function, raised)
-                except BaseException as worse:
-                    # A logging filter may raise, too; this thread must outlive it, or a flush would wait for ever.
-                    thread = threading.current_thread()
-                    threading.excepthook(threading.ExceptHookArgs((type(worse), worse, worse.__traceback__, thread)))
+                # Not logged here: a log handler that waits, or that sends and has such a callback itself, would be a part
+                # of what it is told about.
+                subject, trace = subject_of(function, raised), (type(raised), raised, raised.__traceback__)
+                self.runtime.say(_logger, logging.ERROR, subject, _RAISED, function, raised=trace)
+                self._raised = True
+                del trace
 
 
 def one_by_one(calls: Calls) -> Iterable[tuple[Callable[..., object], Any, Any]]:
@@ -175,12 +202,6 @@ def one_by_one(calls: Calls) -> Iterable[tuple[Callable[..., object], Any, Any]]
     return zip(
         functions if len(functions) != 1 else repeat(functions[0]), outcomes, errors or repeat(None), strict=False
     )
-
-
-def check_timeout(timeout: float | None) -> None:
-    """Raise `ValueError` for a time that cannot be waited (Java: `IllegalArgumentException`)."""
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"timeout must be None, or 0 or more seconds, not {timeout:g}")
 
 
 def out_of_time(timeout: float | None, left: int) -> KafkaTimeoutError:
@@ -194,36 +215,55 @@ def _records(count: int) -> str:
 
 
 def report_callback_error(function: Callable[..., Any], error: BaseException) -> None:
-    """Log what a callback raised; it delays other callbacks and harms nothing else."""
-    trace = (type(error), error, error.__traceback__)
-    _logger.error("a callback raised: %r", function, exc_info=trace)
+    """Log what a callback raised that ran on the caller's own thread: that of a future that was done."""
+    say(_logger, logging.ERROR, _RAISED, function, exc_info=error)
 
 
-def warn_waiting(method: str, topic: str, partition: int | None, status: str) -> None:
-    """Say, once per call of `method`, what it has awaited for more than a second."""
+def warn_waiting(runtime: Runtime, method: str, topic: str, partition: int | None, status: str) -> None:
+    """Say what a call of `method` has awaited for more than a second; on another thread, so that it does not take longer."""
     what = f"topic {topic!r}" if partition is None else f"partition {partition} of topic {topic!r}"
     because = f" ({status})" if status else ""
-    _logger.warning("%s() waits for %s to appear in the cluster's metadata%s", method, what, because)
+    text = "%s() waits for %s to appear in the cluster's metadata%s"
+    runtime.say(_logger, logging.WARNING, f"{method} waits for {what}", text, method, what, because)
 
 
-def _drain_all(end: EndOfPython) -> None:
-    end.has_come()
+def _drain_all() -> None:
     with _registry_lock:
         lives = list(_open)
     for life in lives:
         life.at_exit()
 
 
+class _LastOfAll:
+    """An argument of an `atexit` callback, and dropped after the last of them has run: the last moment before finalisation.
+
+    Then native code stops to call into Python on daemon threads (`EndOfPython`), and what was made in a later `atexit`
+    callback, and left open there, is drained.
+    """
+
+    def __init__(self) -> None:
+        self.has_come = False
+        self.native = EndOfPython()
+
+    def __del__(self) -> None:
+        if self.has_come:  # a child process drops it, too
+            _drain_all()
+
+
+def _at_exit(end: _LastOfAll) -> None:
+    end.has_come = True
+    end.native.has_come()
+    _drain_all()
+
+
 def _after_fork_in_child() -> None:
     # The parent's threads do not exist here, and its locks may be held for ever: forget, never touch.
     global _registry_lock
     _native.after_fork_in_child()
-    _registry_lock = threading.Lock()
+    _registry_lock = threading.RLock()
     _open.clear()
 
 
-# The argument is dropped after the last callback of `atexit`, the last moment before finalisation: from then on no native
-# code calls into Python on a daemon thread.
-atexit.register(_drain_all, EndOfPython())
+atexit.register(_at_exit, _LastOfAll())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextvars import Context
 from typing import Any, Final
 
+from penstock._log import Repeats, subject_of
 from penstock._native import LoopInbox
 
 SLICE_S: Final = 0.001
@@ -45,6 +46,7 @@ class Channel:
         self._loop = weakref.ref(loop)
         self._pid = os.getpid()
         self._calls: Iterator[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = iter(())
+        self._repeats = Repeats()
         self.inbox = LoopInbox(True)
         try:
             loop.add_reader(self.inbox.fileno(), self.deliver)
@@ -87,7 +89,7 @@ class Channel:
                     except (SystemExit, KeyboardInterrupt):
                         raise
                     except BaseException as error:
-                        _report(loop, function, error)
+                        report(loop, function, error, self._repeats)
                 if not more or time.monotonic() >= until:
                     break
                 calls, more = self.inbox.take(_CHUNK)
@@ -103,8 +105,16 @@ class Channel:
                 loop.call_soon(self.deliver)
 
 
-def _report(loop: AbstractEventLoop, function: Callable[..., object], error: BaseException) -> None:
-    loop.call_exception_handler({"message": f"Exception in callback {function!r}", "exception": error})
+def report(loop: AbstractEventLoop, function: Callable[..., object], error: BaseException, repeats: Repeats) -> None:
+    """Tell the loop's exception handler. The default one logs, and a log handler may send, with such a callback again: it is
+    told only now and then."""
+    try:
+        logs = loop.get_exception_handler() is None
+    except NotImplementedError:  # of loops that know no such handlers
+        logs = False
+    more = repeats.more(subject_of(function, error), time.monotonic()) if logs else ""
+    if more is not None:
+        loop.call_exception_handler({"message": f"Exception in callback {function!r}{more}", "exception": error})
 
 
 def _wait_for(channel: Channel, inbox: LoopInbox) -> None:
@@ -131,7 +141,8 @@ def here() -> tuple[AbstractEventLoop, LoopInbox, int | None]:
         if channel is None:
             channel = _channels[loop] = Channel(loop)
             # A loop that is dropped unclosed; called by the garbage collector, which may interrupt whoever has the lock.
-            weakref.finalize(loop, _ended.append, channel.inbox).atexit = False
+            with contextlib.suppress(ImportError):  # at the interpreter's end it may find nothing to import
+                weakref.finalize(loop, _ended.append, channel.inbox).atexit = False
     _drop(over)
     ident = threading.get_ident()
     return loop, channel.inbox, ident if getattr(loop, "_thread_id", None) == ident else None

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
 from penstock import _loops
 from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Column, Facade, Headers, SerializerLike
-from penstock._lifecycle import check_timeout, out_of_time
+from penstock._lifecycle import out_of_time
 from penstock._native import (
     AsyncBulkResult,
     AsyncDeliveryFuture,
@@ -29,6 +29,7 @@ from penstock._native import (
     PendingSend,
     ProducerRecord,
     RecordMetadata,
+    timeout_s,
 )
 from penstock._options import ProducerOptions
 from penstock.config import ProducerConfig
@@ -260,15 +261,15 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         Callbacks of these records have run then, those that belong to other loops excepted.
 
         Args:
-            timeout: seconds; None waits as long as delivery takes (at most delivery.timeout.ms).
+            timeout: seconds; None and infinity wait as long as delivery takes (at most delivery.timeout.ms).
 
         Raises:
             KafkaTimeoutError: time ran out; it says how many records are left. They are still on their way.
             DeliveryError: records failed whose future nobody had asked and that had no callback.
-            ValueError: the timeout is negative.
+            ValueError: the timeout is negative or NaN.
         """
         life = self._alive()
-        check_timeout(timeout)
+        timeout = timeout_s(timeout)
         began = time.monotonic_ns()
         flush = PendingFlush(life.engine)
         try:
@@ -284,23 +285,24 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         """Take no more records, deliver what is buffered, and end. Closing twice is the same as closing once.
 
         Args:
-            timeout: seconds; what is not delivered by then fails as `ProducerClosedError`. None waits as long as
-                delivery takes; 0 gives up at once.
+            timeout: seconds; what is not delivered by then fails as `ProducerClosedError`. None and infinity wait
+                as long as delivery takes; 0 gives up at once.
 
         Failures that nobody asked about are logged. Cancelled, it goes on by itself.
 
         Raises:
-            ValueError: the timeout is negative; nothing is closed.
+            ValueError: the timeout is negative or NaN; nothing is closed.
         """
         life = self._life
         if life is None:
             return
         life.engine.check_fork()
-        check_timeout(timeout)
+        timeout = timeout_s(timeout)
         was_closed = life.closed
         life.engine.refuse_sends()
-        # Threads are joined there, and whoever closes in a second task waits for the first: both block.
-        await _in_thread(lambda: life.close(timeout), "penstock-close")
+        if not life.ended:
+            # Threads are joined there, and whoever closes in a second task waits for the first: both block.
+            await _in_thread(lambda: life.close(timeout), "penstock-close")
         await _callbacks_so_far()
         if not was_closed:
             self._close_extensions()
@@ -463,7 +465,10 @@ def _in_thread(function: Callable[[], None], name: str) -> Awaitable[None]:
         finally:
             bell.inbox.post(bell.ring)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    except RuntimeError:  # no more threads: the interpreter exits, and nobody else has a use for this loop
+        run()
 
     async def wait() -> None:
         await bell.wait(None)

@@ -15,6 +15,7 @@ from penstock._config_def import HIDDEN, OneOfIgnoringCase, Password, Setting
 from penstock._config_rules import INT_MAX, apply_rules, bootstrap_addresses, parse_bootstrap_servers
 from penstock._config_support import ELSEWHERE, JAVA_CLASSES, JAVA_CLASSES_REFUSED, JAVA_PACKAGES, Status, support
 from penstock._config_table import SETTINGS
+from penstock._log import say
 from penstock._options import ProducerOptions
 from penstock.errors import ConfigError
 
@@ -281,7 +282,7 @@ def _read(name: str, value: Any) -> Any:
             f"{name} = {shown} is not supported yet: {note}. Leave it out, or at its default: {default}", setting=name
         )
     if status == "jvm-only":
-        _log.warning("%s does nothing here: %s", name, note)
+        say(_log, logging.WARNING, "%s does nothing here: %s", name, note)
     elif name in _CLASSES and status == "working":
         return _resolve_all(name, parsed) if isinstance(parsed, tuple) else _resolve(name, parsed)
     return parsed

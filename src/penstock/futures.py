@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from penstock._native import DeliveryFuture, Engine
+from penstock._native import DeliveryFuture, Engine, timeout_s
 from penstock.errors import KafkaError
 
 __all__ = ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "DoneAndNotDone", "as_completed", "wait"]
@@ -24,6 +24,11 @@ class DoneAndNotDone(NamedTuple):
     not_done: set[DeliveryFuture]
 
 
+def _deadline(timeout: float | None) -> float | None:
+    seconds = timeout_s(timeout)
+    return None if seconds is None else time.monotonic() + seconds
+
+
 def _remaining(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
@@ -34,11 +39,12 @@ def wait(
     """Wait until all futures are done, the first one is, or the first one fails (`return_when`).
 
     `timeout` is in seconds; when it runs out the result says what is done so far. Raises `ValueError` for an unknown
-    `return_when`, `KafkaError` inside a callback unless all are waited for. Source: `concurrent.futures.wait`.
+    `return_when` or a negative timeout, `KafkaError` inside a callback unless all are waited for. Source:
+    `concurrent.futures.wait`.
     """
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         raise ValueError(f"return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not {return_when!r}")
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = _deadline(timeout)
     pending = set(futures)
     if return_when == ALL_COMPLETED:
         # One native wait after the other: nothing to be registered, and the longest decides either way.
@@ -85,11 +91,11 @@ def _wait_for_first(pending: set[DeliveryFuture], deadline: float | None, return
 def as_completed(futures: Iterable[DeliveryFuture], timeout: float | None = None) -> Iterator[DeliveryFuture]:
     """The futures in the order in which they are done; each once.
 
-    `timeout` is in seconds from this call; the builtin `TimeoutError` is raised when it runs out before all are done.
-    Source: `concurrent.futures.as_completed`.
+    `timeout` is in seconds from this call; the builtin `TimeoutError` is raised when it runs out before all are done,
+    `ValueError` at once if it is negative. Source: `concurrent.futures.as_completed`.
     """
     _refuse_in_callback("as_completed()")
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = _deadline(timeout)
     pending = set(futures)
     total = len(pending)
     finished: queue.SimpleQueue[DeliveryFuture] = queue.SimpleQueue()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from penstock._log import Raised, say
 from penstock._native import ProducerRecord
 from penstock.errors import ConfigError
 
@@ -61,7 +62,12 @@ class InterceptorChain:
         self._clock: Final = clock
         self._on_send: Final = _methods(self._interceptors, "on_send")
         self._on_acknowledgement: Final = _methods(self._interceptors, "on_acknowledgement")
+        self._log: Callable[..., object] = _say
         self._logged: dict[tuple[str, str], tuple[float, int]] = {}  # when last, and how many were left out since
+
+    def report_by(self, log: Callable[..., object]) -> None:
+        """Have what they raise logged by `log(logger, level, message, *arguments, raised=…)`, on another thread."""
+        self._log = log
 
     def __bool__(self) -> bool:
         """Whether there is any: without one, the producer takes no detour."""
@@ -105,6 +111,7 @@ class InterceptorChain:
 
     def close(self) -> None:
         """Close each, whatever the others raise."""
+        self._log = _say  # nothing is sent any more, and the producer's thread for log lines has ended
         for owner, method in _methods(self._interceptors, "close"):
             try:
                 method()
@@ -121,7 +128,14 @@ class InterceptorChain:
             return
         self._logged[fault] = (now, 0)
         more = f" (and {left_out} times since the last line)" if left_out else ""
-        _log.warning("interceptor %s raised %s: %s%s", fault[0], fault[1], error, more, exc_info=error)
+        trace = (type(error), error, error.__traceback__)
+        self._log(
+            _log, logging.WARNING, "interceptor %s raised %s: %s%s", fault[0], fault[1], error, more, raised=trace
+        )
+
+
+def _say(logger: logging.Logger, level: int, message: str, *arguments: object, raised: Raised) -> None:
+    say(logger, level, message, *arguments, exc_info=raised)
 
 
 def as_interceptors(given: Iterable[Any]) -> list[Any]:

@@ -158,13 +158,13 @@ class KafkaProducer(Sender[K, V], Facade):
         """Deliver every record sent before this call, and run its callbacks. What is sent meanwhile does not prolong it.
 
         Args:
-            timeout: seconds; None waits as long as delivery takes (at most delivery.timeout.ms).
+            timeout: seconds; None and infinity wait as long as delivery takes (at most delivery.timeout.ms).
 
         Raises:
             KafkaTimeoutError: time ran out; it says how many records are left. They are still on their way.
             DeliveryError: records failed whose future nobody had asked and that had no callback.
             KafkaError: called inside a callback.
-            ValueError: the timeout is negative.
+            ValueError: the timeout is negative or NaN.
         """
         life = self._alive()
         began = time.monotonic_ns()
@@ -177,13 +177,13 @@ class KafkaProducer(Sender[K, V], Facade):
         """Take no more records, deliver what is buffered, and end. Closing twice is the same as closing once.
 
         Args:
-            timeout: seconds; what is not delivered by then fails as `ProducerClosedError`. None waits as long as
-                delivery takes; 0 gives up at once.
+            timeout: seconds; what is not delivered by then fails as `ProducerClosedError`. None and infinity wait
+                as long as delivery takes; 0 gives up at once.
 
         Failures that nobody asked about are logged. Inside a callback it does not wait, as in Java.
 
         Raises:
-            ValueError: the timeout is negative; nothing is closed.
+            ValueError: the timeout is negative or NaN; nothing is closed.
         """
         if self._life is None:
             return

@@ -19,6 +19,7 @@ error; so is a partition that was asked for by number and is not there.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from typing import Final, Literal, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 from penstock._cluster import Cluster, Connection
+from penstock._native import timeout_s as as_timeout
 from penstock.errors import (
     CorruptRecordError,
     KafkaError,
@@ -123,13 +125,13 @@ class Reader:
         """Nothing is sent before the first record is asked for."""
         self._between = between
         self._notice = notice
-        self._timeout_s = timeout_s
-        self._start_timeout_s = timeout_s if start_timeout_s is None else start_timeout_s
+        self._timeout_s = _patience_s(timeout_s)
+        self._start_timeout_s = self._timeout_s if start_timeout_s is None else _patience_s(start_timeout_s)
         # Two attempts fit into the time: after the first one somebody else may lead, or the name lead elsewhere.
         self._cluster = Cluster(
             bootstrap_servers,
             timeout_s=min(max(self._start_timeout_s / 2, _SHORTEST_ATTEMPT_S), _LONGEST_ATTEMPT_S),
-            request_timeout_s=min(max(timeout_s / 2, _SHORTEST_REQUEST_S), _LONGEST_ATTEMPT_S),
+            request_timeout_s=min(max(self._timeout_s / 2, _SHORTEST_REQUEST_S), _LONGEST_ATTEMPT_S),
         )
         self._topic = topic
         self._wanted = None if partitions is None else tuple(partitions)
@@ -416,6 +418,11 @@ class Reader:
                 self._positions[partition] = max(self._positions[partition], header.last_offset + 1)
         except ProtocolError as error:
             raise CorruptRecordError(str(error), topic=self._topic, partition=partition, cause=error) from error
+
+
+def _patience_s(timeout_s: float) -> float:
+    bounded_s = as_timeout(timeout_s)
+    return math.inf if bounded_s is None else bounded_s
 
 
 def _ranges(numbers: Iterable[int]) -> str:

@@ -412,6 +412,21 @@ def test_bench_sends_what_it_says(options: list[str], topic: str, tmp_path: Path
     assert "10 of 10 records acknowledged" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("number", ["inf", "1e300", "1e10"])
+def test_bench_takes_endless_seconds_and_any_rate(number: str, topic: str, capfd: Capture) -> None:
+    assert main(["bench", "-t", topic, "-n", "100", "--seconds", number, "--rate", number, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["records"] == 100
+
+
+@pytest.mark.parametrize("number", ["nan", "-1", "-inf", "soon"])
+@pytest.mark.parametrize("command", [["bench", "--seconds"], ["bench", "--rate"], ["produce", "--rate"]])
+def test_what_is_no_length_of_time_or_rate_is_refused(
+    command: list[str], number: str, topic: str, capfd: Capture
+) -> None:
+    assert main([*command, number, "-t", topic]) == 2
+    assert command[1] in capfd.readouterr().err
+
+
 def test_bench_refuses_what_it_cannot_do(topic: str, tmp_path: Path, capfd: Capture) -> None:
     assert main(["bench", "-t", topic, "--report", str(tmp_path / "report.pdf")]) == 2
     assert main(["bench", "-t", topic, "--report", str(tmp_path / "none" / "report.svg")]) == 2

@@ -67,7 +67,7 @@ def test_a_record_on_its_way_times_out_with_the_builtin_error_only(
     faults.add("Produce", topic=topic, delay_ms=HELD_MS)
     future = producer.send(topic, b"value")
     for ask in (future.result, future.exception):
-        for timeout in (0, 0.01, -1):
+        for timeout in (0, 0.01):
             with pytest.raises(TimeoutError, match="still on its way") as caught:
                 ask(timeout)
             assert not isinstance(caught.value, penstock.KafkaError)

@@ -474,7 +474,7 @@ impl CallbackQueue {
     /// `count` bursts have run.
     pub fn finish(&self, count: u64) {
         let mut state = self.state.lock();
-        state.finished += count;
+        state.finished = state.finished.saturating_add(count);
         let finished = state.finished;
         let mut due = Notices::default();
         state.notices.retain(|(goal, notice)| {
@@ -533,6 +533,12 @@ impl CallbackQueue {
         self.state.lock().closed = true;
         self.arrived.notify_all();
     }
+
+    /// What is left will not be run, nor what may still come: a wait for it is over.
+    pub fn abandon(&self) {
+        self.close();
+        self.finish(u64::MAX);
+    }
 }
 
 #[cfg(test)]
@@ -582,5 +588,17 @@ mod tests {
         assert!(queue.wait_until_run(None));
         queue.close();
         assert_eq!(queue.take(Duration::ZERO).unwrap_err(), Closed);
+    }
+
+    #[test]
+    fn nobody_waits_for_callbacks_that_were_abandoned() {
+        let queue = CallbackQueue::default();
+        let burst = || Burst { completion: Completion::new("t".into(), 0), callbacks: vec![(0, 1)], charged: 7 };
+        queue.push(burst());
+        queue.abandon();
+        assert!(queue.wait_until_run(None));
+        queue.push(burst());
+        queue.finish(1);
+        assert!(queue.wait_until_run(None));
     }
 }

@@ -235,8 +235,9 @@ impl Buffered {
 impl AsyncSender {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { state: OnceLock::new() }
+    fn new(py: Python<'_>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        python::check_ending(py)?;
+        Ok(Self { state: OnceLock::new() })
     }
 
     /// Connect the facade with its engine, as `Sender._attach`.

@@ -16,7 +16,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use crate::callbacks::{CALLBACKS, Callback};
 use crate::ending;
 use crate::engine::{forked, forks};
-use crate::future::{deadline, wait_in_slices};
+use crate::future::{deadline, seconds, wait_in_slices};
 use crate::python;
 
 /// Neighbours that could not be buffered, for the same reason.
@@ -312,7 +312,7 @@ impl BulkResult {
             return Ok(());
         }
         self.of.check_fork(py)?;
-        let until = deadline(timeout)?;
+        let until = deadline(timeout);
         let wait = |slice: Instant| self.of.batches().iter().all(|batch| batch.wait_all(Some(slice)));
         if wait_in_slices(py, until, wait)? {
             return Ok(());
@@ -322,7 +322,7 @@ impl BulkResult {
             "{pending} of {records} records for {} are still on their way after {} s; delivery.timeout.ms bounds how long \
              that can last",
             self.of.topic,
-            timeout.unwrap_or_default().max(0.0),
+            timeout.unwrap_or_default(),
         )))
     }
 }
@@ -331,11 +331,11 @@ impl BulkResult {
 impl BulkResult {
     /// Wait up to `timeout` seconds (None: without limit) until every record is delivered or has failed; returns itself.
     ///
-    /// Raises the builtin `TimeoutError` while some are on their way. It does not raise for failed records: see `errors`
-    /// and `raise_for_errors`.
+    /// Raises the builtin `TimeoutError` while some are on their way, `ValueError` for a negative timeout. It does not raise
+    /// for failed records: see `errors` and `raise_for_errors`.
     #[pyo3(signature = (timeout = None))]
-    fn result<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, Self>> {
-        slf.get().wait(slf.py(), timeout)?;
+    fn result<'py>(slf: &Bound<'py, Self>, timeout: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, Self>> {
+        slf.get().wait(slf.py(), seconds(timeout)?)?;
         Ok(slf.clone())
     }
 

@@ -17,6 +17,9 @@ use pyo3::prelude::*;
 /// Calls into Python code that are under way. Changed with the GIL held.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
+/// The callbacks of `atexit` run: producers are drained and closed.
+static EXITING: AtomicBool = AtomicBool::new(false);
+
 /// The thread that ends the interpreter; set once it has begun.
 static FINISHER: OnceLock<ThreadId> = OnceLock::new();
 
@@ -43,9 +46,20 @@ pub fn python<T>(py: Python<'_>, call: impl FnOnce() -> T) -> T {
     call()
 }
 
+/// Whether the process is about to end, and has closed its producers.
+pub fn is_near() -> bool {
+    EXITING.load(Ordering::Relaxed)
+}
+
+/// Whether Python has ended, but for what is left to be dropped: no thread can be started any more.
+pub fn has_come() -> bool {
+    FINISHER.get().is_some()
+}
+
 /// In the child after a fork: the calls that were under way on other threads do not exist here.
 pub fn forget_calls() {
     CALLS.store(0, Ordering::Relaxed);
+    EXITING.store(false, Ordering::Relaxed);
 }
 
 fn stand_still(py: Python<'_>) -> ! {
@@ -73,8 +87,11 @@ impl EndOfPython {
     }
 
     /// The callbacks of `atexit` run. Without this nothing follows from the drop: a child process clears them, too.
-    fn has_come(&self) {
+    fn has_come(&self, py: Python<'_>) -> PyResult<()> {
         self.has_come.store(true, Ordering::Relaxed);
+        EXITING.store(true, Ordering::Relaxed);
+        crate::python::prepare_for_the_end(py)?;
+        crate::loops::prepare_for_the_end(py)
     }
 }
 

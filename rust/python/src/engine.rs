@@ -228,6 +228,11 @@ impl Engine {
         CALLBACKS.next(py, &self.core.shared)
     }
 
+    /// Callbacks that have not run yet are not run any more: a flush does not wait for them.
+    fn abandon_callbacks(&self) {
+        self.core.shared.callbacks.abandon();
+    }
+
     /// Whether the caller runs inside a callback.
     #[staticmethod]
     fn in_callback() -> bool {
@@ -263,7 +268,7 @@ impl Engine {
     #[pyo3(signature = (timeout, callbacks = true))]
     fn flush(&self, py: Python<'_>, timeout: Option<f64>, callbacks: bool) -> PyResult<i64> {
         let shared = &self.core.shared;
-        let until = deadline(timeout)?;
+        let until = deadline(timeout);
         let pending = py.detach(|| shared.begin_flush());
         let flushed = (|| {
             for completion in &pending {

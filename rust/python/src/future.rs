@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyException, PyTimeoutError, PyTypeError};
+use pyo3::exceptions::{PyException, PyOverflowError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use penstock_core::completion::{Completion, Outcome};
@@ -50,17 +50,46 @@ impl Sizes {
     }
 }
 
-/// A `timeout=` in seconds as a point in time; None: never.
-pub fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
-    let Some(seconds) = timeout else { return Ok(None) };
-    if seconds.is_nan() {
-        return Err(pyo3::exceptions::PyValueError::new_err("timeout is NaN"));
+/// Seconds from which on a timeout is the same as none: some 95 years. Less than what `threading` and `socket` can wait.
+const ENDLESS_S: f64 = 3.0e9;
+
+/// A `timeout=` in seconds, as every call that waits takes it: 0 or more, None for as long as it takes. A number that no
+/// clock could count to (infinity, 10**400) is as good as None, and comes back as such.
+///
+/// Any real number will do, not only a float: an int of any size, numpy's, a `Fraction`.
+pub fn seconds(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
+    let Some(timeout) = timeout.filter(|timeout| !timeout.is_none()) else { return Ok(None) };
+    let py = timeout.py();
+    let number = ending::python(py, || match timeout.extract::<f64>() {
+        // Too large for a float, of whichever sign.
+        Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+            Ok(if timeout.gt(0)? { f64::INFINITY } else { f64::NEG_INFINITY })
+        }
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => Err(PyTypeError::new_err(format!(
+            "timeout must be None or a number of seconds, not {}",
+            timeout.get_type().fully_qualified_name()?.to_string_lossy()
+        ))),
+        other => other,
+    })?;
+    if number.is_nan() || number < 0.0 {
+        let why = format!("timeout must be None, or 0 or more seconds, not {number}");
+        return Err(PyValueError::new_err(why));
     }
-    // Beyond a century there is no difference between a timeout and none.
-    if seconds > 3.0e9 {
-        return Ok(None);
-    }
-    Ok(Some(Instant::now() + Duration::from_secs_f64(seconds.max(0.0))))
+    Ok(Some(number).filter(|&seconds| seconds <= ENDLESS_S))
+}
+
+/// What a `timeout=` means: 0 or more seconds, or None for as long as it takes, which infinity and any number of more than
+/// 95 years come to. Raises `ValueError` for a negative number and NaN, `TypeError` for what is no number.
+#[pyfunction]
+#[pyo3(signature = (timeout, /))]
+pub fn timeout_s(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
+    seconds(timeout)
+}
+
+/// A timeout in seconds as a point in time; None: never.
+pub fn deadline(seconds: Option<f64>) -> Option<Instant> {
+    let seconds = seconds.filter(|&seconds| seconds <= ENDLESS_S)?;
+    Some(Instant::now() + Duration::from_secs_f64(seconds.max(0.0)))
 }
 
 /// Wait in slices without the GIL until `wait(slice end)` says true, a signal raises, or the deadline passes (false).
@@ -84,7 +113,7 @@ pub fn wait_in_slices(
 
 /// The result of one `send`, resolved no later than delivery.timeout.ms after it (plus a tick).
 ///
-/// Timeouts are seconds, and a negative one is as 0 (as in `concurrent.futures`). `result` and `exception` raise the
+/// Timeouts are seconds; infinity is as None, and a negative one raises `ValueError`. `result` and `exception` raise the
 /// builtin `TimeoutError` while the record is still on its way; a record that ran out of time raises `KafkaTimeoutError`.
 /// It cannot be cancelled: what was sent cannot be unsent.
 // No weak references: they would make a future a subject of the garbage collector, and a million futures a long scan
@@ -210,7 +239,7 @@ impl DeliveryFuture {
         if self.sent.done() {
             return Ok(());
         }
-        let until = deadline(timeout)?;
+        let until = deadline(timeout);
         let (completion, index) = (&self.sent.completion, self.sent.index);
         if wait_in_slices(py, until, |slice| completion.wait(index, Some(slice)))? {
             return Ok(());
@@ -219,7 +248,7 @@ impl DeliveryFuture {
             "the record for {}-{} is still on its way after {} s; delivery.timeout.ms bounds how long that can last",
             completion.topic,
             completion.partition,
-            timeout.unwrap_or_default().max(0.0),
+            timeout.unwrap_or_default(),
         )))
     }
 }
@@ -228,7 +257,8 @@ impl DeliveryFuture {
 impl DeliveryFuture {
     /// Wait up to `timeout` seconds (None: without limit) and return the `RecordMetadata`, or raise why it failed.
     #[pyo3(signature = (timeout = None))]
-    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<RecordMetadata> {
+    fn result(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<RecordMetadata> {
+        let timeout = seconds(timeout)?;
         if let Some(metadata) = self.sent.delivered() {
             return Ok(metadata);
         }
@@ -238,7 +268,8 @@ impl DeliveryFuture {
 
     /// Wait up to `timeout` seconds (None: without limit) and return the error, or None if the record was delivered.
     #[pyo3(signature = (timeout = None))]
-    fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+    fn exception(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+        let timeout = seconds(timeout)?;
         if matches!(self.sent.completion.outcome(), Some(Outcome::Delivered { .. })) {
             return Ok(None);
         }

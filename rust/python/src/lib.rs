@@ -32,7 +32,10 @@ mod sender;
 mod serialize;
 mod stepped;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 /// CRC-32C (Castagnoli) of `data`, continuing from `value`. RFC 3720, appendix B.4.
@@ -61,9 +64,23 @@ fn partition_for_key(key: &[u8], partitions: u32) -> PyResult<u32> {
     Ok(penstock_core::murmur2::partition_for_key(key, partitions))
 }
 
+/// The state in here is the process's: one interpreter may have it. `penstock/_interpreter.py` refuses all but the main one
+/// before it comes to this; here is what holds where that cannot tell them apart. Each interpreter has a `sys` of its own.
+fn refuse_another_interpreter(py: Python<'_>) -> PyResult<()> {
+    static FIRST: AtomicUsize = AtomicUsize::new(0);
+    let mine = py.import("sys")?.as_ptr().addr();
+    match FIRST.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
+        Err(first) if first != mine => {
+            Err(PyImportError::new_err("another interpreter of this process has imported penstock: only one can"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The native half of Penstock.
 #[pymodule]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    refuse_another_interpreter(m.py())?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<record::ProducerRecord>()?;
     m.add_class::<record::RecordMetadata>()?;
@@ -90,6 +107,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(partition_for_key, m)?)?;
     m.add_function(wrap_pyfunction!(compression::compress, m)?)?;
     m.add_function(wrap_pyfunction!(compression::decompress, m)?)?;
+    m.add_function(wrap_pyfunction!(future::timeout_s, m)?)?;
     m.add_function(wrap_pyfunction!(engine::after_fork_in_child, m)?)?;
     Ok(())
 }

@@ -183,14 +183,26 @@ fn last(py: Python<'_>) -> Option<(Bound<'_, PyAny>, Arc<Inbox>)> {
     runs.then_some((event_loop, inbox))
 }
 
+static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static NEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Import what destructors may need once nothing can be imported any more, if anybody has used asyncio with us.
+pub fn prepare_for_the_end(py: Python<'_>) -> PyResult<()> {
+    if py.import("sys")?.getattr("modules")?.contains("penstock._loops")? {
+        HERE.import(py, "penstock._loops", "here")?;
+        NEXT.import(py, "penstock._loops", "next_turn")?;
+        COPY.import(py, "contextvars", "copy_context")?;
+    }
+    Ok(())
+}
+
 /// The event loop that runs in this thread, or will, and its inbox.
 pub fn here(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Arc<Inbox>)> {
-    static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     if let Some(found) = last(py) {
         return Ok(found);
     }
-    let function =
-        HERE.get_or_try_init(py, || Ok::<_, PyErr>(py.import("penstock._loops")?.getattr("here")?.unbind()))?.bind(py);
+    let function = HERE.import(py, "penstock._loops", "here")?;
     let (event_loop, inbox, ident): (Bound<'_, PyAny>, Bound<'_, LoopInbox>, Option<u64>) =
         ending::python(py, || function.call0()?.extract())?;
     let inbox = Arc::clone(&inbox.get().inbox);
@@ -203,7 +215,6 @@ pub fn here(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Arc<Inbox>)> {
 
 /// The present context, for callbacks that came without one.
 pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     COPY.import(py, "contextvars", "copy_context")?.call0().map(Bound::unbind)
 }
 
@@ -246,11 +257,9 @@ pub fn step(py: Python<'_>, at_ms: Option<i64>) -> Result<u8, Box<PyErr>> {
 /// The loop's turn is over: how often to yield so that everybody else has one.
 #[cold]
 fn next_turn(py: Python<'_>) -> PyResult<u8> {
-    static NEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let function =
-        NEXT.get_or_try_init(py, || Ok::<_, PyErr>(py.import("penstock._loops")?.getattr("next_turn")?.unbind()))?;
+    let function = NEXT.import(py, "penstock._loops", "next_turn")?;
     // No loop runs here: somebody steps a coroutine by hand, and keeps nobody waiting.
-    let asked: bool = ending::python(py, || function.bind(py).call0()?.extract())?;
+    let asked: bool = ending::python(py, || function.call0()?.extract())?;
     if !asked {
         TURN.with(|turn| turn.set(Turn::NEW));
     }

@@ -1,20 +1,65 @@
 //! The few Python objects that native code calls: error classes and the logger's helpers, looked up once.
 
-use pyo3::exceptions::{PyBaseException, PyStopIteration};
+use pyo3::exceptions::{PyAttributeError, PyBaseException, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 
 use penstock_core::completion::{Completion, Failure};
 use pyo3::IntoPyObjectExt;
 
-use crate::ending::python;
+use crate::ending::{self, python};
 
-static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+/// A name of `penstock.errors`, out of a copy of its names: at the interpreter's end the module's own become None, and
+/// destructors still send.
+fn errors<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    let names = error_names(py)?;
+    names.get_item(name)?.ok_or_else(|| PyAttributeError::new_err(format!("penstock.errors.{name}")))
+}
 
-fn errors(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
-    Ok(ERRORS.get_or_try_init(py, || py.import("penstock.errors").map(Bound::unbind))?.bind(py))
+fn error_names(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
+    static NAMES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let copy = || py.import("penstock.errors")?.dict().copy().map(Bound::unbind);
+    Ok(NAMES.get_or_try_init(py, copy)?.bind(py))
+}
+
+/// Import what destructors may need once nothing can be imported any more.
+pub fn prepare_for_the_end(py: Python<'_>) -> PyResult<()> {
+    error_names(py).map(drop)
+}
+
+/// An error that Python code has made. Once Python has ended that code may find its own names gone, and a simpler one stands
+/// in.
+fn made<'py>(py: Python<'py>, made: PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    match made {
+        Err(_) if ending::has_come() => errors(py, "ProducerClosedError")?.call1(("the interpreter has ended",)),
+        made => made,
+    }
+}
+
+/// The same, ready to be raised.
+fn raised(py: Python<'_>, error: PyResult<Bound<'_, PyAny>>) -> PyErr {
+    made(py, error).map_or_else(|error| error, PyErr::from_value)
+}
+
+/// The producer is closed.
+#[cold]
+pub fn closed(py: Python<'_>) -> PyErr {
+    if !ending::is_near() {
+        return error(py, "ProducerClosedError", "the producer is closed", &[]);
+    }
+    let hint = "Send earlier: what `atexit` calls after Penstock's own exit callback, and destructors, come too late.";
+    let context = [("hint", PyString::new(py, hint).into_any())];
+    error(py, "ProducerClosedError", "the producer is closed, because the interpreter is exiting", &context)
+}
+
+/// Raise when it is too late for a new producer: threads that are started then never run.
+pub fn check_ending(py: Python<'_>) -> PyResult<()> {
+    if !ending::has_come() {
+        return Ok(());
+    }
+    Err(error(py, "KafkaError", "no producer can be made while the interpreter ends: its threads would not run", &[]))
 }
 
 /// What an iterator raises at its end with a value, which is how an `await` returns.
@@ -53,22 +98,24 @@ fn stop_iteration<'py>(
 
 /// An instance of `penstock.errors.<class>` with a message and keyword context, ready to be raised.
 pub fn error(py: Python<'_>, class: &str, message: &str, context: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
-    let made = python(py, || {
-        let class = errors(py)?.getattr(class)?.cast_into::<PyType>()?;
+    let error = python(py, || {
+        let class = errors(py, class)?.cast_into::<PyType>()?;
         let kwargs = PyDict::new(py);
         for (name, value) in context {
             kwargs.set_item(name, value)?;
         }
         class.call((message,), Some(&kwargs))
     });
-    match made {
-        Ok(instance) => PyErr::from_value(instance),
-        Err(error) => error,
-    }
+    raised(py, error)
 }
 
 /// Log what a callback raised that ran on the caller's own thread; the callback thread has the function at hand.
 pub fn report_callback_error(py: Python<'_>, function: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    if ending::has_come() {
+        // As Python itself does it then, where `logging` would fail.
+        python(py, || error.write_unraisable(py, Some(function)));
+        return Ok(());
+    }
     python(py, || {
         py.import("penstock._lifecycle")?
             .getattr("report_callback_error")?
@@ -79,46 +126,38 @@ pub fn report_callback_error(py: Python<'_>, function: &Bound<'_, PyAny>, error:
 
 /// The error for a Kafka code, ready to be raised.
 pub fn error_for_code(py: Python<'_>, code: i16, message: &str, topic: Option<&str>) -> PyErr {
-    let made = python(py, || {
+    let error = python(py, || {
         let kwargs = PyDict::new(py);
         if let Some(topic) = topic {
             kwargs.set_item("topic", topic)?;
         }
-        errors(py)?.getattr("error_for_code")?.call((code, message), Some(&kwargs))
+        errors(py, "error_for_code")?.call((code, message), Some(&kwargs))
     });
-    match made {
-        Ok(instance) => PyErr::from_value(instance),
-        Err(error) => error,
-    }
+    raised(py, error)
 }
 
 /// What `penstock.errors.<function>(**arguments)` makes, ready to be raised.
 pub fn error_by(py: Python<'_>, function: &str, arguments: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
-    let made = python(py, || {
+    let error = python(py, || {
         let kwargs = PyDict::new(py);
         for (name, value) in arguments {
             kwargs.set_item(name, value)?;
         }
-        errors(py)?.getattr(function)?.call((), Some(&kwargs))
+        errors(py, function)?.call((), Some(&kwargs))
     });
-    match made {
-        Ok(instance) => PyErr::from_value(instance),
-        Err(error) => error,
-    }
+    raised(py, error)
 }
 
 /// Whether an error is one of ours: not Ctrl-C, nor what a signal handler raised.
 pub fn is_kafka_error(py: Python<'_>, error: &PyErr) -> bool {
-    errors(py)
-        .and_then(|errors| errors.getattr("KafkaError"))
-        .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+    errors(py, "KafkaError").is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }
 
 /// Whether records that follow would meet the same error, at the price of the same wait.
 pub fn is_final(py: Python<'_>, error: &PyErr) -> bool {
-    ["KafkaTimeoutError", "ProducerClosedError"].iter().any(|name| {
-        errors(py).and_then(|errors| errors.getattr(*name)).is_ok_and(|class| error.matches(py, class).unwrap_or(false))
-    })
+    ["KafkaTimeoutError", "ProducerClosedError"]
+        .iter()
+        .any(|name| errors(py, name).is_ok_and(|class| error.matches(py, class).unwrap_or(false)))
 }
 
 /// What keeps one of many records out of the buffer, as a `KafkaError`.
@@ -126,7 +165,7 @@ pub fn not_buffered(py: Python<'_>, error: PyErr, topic: &Bound<'_, PyAny>) -> P
     if is_kafka_error(py, &error) {
         return Ok(error.into_value(py).into_any());
     }
-    python(py, || errors(py)?.getattr("not_buffered")?.call1((error.into_value(py), topic)).map(Bound::unbind))
+    python(py, || errors(py, "not_buffered")?.call1((error.into_value(py), topic)).map(Bound::unbind))
 }
 
 /// The error object of one failed record (`penstock.errors.delivery_error`).
@@ -151,5 +190,5 @@ pub fn delivery_error<'py>(
     kwargs.set_item("elapsed_ms", failure.elapsed_ms)?;
     kwargs.set_item("record_error", record_error)?;
     kwargs.set_item("blamed", failure.record_errors.len())?;
-    python(py, || errors(py)?.getattr("delivery_error")?.call((), Some(&kwargs)))
+    made(py, python(py, || errors(py, "delivery_error")?.call((), Some(&kwargs))))
 }

@@ -12,6 +12,7 @@ use crate::bulk::Ongoing;
 use crate::bulk_result::BulkResult;
 use crate::engine::Engine;
 use crate::future::DeliveryFuture;
+use crate::python;
 use crate::record::extract_partition;
 use crate::send::{Call, Place, State};
 use crate::send_many::Many;
@@ -26,9 +27,10 @@ pub struct Sender {
 impl Sender {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+    fn new(py: Python<'_>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         // Arguments are the subclass' business; it calls `_attach` when it has made sense of them.
-        Self { state: OnceLock::new() }
+        python::check_ending(py)?;
+        Ok(Self { state: OnceLock::new() })
     }
 
     /// Connect the facade with its engine.

@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from penstock import AsyncKafkaProducer, KafkaProducer, ProducerConfig
-from penstock._native import __version__
+from penstock._native import __version__, timeout_s
 from penstock.cli.load import Content, Load, Meter, send_from_tasks, send_from_threads
 from penstock.cli.options import Json, Rate, Wait, number, settings_of
 from penstock.cli.output import CommandError, complain, print_json, print_line
@@ -85,6 +85,7 @@ def bench(
         settings["compression.type"] = compression
     if seconds is None and records is None:
         seconds = 10.0
+    seconds = timeout_s(seconds)
     if rate is not None and math.isinf(rate):
         rate = None
     load = Load(topic, content, size, keys, tasks or threads or 1, rate, records, seconds, tasks is not None, bulk or 0)

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from penstock._log import Raised, Repeats, handling, say
 from penstock.config import parse_bootstrap_servers
 from penstock.control import boundary
 from penstock.control.connections import Endpoint, Resolve, Resolved
@@ -27,13 +28,11 @@ from penstock.errors import ConfigError
 
 _logger: Final = logging.getLogger("penstock.control")
 
-LOG_EVERY_MS: Final = 10_000.0
-"""The same trouble is logged this often at most, then with the number of times that it was not."""
-
 RESOLVER_THREADS: Final = 4
 """Name look-ups at once; a system's resolver gives up after some ten seconds."""
 
-_MAX_LOG_SUBJECTS: Final = 1_000
+_MAX_LINES: Final = 1_000
+"""Log lines that wait for a slow handler; the oldest go first."""
 _CANONICAL: Final = "resolve_canonical_bootstrap_servers_only"
 
 
@@ -170,29 +169,52 @@ class Resolver:
 
 
 class _Helper:
-    """A daemon thread that runs jobs in order; started with the first one."""
+    """Runs jobs in order on a daemon thread, which is there while there are some.
+
+    `submit` waits for nothing and may be called from anywhere, a destructor or a signal handler amid another `submit`
+    included: hence no lock that is waited for.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: deque[Callable[[], None]] = deque(maxlen=_MAX_LINES)
+        self._working = threading.Lock()  # held while a thread works the jobs off
         self._thread: threading.Thread | None = None
 
     def submit(self, job: Callable[[], None]) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
-        self._jobs.put(job)
-
-    def stop(self) -> None:
-        self._jobs.put(None)
+        self._jobs.append(job)
+        if not self._working.acquire(blocking=False):
+            return
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter ends: left to `join`, or the next `submit`
+            self._working.release()
+        else:
+            self._thread = thread
 
     def join(self, timeout: float) -> None:
-        if self._thread is not None:
-            self._thread.join(timeout)
+        """Wait until what was submitted has run."""
+        thread = self._thread
+        if thread is threading.current_thread():
+            return
+        if thread is not None:
+            thread.join(timeout)
+        if self._jobs and self._working.acquire(blocking=False):
+            self._run()  # no thread could be started
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
+        while True:
+            while self._jobs:
+                try:
+                    self._jobs.popleft()()
+                except BaseException as error:  # of a logging filter, for one; handlers report theirs themselves
+                    thread = threading.current_thread()
+                    threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))
+            self._working.release()
+            # What was submitted between the last look and the release has found somebody at work.
+            if not self._jobs or not self._working.acquire(blocking=False):
+                return
 
 
 class Runtime:
@@ -215,8 +237,7 @@ class Runtime:
 
         self._resolver = Resolver(resolve, resolved)
         self._logger = _Helper("penstock-log")
-        self._said: dict[str, tuple[float, int]] = {}
-        """Subject → when it was last logged, and how often it was not since."""
+        self._said = Repeats()
         self._thread = threading.Thread(target=self._run, name="penstock-control", daemon=True)
         self.cluster = ClusterView()
         """The newest view; replaced as a whole, so that it may be read from any thread."""
@@ -234,10 +255,35 @@ class Runtime:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         self._resolver.stop()
-        self._logger.stop()
         if not self._thread.is_alive():
-            self._logger.join(min(timeout, 1.0))
+            self.settle_log(min(timeout, 1.0))
         return not self._thread.is_alive()
+
+    def say(
+        self,
+        logger: logging.Logger,
+        level: int,
+        subject: str,
+        message: str,
+        *arguments: object,
+        raised: Raised | None = None,
+    ) -> None:
+        """Log on the helper thread; the same subject only now and then. From any thread; waits for nothing."""
+        more = self._said.more(subject, self._engine.now_ms() / 1000)
+        if more is not None:
+            self.pass_on(logger, level, message + "%s", *arguments, more, raised=raised)
+
+    def pass_on(
+        self, logger: logging.Logger, level: int, message: str, *arguments: object, raised: Raised | None = None
+    ) -> None:
+        """The same for who is sparing with lines already."""
+        # Whether the logger is interested is asked over there, too: logging has locks that a handler may be holding.
+        if not handling():
+            self._logger.submit(lambda: say(logger, level, message, *arguments, exc_info=raised))
+
+    def settle_log(self, timeout: float) -> None:
+        """Wait until what was said so far is logged, for `timeout` seconds at most: a handler may wait for the caller."""
+        self._logger.join(timeout)
 
     @property
     def metadata_age_ms(self) -> float:
@@ -256,7 +302,7 @@ class Runtime:
             message = f"the control thread failed: {type(error).__name__}: {error}"
             trace = (type(error), error, error.__traceback__)
             self._engine.fail(message)
-            self._logger.submit(lambda: _logger.critical(message, exc_info=trace))
+            self.say(_logger, logging.CRITICAL, "control", "%s", message, raised=trace)
 
     def _loop(self) -> None:
         events: list[Event] = []
@@ -295,16 +341,4 @@ class Runtime:
         return native
 
     def _log(self, command: Log) -> None:
-        """Log on the helper thread; the same subject only now and then."""
-        if not _logger.isEnabledFor(command.level):
-            return
-        now_ms = self._engine.now_ms()
-        last_ms, hidden = self._said.get(command.subject, (-math.inf, 0))
-        if now_ms - last_ms < LOG_EVERY_MS:
-            self._said[command.subject] = (last_ms, hidden + 1)
-            return
-        if len(self._said) >= _MAX_LOG_SUBJECTS:
-            self._said.clear()
-        self._said[command.subject] = (now_ms, 0)
-        more = f" ({hidden} more of these since)" if hidden else ""
-        self._logger.submit(lambda: _logger.log(command.level, "%s%s", command.message, more))
+        self.say(_logger, command.level, command.subject, "%s", command.message)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from penstock._native import timeout_s
+
 Target: TypeAlias = tuple[str, int]
 """A topic and a partition of it; -1 stands for the topic as a whole."""
 
@@ -178,12 +180,13 @@ class Requests:
         return sum(count for (name, at), count in self._counts.items() if api in (None, name) and node in (None, at))
 
     def wait_for(self, api: str, count: int = 1, *, node: int | None = None, timeout: float = 10.0) -> None:
-        """Return when there were `count` such requests; `TimeoutError` after `timeout` seconds.
+        """Return when there were `count` such requests; `TimeoutError` after `timeout` seconds, infinity being endless.
 
         For tests, in their own thread: in the broker's it would wait for itself.
         """
+        seconds = timeout_s(timeout)
         with self._changed:
-            if not self._changed.wait_for(lambda: self._count(api, node) >= count, timeout):
+            if not self._changed.wait_for(lambda: self._count(api, node) >= count, seconds):
                 raise TimeoutError(f"{self._count(api, node)} {api} requests within {timeout:g} s, not {count}")
 
     def clear(self) -> None:

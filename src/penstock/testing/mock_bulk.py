@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
+from penstock._log import say
+from penstock._native import timeout_s
 from penstock.errors import KafkaError, bulk_error, not_buffered
 from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
 
@@ -104,7 +106,8 @@ class MockBulkResult(_Outcomes[MockDeliveryFuture]):
 
     def result(self, timeout: float | None = None) -> MockBulkResult:
         """This result, once every record is delivered or has failed; `TimeoutError` if `timeout` seconds are too few."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        seconds = timeout_s(timeout)
+        deadline = None if seconds is None else time.monotonic() + seconds
         for future in self._futures():
             future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
         return self
@@ -117,8 +120,8 @@ class MockBulkResult(_Outcomes[MockDeliveryFuture]):
         if not self._on_done(lambda: fn(self)):
             try:
                 fn(self)
-            except Exception:
-                _log.exception("a done callback of a bulk result raised")
+            except Exception as error:
+                say(_log, logging.ERROR, "a done callback of a bulk result raised", exc_info=error)
 
 
 class AsyncMockBulkResult(_Outcomes[AsyncMockDeliveryFuture]):

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
-from penstock._native import RecordMetadata
+from penstock._log import say
+from penstock._native import RecordMetadata, timeout_s
 from penstock.errors import KafkaError
 
 _log: Final = logging.getLogger(__name__)
@@ -36,16 +37,18 @@ class MockDeliveryFuture:
 
     def exception(self, timeout: float | None = None) -> KafkaError | None:
         """The record's error, None if it was delivered; `TimeoutError` if it is not done within `timeout` seconds."""
+        seconds = timeout_s(timeout)
         with self._condition:
             self.noticed = True
-            if not self._condition.wait_for(self.done, timeout):
+            if not self._condition.wait_for(self.done, seconds):
                 raise TimeoutError("the record is still on its way: call complete_next(), error_next() or flush()")
             return self._error
 
     def wait(self, timeout: float | None = None) -> None:
         """`exception` without being noticed, for results that hold many futures."""
+        seconds = timeout_s(timeout)
         with self._condition:
-            if not self._condition.wait_for(self.done, timeout):
+            if not self._condition.wait_for(self.done, seconds):
                 raise TimeoutError("records are still on their way: call complete_next(), error_next() or flush()")
 
     def offset(self) -> int:
@@ -89,8 +92,8 @@ class MockDeliveryFuture:
     def _call(self, fn: Callable[[MockDeliveryFuture], object]) -> None:
         try:
             fn(self)
-        except Exception:
-            _log.exception("a done callback of a record raised")
+        except Exception as error:
+            say(_log, logging.ERROR, "a done callback of a record raised", exc_info=error)
 
 
 class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):

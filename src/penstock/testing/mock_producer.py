@@ -15,9 +15,9 @@ from itertools import chain, repeat
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
 
-from penstock import serialization
+from penstock import _loops, serialization
 from penstock._facade import ArrowData, Callback, Column, Headers, SerializerLike
-from penstock._lifecycle import check_timeout
+from penstock._log import Repeats, say
 from penstock._native import (
     ArrowRecords,
     AsyncBulkResult,
@@ -27,6 +27,7 @@ from penstock._native import (
     ProducerRecord,
     RecordMetadata,
     partition_for_key,
+    timeout_s,
 )
 from penstock.control.metadata import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
@@ -95,6 +96,7 @@ class _Mock(Generic[K, V]):
         self._unnoticed: list[tuple[MockDeliveryFuture | AsyncMockDeliveryFuture, KafkaError]] = []
         self._offsets: Counter[tuple[str, int]] = Counter()
         self._closed = False
+        self._repeats = Repeats()
 
     # --- What the test looks at ---
 
@@ -188,7 +190,7 @@ class _Mock(Generic[K, V]):
             entries.take(partial(self._send, record, None, serialized=True))
 
     def _flush(self, timeout: float | None) -> None:
-        check_timeout(timeout)
+        timeout_s(timeout)  # as the real one: it may refuse
         self._check_open()
         if self.flush_error is not None:
             raise self.flush_error
@@ -201,14 +203,13 @@ class _Mock(Generic[K, V]):
             raise DeliveryError(count=len(errors), errors=errors[:_ERRORS_KEPT])
 
     def _close(self, timeout: float | None) -> None:
-        check_timeout(timeout)
+        gave_up = timeout_s(timeout) == 0
         if self.close_error is not None:
             raise self.close_error
         with self._lock:
             already, self._closed = self._closed, True
         if already:
             return
-        gave_up = timeout == 0
         while self._complete_next(ProducerClosedError("the producer was closed") if gave_up else None):
             pass
         serialization.close(self._key)
@@ -287,8 +288,8 @@ class _Mock(Generic[K, V]):
     ) -> None:
         try:
             callback(metadata, error)
-        except Exception:
-            _log.exception("the callback of a record raised")
+        except Exception as raised:
+            say(_log, logging.ERROR, "the callback of a record raised", exc_info=raised)
 
     def _metadata(self, pending: _Pending) -> RecordMetadata:
         record, partition, key, value = pending.sent
@@ -670,5 +671,15 @@ class AsyncMockProducer(_Mock[K, V]):
     def _call(
         self, pending: _Pending, callback: Callback, metadata: RecordMetadata | None, error: KafkaError | None
     ) -> None:
+        loop: asyncio.AbstractEventLoop = pending.future.get_loop()  # type: ignore[union-attr]
+
+        def call() -> None:
+            try:
+                callback(metadata, error)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as raised:
+                _loops.report(loop, callback, raised, self._repeats)
+
         # In the loop even if it is this thread's: never inside `send`.
-        pending.future.get_loop().call_soon_threadsafe(callback, metadata, error)  # type: ignore[union-attr]
+        loop.call_soon_threadsafe(call)

@@ -34,6 +34,9 @@ use crate::serialize::{Serialize, given};
 pub use call::{Call, Made, Place, Serialized, present};
 pub use waits::{Deadline, Look, Search, count_wait};
 
+/// Longer is the same as for ever, and a clock may not count that far.
+const LONGEST_BLOCK: Duration = Duration::from_secs(3_000_000_000);
+
 /// A facade's native half, once it has its engine.
 pub struct State {
     pub core: Arc<Core>,
@@ -72,7 +75,7 @@ impl State {
             partitioner,
             interceptors,
             warn_waiting,
-            max_block: Duration::from_millis(max_block_ms),
+            max_block: Duration::from_millis(max_block_ms).min(LONGEST_BLOCK),
             id: recent::next_sender(),
         })
     }
@@ -104,7 +107,7 @@ impl State {
             });
         }
         if shared.closed.load(Ordering::Acquire) {
-            return Err(python::error(py, "ProducerClosedError", "the producer is closed", &[]));
+            return Err(python::closed(py));
         }
         Ok(())
     }
