@@ -43,6 +43,8 @@ class Mutant:
     """What the seed is run with; it is not drawn, so that seeds keep what they mean."""
     first: int = 0
     """From where on to look for a seed."""
+    temper: str | None = None
+    """The kind of trouble, if it is not drawn."""
 
     @property
     def is_native(self) -> bool:
@@ -149,6 +151,8 @@ MUTANTS: Final = (
         FATE,
         "            self.former.push((left, numbering));\n",
         "            let _ = (left, numbering);\n",
+        276,
+        temper="everything",
     ),
     Mutant(
         "a-name-is-an-id",
@@ -363,6 +367,7 @@ def catches(mutant: Mutant, environment: dict[str, str], seeds: Iterable[int], t
     """The first of these seeds at which a promise is broken; None if all are kept."""
     for seed in seeds:
         command = [sys.executable, "-m", "simulation", f"{seed}:{seed + together}", "--compression", mutant.compression]
+        command += ["--temper", mutant.temper] if mutant.temper else []
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             failed = re.search(r"failed: \[(\d+)", done.stdout)
