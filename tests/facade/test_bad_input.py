@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from facade_support import Log, MakeProducer, MakeTopic, closed_port
 
@@ -155,6 +156,8 @@ def test_a_topic_that_is_no_text_is_refused(producer: KafkaProducer[Any, Any], w
         ({"partition": "0"}, TypeError),
         ({"partition": True}, TypeError),
         ({"partition": 0.0}, TypeError),
+        ({"partition": np.float64(0)}, TypeError),
+        ({"partition": np.int64(-1)}, ValueError),
         ({"timestamp": -1}, ValueError),
         ({"timestamp": 1 << 63}, ValueError),
         ({"timestamp": 1.5}, TypeError),
@@ -167,6 +170,8 @@ def test_a_topic_that_is_no_text_is_refused(producer: KafkaProducer[Any, Any], w
         ({"headers": ["ab"]}, TypeError),
         ({"headers": [("name", "text")]}, TypeError),
         ({"headers": [("name", 5)]}, TypeError),
+        ({"headers": [("name", [1])]}, TypeError),
+        ({"headers": [(bytearray(b"name"), b"value")]}, TypeError),
         ({"headers": [(b"name", b"value")]}, TypeError),
         ({"headers": [("name", b"value", b"more")]}, TypeError),
         ({"headers": [None]}, TypeError),

@@ -28,7 +28,7 @@ use crate::ending;
 use crate::engine::{Core, Engine};
 use crate::future::Sizes;
 use crate::python;
-use crate::record::ProducerRecord;
+use crate::record::{ProducerRecord, whole_number};
 use crate::serialize::{Serialize, given};
 
 pub use call::{Call, Made, Place, Serialized, present};
@@ -327,17 +327,17 @@ impl State {
         let arguments = (call.topic, call.key, bytes.0, call.value, bytes.1);
         let number = ending::python(py, || {
             let chosen = partitioner.bind(py).call1(arguments)?;
-            chosen.extract::<i64>().map_err(|_| {
-                PyTypeError::new_err(format!("the partitioner returned {chosen:?}, not the number of a partition"))
+            let words = || format!("the partitioner returned {chosen:?}, not the number of a partition");
+            let number = whole_number(&chosen, words)?.and_then(|number| u32::try_from(number).ok());
+            number.filter(|&number| number < topic.partitions()).ok_or_else(|| {
+                pyo3::exceptions::PyValueError::new_err(format!(
+                    "the partitioner chose partition {chosen} of {}, which has {} partitions",
+                    topic.name,
+                    topic.partitions()
+                ))
             })
         })?;
-        u32::try_from(number).ok().filter(|&number| number < topic.partitions()).ok_or_else(|| {
-            pyo3::exceptions::PyValueError::new_err(format!(
-                "the partitioner chose partition {number} of {}, which has {} partitions",
-                topic.name,
-                topic.partitions()
-            ))
-        })
+        Ok(number)
     }
 
     /// Refuses a record that no batch, or no request, could ever hold.
