@@ -57,6 +57,8 @@ from penstock.devbroker import Faults, RunningCluster
         ({"bootstrap_servers": "localhost:9092", "partitioner_class": 5}, "partitioner.class"),
         ({"bootstrap_servers": "localhost:9092", "interceptor_classes": [object()]}, "interceptor.classes"),
         ({"bootstrap_servers": "localhost:9092", "value_serializer": 7}, "value.serializer"),
+        ({"bootstrap_servers": "localhost:9092", "client_id": "x" * 32_768}, "client.id"),
+        ({"bootstrap_servers": "localhost:9092", "client_id": "\ud800"}, "client.id"),
     ],
 )
 def test_a_wrong_configuration_is_refused_before_any_thread_starts(options: dict[str, Any], said: str) -> None:
