@@ -330,6 +330,7 @@ def test_a_record_that_is_too_large_says_size_limit_and_setting_and_nothing_is_b
         producer.send(topic, bytes(60_000), partition=0, callback=lambda *outcome: calls.append(outcome))
     message = str(caught.value)
     assert f"{setting} = 50000" in message
+    assert "compression" not in message
     assert "60" in message
     assert (caught.value.topic, caught.value.partition) == (topic, 0)
     assert caught.value.hint == hint
@@ -339,6 +340,25 @@ def test_a_record_that_is_too_large_says_size_limit_and_setting_and_nothing_is_b
     producer.send(topic, b"small").result(10)
     assert log.values(topic) == [b"small"]
     assert calls == []
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize(
+    ("setting", "extra"), [("max.request.size", {}), ("buffer.memory", {"max_request_size": 1 << 20})]
+)
+def test_a_record_that_is_too_large_before_compression_says_that_this_is_what_counts(
+    new_producer: MakeProducer, topic: str, log: Log, codec: str, setting: str, extra: dict[str, Any]
+) -> None:
+    options = {setting.replace(".", "_"): 50_000, "batch_size": 1000, **extra}
+    producer = new_producer(compression_type=codec, **options)
+    with pytest.raises(RecordTooLargeError, match=r"counted before compression as in Java\) is larger than") as caught:
+        producer.send(topic, bytes(60_000))
+    assert f"{setting} = 50000" in str(caught.value)
+    assert f"aise {setting}" in caught.value.hint
+    # Of many, too: the first record's error is raised, a later one's is told.
+    error = producer.send_many(topic, [b"small", bytes(60_000)]).errors[1]
+    assert "counted before compression" in str(error)
+    assert log.values(topic) == [b"small"]
 
 
 def test_a_buffer_that_is_smaller_than_a_batch_is_not_blamed_on_the_record(

@@ -18,8 +18,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_core::accumulator::{Appended, Record};
 use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
+use penstock_core::compression::Codec;
 use penstock_core::topic::Topic;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyString};
 
@@ -364,12 +365,19 @@ impl State {
     fn too_large(&self, py: Python<'_>, topic: &Bound<'_, PyString>, partition: Option<u32>, size: usize) -> PyErr {
         let config = &self.core.shared.config;
         let (batch, memory) = (config.batch_size, config.buffer_memory);
+        let compressed = config.compression.codec != Codec::None;
         let larger = |setting: &str, limit: usize| {
-            format!("a record of {size} bytes (serialized, with its batch header) is larger than {setting} = {limit}")
+            let before = if compressed { ", counted before compression as in Java" } else { "" };
+            format!(
+                "a record of {size} bytes (serialized, with its batch header{before}) is larger than {setting} = {limit}"
+            )
         };
         let (message, hint) = if size > config.max_request_size {
-            // The class's own hint: the brokers have a limit too.
-            (larger("max.request.size", config.max_request_size), None)
+            // Else the class's own hint: the brokers have a limit too.
+            let hint = "Raise max.request.size here, whatever the record compresses to: the broker's limit, \
+                        message.max.bytes (max.message.bytes of the topic), counts the compressed batch. Or send smaller \
+                        records.";
+            (larger("max.request.size", config.max_request_size), compressed.then_some(hint))
         } else if size > memory {
             (larger("buffer.memory", memory), Some("Send smaller records, or raise buffer.memory."))
         } else {
