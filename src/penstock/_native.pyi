@@ -48,6 +48,7 @@ __all__ = [
     "Sender",
     "Sending",
     "SteppedEngine",
+    "__build__",
     "__version__",
     "after_fork_in_child",
     "compress",
@@ -57,6 +58,7 @@ __all__ = [
     "partition_for_key",
 ]
 
+__build__: tuple[str, ...]
 __version__: str
 
 def crc32c(data: bytes | bytearray | memoryview, value: int = 0) -> int: ...

@@ -33,6 +33,7 @@ mod stepped;
 
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 /// CRC-32C (Castagnoli) of `data`, continuing from `value`. RFC 3720, appendix B.4.
 #[pyfunction]
@@ -60,10 +61,21 @@ fn partition_for_key(key: &[u8], partitions: u32) -> PyResult<u32> {
     Ok(penstock_core::murmur2::partition_for_key(key, partitions))
 }
 
+/// How this was built, for those who test packages.
+const BUILD: &[(&str, bool)] = &[
+    ("abi3", cfg!(feature = "abi3-py311")),
+    ("optimized", !cfg!(debug_assertions)),
+    // False where .cargo/config.toml was not read, or RUSTFLAGS took its place: slower.
+    ("without-reference-pool", cfg!(pyo3_disable_reference_pool)),
+];
+
 /// The native half of Penstock.
-#[pymodule]
+// It needs the GIL until somebody has gone through it for the free-threaded CPython, which turns it on at the import.
+#[pymodule(gil_used = true)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    let build: Vec<&str> = BUILD.iter().filter(|(_, is_so)| *is_so).map(|(word, _)| *word).collect();
+    m.add("__build__", PyTuple::new(m.py(), build)?)?;
     m.add_class::<record::ProducerRecord>()?;
     m.add_class::<record::RecordMetadata>()?;
     m.add_class::<future::DeliveryFuture>()?;
