@@ -46,6 +46,7 @@ impl Arrivals {
     }
 
     /// The same, as seen from a part of the batch that begins with record `first`.
+    #[must_use]
     pub fn split_off(&self, first: u32) -> Self {
         Self { offset: self.offset + first, ..self.clone() }
     }
