@@ -8,12 +8,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 DEPS := $(VENV)/.dependencies
+WHEEL_DEPS := $(VENV)/.wheel-dependencies
 BUILT := $(VENV)/.built
 # A workspace of its own: the yardsticks of bench/ share no code with what they measure.
 LIMITS := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/bench-limits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-rust test-python check format codegen simulate mutants bench bench-quick bench-instructions kafka chaos models fuzz soak wheel hooks clean
+.PHONY: help setup build demo test test-rust test-python check format codegen test-packaging simulate mutants bench bench-quick bench-instructions kafka chaos models fuzz soak wheel hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +28,10 @@ $(DEPS): requirements/dev.txt
 
 $(BUILT): $(DEPS) $(RUST) pyproject.toml
 	$(BIN)/maturin develop --release --quiet
+	@touch $@
+
+$(WHEEL_DEPS): requirements/wheel.txt $(DEPS)
+	$(BIN)/pip install --quiet -r requirements/wheel.txt
 	@touch $@
 
 setup: $(DEPS)
@@ -44,6 +49,14 @@ test-rust: $(DEPS)
 
 test-python: $(BUILT)
 	$(BIN)/python -m pytest -q
+
+# `make test` has no time for these builds: the wheel's is one from scratch, for another glibc.
+PACKAGES := $(CARGO_TARGET_DIR)/packages
+
+test-packaging: $(BUILT) ## the wheel on every CPython of this machine, a build from the sdist, builds without the stable ABI
+	rm -rf $(PACKAGES)
+	$(MAKE) --no-print-directory wheel WHEEL_DIR=$(PACKAGES)
+	PENSTOCK_PACKAGES=$(PACKAGES) $(BIN)/python -m pytest -q tests/packages
 
 simulate: $(BUILT) ## seeds of the deterministic simulation: SEEDS=0:1000, or one; TEMPER=expiry
 	cd tests && $(CURDIR)/$(BIN)/python -m simulation $(or $(SEEDS),0:1000) $(if $(TEMPER),--temper $(TEMPER))
@@ -115,8 +128,11 @@ CHAOS_SECONDS ?= 300
 chaos: $(BUILT) ## break three real brokers for CHAOS_SECONDS (300) while producers send, by a plan of SEED, and judge
 	$(BIN)/python tools/chaos/chaos_run.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
-wheel: $(DEPS) ## an abi3 wheel in dist/, without the symbols that local builds keep
-	$(BIN)/maturin build --release --strip --out dist
+WHEEL_DIR ?= dist
+# zig comes with the headers and stubs of every glibc: the wheel runs on Linux from 2014 on, whatever this machine has.
+wheel: $(WHEEL_DEPS) ## an abi3 wheel in dist/ for Linux with glibc 2.17 or newer, without the symbols that local builds keep
+	PATH="$(CURDIR)/$(BIN):$$PATH" ZIG_GLOBAL_CACHE_DIR=$(CURDIR)/.cache/zig CARGO_ZIGBUILD_CACHE_DIR=$(CURDIR)/.cache/zigbuild \
+	  $(BIN)/maturin build --release --strip --zig --compatibility manylinux2014 --out $(WHEEL_DIR)
 
 hooks: $(DEPS) ## run `make check` before each commit
 	$(BIN)/pre-commit install

@@ -19,6 +19,8 @@ _log: Final = logging.getLogger("penstock.config")
 INT_MAX: Final = 2**31 - 1
 _MAX_IN_FLIGHT_IF_IDEMPOTENT: Final = 5  # a broker remembers this many batches per producer and partition
 
+_MAX_STRING: Final = 2**15 - 1
+
 _client_numbers: Final = itertools.count(1)
 
 # As Java's Utils.getHost and getPort: an optional scheme is ignored, an IPv6 address may or may not be in brackets.
@@ -68,6 +70,7 @@ def apply_rules(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     _rule_backoff(values, given)
     _rule_idempotence(values, given)
     _rule_delivery_timeout(values, given)
+    _rule_strings_in_requests(values)
     if "client.id" not in given:
         values["client.id"] = f"producer-{next(_client_numbers)}"
 
@@ -118,6 +121,35 @@ def _rule_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None:
                 " and ".join(obstacles),
             )
             values["enable.idempotence"] = False
+
+
+def _rule_strings_in_requests(values: Mapping[str, Any]) -> None:
+    """What goes into requests as a string must be one of the protocol's: UTF-8, its length a 16-bit number.
+
+    (Java finds out when the first request is written, and tries again until max.block.ms is over.)
+    """
+    for name in ("client.id", "client.rack", "transactional.id"):
+        text = values[name]
+        if text is None:
+            continue
+        try:
+            length = len(text.encode())
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"{name} = {_shortened(text)}: it cannot be written in UTF-8 ({error.reason} at position {error.start});"
+                " use valid text",
+                setting=name,
+            ) from error
+        if length > _MAX_STRING:
+            raise ConfigError(
+                f"{name} = {_shortened(text)}: it takes {length} bytes in UTF-8, and a request has room for"
+                f" {_MAX_STRING}; use a shorter one",
+                setting=name,
+            )
+
+
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= 50 else f"{text[:50]!r}…"
 
 
 def _rule_delivery_timeout(values: dict[str, Any], given: Mapping[str, Any]) -> None:

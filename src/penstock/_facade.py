@@ -11,7 +11,7 @@ import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from functools import partial
 from random import Random
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import Any, NamedTuple, Protocol, SupportsIndex, TypeAlias, TypedDict, TypeVar
 
 from penstock import _native, serialization
 from penstock import partitioner as partitioners
@@ -33,7 +33,9 @@ Callback: TypeAlias = Callable[[RecordMetadata | None, KafkaError | None], objec
 """Called once with (metadata, error); metadata is None exactly when error is set."""
 SerializerLike: TypeAlias = Serializer[T] | type[Serializer[T]] | Callable[[T], Any]
 """A serializer, a class of one, or a plain function of the value."""
-Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
+HeaderValue: TypeAlias = bytes | bytearray | memoryview | None
+"""What is not bytes is copied when it is given."""
+Headers: TypeAlias = Iterable[tuple[str, HeaderValue]] | Mapping[str, HeaderValue]
 Column: TypeAlias = Iterable[T] | AsyncIterable[T]
 """One entry per record, for `send_many` in asyncio."""
 
@@ -68,7 +70,7 @@ class Wiring(TypedDict):
     value_serializer: Callable[[str, Any, Any], bytes | bytearray | memoryview | None]
     key_fast: str | None
     value_fast: str | None
-    partitioner: Callable[[str, Any, bytes | None, Any, bytes | None], int] | None
+    partitioner: Callable[[str, Any, bytes | None, Any, bytes | None], SupportsIndex] | None
     interceptors: Any
     warn_waiting: Callable[[str, str, int | None, str], object]
     max_block_ms: int
@@ -201,7 +203,9 @@ class _Choice:
         self._runtime = runtime
         self._views: dict[str, tuple[tuple[PartitionInfo, ...], TopicView]] = {}
 
-    def __call__(self, topic: str, key: Any, key_bytes: bytes | None, value: Any, value_bytes: bytes | None) -> int:
+    def __call__(
+        self, topic: str, key: Any, key_bytes: bytes | None, value: Any, value_bytes: bytes | None
+    ) -> SupportsIndex:
         known = self._runtime.cluster.topics.get(topic, ())
         seen = self._views.get(topic)
         if seen is None or seen[0] is not known:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Gener
 from contextvars import Context
 from datetime import datetime
 from types import GenericAlias
-from typing import Any, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar, final, overload
+from typing import Any, Generic, NoReturn, Protocol, Self, SupportsIndex, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
@@ -16,7 +16,8 @@ from penstock.errors import KafkaError
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 _Calls: TypeAlias = tuple[list[Callable[..., object]], list[Any], list[Any]]
-_Headers: TypeAlias = Iterable[tuple[str, bytes | None]] | Mapping[str, bytes | None]
+_HeaderValue: TypeAlias = bytes | bytearray | memoryview | None
+_Headers: TypeAlias = Iterable[tuple[str, _HeaderValue]] | Mapping[str, _HeaderValue]
 
 class _ArrowStream(Protocol):
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any: ...
@@ -47,6 +48,7 @@ __all__ = [
     "Sender",
     "Sending",
     "SteppedEngine",
+    "__build__",
     "__version__",
     "after_fork_in_child",
     "compress",
@@ -57,6 +59,7 @@ __all__ = [
     "timeout_s",
 ]
 
+__build__: tuple[str, ...]
 __version__: str
 
 def crc32c(data: bytes | bytearray | memoryview, value: int = 0) -> int: ...
@@ -80,8 +83,8 @@ class ProducerRecord(Generic[_K, _V]):
         value: _V | None = None,
         *,
         key: _K | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: _Headers | None = None,
     ) -> ProducerRecord[_K, _V]: ...
     @property
@@ -216,7 +219,7 @@ class ArrowRecords:
         *,
         value: str | Sequence[str] | None = None,
         key: str | Sequence[str] | None = None,
-        partition: int | str | None = None,
+        partition: SupportsIndex | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
         index: bool | None = None,
@@ -307,7 +310,7 @@ class Sender(Generic[_K, _V]):
         value_serializer: Callable[[str, Any, Any], bytes | bytearray | memoryview | None],
         key_fast: str | None,
         value_fast: str | None,
-        partitioner: Callable[[str, Any, bytes | None, Any, bytes | None], int] | None,
+        partitioner: Callable[[str, Any, bytes | None, Any, bytes | None], SupportsIndex] | None,
         interceptors: Any,
         warn_waiting: Callable[[str, str, int | None, str], object],
         max_block_ms: int,
@@ -327,8 +330,8 @@ class Sender(Generic[_K, _V]):
         value: _V | None = None,
         *,
         key: _K | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: _Headers | None = None,
         callback: Callable[[RecordMetadata | None, KafkaError | None], object] | None = None,
     ) -> DeliveryFuture: ...
@@ -339,8 +342,8 @@ class Sender(Generic[_K, _V]):
         *,
         keys: Iterable[_K | None] | None = None,
         headers: Iterable[_Headers | None] | None = None,
-        timestamps: Iterable[int | datetime | None] | None = None,
-        partition: int | None = None,
+        timestamps: Iterable[SupportsIndex | datetime | None] | None = None,
+        partition: SupportsIndex | None = None,
     ) -> BulkResult: ...
     def send_arrow(
         self,
@@ -349,7 +352,7 @@ class Sender(Generic[_K, _V]):
         *,
         value: str | Sequence[str] | None = None,
         key: str | Sequence[str] | None = None,
-        partition: int | str | None = None,
+        partition: SupportsIndex | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
         index: bool | None = None,
@@ -410,7 +413,7 @@ class AsyncSender(Generic[_K, _V]):
         value_serializer: Callable[[str, Any, Any], bytes | bytearray | memoryview | None],
         key_fast: str | None,
         value_fast: str | None,
-        partitioner: Callable[[str, Any, bytes | None, Any, bytes | None], int] | None,
+        partitioner: Callable[[str, Any, bytes | None, Any, bytes | None], SupportsIndex] | None,
         interceptors: Any,
         warn_waiting: Callable[[str, str, int | None, str], object],
         max_block_ms: int,
@@ -421,8 +424,10 @@ class AsyncSender(Generic[_K, _V]):
         values: Iterable[_V | None] | AsyncIterable[_V | None],
         keys: Iterable[_K | None] | AsyncIterable[_K | None] | None = None,
         headers: Iterable[_Headers | None] | AsyncIterable[_Headers | None] | None = None,
-        timestamps: Iterable[int | datetime | None] | AsyncIterable[int | datetime | None] | None = None,
-        partition: int | None = None,
+        timestamps: Iterable[SupportsIndex | datetime | None]
+        | AsyncIterable[SupportsIndex | datetime | None]
+        | None = None,
+        partition: SupportsIndex | None = None,
     ) -> PendingBulk: ...
     def _send_arrow(
         self,
@@ -430,7 +435,7 @@ class AsyncSender(Generic[_K, _V]):
         data: _ArrowData,
         value: str | Sequence[str] | None = None,
         key: str | Sequence[str] | None = None,
-        partition: int | str | None = None,
+        partition: SupportsIndex | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
         index: bool | None = None,
@@ -450,8 +455,8 @@ class AsyncSender(Generic[_K, _V]):
         value: _V | None = None,
         *,
         key: _K | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: _Headers | None = None,
         callback: Callable[[RecordMetadata | None, KafkaError | None], object] | None = None,
     ) -> Coroutine[Any, Any, AsyncDeliveryFuture]: ...

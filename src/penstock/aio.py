@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Protocol, Self, SupportsIndex, TypeVar, Unpack, overload
 
 from penstock import _loops
 from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Column, Facade, Headers, SerializerLike
@@ -58,8 +58,8 @@ class AsyncProducer(Protocol[K_contra, V_contra]):
         value: V_contra | None = None,
         *,
         key: K_contra | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> Coroutine[Any, Any, AsyncDeliveryFuture]: ...
@@ -74,8 +74,8 @@ class AsyncProducer(Protocol[K_contra, V_contra]):
         value: V_contra | None = None,
         *,
         key: K_contra | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> RecordMetadata: ...
@@ -86,8 +86,8 @@ class AsyncProducer(Protocol[K_contra, V_contra]):
         *,
         keys: Column[K_contra | None] | None = None,
         headers: Column[Headers | None] | None = None,
-        timestamps: Column[int | datetime | None] | None = None,
-        partition: int | None = None,
+        timestamps: Column[SupportsIndex | datetime | None] | None = None,
+        partition: SupportsIndex | None = None,
     ) -> AsyncBulkResult:
         """Buffer many records of one topic."""
         ...
@@ -99,7 +99,7 @@ class AsyncProducer(Protocol[K_contra, V_contra]):
         *,
         value: str | Sequence[str] | None = None,
         key: str | Sequence[str] | None = None,
-        partition: int | str | None = None,
+        partition: SupportsIndex | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
         index: bool | None = None,
@@ -201,8 +201,8 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         value: V | None = None,
         *,
         key: K | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> RecordMetadata: ...
@@ -221,8 +221,8 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         *,
         keys: Column[K | None] | None = None,
         headers: Column[Headers | None] | None = None,
-        timestamps: Column[int | datetime | None] | None = None,
-        partition: int | None = None,
+        timestamps: Column[SupportsIndex | datetime | None] | None = None,
+        partition: SupportsIndex | None = None,
     ) -> AsyncBulkResult:
         """Send many records to a topic; over when all are buffered. `await` the result to know what became of them.
 
@@ -243,7 +243,7 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         *,
         value: str | Sequence[str] | None = None,
         key: str | Sequence[str] | None = None,
-        partition: int | str | None = None,
+        partition: SupportsIndex | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
         index: bool | None = None,

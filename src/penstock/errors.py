@@ -388,6 +388,7 @@ def delivery_error(
     message: str | None,
     elapsed_ms: int,
     record_error: str | None,
+    batch_ms: int | None = None,
     blamed: int = 0,
 ) -> KafkaError:
     """Why a record that was accepted is not known to be delivered; called by native code for its future.
@@ -403,8 +404,10 @@ def delivery_error(
         attempts: how many times the record was put on the wire.
         possibly_persisted: whether it may be in the log in spite of this.
         message: what the broker or the engine said besides.
-        elapsed_ms: milliseconds since `send`.
+        elapsed_ms: milliseconds from `send` to the failure.
         record_error: what the broker said about this very record (KIP-467); None if it blamed no or another record.
+        batch_ms: milliseconds since the first `send` of its batch, if that was another one: `elapsed_ms` is then
+            known to within 50 ms.
         blamed: how many records of the batch the broker blamed.
     """
     context: dict[str, Any] = {
@@ -429,19 +432,27 @@ def delivery_error(
         return error_for_code(code, "; ".join(dict.fromkeys(words)) or None, **context)
     if kind == "broker" and message:
         return KafkaError(f"not delivered{said}", **context)  # it follows from another batch's failure
+    earlier_ms = 0 if batch_ms is None else batch_ms - elapsed_ms
+    elapsed = f"about {elapsed_ms} ms" if earlier_ms else f"{elapsed_ms} ms"
     last = error_for_code(code, message) if code else None
     last_seen = f"; the last error was {error_name(code)}{said}" if code else said
     if kind == "timeout":
         doing = _TIMED_OUT_WHILE.get(stage, f"in stage {stage!r}")
-        text = f"not delivered: after {elapsed_ms} ms the record was still {doing}{last_seen}"
+        if earlier_ms:
+            text = (
+                f"not delivered: after {elapsed} the record failed with its batch, which began {earlier_ms} ms before it"
+                f" and after {batch_ms} ms (delivery.timeout.ms) was still {doing}{last_seen}"
+            )
+        else:
+            text = f"not delivered: after {elapsed} the record was still {doing}{last_seen}"
         return KafkaTimeoutError(text, cause=last, hint=_TIMED_OUT_HINT.get(stage), **context)
     if kind == "closed":
-        text = f"the producer was closed {elapsed_ms} ms after send, before the record was acknowledged{last_seen}"
+        text = f"the producer was closed {elapsed} after send, before the record was acknowledged{last_seen}"
         return ProducerClosedError(text, cause=last, **context)
     if kind == "aborted":
         text = f"the transaction was aborted before the record was sent{last_seen}"
         return TransactionAbortedError(text, cause=last, **context)
-    text = f"the producer failed {elapsed_ms} ms after send, before the record was delivered ({kind}){last_seen}"
+    text = f"the producer failed {elapsed} after send, before the record was delivered ({kind}){last_seen}"
     return InternalError(text, cause=last, **context)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, SupportsIndex
 
 from penstock.errors import ConfigError
 
@@ -41,7 +41,7 @@ class Partitioner(Protocol):
         value_bytes: bytes | None,
         cluster: Cluster,
         /,
-    ) -> int:
+    ) -> SupportsIndex:
         """The partition, 0 or above, for a record that names none; what it raises, `send` raises."""
         raise NotImplementedError
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Protocol, Self, SupportsIndex, TypeVar, Unpack, overload
 
 from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Facade, Headers, SerializerLike
 from penstock._native import BulkResult, DeliveryFuture, ProducerRecord, Sender
@@ -38,8 +38,8 @@ class Producer(Protocol[K_contra, V_contra]):
         value: V_contra | None = None,
         *,
         key: K_contra | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> DeliveryFuture: ...
@@ -50,8 +50,8 @@ class Producer(Protocol[K_contra, V_contra]):
         *,
         keys: Iterable[K_contra | None] | None = None,
         headers: Iterable[Headers | None] | None = None,
-        timestamps: Iterable[int | datetime | None] | None = None,
-        partition: int | None = None,
+        timestamps: Iterable[SupportsIndex | datetime | None] | None = None,
+        partition: SupportsIndex | None = None,
     ) -> BulkResult:
         """Buffer many records of one topic."""
         ...
@@ -63,7 +63,7 @@ class Producer(Protocol[K_contra, V_contra]):
         *,
         value: str | Sequence[str] | None = None,
         key: str | Sequence[str] | None = None,
-        partition: int | str | None = None,
+        partition: SupportsIndex | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
         index: bool | None = None,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from facade_support import Log, MakeProducer, MakeTopic, closed_port
 
@@ -56,6 +57,8 @@ from penstock.devbroker import Faults, RunningCluster
         ({"bootstrap_servers": "localhost:9092", "partitioner_class": 5}, "partitioner.class"),
         ({"bootstrap_servers": "localhost:9092", "interceptor_classes": [object()]}, "interceptor.classes"),
         ({"bootstrap_servers": "localhost:9092", "value_serializer": 7}, "value.serializer"),
+        ({"bootstrap_servers": "localhost:9092", "client_id": "x" * 32_768}, "client.id"),
+        ({"bootstrap_servers": "localhost:9092", "client_id": "\ud800"}, "client.id"),
     ],
 )
 def test_a_wrong_configuration_is_refused_before_any_thread_starts(options: dict[str, Any], said: str) -> None:
@@ -155,6 +158,8 @@ def test_a_topic_that_is_no_text_is_refused(producer: KafkaProducer[Any, Any], w
         ({"partition": "0"}, TypeError),
         ({"partition": True}, TypeError),
         ({"partition": 0.0}, TypeError),
+        ({"partition": np.float64(0)}, TypeError),
+        ({"partition": np.int64(-1)}, ValueError),
         ({"timestamp": -1}, ValueError),
         ({"timestamp": 1 << 63}, ValueError),
         ({"timestamp": 1.5}, TypeError),
@@ -167,6 +172,8 @@ def test_a_topic_that_is_no_text_is_refused(producer: KafkaProducer[Any, Any], w
         ({"headers": ["ab"]}, TypeError),
         ({"headers": [("name", "text")]}, TypeError),
         ({"headers": [("name", 5)]}, TypeError),
+        ({"headers": [("name", [1])]}, TypeError),
+        ({"headers": [(bytearray(b"name"), b"value")]}, TypeError),
         ({"headers": [(b"name", b"value")]}, TypeError),
         ({"headers": [("name", b"value", b"more")]}, TypeError),
         ({"headers": [None]}, TypeError),
@@ -323,6 +330,7 @@ def test_a_record_that_is_too_large_says_size_limit_and_setting_and_nothing_is_b
         producer.send(topic, bytes(60_000), partition=0, callback=lambda *outcome: calls.append(outcome))
     message = str(caught.value)
     assert f"{setting} = 50000" in message
+    assert "compression" not in message
     assert "60" in message
     assert (caught.value.topic, caught.value.partition) == (topic, 0)
     assert caught.value.hint == hint
@@ -332,6 +340,25 @@ def test_a_record_that_is_too_large_says_size_limit_and_setting_and_nothing_is_b
     producer.send(topic, b"small").result(10)
     assert log.values(topic) == [b"small"]
     assert calls == []
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize(
+    ("setting", "extra"), [("max.request.size", {}), ("buffer.memory", {"max_request_size": 1 << 20})]
+)
+def test_a_record_that_is_too_large_before_compression_says_that_this_is_what_counts(
+    new_producer: MakeProducer, topic: str, log: Log, codec: str, setting: str, extra: dict[str, Any]
+) -> None:
+    options = {setting.replace(".", "_"): 50_000, "batch_size": 1000, **extra}
+    producer = new_producer(compression_type=codec, **options)
+    with pytest.raises(RecordTooLargeError, match=r"counted before compression as in Java\) is larger than") as caught:
+        producer.send(topic, bytes(60_000))
+    assert f"{setting} = 50000" in str(caught.value)
+    assert f"aise {setting}" in caught.value.hint
+    # Of many, too: the first record's error is raised, a later one's is told.
+    error = producer.send_many(topic, [b"small", bytes(60_000)]).errors[1]
+    assert "counted before compression" in str(error)
+    assert log.values(topic) == [b"small"]
 
 
 def test_a_buffer_that_is_smaller_than_a_batch_is_not_blamed_on_the_record(

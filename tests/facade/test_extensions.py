@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from facade_support import SOON_S, Log, MakeProducer, MakeTopic
 
@@ -120,7 +121,19 @@ def test_a_partitioner_of_ones_own_chooses_and_is_configured_and_closed(
     assert last.closed == 1
 
 
-@pytest.mark.parametrize(("answer", "kind"), [(3, ValueError), (-1, ValueError), ("0", TypeError), (None, TypeError)])
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (3, ValueError),
+        (-1, ValueError),
+        (np.int64(3), ValueError),
+        (10**30, ValueError),
+        ("0", TypeError),
+        (None, TypeError),
+        (0.0, TypeError),
+        (np.float64(0), TypeError),
+    ],
+)
 def test_a_partition_that_does_not_exist_is_the_partitioners_fault(
     new_producer: MakeProducer, new_topic: MakeTopic, log: Log, answer: Any, kind: type[Exception]
 ) -> None:
@@ -132,6 +145,16 @@ def test_a_partition_that_does_not_exist_is_the_partitioners_fault(
     with pytest.raises(kind, match="partitioner"):
         new_producer(partitioner_class=Wrong).send(topic, b"value")
     assert log.count(topic) == 0
+
+
+def test_a_partitioner_may_return_a_number_of_numpys(new_producer: MakeProducer, new_topic: MakeTopic) -> None:
+    class Second:
+        def partition(self, *_: Any) -> np.int64:
+            return np.int64(1)
+
+    topic, producer = new_topic(3), new_producer(partitioner_class=Second)
+    assert producer.send(topic, b"value").result(SOON_S).partition == 1
+    assert list(producer.send_many(topic, [b"one", b"two"]).partitions) == [1, 1]
 
 
 def test_what_a_partitioner_raises_send_raises(new_producer: MakeProducer, topic: str) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+from array import array
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
 from types import GenericAlias, MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from penstock import ProducerRecord, RecordMetadata
@@ -95,6 +100,87 @@ def test_a_naive_datetime_is_refused_with_what_to_do() -> None:
 )
 def test_headers_are_pairs_or_a_mapping(headers: Any) -> None:
     assert ProducerRecord("t", headers=headers).headers == (("a", b"1"), ("b", None))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [bytearray(b"ab"), memoryview(b"ab"), memoryview(bytearray(b"a-b-"))[::2], memoryview(array("H", [0x6261]))],
+    ids=["bytearray", "memoryview", "every other byte", "two-byte items"],
+)
+def test_header_values_that_are_like_bytes_are_copied(given: Any) -> None:
+    record = ProducerRecord("t", headers={"a": given})
+    assert record == ProducerRecord("t", headers=[("a", b"ab")])
+    assert hash(record) == hash(ProducerRecord("t", headers=[("a", b"ab")]))
+    assert type(record.headers[0][1]) is bytes
+    assert record.replace(headers=[("b", given)]).headers == (("b", b"ab"),)
+
+
+def test_a_header_value_that_was_released_is_refused() -> None:
+    view = memoryview(b"ab")
+    view.release()
+    with pytest.raises(ValueError, match="released"):
+        ProducerRecord("t", headers={"a": view})
+
+
+class Three:
+    """Stands for a number, as numpy's do."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+class Broken:
+    def __index__(self) -> int:
+        raise LookupError("broken")
+
+
+NUMBERS = [np.int64(3), np.uint8(3), np.array(3), IntEnum("Number", {"THREE": 3}).THREE, Three()]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda it: type(it).__name__)
+def test_what_stands_for_a_number_is_one(number: Any) -> None:
+    record = ProducerRecord("t", partition=number, timestamp=number)
+    assert record == ProducerRecord("t", partition=3, timestamp=3)
+    assert (type(record.partition), type(record.timestamp)) == (int, int)
+    assert record.replace(partition=number) == record
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        3.0,
+        np.float64(3),
+        Decimal(3),
+        Fraction(3),
+        "3",
+        b"\x03",
+        np.True_,
+        np.array([3]),
+        np.datetime64(3, "ms"),
+        int,
+        Three,
+    ],
+    ids=lambda it: repr(it)[:20],
+)
+def test_what_is_no_whole_number_is_none(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="partition must be an int or None, not <class"):
+        ProducerRecord("t", partition=wrong)
+    with pytest.raises(TypeError, match="timestamp must be an int"):
+        ProducerRecord("t", timestamp=wrong)
+
+
+@pytest.mark.parametrize("wrong", [np.int64(-1), np.uint64(2**63), 10**30])
+def test_a_number_out_of_range_is_refused_by_its_value(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=f"between 0 and 2147483647, not {wrong}"):
+        ProducerRecord("t", partition=wrong)
+    with pytest.raises(ValueError, match="timestamp"):
+        ProducerRecord("t", timestamp=wrong)
+
+
+def test_what_an_index_raises_is_raised() -> None:
+    for name in ("partition", "timestamp"):
+        with pytest.raises(LookupError, match="broken"):
+            ProducerRecord("t", **{name: Broken()})
 
 
 def test_the_same_header_may_come_twice() -> None:

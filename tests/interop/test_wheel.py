@@ -1,13 +1,14 @@
-"""The wheel in an environment that has nothing else: no Rust, no dependencies, no source tree."""
+"""The wheel in an environment that has nothing else, on every CPython here: no Rust, no dependencies, no source tree."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
 import pytest
+
+from support.interpreters import BIN, MINOR_VERSIONS, WHOLE, needed, run, smoke
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,11 +28,17 @@ with DevCluster.running() as cluster:
 """
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For this machine's own libc: `make test-packaging` has the one for older ones."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run(BIN / "maturin", "build", "--release", "--quiet", "--out", folder, cwd=ROOT)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
 @pytest.mark.timeout(600)
-def test_it_is_abi3_and_runs_where_there_is_nothing_else(tmp_path: Path) -> None:
-    maturin = Path(sys.executable).with_name("maturin")
-    subprocess.run([maturin, "build", "--release", "--quiet", "--out", tmp_path], cwd=ROOT, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
+def test_it_is_abi3_and_runs_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> None:
     assert "-cp311-abi3-" in wheel.name
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True)
@@ -44,3 +51,11 @@ def test_it_is_abi3_and_runs_where_there_is_nothing_else(tmp_path: Path) -> None
     assert (done.stdout.split(), done.returncode) == (["0", "0"], 0), done.stderr
     told = subprocess.run([environment / "bin" / "penstock", "--version"], capture_output=True, text=True, check=False)
     assert "pip install 'penstock[cli]'" in told.stderr
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("minor", MINOR_VERSIONS, ids=lambda minor: f"3.{minor}")
+def test_it_works_with(minor: int, wheel: Path, tmp_path: Path) -> None:
+    told = smoke(needed(minor), wheel, tmp_path)
+    assert told.pop("build") == ["abi3", "optimized", "without-reference-pool"]
+    assert told == WHOLE

@@ -259,6 +259,23 @@ class TestDeliveryError:
         assert error.cause is None
         assert error.hint
 
+    def test_out_of_time_with_an_older_batch(self) -> None:
+        error = delivery_error(**FAILED | {"kind": "timeout", "stage": "linger", "batch_ms": 120_034})
+        assert error.message == (
+            "not delivered: after about 1234 ms the record failed with its batch, which began 118800 ms before it"
+            " and after 120034 ms (delivery.timeout.ms) was still waiting in the buffer, never sent"
+        )
+
+    def test_out_of_time_as_the_first_of_its_batch(self) -> None:
+        error = delivery_error(**FAILED | {"kind": "timeout", "stage": "linger", "batch_ms": 1234})
+        assert error.message == "not delivered: after 1234 ms the record was still waiting in the buffer, never sent"
+
+    @pytest.mark.parametrize("kind", ["closed", "internal"])
+    def test_the_end_of_the_producer_with_an_older_batch(self, kind: str) -> None:
+        error = delivery_error(**FAILED | {"kind": kind, "batch_ms": 120_034})
+        assert "about 1234 ms after send" in error.message
+        assert "120034" not in error.message
+
     def test_closed_aborted_and_internal(self) -> None:
         kinds = {kind: type(delivery_error(**FAILED | {"kind": kind})) for kind in ("closed", "aborted", "internal")}
         assert kinds == {

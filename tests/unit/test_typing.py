@@ -13,6 +13,16 @@ from penstock import AsyncBulkResult, AsyncKafkaProducer, AsyncProducer, Integer
 from penstock import RecordMetadata, StringSerializer
 from penstock.testing import AsyncMockProducer, MockProducer
 
+
+class Index:
+    def __index__(self) -> int:
+        return 1
+
+    def partition(self, *_: Any) -> "Index":
+        return self
+
+
+MockProducer(partitioner=Index())
 plain = KafkaProducer({"bootstrap.servers": "localhost:9092"})
 assert_type(plain, KafkaProducer[bytes, bytes])
 keyed = KafkaProducer(key_serializer=StringSerializer(), linger_ms=5)
@@ -30,6 +40,10 @@ for one in (both, producer, mock, mocked):
     one.send("topic", value="text")
     one.send(topic="topic", value="text", key=1, partition=0, timestamp=5, headers={"h": b""}, callback=None)
     one.send(topic=ProducerRecord("topic", "text", key=1))
+    one.send("topic", "text", partition=Index(), timestamp=Index(), headers={"h": bytearray(b"")})
+    one.send("topic", "text", headers=[("h", memoryview(b"")), ("h", bytearray(b"")), ("h", b""), ("h", None)])
+    one.send_many("topic", ["text"], timestamps=[Index(), 5], partition=Index(), headers=[{"h": memoryview(b"")}])
+assert_type(ProducerRecord("topic", partition=Index(), headers={"h": bytearray()}).partition, int | None)
 both.send(topic="topic", value="text")
 producer.send(topic="topic", value="text")
 mock.send(topic="topic", value="text")
@@ -66,6 +80,8 @@ WRONG = {
     "an unknown option": "KafkaProducer(linger_msec=5)",
     "a value of the wrong type, in asyncio": 'AsyncKafkaProducer().send("topic", "text")',
     "a column of the wrong type, in asyncio": 'AsyncKafkaProducer().send_many("topic", ["text"])',
+    "a partition that is no whole number": 'both.send("topic", "text", partition=1.0)',
+    "a header value of the wrong type": 'both.send("topic", "text", headers={"h": "text"})',
     "an option of the wrong type": 'KafkaProducer(linger_ms="soon")',
 }
 

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::arrivals::Arrivals;
 use crate::loops::{Notice, Notices};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, OnceLock};
@@ -75,8 +76,19 @@ pub struct Failure {
     pub message: String,
     /// Since its first record was buffered.
     pub elapsed_ms: u64,
+    /// When the others were.
+    pub arrivals: Arrivals,
     /// KIP-467: the records that were at fault (index in the batch, message).
     pub record_errors: Vec<(u32, Option<String>)>,
+}
+
+impl Failure {
+    /// How long ago record `index` had been buffered when it failed, to within a tick: what its batch's oldest record waited
+    /// is not what each of them did.
+    pub fn age_ms(&self, index: u32) -> u64 {
+        let now_ms = u32::try_from(self.elapsed_ms).unwrap_or(u32::MAX);
+        self.elapsed_ms - u64::from(self.arrivals.of(index, now_ms).min(now_ms))
+    }
 }
 
 /// What became of a batch.

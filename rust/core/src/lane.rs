@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Mutex, Rank};
 
+use crate::arrivals::Arrivals;
 use crate::batch::{BatchBuilder, Body, SealedBatch};
 use crate::completion::{Completion, Failure, FailureKind, Outcome};
 use crate::fate::{Addressed, Fate, Numbering, TopicId};
@@ -99,6 +100,8 @@ pub struct Batch {
     pub completion: Arc<Completion>,
     /// When its first record was buffered.
     pub created_us: u64,
+    /// When the others were.
+    pub arrivals: Arrivals,
     /// Bytes of buffer.memory that it holds.
     pub charged: usize,
     /// How often it was sent.
@@ -165,6 +168,7 @@ impl Batch {
             content: Some(content),
             completion,
             created_us,
+            arrivals: Arrivals::default(),
             charged,
             attempts: 0,
             fate: Fate::Unsent,
@@ -281,6 +285,10 @@ impl Batch {
         }
     }
 
+    fn age_ms(&self, now_us: u64) -> u32 {
+        u32::try_from(now_us.saturating_sub(self.created_us) / 1000).unwrap_or(u32::MAX)
+    }
+
     /// A failure of this batch in the words of its history.
     pub fn failure(&self, kind: FailureKind, code: i16, mut message: String, now_us: u64) -> Failure {
         // Which of two ids is the newer one cannot be known for certain: a broker may have an old view.
@@ -299,6 +307,7 @@ impl Batch {
             possibly_persisted: self.fate == Fate::Unknown || elsewhere,
             message,
             elapsed_ms: now_us.saturating_sub(self.created_us) / 1000,
+            arrivals: self.arrivals.clone(),
             record_errors: self.last.record_errors.clone(),
         }
     }
@@ -512,6 +521,17 @@ impl LaneInner {
         self.queue.back_mut().filter(|batch| batch.attempts == 0)
     }
 
+    /// Note how many records each batch holds that was never sent (see [`Arrivals`]).
+    pub fn note_arrivals(&mut self, now_us: u64) {
+        for batch in self.queue.iter_mut().rev().take_while(|batch| batch.attempts == 0) {
+            let (count, age_ms) = (batch.count(), batch.age_ms(now_us));
+            // Those before it were closed before it began: nothing is new there either.
+            if !batch.arrivals.note(count, age_ms) {
+                break;
+            }
+        }
+    }
+
     /// Batch `batch_id` is compressed. False: it is gone, expired or failed meanwhile.
     pub fn encoded(&mut self, batch_id: u64, sealed: SealedBatch) -> bool {
         // A split's child may have been handed over since, with the lane.
@@ -591,6 +611,8 @@ impl LaneInner {
         let numbered_for = *self.numbered_for.get_or_insert(self.topic_id);
         self.numbered_elsewhere |= numbered_for != self.topic_id;
         let (retry, largest) = (batch.attempts > 0, batch.largest);
+        let age_ms = batch.age_ms(now_us);
+        batch.arrivals.close(age_ms);
         batch.attempts += 1;
         batch.addressed.attempt(self.topic_id);
         batch.decided = false;
@@ -759,6 +781,7 @@ impl LaneInner {
             let count = piece.count();
             let content = if piece.is_compressed() { Content::Open(piece) } else { Content::Sealed(piece.seal()) };
             let mut child = Self::child(&batch, next_id(), content, completion, share);
+            child.arrivals = batch.arrivals.split_off(first);
             child.numbering = sequence;
             sequence = sequence.map(|(identity, base)| (identity, advance_sequence(base, count)));
             children.push(child);

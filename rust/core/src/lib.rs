@@ -5,6 +5,7 @@
 //! do about failures is decided across [`boundary`].
 
 pub mod accumulator;
+pub mod arrivals;
 pub mod batch;
 pub mod boundary;
 pub mod bulk;

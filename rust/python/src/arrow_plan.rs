@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt, PyString};
+use pyo3::types::PyString;
 
 use crate::arrow_json::{self, Extension};
-use crate::record::extract_partition;
+use crate::ending;
+use crate::record::read_partition;
 
 /// What cannot be done with a column.
 pub struct Wrong {
@@ -134,13 +135,9 @@ impl Names {
         let target = match partition.filter(|partition| !partition.is_none()) {
             None => None,
             Some(name) if name.is_instance_of::<PyString>() => column("partition", Some(name))?.map(Given::Column),
-            Some(number) if number.is_instance_of::<PyInt>() || number.is_instance_of::<PyBool>() => {
-                extract_partition(Some(number))?.map(Given::Number)
-            }
-            Some(other) => {
-                let kind = other.get_type();
-                let why = format!("partition must be a column's name, an int or None, not {kind}");
-                return Err(PyTypeError::new_err(why));
+            Some(number) => {
+                let wanted = "a column's name, an int or None";
+                Some(Given::Number(ending::python(number.py(), || read_partition(number, wanted))?))
             }
         };
         let index = match index.filter(|index| !index.is_none()) {

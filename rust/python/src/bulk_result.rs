@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use penstock_core::accumulator::Shared;
+use penstock_core::arrivals::Arrivals;
 use penstock_core::bulk::{NOT_BUFFERED, Placed};
 use penstock_core::completion::{Completion, Failure, FailureKind, Outcome};
 use pyo3::exceptions::{PyException, PyTimeoutError, PyTypeError};
@@ -54,6 +55,7 @@ impl Outcomes {
                 possibly_persisted: false,
                 message: first.error.bind(py).str().map_or_else(|_| String::new(), |text| text.to_string()),
                 elapsed_ms: 0,
+                arrivals: Arrivals::default(),
                 record_errors: Vec::new(),
             };
             completion.resolve(Outcome::Failed(Box::new(failure)));
@@ -148,8 +150,9 @@ impl Outcomes {
             }
             Ok(())
         };
-        // Records of one batch share an error, unless the broker had something to say about one of them (KIP-467).
-        let mut shared: Option<(Arc<Completion>, Bound<'py, PyAny>)> = None;
+        // Records of one batch share an error, unless the broker had something to say about one of them (KIP-467), or they
+        // were not sent at once: the error tells their age.
+        let mut shared: Option<(Arc<Completion>, u64, Bound<'py, PyAny>)> = None;
         for (at, batch, first, count) in failed {
             let Some(Outcome::Failed(failure)) = batch.outcome() else { continue };
             insert_refused(at)?;
@@ -157,11 +160,12 @@ impl Outcomes {
                 let error = if failure.record_errors.iter().any(|(blamed, _)| *blamed == index) {
                     python::delivery_error(py, &batch, failure, index)?
                 } else {
+                    let age_ms = failure.age_ms(index);
                     match &shared {
-                        Some((of, error)) if Arc::ptr_eq(of, &batch) => error.clone(),
+                        Some((of, same_ms, error)) if Arc::ptr_eq(of, &batch) && *same_ms == age_ms => error.clone(),
                         _ => {
                             let error = python::delivery_error(py, &batch, failure, index)?;
-                            shared = Some((Arc::clone(&batch), error.clone()));
+                            shared = Some((Arc::clone(&batch), age_ms, error.clone()));
                             error
                         }
                     }

@@ -37,6 +37,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 /// CRC-32C (Castagnoli) of `data`, continuing from `value`. RFC 3720, appendix B.4.
 #[pyfunction]
@@ -77,11 +78,22 @@ fn refuse_another_interpreter(py: Python<'_>) -> PyResult<()> {
     }
 }
 
+/// How this was built, for those who test packages.
+const BUILD: &[(&str, bool)] = &[
+    ("abi3", cfg!(feature = "abi3-py311")),
+    ("optimized", !cfg!(debug_assertions)),
+    // False where .cargo/config.toml was not read, or RUSTFLAGS took its place: slower.
+    ("without-reference-pool", cfg!(pyo3_disable_reference_pool)),
+];
+
 /// The native half of Penstock.
-#[pymodule]
+// It needs the GIL until somebody has gone through it for the free-threaded CPython, which turns it on at the import.
+#[pymodule(gil_used = true)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     refuse_another_interpreter(m.py())?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    let build: Vec<&str> = BUILD.iter().filter(|(_, is_so)| *is_so).map(|(word, _)| *word).collect();
+    m.add("__build__", PyTuple::new(m.py(), build)?)?;
     m.add_class::<record::ProducerRecord>()?;
     m.add_class::<record::RecordMetadata>()?;
     m.add_class::<future::DeliveryFuture>()?;

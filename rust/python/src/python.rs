@@ -187,7 +187,8 @@ pub fn delivery_error<'py>(
     kwargs.set_item("attempts", failure.attempts)?;
     kwargs.set_item("possibly_persisted", failure.possibly_persisted)?;
     kwargs.set_item("message", if failure.message.is_empty() { None } else { Some(&failure.message) })?;
-    kwargs.set_item("elapsed_ms", failure.elapsed_ms)?;
+    kwargs.set_item("elapsed_ms", failure.age_ms(index))?;
+    kwargs.set_item("batch_ms", failure.elapsed_ms)?;
     kwargs.set_item("record_error", record_error)?;
     kwargs.set_item("blamed", failure.record_errors.len())?;
     made(py, python(py, || errors(py, "delivery_error")?.call((), Some(&kwargs))))

@@ -3,10 +3,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyMapping, PyString, PyTuple, PyType};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyInt, PyMapping, PyMemoryView, PyString, PyTuple, PyType};
 
 use crate::ending;
 use crate::python;
@@ -50,16 +50,45 @@ fn illegal_topic(py: Python<'_>, topic: &str) -> PyErr {
     python::error(py, "InvalidTopicError", &format!("illegal topic name: {why}"), &context)
 }
 
+/// An int, or what stands for one (`__index__`: numpy's integers are no ints). `None`: it does not fit into 64 bits.
+///
+/// What is no number is a `TypeError` that says so in `words`, caused by Python's. What `__index__` raises is raised.
+pub fn whole_number(number: &Bound<'_, PyAny>, words: impl FnOnce() -> String) -> PyResult<Option<i64>> {
+    let py = number.py();
+    match number.extract::<i64>() {
+        Ok(number) => Ok(Some(number)),
+        Err(error) if error.is_instance_of::<PyOverflowError>(py) => Ok(None),
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+            let wrong = PyTypeError::new_err(words());
+            wrong.set_cause(py, Some(error));
+            Err(wrong)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// `partition=`: a non-negative 32-bit number or None.
+#[inline]
 pub fn extract_partition(partition: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i32>> {
     let Some(partition) = partition.filter(|partition| !partition.is_none()) else { return Ok(None) };
-    if partition.is_instance_of::<PyBool>() || !partition.is_instance_of::<PyInt>() {
-        return Err(PyTypeError::new_err(format!("partition must be an int or None, not {}", partition.get_type())));
+    match partition.cast_exact::<PyInt>().map(|number| number.extract::<i32>()) {
+        Ok(Ok(number)) if number >= 0 => Ok(Some(number)),
+        _ => ending::python(partition.py(), || read_partition(partition, "an int or None")).map(Some),
     }
-    match partition.extract::<i32>() {
-        Ok(number) if number >= 0 => Ok(Some(number)),
-        _ => Err(PyValueError::new_err(format!("partition must lie between 0 and 2147483647, not {partition}"))),
+}
+
+/// A partition's number that is no small int, or that is wrong. `wanted`: what there might have been.
+#[cold]
+pub fn read_partition(partition: &Bound<'_, PyAny>, wanted: &str) -> PyResult<i32> {
+    let words = || format!("partition must be {wanted}, not {}", partition.get_type());
+    // True is an int in Python, and here a mistake.
+    if partition.is_instance_of::<PyBool>() {
+        return Err(PyTypeError::new_err(words()));
     }
+    let number = whole_number(partition, words)?.and_then(|number| i32::try_from(number).ok());
+    number
+        .filter(|&number| number >= 0)
+        .ok_or_else(|| PyValueError::new_err(format!("partition must lie between 0 and 2147483647, not {partition}")))
 }
 
 /// `timestamp=`: ms since the epoch, an aware datetime, or None.
@@ -70,12 +99,12 @@ pub fn extract_timestamp(timestamp: Option<&Bound<'_, PyAny>>) -> PyResult<Optio
 
 fn read_timestamp(timestamp: &Bound<'_, PyAny>) -> PyResult<i64> {
     let py = timestamp.py();
-    let whole = |number: &Bound<'_, PyAny>| {
-        // numpy's integers are no ints, and say so themselves (`__index__`).
-        Ok::<_, PyErr>(number.is_instance_of::<PyInt>() || number.hasattr(intern!(py, "__index__"))?)
+    let words = || {
+        let kind = timestamp.get_type();
+        format!("timestamp must be an int (ms since the epoch), an aware datetime or None, not {kind}")
     };
-    let ms = if !timestamp.is_instance_of::<PyBool>() && whole(timestamp)? {
-        timestamp.extract::<i64>().map_err(|_| PyValueError::new_err("timestamp does not fit into 64 bits"))?
+    let ms = if !timestamp.is_instance_of::<PyBool>() && timestamp.hasattr(intern!(py, "__index__"))? {
+        whole_number(timestamp, words)?.ok_or_else(|| PyValueError::new_err("timestamp does not fit into 64 bits"))?
     } else if timestamp.hasattr(intern!(py, "utcoffset"))? && timestamp.hasattr(intern!(py, "timestamp"))? {
         if timestamp.call_method0(intern!(py, "utcoffset"))?.is_none() {
             let why = "timestamp is a naive datetime; give it a time zone (datetime.now(timezone.utc)) or pass ms";
@@ -87,9 +116,7 @@ fn read_timestamp(timestamp: &Bound<'_, PyAny>) -> PyResult<i64> {
         // Instant.toEpochMilli), so that no record is from the future.
         (seconds - micros as f64 / 1e6).round() as i64 * 1000 + micros / 1000
     } else {
-        let kind = timestamp.get_type();
-        let why = format!("timestamp must be an int (ms since the epoch), an aware datetime or None, not {kind}");
-        return Err(PyTypeError::new_err(why));
+        return Err(PyTypeError::new_err(words()));
     };
     if ms < 0 {
         return Err(PyValueError::new_err(format!("timestamp must not be negative (ms since the epoch), not {ms}")));
@@ -97,7 +124,7 @@ fn read_timestamp(timestamp: &Bound<'_, PyAny>) -> PyResult<i64> {
     Ok(ms)
 }
 
-/// `headers=`: pairs or a mapping, as a tuple of (str, bytes or None).
+/// `headers=`: pairs or a mapping, as a tuple of (str, bytes or None). What bytes are in, if not bytes, is copied.
 pub fn extract_headers<'py>(py: Python<'py>, headers: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyTuple>> {
     let Some(headers) = headers.filter(|headers| !headers.is_none()) else { return Ok(PyTuple::empty(py)) };
     if let Ok(tuple) = headers.cast::<PyTuple>()
@@ -109,7 +136,10 @@ pub fn extract_headers<'py>(py: Python<'py>, headers: Option<&Bound<'py, PyAny>>
 }
 
 fn read_headers<'py>(py: Python<'py>, headers: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
-    let wrong = |what: String| PyTypeError::new_err(format!("headers must be pairs of (str, bytes or None): {what}"));
+    let wrong = |what: String| {
+        let pairs = "headers must be pairs of (str, bytes or None; bytearray and memoryview are copied)";
+        PyTypeError::new_err(format!("{pairs}: {what}"))
+    };
     let items = match headers.cast::<PyMapping>() {
         Ok(mapping) => mapping.items()?.into_any(),
         Err(_) if headers.is_instance_of::<PyString>() || headers.is_instance_of::<PyBytes>() => {
@@ -133,10 +163,14 @@ fn read_headers<'py>(py: Python<'py>, headers: &Bound<'py, PyAny>) -> PyResult<B
         if name.to_str().is_err() {
             return Err(PyValueError::new_err(format!("the header key {} is no valid text", name.repr()?)));
         }
-        if !value.is_none() && !value.is_instance_of::<PyBytes>() {
+        if value.is_none() || value.is_instance_of::<PyBytes>() {
+            pairs.push(PyTuple::new(py, [key, value])?);
+        } else if value.is_instance_of::<PyByteArray>() || value.is_instance_of::<PyMemoryView>() {
+            // As they are now: their owner may change them later.
+            pairs.push(PyTuple::new(py, [key, &py.get_type::<PyBytes>().call1((value,))?])?);
+        } else {
             return Err(wrong(format!("the value of {key:?} is {}", value.get_type())));
         }
-        pairs.push(PyTuple::new(py, [key, value])?);
     }
     PyTuple::new(py, pairs)
 }
@@ -144,7 +178,8 @@ fn read_headers<'py>(py: Python<'py>, headers: &Bound<'py, PyAny>) -> PyResult<B
 /// A record to be sent: topic, value, key, and optionally partition, timestamp and headers.
 ///
 /// Frozen, equal by content, hashable if its contents are. `timestamp` is ms since the epoch or an aware `datetime`
-/// (None: the time of `send`); `headers` a sequence of (str, bytes or None) pairs or a mapping; a `value` of None is a
+/// (None: the time of `send`); `headers` a sequence of (str, bytes or None) pairs or a mapping (values that are bytearray or
+/// memoryview are copied to bytes); `partition` and `timestamp` may be anything with `__index__`; a `value` of None is a
 /// tombstone. Raises `InvalidTopicError`, `ValueError` (negative partition or timestamp) or `TypeError`.
 /// Java: `org.apache.kafka.clients.producer.ProducerRecord`.
 #[pyclass(frozen, generic, module = "penstock")]

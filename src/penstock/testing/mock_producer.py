@@ -12,8 +12,9 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from itertools import chain, repeat
+from operator import index
 from types import TracebackType
-from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
+from typing import Any, Final, Generic, NamedTuple, Self, SupportsIndex, TypeVar, cast, overload
 
 from penstock import _loops, serialization
 from penstock._facade import ArrowData, Callback, Column, Headers, SerializerLike
@@ -75,7 +76,7 @@ class _Mock(Generic[K, V]):
         key_serializer: Any = None,
         value_serializer: Any = None,
         partitioner: Partitioner | None = None,
-        partitions: int | Mapping[str, int] = 1,
+        partitions: SupportsIndex | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None:
         """Nothing is started."""
@@ -148,8 +149,8 @@ class _Mock(Generic[K, V]):
         topic: Any,
         value: Any,
         key: Any,
-        partition: int | None,
-        timestamp: int | datetime | None,
+        partition: SupportsIndex | None,
+        timestamp: SupportsIndex | datetime | None,
         headers: Headers | None,
         callback: Callback | None,
     ) -> MockDeliveryFuture | AsyncMockDeliveryFuture:
@@ -179,7 +180,7 @@ class _Mock(Generic[K, V]):
             self.complete_next()
         return pending.future, pending.sent
 
-    def _send_entry(self, topic: str, entry: tuple[Any, ...], partition: int | None) -> Any:
+    def _send_entry(self, topic: str, entry: tuple[Any, ...], partition: SupportsIndex | None) -> Any:
         value, key, headers, timestamp = entry
         record = ProducerRecord(topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers)
         return self._send(record, None, serialized=False)
@@ -249,7 +250,8 @@ class _Mock(Generic[K, V]):
         if partition is None and self._partitioner is not None:
             every = tuple(range(count))
             view = TopicView(record.topic, every, every)
-            partition = self._partitioner.partition(record.topic, record.key, key, record.value, value, view)
+            chosen = self._partitioner.partition(record.topic, record.key, key, record.value, value, view)
+            return _chosen_partition(chosen, record.topic, count)
         if partition is None:
             return 0 if key is None else partition_for_key(key, count)
         if not 0 <= partition < count:
@@ -263,11 +265,11 @@ class _Mock(Generic[K, V]):
         return partition
 
     def _count(self, topic: str) -> int:
-        if isinstance(self._partitions, int):
-            return self._partitions
+        if not isinstance(self._partitions, Mapping):
+            return index(self._partitions)
         if topic not in self._partitions:
             raise KafkaTimeoutError("the topic does not exist", topic=topic, stage="metadata")
-        return self._partitions[topic]
+        return index(self._partitions[topic])
 
     def _complete_next(self, error: KafkaError | None) -> bool:
         with self._lock:
@@ -297,6 +299,17 @@ class _Mock(Generic[K, V]):
         self._offsets[record.topic, partition] += 1
         sizes = (-1 if data is None else len(data) for data in (key, value))
         return RecordMetadata(record.topic, partition, offset, pending.timestamp, *sizes)
+
+
+def _chosen_partition(chosen: Any, topic: str, count: int) -> int:
+    """What a partitioner returned, as the real producer reads it."""
+    try:
+        partition = index(chosen)
+    except TypeError as error:
+        raise TypeError(f"the partitioner returned {chosen!r}, not the number of a partition") from error
+    if not 0 <= partition < count:
+        raise ValueError(f"the partitioner chose partition {partition} of {topic}, which has {count} partitions")
+    return partition
 
 
 def _columns(*columns: Any) -> list[Any]:
@@ -347,7 +360,7 @@ class MockProducer(_Mock[K, V]):
         auto_complete: bool = True,
         *,
         partitioner: Partitioner | None = None,
-        partitions: int | Mapping[str, int] = 1,
+        partitions: SupportsIndex | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
     @overload
@@ -357,7 +370,7 @@ class MockProducer(_Mock[K, V]):
         *,
         key_serializer: SerializerLike[KS],
         partitioner: Partitioner | None = None,
-        partitions: int | Mapping[str, int] = 1,
+        partitions: SupportsIndex | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
     @overload
@@ -367,7 +380,7 @@ class MockProducer(_Mock[K, V]):
         *,
         value_serializer: SerializerLike[VS],
         partitioner: Partitioner | None = None,
-        partitions: int | Mapping[str, int] = 1,
+        partitions: SupportsIndex | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
     @overload
@@ -378,7 +391,7 @@ class MockProducer(_Mock[K, V]):
         key_serializer: SerializerLike[KS],
         value_serializer: SerializerLike[VS],
         partitioner: Partitioner | None = None,
-        partitions: int | Mapping[str, int] = 1,
+        partitions: SupportsIndex | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
     def __init__(self, auto_complete: bool = True, **options: Any) -> None:
@@ -394,8 +407,8 @@ class MockProducer(_Mock[K, V]):
         value: V | None = None,
         *,
         key: K | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> DeliveryFuture: ...
@@ -405,8 +418,8 @@ class MockProducer(_Mock[K, V]):
         value: Any = None,
         *,
         key: Any = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> DeliveryFuture:
@@ -421,8 +434,8 @@ class MockProducer(_Mock[K, V]):
         *,
         keys: Iterable[K | None] | None = None,
         headers: Iterable[Headers | None] | None = None,
-        timestamps: Iterable[int | datetime | None] | None = None,
-        partition: int | None = None,
+        timestamps: Iterable[SupportsIndex | datetime | None] | None = None,
+        partition: SupportsIndex | None = None,
     ) -> BulkResult:
         """As `KafkaProducer.send_many`: `send` for each, an error of one that is not the first in the result."""
         columns = _columns(values, keys, headers, timestamps)
@@ -438,7 +451,7 @@ class MockProducer(_Mock[K, V]):
         *,
         value: str | Sequence[str] | None = None,
         key: str | Sequence[str] | None = None,
-        partition: int | str | None = None,
+        partition: SupportsIndex | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
         index: bool | None = None,
@@ -502,7 +515,7 @@ class AsyncMockProducer(_Mock[K, V]):
         auto_complete: bool = True,
         *,
         partitioner: Partitioner | None = None,
-        partitions: int | Mapping[str, int] = 1,
+        partitions: SupportsIndex | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
     @overload
@@ -512,7 +525,7 @@ class AsyncMockProducer(_Mock[K, V]):
         *,
         key_serializer: SerializerLike[KS],
         partitioner: Partitioner | None = None,
-        partitions: int | Mapping[str, int] = 1,
+        partitions: SupportsIndex | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
     @overload
@@ -522,7 +535,7 @@ class AsyncMockProducer(_Mock[K, V]):
         *,
         value_serializer: SerializerLike[VS],
         partitioner: Partitioner | None = None,
-        partitions: int | Mapping[str, int] = 1,
+        partitions: SupportsIndex | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
     @overload
@@ -533,7 +546,7 @@ class AsyncMockProducer(_Mock[K, V]):
         key_serializer: SerializerLike[KS],
         value_serializer: SerializerLike[VS],
         partitioner: Partitioner | None = None,
-        partitions: int | Mapping[str, int] = 1,
+        partitions: SupportsIndex | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
     def __init__(self, auto_complete: bool = True, **options: Any) -> None:
@@ -551,8 +564,8 @@ class AsyncMockProducer(_Mock[K, V]):
         value: V | None = None,
         *,
         key: K | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> AsyncDeliveryFuture: ...
@@ -562,8 +575,8 @@ class AsyncMockProducer(_Mock[K, V]):
         value: Any = None,
         *,
         key: Any = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> AsyncDeliveryFuture:
@@ -582,8 +595,8 @@ class AsyncMockProducer(_Mock[K, V]):
         value: V | None = None,
         *,
         key: K | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> RecordMetadata: ...
@@ -598,8 +611,8 @@ class AsyncMockProducer(_Mock[K, V]):
         *,
         keys: Column[K | None] | None = None,
         headers: Column[Headers | None] | None = None,
-        timestamps: Column[int | datetime | None] | None = None,
-        partition: int | None = None,
+        timestamps: Column[SupportsIndex | datetime | None] | None = None,
+        partition: SupportsIndex | None = None,
     ) -> AsyncBulkResult:
         """As `AsyncKafkaProducer.send_many`: `send` for each, an error of one that is not the first in the result."""
         columns = _columns(values, keys, headers, timestamps)
@@ -615,7 +628,7 @@ class AsyncMockProducer(_Mock[K, V]):
         *,
         value: str | Sequence[str] | None = None,
         key: str | Sequence[str] | None = None,
-        partition: int | str | None = None,
+        partition: SupportsIndex | str | None = None,
         timestamp: str | None = None,
         headers: str | None = None,
         index: bool | None = None,

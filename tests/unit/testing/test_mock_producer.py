@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import threading
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -198,6 +200,39 @@ def test_a_partitioner_is_asked() -> None:
     producer = MockProducer(partitioner=RoundRobinPartitioner(), partitions=3)
     assert [producer.send("t", b"v", key=b"k").result().partition for _ in range(4)] == [0, 1, 2, 0]
     assert producer.send("t", b"v", partition=2).result().partition == 2
+
+
+def test_a_partitioner_s_answer_is_read_as_by_the_real_producer() -> None:
+    class Fixed:
+        def __init__(self, answer: object) -> None:
+            self.answer = answer
+
+        def partition(self, *_: object) -> Any:
+            return self.answer
+
+    def send(answer: object) -> int:
+        return MockProducer(partitioner=Fixed(answer), partitions=np.int64(3)).send("t", b"v").result().partition
+
+    assert [send(np.int64(2)), send(1)] == [2, 1]
+    for wrong in (None, 1.0, "1", np.float64(1)):
+        with pytest.raises(TypeError, match="the partitioner returned"):
+            send(wrong)
+    for beyond in (3, np.int64(-1), 10**30):
+        with pytest.raises(ValueError, match=f"the partitioner chose partition {beyond} of t, which has 3 partitions"):
+            send(beyond)
+
+
+def test_numbers_of_numpys_and_bytes_of_other_types_are_taken() -> None:
+    producer = MockProducer(partitions=3, clock_ms=lambda: 7)
+    changing = bytearray(b"x")
+    record = {"partition": np.int64(2), "headers": {"h": changing}}
+    producer.send("t", b"v", timestamp=np.int64(5), **record)
+    headers = [{"h": memoryview(changing)}, [("h", changing)]]
+    producer.send_many("t", [b"v", b"v"], headers=headers, timestamps=np.array([5, 5]), partition=np.uint8(2))
+    producer.send_arrow("t", pa.table({"v": [b"v"]}), value="v", partition=np.int32(2))
+    changing[:] = b"y"
+    sent = [(sent.partition, sent.record.headers, sent.record.timestamp) for sent in producer.sent]
+    assert sent == [(2, (("h", b"x"),), 5)] * 3 + [(2, (), None)]
 
 
 def test_clear_forgets_records_but_not_offsets() -> None:

@@ -116,9 +116,18 @@ impl<T: Transport> Engine<T> {
 
     pub(super) fn tick(&mut self, now_us: u64) {
         self.next_tick_us = now_us + TICK_US;
+        self.note_arrivals(now_us);
         self.expire_records(now_us);
         self.expire_connections(now_us);
         self.note_stuck(now_us);
+    }
+
+    /// For the age that each record of a batch is told when it fails.
+    fn note_arrivals(&self, now_us: u64) {
+        // An idle lane is not worth its lock.
+        for lane in self.lanes.iter().filter(|lane| lane.load.load(Ordering::Relaxed) > 0) {
+            lane.inner.lock().note_arrivals(now_us);
+        }
     }
 
     /// For partitioner.availability.timeout.ms: brokers that owe so many answers that what waits for them cannot leave.

@@ -18,8 +18,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_core::accumulator::{Appended, Record};
 use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
+use penstock_core::compression::Codec;
 use penstock_core::topic::Topic;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyString};
 
@@ -28,7 +29,7 @@ use crate::ending;
 use crate::engine::{Core, Engine};
 use crate::future::Sizes;
 use crate::python;
-use crate::record::ProducerRecord;
+use crate::record::{ProducerRecord, whole_number};
 use crate::serialize::{Serialize, given};
 
 pub use call::{Call, Made, Place, Serialized, present};
@@ -330,17 +331,17 @@ impl State {
         let arguments = (call.topic, call.key, bytes.0, call.value, bytes.1);
         let number = ending::python(py, || {
             let chosen = partitioner.bind(py).call1(arguments)?;
-            chosen.extract::<i64>().map_err(|_| {
-                PyTypeError::new_err(format!("the partitioner returned {chosen:?}, not the number of a partition"))
+            let words = || format!("the partitioner returned {chosen:?}, not the number of a partition");
+            let number = whole_number(&chosen, words)?.and_then(|number| u32::try_from(number).ok());
+            number.filter(|&number| number < topic.partitions()).ok_or_else(|| {
+                pyo3::exceptions::PyValueError::new_err(format!(
+                    "the partitioner chose partition {chosen} of {}, which has {} partitions",
+                    topic.name,
+                    topic.partitions()
+                ))
             })
         })?;
-        u32::try_from(number).ok().filter(|&number| number < topic.partitions()).ok_or_else(|| {
-            pyo3::exceptions::PyValueError::new_err(format!(
-                "the partitioner chose partition {number} of {}, which has {} partitions",
-                topic.name,
-                topic.partitions()
-            ))
-        })
+        Ok(number)
     }
 
     /// Refuses a record that no batch, or no request, could ever hold.
@@ -367,12 +368,19 @@ impl State {
     fn too_large(&self, py: Python<'_>, topic: &Bound<'_, PyString>, partition: Option<u32>, size: usize) -> PyErr {
         let config = &self.core.shared.config;
         let (batch, memory) = (config.batch_size, config.buffer_memory);
+        let compressed = config.compression.codec != Codec::None;
         let larger = |setting: &str, limit: usize| {
-            format!("a record of {size} bytes (serialized, with its batch header) is larger than {setting} = {limit}")
+            let before = if compressed { ", counted before compression as in Java" } else { "" };
+            format!(
+                "a record of {size} bytes (serialized, with its batch header{before}) is larger than {setting} = {limit}"
+            )
         };
         let (message, hint) = if size > config.max_request_size {
-            // The class's own hint: the brokers have a limit too.
-            (larger("max.request.size", config.max_request_size), None)
+            // Else the class's own hint: the brokers have a limit too.
+            let hint = "Raise max.request.size here, whatever the record compresses to: the broker's limit, \
+                        message.max.bytes (max.message.bytes of the topic), counts the compressed batch. Or send smaller \
+                        records.";
+            (larger("max.request.size", config.max_request_size), compressed.then_some(hint))
         } else if size > memory {
             (larger("buffer.memory", memory), Some("Send smaller records, or raise buffer.memory."))
         } else {

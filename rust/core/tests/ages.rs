@@ -1,0 +1,159 @@
+//! How old a record is told to be that fails: itself, and not the oldest record of its batch.
+//!
+//! The rig gives all records the same timestamp: what applications write there is no record's age.
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use std::sync::Arc;
+
+use penstock_core::accumulator::Config;
+use penstock_core::boundary::{Command, Decision};
+use penstock_core::completion::{Completion, FailureKind, Outcome};
+use penstock_core::compression::{Codec, Compression};
+
+use rig::{MS, Rig, config};
+
+type Sent = (Arc<Completion>, u32);
+
+/// Records live for a second, and wait in the buffer for as long if nothing is said.
+fn one_second() -> Config {
+    let mut config = config();
+    config.rules.delivery_timeout_us = 1_000 * MS;
+    config.rules.linger_us = 1_000 * MS;
+    config
+}
+
+/// Time passes with a tick every 50 ms, as it does while records wait.
+fn wait(rig: &mut Rig, ms: u64) {
+    for _ in 0..ms / 50 {
+        rig.pass(50 * MS);
+    }
+    rig.pass(ms % 50 * MS);
+}
+
+/// The age of a failed record and the age of its batch, ms.
+fn ages((completion, index): &Sent) -> (u64, u64) {
+    let (leaf, index) = completion.leaf(*index);
+    match leaf.outcome() {
+        Some(Outcome::Failed(failure)) => (failure.age_ms(index), failure.elapsed_ms),
+        other => panic!("not failed: {other:?}"),
+    }
+}
+
+/// Whether a record is told that it is about that old, and that its batch began then.
+fn is_told(sent: &Sent, record_ms: u64, batch_ms: u64) -> bool {
+    let (age, batch) = ages(sent);
+    assert!(age.abs_diff(record_ms) <= 50, "{age} ms, it is {record_ms}");
+    assert!((batch_ms..=batch_ms + 50).contains(&batch), "its batch {batch} ms, it is {batch_ms}");
+    true
+}
+
+#[test]
+fn records_that_expire_together_are_told_their_own_ages() {
+    let mut rig = Rig::ready(one_second(), 1);
+    rig.leaders(2, &[(-1, 1)]);
+    let mut sent = Vec::new();
+    for gap_ms in [0, 0, 380, 10, 400, 190] {
+        wait(&mut rig, gap_ms);
+        sent.push((rig.send(0, b"x"), rig.now_us));
+    }
+    wait(&mut rig, 100);
+    let (first, began_us) = &sent[0];
+    let batch_ms = ages(first).1;
+    assert!(sent.iter().all(|((completion, _), _)| Arc::ptr_eq(completion, &first.0)), "one batch");
+    for (record, sent_us) in &sent {
+        is_told(record, batch_ms - (sent_us - began_us) / MS, 1_000);
+    }
+    assert_eq!(ages(first), (batch_ms, batch_ms), "the first one is as old as the batch");
+    assert_eq!(ages(&sent[1].0), ages(first), "sent at once, told at once");
+}
+
+#[test]
+fn a_batch_that_was_closed_between_two_ticks_is_noted_by_the_next_one() {
+    let mut rig = Rig::ready(one_second(), 1);
+    rig.leaders(2, &[(-1, 1)]);
+    let oldest = rig.send(0, b"x");
+    wait(&mut rig, 400);
+    // More than fits: the first batch is closed behind it, and another one is full at once.
+    let late: Vec<Sent> = (0..40).map(|n| rig.send(0, &[n; 60])).collect();
+    wait(&mut rig, 600);
+    let with_it: Vec<&Sent> = late.iter().filter(|(completion, _)| Arc::ptr_eq(completion, &oldest.0)).collect();
+    assert!(!with_it.is_empty() && with_it.len() < late.len());
+    assert!(with_it.iter().all(|sent| is_told(sent, 600, 1_000)));
+    wait(&mut rig, 400);
+    assert!(late.iter().skip(with_it.len()).all(|sent| is_told(sent, 1_000, 1_000)));
+}
+
+#[test]
+fn a_batch_that_is_retried_or_unanswered_keeps_the_ages_of_its_records() {
+    for retried in [true, false] {
+        let mut config = one_second();
+        config.rules.linger_us = 500 * MS;
+        let mut rig = Rig::ready(config, 1);
+        let older = rig.send(0, b"older");
+        wait(&mut rig, 470);
+        // Sent before a tick can see it.
+        let newer = rig.send(0, b"newer");
+        rig.pass(31 * MS);
+        let seen = rig.seen(1);
+        assert_eq!(seen[0].records, 2);
+        if retried {
+            rig.answer(1, &seen, 19, -1);
+            let report = rig.handed_over().remove(0);
+            let decisions = vec![(report.batches[0].batch_id, Decision::Retry)];
+            let (topic, delay_us) = ("t".to_owned(), 5_000 * MS);
+            rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_us });
+        }
+        wait(&mut rig, 500);
+        assert!(is_told(&older, 1_000, 1_000) && is_told(&newer, 530, 1_000), "retried: {retried}");
+    }
+}
+
+#[test]
+fn the_records_of_a_split_batch_keep_their_ages() {
+    let mut config = one_second();
+    config.rules.linger_us = 700 * MS;
+    let mut rig = Rig::ready(config, 1);
+    let older: Vec<Sent> = (0..20).map(|n| rig.send(0, &[n; 12])).collect();
+    wait(&mut rig, 600);
+    let newer: Vec<Sent> = (0..20).map(|n| rig.send(0, &[n; 12])).collect();
+    wait(&mut rig, 101);
+    let seen = rig.seen(1);
+    assert_eq!(seen[0].records, 40);
+    rig.answer(1, &seen, 10, -1);
+    let report = rig.handed_over().remove(0);
+    rig.resume(&report, |_| Decision::Split, None);
+    wait(&mut rig, 300);
+    assert!(older.iter().all(|sent| is_told(sent, 1_000, 1_000)));
+    assert!(newer.iter().all(|sent| is_told(sent, 400, 1_000)));
+}
+
+#[test]
+fn a_batch_that_waits_for_its_compression_keeps_the_ages_of_its_records() {
+    let compression = Compression { codec: Codec::Lz4, level: 9 };
+    let mut rig = Rig::ready(Config { compression, ..one_second() }, 1);
+    rig.shared.codecs.as_ref().unwrap().step_by_hand();
+    let older = rig.send(0, b"older");
+    wait(&mut rig, 300);
+    let newer = rig.send(0, b"newer");
+    rig.shared.begin_flush();
+    wait(&mut rig, 700);
+    assert_eq!(rig.shared.codecs.as_ref().unwrap().waiting(), 1, "with nobody to compress it");
+    assert!(is_told(&older, 1_000, 1_000) && is_told(&newer, 700, 1_000));
+}
+
+#[test]
+fn what_close_gives_up_on_is_told_its_own_age() {
+    let mut rig = Rig::ready(one_second(), 1);
+    let older = rig.send(0, b"older");
+    wait(&mut rig, 500);
+    let newer = rig.send(0, b"newer");
+    rig.engine.shut_down();
+    let kind = |(completion, _): &Sent| match completion.outcome() {
+        Some(Outcome::Failed(failure)) => failure.kind,
+        other => panic!("not failed: {other:?}"),
+    };
+    assert_eq!((kind(&older), kind(&newer)), (FailureKind::Closed, FailureKind::Closed));
+    assert!(is_told(&older, 500, 500) && is_told(&newer, 0, 500));
+}

@@ -1,0 +1,76 @@
+"""A record that fails with an older one of its batch is told its own age, whichever way it learns of its end."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import pytest
+from driven import FACADES
+from facade_support import SOON_S, MakeProducer
+
+from penstock import DeliveryError, KafkaProducer, KafkaTimeoutError, errors
+from penstock.devbroker import Faults
+
+TOLERANCE_MS = 300
+"""A tick is 50 ms, and late on a busy machine; the records are a second apart."""
+
+YOUNG = re.compile(
+    r"not delivered: after about (\d+) ms the record failed with its batch, which began (\d+) ms before it and after"
+    r" (\d+) ms \(delivery\.timeout\.ms\) was still waiting to be sent again; the last error was NOT_ENOUGH_REPLICAS"
+    r": a scripted fault \(topic .*, partition 0, broker \d+, 1 attempt, stage: retry, not persisted\)\."
+    r" Remove what the last error names, or raise delivery\.timeout\.ms\."
+)
+
+
+@pytest.mark.parametrize("facade", FACADES)
+def test_a_young_record_is_told_its_own_age_and_its_batch_s(
+    new_producer: MakeProducer, topic: str, faults: Faults, facade: type
+) -> None:
+    faults.add("Produce", topic=topic, error=errors.NotEnoughReplicasError.code or 0, times=100)
+    calls: list[Any] = []
+    # One batch gathers all records, is refused, and waits for its second attempt until its time is over.
+    waiting: dict[str, Any] = {"retry_backoff_ms": 60_000, "retry_backoff_max_ms": 60_000, "request_timeout_ms": 100}
+    producer: KafkaProducer[Any, Any] = new_producer(linger_ms=2_800, delivery_timeout_ms=3_000, **waiting)
+    producer.partitions_for(topic)
+    began = time.monotonic()
+    older = producer.send(topic, b"older")
+    begun = time.monotonic()
+    # A second, as another producer counts it.
+    clock = new_producer(linger_ms=0, delivery_timeout_ms=1_000, **waiting)
+    with pytest.raises(KafkaTimeoutError):
+        clock.send(topic, b"clock").result(SOON_S)
+    sending = time.monotonic()
+    # A timestamp of the application's is not the record's age.
+    newer = producer.send(topic, b"newer", timestamp=0)
+    producer.send(topic, b"with a callback", callback=lambda *outcome: calls.append(outcome))
+    producer.send(topic, b"nobody asks")
+    many = producer.send_many(topic, [b"one", b"two"])
+    sent = time.monotonic()
+
+    def is_young(error: BaseException) -> bool:
+        matched = YOUNG.fullmatch(str(error))
+        assert matched, error
+        age_ms, earlier_ms, batch_ms = map(int, matched.groups())
+        assert age_ms + earlier_ms == batch_ms
+        assert (sending - begun) * 1000 - TOLERANCE_MS <= earlier_ms <= (sent - began) * 1000 + TOLERANCE_MS
+        assert batch_ms >= 3_000
+        return True
+
+    with pytest.raises(KafkaTimeoutError) as raised:
+        older.result(SOON_S)
+    assert re.match(
+        r"not delivered: after 3\d\d\d ms the record was still waiting to be sent again;", str(raised.value)
+    )
+    with pytest.raises(KafkaTimeoutError) as raised:
+        newer.result(SOON_S)
+    assert is_young(raised.value)
+    assert [is_young(error) for error in many.errors.values()] == [True, True]
+    with pytest.raises(DeliveryError) as failed:
+        producer.flush(SOON_S)
+    assert failed.value.count == 1
+    assert is_young(failed.value.errors[0])
+    [(metadata, error)] = calls
+    assert metadata is None
+    assert is_young(error)

@@ -1,0 +1,77 @@
+"""The sdist has what it takes to build from it, and nothing else. (`make test-packaging` builds from it.)"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+NEEDED = [
+    "LICENSE",
+    "README.md",
+    "PKG-INFO",
+    "pyproject.toml",
+    "Cargo.toml",
+    "Cargo.lock",
+    # rustflags: without them a build is slower.
+    ".cargo/config.toml",
+    "rust/core/Cargo.toml",
+    "rust/python/Cargo.toml",
+]
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tarfile.TarFile]:
+    folder = tmp_path_factory.mktemp("sdist")
+    maturin = Path(sys.executable).with_name("maturin")
+    subprocess.run([maturin, "sdist", "--out", folder], cwd=ROOT, check=True, capture_output=True)
+    (path,) = folder.glob("penstock-*.tar.gz")
+    with tarfile.open(path) as file:
+        yield file
+
+
+@pytest.fixture(scope="module")
+def names(sdist: tarfile.TarFile) -> set[str]:
+    """Relative to the sdist's one folder."""
+    paths = [PurePosixPath(name) for name in sdist.getnames()]
+    assert len({path.parts[0] for path in paths}) == 1
+    return {str(PurePosixPath(*path.parts[1:])) for path in paths}
+
+
+def tracked(*folders: str) -> set[str]:
+    """What the repository has there; without git, what lies there."""
+    found = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=False)
+    if found.returncode == 0 and found.stdout:
+        return set(found.stdout.split())
+    files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(ROOT)) for path in files if path.suffix not in (".pyc", ".so")}
+
+
+def test_it_has_every_source_and_what_a_build_reads(names: set[str]) -> None:
+    assert {name for name in NEEDED if name not in names} == set()
+    # The package whole, with its stub and py.typed, and both crates.
+    wanted = tracked("src", "rust/core/src", "rust/python/src")
+    assert {"src/penstock/py.typed", "src/penstock/_native.pyi", "rust/python/src/lib.rs"} <= wanted
+    assert wanted - names == set()
+
+
+def test_it_has_nothing_that_is_made_or_only_tests(names: set[str]) -> None:
+    suffixes = {PurePosixPath(name).suffix for name in names}
+    assert suffixes & {".so", ".pyd", ".pyc", ".log", ".whl"} == set()
+    tops = {PurePosixPath(name).parts[0] for name in names}
+    assert tops == {PurePosixPath(name).parts[0] for name in NEEDED} | {"src"}
+    assert not any("__pycache__" in name or name.startswith("rust/fuzz") for name in names)
+
+
+def test_its_files_are_those_of_the_repository(sdist: tarfile.TarFile) -> None:
+    top = sdist.getnames()[0].partition("/")[0]
+    for name in (".cargo/config.toml", "Cargo.lock", "LICENSE", "rust/core/src/lib.rs"):
+        file = sdist.extractfile(f"{top}/{name}")
+        assert file is not None
+        assert file.read() == (ROOT / name).read_bytes(), name
