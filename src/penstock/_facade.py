@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 from typing import Any, NamedTuple, Protocol, SupportsIndex, TypeAlias, TypedDict, TypeVar
 
-from penstock import _native, serialization
+from penstock import _hubs, _native, serialization
 from penstock import partitioner as partitioners
 from penstock._lifecycle import Lifecycle, warn_waiting
 from penstock._native import Engine, ProducerRecord, RecordMetadata
@@ -93,8 +93,12 @@ class Facade:
         """Configure everything, and start nothing. `look_up`: names may be looked up here, which blocks."""
         self._config = config
         settings = config.settings
+        _hubs.settle()
         try:
-            bootstrap = bootstrap_endpoints(settings, resolve=look_up)
+            if look_up:
+                bootstrap = _hubs.run(lambda: bootstrap_endpoints(settings), "penstock-resolver")
+            else:
+                bootstrap = bootstrap_endpoints(settings, resolve=False)
         except ValueError as error:
             raise ConfigError(str(error), setting="bootstrap.servers") from error
         self._key = self._serializer(settings.key_serializer, is_key=True)

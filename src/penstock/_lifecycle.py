@@ -11,15 +11,16 @@ import atexit
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import repeat
 from typing import Any, Final, TypeAlias
 
-from penstock import _native
-from penstock._log import say, subject_of
+from penstock import _hubs, _native, _threads
+from penstock._log import handling, say, subject_of
 from penstock._native import EndOfPython, Engine, timeout_s
+from penstock._threads import OsThread
 from penstock.control.runtime import Runtime
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError
 
@@ -39,7 +40,7 @@ _LAST_LINES_S: Final = 1.0
 """How long a flush waits for log lines about its callbacks; a log handler may be waiting for this very flush."""
 
 _open: set[Lifecycle] = set()
-_registry_lock = threading.RLock()  # a destructor or signal handler may come in between
+_registry_lock = _threads.RLock()  # a destructor or signal handler may come in between
 
 
 class Lifecycle:
@@ -51,11 +52,11 @@ class Lifecycle:
         self.runtime = runtime
         self.name = name
         self._drain_s = min(delivery_timeout_ms / 1000, EXIT_DRAIN_S)
-        self._callbacks = threading.Thread(target=self._run_callbacks, name="penstock-callbacks", daemon=True)
-        self._closing = threading.Lock()
+        self._callbacks = OsThread(self._run_callbacks, "penstock-callbacks")
+        self._closing = _threads.Lock()
         self._closed = False
-        self._closer: int | None = None
-        self._ended = threading.Event()
+        self._closer: tuple[int, int] | None = None
+        self._ended = _threads.Event()
         self._abandoned = False
         self._raised = False
         """Whether a callback has since the last flush: it ends behind the line about that."""
@@ -85,12 +86,12 @@ class Lifecycle:
     def flush(self, timeout: float | None) -> None:
         """Deliver what is buffered; see `KafkaProducer.flush`."""
         timeout = timeout_s(timeout)
-        if Engine.in_callback():
+        if _hubs.in_callback():
             raise KafkaError(
                 "flush() inside a callback would wait for that callback itself; call it from another thread"
                 " (Java: KafkaProducer.flush, since 4.1)"
             )
-        left = self.engine.flush(timeout)
+        left = _hubs.flush(self.engine, timeout)
         if left:
             raise out_of_time(timeout, left)
         if self._raised:
@@ -111,29 +112,37 @@ class Lifecycle:
         """
         timeout = timeout_s(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
-        in_callback = Engine.in_callback()
+        in_callback = _hubs.in_callback()
+        # Where a hub runs, the work is done by a thread: nothing stands still below a second call.
+        closer = _threads.caller() if _hubs.here() is None else None
         with self._closing:
             first = not self._closed
             if first:
-                self._closed, self._closer = True, threading.get_ident()
+                self._closed, self._closer = True, closer
         if not first:
-            if not in_callback and self._closer != threading.get_ident():
-                self._ended.wait(timeout)
+            if not in_callback and not _hubs.in_hub() and self._closer != _threads.caller():
+                _hubs.wait(self._ended, timeout)
             return
+        # The hub's own greenlet is as a callback: what callbacks may need to end waits for it.
+        alone, quiet = in_callback or _hubs.in_hub(), handling()
+        drain = partial(self._drain, timeout, deadline, wait=wait and not in_callback, alone=alone, quiet=quiet)
+        _hubs.run(drain, "penstock-close")
+
+    def _drain(self, timeout: float | None, deadline: float | None, *, wait: bool, alone: bool, quiet: bool) -> None:
         left = 0
         try:
             self.engine.refuse_sends()
             # Inside a callback nobody else can run callbacks: waiting for them would be waiting for oneself.
-            if wait and not in_callback:
+            if wait:
                 left = self.engine.flush(timeout, callbacks=False)
         finally:
-            self._end(deadline, in_callback, left)
+            self._end(deadline, alone=alone, quiet=quiet, left_behind=left)
 
-    def _end(self, deadline: float | None, in_callback: bool, left_behind: int) -> None:
+    def _end(self, deadline: float | None, *, alone: bool, quiet: bool, left_behind: int) -> None:
         try:
             self.engine.stop()
             self.runtime.stop(_JOIN_S)
-            if not in_callback and self._callbacks.is_alive():
+            if not alone and self._callbacks.is_alive():
                 self._callbacks.join(None if deadline is None else max(deadline - time.monotonic(), 0.1))
         finally:
             self._ended.set()  # others may be waiting in `close`
@@ -141,17 +150,22 @@ class Lifecycle:
             self._forget()
         self.runtime.settle_log(_LAST_LINES_S)
         # Last of all: a log handler takes its time.
-        if left_behind > 0:
-            say(_logger, logging.WARNING, "%s was closed with %s not acknowledged", self.name, _records(left_behind))
+        if left_behind > 0 and not quiet:
+            self._say(logging.WARNING, "%s was closed with %s not acknowledged", self.name, _records(left_behind))
         count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
-        if count:
-            say(_logger, logging.ERROR, "%s: %s", self.name, DeliveryError(count=count, errors=errors))
+        if count and not quiet:
+            self._say(logging.ERROR, "%s: %s", self.name, DeliveryError(count=count, errors=errors))
+
+    @staticmethod
+    def _say(level: int, message: str, *arguments: object) -> None:
+        # `close` may run on a thread of ours.
+        _hubs.call(lambda: say(_logger, level, message, *arguments))
 
     def abandon(self) -> None:
         """The facade was dropped without `close`: drain in the background, so that nobody waits in a destructor."""
         if self._closed or self.engine.is_foreign():
             return
-        thread = threading.Thread(target=self.close, args=(self._drain_s,), name="penstock-abandoned", daemon=True)
+        thread = OsThread(partial(self.close, self._drain_s), "penstock-abandoned")
         with contextlib.suppress(RuntimeError):  # the interpreter exits, and drains it itself
             thread.start()
 
@@ -162,7 +176,7 @@ class Lifecycle:
             # Callbacks that are still queued are not run any more; one that runs gets a moment to end.
             self._abandoned = True
             self.engine.abandon_callbacks()
-            self._callbacks.join(_LAST_CALLBACK_S)
+            _hubs.join(self._callbacks, _LAST_CALLBACK_S)
 
     def _forget(self) -> None:
         with _registry_lock:
@@ -171,7 +185,7 @@ class Lifecycle:
     def _run_callbacks(self) -> None:
         try:
             while not self._abandoned and (calls := self.engine.take_callbacks()) is not None:
-                self._run(calls)
+                _hubs.call(partial(self._run, calls), is_callback=True)
                 del calls  # nothing of the user's is held while waiting
         finally:
             if self._ended.is_set():
@@ -260,7 +274,7 @@ def _after_fork_in_child() -> None:
     # The parent's threads do not exist here, and its locks may be held for ever: forget, never touch.
     global _registry_lock
     _native.after_fork_in_child()
-    _registry_lock = threading.RLock()
+    _registry_lock = _threads.RLock()
     _open.clear()
 
 

@@ -15,9 +15,10 @@ What happens inside `send`, on the control thread or on that of the callbacks is
 from __future__ import annotations
 
 import logging
-import threading
 from types import TracebackType
 from typing import Final, TypeAlias
+
+from penstock._threads import caller
 
 Raised: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 """What `logging` takes as `exc_info`."""
@@ -27,29 +28,27 @@ LOG_EVERY_S: Final = 10.0
 _MAX_SUBJECTS: Final = 1_000
 
 
-class _Here(threading.local):
-    handling = False
-
-
-_here: Final = _Here()
+_handlers: Final[set[tuple[int, int]]] = set()
+"""Threads, and greenlets, that are handling a line of ours. Not a `threading.local`: is it the thread's or the greenlet's?"""
 
 
 def handling() -> bool:
-    """Whether a line of ours is being handled on this thread."""
-    return _here.handling
+    """Whether a line of ours is being handled on this thread, or in this greenlet."""
+    return bool(_handlers) and caller() in _handlers
 
 
 def say(
     logger: logging.Logger, level: int, message: str, *arguments: object, exc_info: Raised | BaseException | None = None
 ) -> None:
     """Log here and now, unless this thread is handling a line of ours."""
-    if _here.handling:
+    me = caller()
+    if me in _handlers:
         return
-    _here.handling = True
+    _handlers.add(me)
     try:
         logger.log(level, message, *arguments, exc_info=exc_info, stacklevel=2)
     finally:
-        _here.handling = False
+        _handlers.discard(me)
 
 
 class Repeats:

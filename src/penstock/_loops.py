@@ -22,17 +22,20 @@ import weakref
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from functools import partial
 from typing import Any, Final
 
+from penstock import _threads
 from penstock._log import Repeats, subject_of
 from penstock._native import LoopInbox
+from penstock._threads import OsThread
 
 SLICE_S: Final = 0.001
 """A burst of callbacks leaves the loop to others after this long."""
 _CHUNK: Final = 32
 """Calls between looks at the clock."""
 
-_lock = threading.Lock()
+_lock = _threads.Lock()
 _channels: weakref.WeakKeyDictionary[AbstractEventLoop, Channel] = weakref.WeakKeyDictionary()
 _ended: list[LoopInbox] = []
 """Inboxes of loops that have ended, while a record on its way may still put something in. Appended to without the lock."""
@@ -53,7 +56,7 @@ class Channel:
         except (NotImplementedError, RuntimeError):
             # RuntimeError: `fileno` of a platform without socket pairs.
             self.inbox = LoopInbox(False)
-            threading.Thread(target=_wait_for, args=(self, self.inbox), name="penstock-loop", daemon=True).start()
+            OsThread(partial(_wait_for, self, self.inbox), "penstock-loop").start()
 
     def is_over(self) -> bool:
         """Whether the loop is closed, or gone."""
@@ -193,7 +196,7 @@ def _drop(inboxes: list[LoopInbox]) -> None:
 def _after_fork_in_child() -> None:
     # Descriptors and threads are the parent's.
     global _lock, _channels
-    _lock = threading.Lock()
+    _lock = _threads.Lock()
     _channels = weakref.WeakKeyDictionary()
     _ended.clear()
 

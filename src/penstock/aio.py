@@ -8,7 +8,6 @@ flush, for the end.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
@@ -32,6 +31,7 @@ from penstock._native import (
     timeout_s,
 )
 from penstock._options import ProducerOptions
+from penstock._threads import OsThread
 from penstock.config import ProducerConfig
 from penstock.control.metadata import PartitionInfo
 from penstock.metrics import Metrics
@@ -466,7 +466,7 @@ def _in_thread(function: Callable[[], None], name: str) -> Awaitable[None]:
             bell.inbox.post(bell.ring)
 
     try:
-        threading.Thread(target=run, name=name, daemon=True).start()
+        OsThread(run, name).start()
     except RuntimeError:  # no more threads: the interpreter exits, and nobody else has a use for this loop
         run()
 

@@ -1,12 +1,12 @@
 """Waiting for several deliveries: `wait` and `as_completed`, as in `concurrent.futures`."""
 
-import queue
-import threading
 import time
+from _queue import Empty
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from penstock._native import DeliveryFuture, Engine, timeout_s
+from penstock import _hubs, _threads
+from penstock._native import DeliveryFuture, timeout_s
 from penstock.errors import KafkaError
 
 __all__ = ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "DoneAndNotDone", "as_completed", "wait"]
@@ -60,7 +60,7 @@ def wait(
 
 
 def _refuse_in_callback(what: str) -> None:
-    if Engine.in_callback():
+    if _hubs.in_callback():
         raise KafkaError(
             f"{what} inside a callback would wait for callbacks that run after it; call it from another thread"
         )
@@ -68,24 +68,26 @@ def _refuse_in_callback(what: str) -> None:
 
 def _wait_for_first(pending: set[DeliveryFuture], deadline: float | None, return_when: str) -> None:
     _refuse_in_callback(f"wait(return_when={return_when})")
-    enough = threading.Event()
-    lock = threading.Lock()
+    enough = _threads.Event()
+    lock = _threads.Lock()
     left = len(pending)
     if not left:
         return
 
     def on_done(future: DeliveryFuture) -> None:
         nonlocal left
+        failed = future.exception() is not None
         with lock:
             left -= 1
-            if left == 0 or return_when == FIRST_COMPLETED or future.exception() is not None:
-                enough.set()
+            last = left == 0
+        if last or failed or return_when == FIRST_COMPLETED:
+            enough.set()
 
     for future in pending:
         future.add_done_callback(on_done)
         if enough.is_set():
             return
-    enough.wait(_remaining(deadline))
+    _hubs.wait(enough, _remaining(deadline))
 
 
 def as_completed(futures: Iterable[DeliveryFuture], timeout: float | None = None) -> Iterator[DeliveryFuture]:
@@ -98,15 +100,15 @@ def as_completed(futures: Iterable[DeliveryFuture], timeout: float | None = None
     deadline = _deadline(timeout)
     pending = set(futures)
     total = len(pending)
-    finished: queue.SimpleQueue[DeliveryFuture] = queue.SimpleQueue()
+    finished: _hubs.Arrivals[DeliveryFuture] = _hubs.Arrivals()
     for future in pending:
         future.add_done_callback(finished.put)
 
     def generate() -> Iterator[DeliveryFuture]:
         for count in range(total):
             try:
-                yield finished.get(timeout=_remaining(deadline))
-            except queue.Empty:
+                yield finished.get(_remaining(deadline))
+            except Empty:
                 raise TimeoutError(f"{total - count} (of {total}) futures unfinished") from None
 
     return generate()

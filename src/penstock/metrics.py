@@ -5,10 +5,11 @@ the start of the producer. Rates (per second), averages and maxima cover the las
 metrics.sample.window.ms; windows are cut whenever `metrics()` is called, so that a producer nobody looks at pays nothing.
 """
 
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
+
+from penstock import _threads
 
 Metrics: TypeAlias = dict[str, dict[str, float]]
 """``{group: {name: value}}``; names that have more tags than client-id carry them: ``record-send-total{topic=flights}``."""
@@ -53,7 +54,7 @@ class MetricsView:
         self._windows = windows
         self._version = version
         self._start_ms = start_ms
-        self._lock = threading.Lock()
+        self._lock = _threads.Lock()
         self._points: deque[_Point] = deque()
         self._maxima: deque[tuple[float, dict[str, float]]] = deque()
 

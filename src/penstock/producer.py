@@ -92,7 +92,7 @@ class KafkaProducer(Sender[K, V], Facade):
     """Sends records to Kafka: batches, retries, idempotence and acknowledgments are its business, not yours.
 
     Safe to be shared by threads, and best shared: one producer per process is the fast way. Not to be carried over a
-    fork.
+    fork. Whatever waits in a greenlet (gevent, eventlet) lets others run.
 
     Args:
         config: Kafka's names and values, or a `ProducerConfig`.

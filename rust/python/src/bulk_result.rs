@@ -14,10 +14,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
+use crate::aio_wait::EndWait;
 use crate::callbacks::{CALLBACKS, Callback};
 use crate::ending;
 use crate::engine::{forked, forks};
 use crate::future::{deadline, seconds, wait_in_slices};
+use crate::hub;
 use crate::python;
 
 /// Neighbours that could not be buffered, for the same reason.
@@ -317,8 +319,22 @@ impl BulkResult {
         }
         self.of.check_fork(py)?;
         let until = deadline(timeout);
-        let wait = |slice: Instant| self.of.batches().iter().all(|batch| batch.wait_all(Some(slice)));
-        if wait_in_slices(py, until, wait)? {
+        let done = match hub::bell(py)? {
+            None => {
+                let wait = |slice: Instant| self.of.batches().iter().all(|batch| batch.wait_all(Some(slice)));
+                wait_in_slices(py, until, wait)?
+            }
+            Some(bell) => {
+                let mut end = EndWait::new(self.of.batches().to_vec());
+                let look = || self.of.check_fork(py).map(|()| end.look(py, bell.inbox.get(), &bell.ring));
+                let done = bell.wait_until(py, until, look);
+                if !self.of.is_foreign() {
+                    end.forget();
+                }
+                done?
+            }
+        };
+        if done {
             return Ok(());
         }
         let (pending, records) = self.of.pending();

@@ -13,6 +13,7 @@ use penstock_core::sync::Mutex;
 use crate::callbacks::{CALLBACKS, Callback};
 use crate::ending;
 use crate::engine::{forked, forks};
+use crate::hub::{self, Bell};
 use crate::python;
 use crate::record::RecordMetadata;
 
@@ -153,6 +154,11 @@ impl Sent {
         Self { completion, index, forks: forks(), sizes }
     }
 
+    /// Whether this process sent it: a child touches no lock.
+    fn is_own(&self) -> bool {
+        self.forks == forks()
+    }
+
     /// No other living future has it.
     fn place(&self) -> (usize, u32) {
         (Arc::as_ptr(&self.completion) as usize, self.index)
@@ -241,7 +247,11 @@ impl DeliveryFuture {
         }
         let until = deadline(timeout);
         let (completion, index) = (&self.sent.completion, self.sent.index);
-        if wait_in_slices(py, until, |slice| completion.wait(index, Some(slice)))? {
+        let done = match hub::bell(py)? {
+            None => wait_in_slices(py, until, |slice| completion.wait(index, Some(slice)))?,
+            Some(bell) => self.wait_in_hub(py, &bell, until)?,
+        };
+        if done {
             return Ok(());
         }
         Err(PyTimeoutError::new_err(format!(
@@ -250,6 +260,23 @@ impl DeliveryFuture {
             completion.partition,
             timeout.unwrap_or_default(),
         )))
+    }
+
+    /// Whether the record is resolved by the deadline.
+    fn wait_in_hub(&self, py: Python<'_>, bell: &Bell<'_>, until: Option<Instant>) -> PyResult<bool> {
+        let (completion, index) = (&self.sent.completion, self.sent.index);
+        let notice = bell.notice(py);
+        let token = notice.token;
+        if !completion.add_notice(index, &notice, false) {
+            hub::drop_notice(token);
+            return Ok(true);
+        }
+        let done = bell.wait_until(py, until, || self.sent.check_fork(py).map(|()| self.sent.done()));
+        // What was given already ends nobody's wait.
+        if self.sent.is_own() && !completion.take_notices(index, false, |other| other == token).is_empty() {
+            hub::drop_notice(token);
+        }
+        done
     }
 }
 

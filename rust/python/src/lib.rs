@@ -23,6 +23,7 @@ mod ending;
 mod engine;
 mod future;
 mod headers;
+mod hub;
 mod loops;
 mod python;
 mod record;

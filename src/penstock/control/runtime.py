@@ -8,16 +8,19 @@ the engine only, with the GIL released.
 
 from __future__ import annotations
 
+import _socket
 import logging
 import math
-import queue
 import socket
 import threading
+from _queue import SimpleQueue
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from penstock import _hubs, _threads
 from penstock._log import Raised, Repeats, handling, say
+from penstock._threads import OsThread
 from penstock.config import parse_bootstrap_servers
 from penstock.control import boundary
 from penstock.control.connections import Endpoint, Resolve, Resolved
@@ -62,7 +65,13 @@ class Engine(Protocol):
 
 def look_up(host: str, port: int) -> tuple[str, ...]:
     """The IP addresses of a host, in the order of the system's resolver; raises `OSError`."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if _threads.is_green(socket.getaddrinfo):
+        # gevent's and eventlet's look-up belongs to their hub's thread. Encoded: text would import a codec here, under locks
+        # that are made for greenlets of one thread.
+        name = host.encode("ascii" if host.isascii() else "idna")
+        found: Sequence[Any] = _socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    else:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -99,7 +108,8 @@ def bootstrap_endpoints(settings: ControlSettings, *, resolve: bool = True) -> l
 
 def _canonical_name(address: str) -> str:
     try:
-        return socket.gethostbyaddr(address)[0]
+        gethostbyaddr = _socket.gethostbyaddr if _threads.is_green(socket.gethostbyaddr) else socket.gethostbyaddr
+        return gethostbyaddr(address)[0]
     except OSError:
         return address  # as Java: no name, the address itself
 
@@ -115,51 +125,58 @@ class Resolver:
         """No thread yet. `answer` is called on the thread of the look-up."""
         self._look_up = look_up
         self._answer = answer
-        self._changed = threading.Condition()
+        self._lock = _threads.Lock()
         self._ports: dict[str, list[int]] = {}
         """Host → the ports of those who wait for it, while it is queued or looked up."""
-        self._queue: deque[str] = deque()
+        self._queue: SimpleQueue[str | None] = SimpleQueue()
+        self._queued = 0
         self._threads = 0
         self._idle = 0
         self._stopping = False
 
     def submit(self, command: Resolve) -> None:
         """Look a host up, if that is not under way."""
-        with self._changed:
+        with self._lock:
             ports = self._ports.get(command.host)
             if ports is not None:
                 if command.port not in ports:
                     ports.append(command.port)
                 return
             self._ports[command.host] = [command.port]
-            self._queue.append(command.host)
+            self._queued += 1
             # A thread that was told of an earlier host, and has not taken it yet, still counts as idle.
-            if self._idle < len(self._queue) and self._threads < RESOLVER_THREADS:
-                self._threads += 1
-                threading.Thread(target=self._run, name="penstock-resolver", daemon=True).start()
-            self._changed.notify()
+            start = self._idle < self._queued and self._threads < RESOLVER_THREADS
+            self._threads += start
+        self._queue.put(command.host)
+        if start:
+            OsThread(self._run, "penstock-resolver").start()
 
     def stop(self) -> None:
         """Let the threads end; one that hangs is left behind."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
-            self._changed.notify_all()
+        self._queue.put(None)
 
     def _run(self) -> None:
         while (host := self._next()) is not None:
             addresses, error = self._find(host)
-            with self._changed:
+            with self._lock:
                 # Whoever asks from now on gets a look-up of his own; who asked before is answered below.
                 ports = self._ports.pop(host)
             for port in ports:
                 self._answer(Resolved(host, port, addresses, error))
 
     def _next(self) -> str | None:
-        with self._changed:
+        with self._lock:
             self._idle += 1
-            self._changed.wait_for(lambda: self._queue or self._stopping)
+        host = self._queue.get()
+        with self._lock:
             self._idle -= 1
-            return None if self._stopping else self._queue.popleft()
+            self._queued -= host is not None
+            if not self._stopping:
+                return host
+        self._queue.put(None)  # for the next thread
+        return None
 
     def _find(self, host: str) -> tuple[tuple[str, ...], str]:
         try:
@@ -178,14 +195,14 @@ class _Helper:
     def __init__(self, name: str) -> None:
         self._name = name
         self._jobs: deque[Callable[[], None]] = deque(maxlen=_MAX_LINES)
-        self._working = threading.Lock()  # held while a thread works the jobs off
-        self._thread: threading.Thread | None = None
+        self._working = _threads.Lock()  # held while a thread works the jobs off
+        self._thread: OsThread | None = None
 
     def submit(self, job: Callable[[], None]) -> None:
         self._jobs.append(job)
         if not self._working.acquire(blocking=False):
             return
-        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        thread = OsThread(self._run, self._name)
         try:
             thread.start()
         except RuntimeError:  # no more threads, or the interpreter ends: left to `join`, or the next `submit`
@@ -196,10 +213,10 @@ class _Helper:
     def join(self, timeout: float) -> None:
         """Wait until what was submitted has run."""
         thread = self._thread
-        if thread is threading.current_thread():
+        if handling() or (thread is not None and thread.is_current()):
             return
         if thread is not None:
-            thread.join(timeout)
+            _hubs.join(thread, timeout)
         if self._jobs and self._working.acquire(blocking=False):
             self._run()  # no thread could be started
 
@@ -207,7 +224,7 @@ class _Helper:
         while True:
             while self._jobs:
                 try:
-                    self._jobs.popleft()()
+                    _hubs.call(self._jobs.popleft())
                 except BaseException as error:  # of a logging filter, for one; handlers report theirs themselves
                     thread = threading.current_thread()
                     threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))
@@ -227,7 +244,7 @@ class Runtime:
         self._engine = engine
         self._controller = controller
         self._stopping = False
-        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()  # events of our own, with `engine.wake()`
+        self._inbox: SimpleQueue[Event] = SimpleQueue()  # events of our own, with `engine.wake()`
         inbox = self._inbox
 
         def resolved(answer: Resolved) -> None:
@@ -238,7 +255,7 @@ class Runtime:
         self._resolver = Resolver(resolve, resolved)
         self._logger = _Helper("penstock-log")
         self._said = Repeats()
-        self._thread = threading.Thread(target=self._run, name="penstock-control", daemon=True)
+        self._thread = OsThread(self._run, "penstock-control")
         self.cluster = ClusterView()
         """The newest view; replaced as a whole, so that it may be read from any thread."""
         self.wakeups = 0
@@ -252,7 +269,7 @@ class Runtime:
         """End the control thread, waiting `timeout` seconds at most; whether it has ended."""
         self._stopping = True
         self._engine.wake()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
+        if self._thread.is_alive() and not self._thread.is_current():
             self._thread.join(timeout)
         self._resolver.stop()
         if not self._thread.is_alive():

@@ -15,6 +15,7 @@ use super::recent::{self, Table};
 use super::{Call, Quick, State};
 use crate::ending;
 use crate::future::SLICE;
+use crate::hub::{self, Bell, LOOK_AGAIN};
 use crate::python;
 use crate::record::check_topic;
 
@@ -80,17 +81,41 @@ impl State {
         }
         let deadline = deadline.get();
         let mut search = Search::new(method, Instant::now());
+        let mut bell = None;
         loop {
             let version = match self.look(py, name, partition, deadline, Instant::now(), &mut search)? {
                 Look::Known(topic) => return Ok(topic),
                 Look::Absent(version) => version,
             };
-            let until = deadline.min(Instant::now() + SLICE);
+            if bell.is_none() {
+                bell = Some(hub::bell(py)?); // most looks find the topic
+            }
             let began = Instant::now();
-            py.detach(|| shared.wait_for_topics(version, until));
+            let waited = if let Some(Some(bell)) = &bell {
+                self.wait_for_topics_in_hub(py, bell, version, deadline)
+            } else {
+                py.detach(|| shared.wait_for_topics(version, deadline.min(began + SLICE)));
+                py.check_signals()
+            };
             count_wait(&shared.metadata_wait_ns, began);
-            py.check_signals()?;
+            waited?;
         }
+    }
+
+    /// Until the table of topics has changed, or for a while.
+    fn wait_for_topics_in_hub(&self, py: Python<'_>, bell: &Bell<'_>, version: u64, deadline: Instant) -> PyResult<()> {
+        let shared = &self.core.shared;
+        let notice = bell.notice(py);
+        if !shared.notice_topics(version, &notice) {
+            hub::drop_notice(notice.token);
+            return Ok(());
+        }
+        let waited = bell.wait(py, Some(deadline.min(Instant::now() + LOOK_AGAIN)));
+        self.core.check_fork(py)?;
+        if shared.take_topics_notice(notice.token) {
+            hub::drop_notice(notice.token);
+        }
+        waited
     }
 
     /// Have `act` done with the topic of the call: a recent one, or what `look_up` brings.
@@ -206,19 +231,38 @@ impl State {
     pub fn wait_for_memory(&self, py: Python<'_>, topic: &Topic, bytes: usize, deadline: &Deadline) -> PyResult<()> {
         let shared = &self.core.shared;
         let deadline = deadline.get();
-        let waiter = shared.queue_for_memory(bytes);
+        let bell = hub::bell(py)?;
+        let notice = bell.as_ref().map(|bell| bell.notice(py));
+        let token = notice.as_ref().map(|notice| notice.token);
+        let waiter = shared.queue_for_memory_with(bytes, notice);
         loop {
-            let until = deadline.min(Instant::now() + SLICE);
             let began = Instant::now();
-            let granted = py.detach(|| shared.pool.wait(&waiter, until));
+            let (is_mine, ended) = match &bell {
+                None => {
+                    let is_mine = py.detach(|| shared.pool.wait(&waiter, deadline.min(began + SLICE)));
+                    (is_mine, if is_mine { Ok(()) } else { py.check_signals() })
+                }
+                Some(_) if shared.pool.is_granted(&waiter) => (true, Ok(())),
+                Some(bell) => {
+                    // Looked after now and then: a producer may be closed meanwhile.
+                    let ended = bell.wait(py, Some(deadline.min(began + LOOK_AGAIN)));
+                    self.core.check_fork(py)?;
+                    (shared.pool.is_granted(&waiter), ended)
+                }
+            };
             count_wait(&shared.memory_wait_ns, began);
-            if granted {
+            if is_mine && ended.is_ok() {
                 return Ok(());
             }
             let over = Instant::now() >= deadline;
-            let interrupted = py.check_signals().and_then(|()| self.check_open(py)).err();
+            let interrupted = ended.and_then(|()| self.check_open(py)).err();
             if over || interrupted.is_some() {
-                shared.pool.cancel(&waiter);
+                // What was granted meanwhile goes to the next.
+                if shared.pool.cancel(&waiter)
+                    && let Some(token) = token
+                {
+                    hub::drop_notice(token);
+                }
                 shared.relax();
             }
             if let Some(error) = interrupted {
