@@ -160,7 +160,8 @@ MUTANTS: Final = (
         FATE,
         "if self.topic_id == topic_id || self.by_name {",
         "if self.topic_id == topic_id {",
-        209,
+        276,
+        temper="everything",
     ),
     Mutant(
         "open-too-early",
