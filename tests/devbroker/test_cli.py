@@ -447,5 +447,6 @@ def test_bench_counts_what_is_not_acknowledged(
     """Whoever else is told of it: a callback, a result, nobody."""
     small = f"{topic}-small"
     broker.create_topic(small, configs={"max.message.bytes": "200"})
-    assert main(["bench", "-t", small, "-n", "20", "--size", "1000", "--json", *options]) == 1
+    quick = ["-X", "retry.backoff.ms=1", "-X", "retry.backoff.max.ms=1"]  # what waits behind a split backs off
+    assert main(["bench", "-t", small, "-n", "20", "--size", "1000", "--json", *quick, *options]) == 1
     assert json.loads(capfd.readouterr().out)["failed"] == 20
