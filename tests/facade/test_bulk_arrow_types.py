@@ -249,3 +249,46 @@ def test_other_extensions_are_their_storage() -> None:
     assert texts(tensor) == ["[1,2]"]
     opaque = pa.ExtensionArray.from_storage(pa.opaque(pa.binary(), "t", "v"), pa.array([b"a"]))
     assert texts(opaque) == ['"YQ=="']
+
+
+# ------------------------------------------------------------------------------------------------- dictionaries, durations
+
+
+EMPTY_DICTIONARIES: dict[str, Any] = {
+    "pyarrow": pa.table({"v": pa.array([None, None], pa.string()).dictionary_encode()}),
+    "pandas": pd.DataFrame({"v": pd.Categorical([None, None])}),
+    "polars Categorical": pl.DataFrame({"v": pl.Series([None, None], dtype=pl.Categorical)}),
+    "polars Enum": pl.DataFrame({"v": pl.Series([None, None], dtype=pl.Enum([]))}),
+}
+
+
+@pytest.mark.parametrize("data", EMPTY_DICTIONARIES.values(), ids=EMPTY_DICTIONARIES)
+def test_a_dictionary_without_values_is_null_in_each_row(data: Any) -> None:
+    assert [row[0] for row in records(data)] == [b'{"v":null}'] * 2
+    assert [row[:2] for row in records(data, value="v", key="v")] == [(None, None)] * 2
+
+
+def test_an_empty_dictionary_in_a_list_and_amid_a_stream() -> None:
+    lists = pa.array([[], [None], None], pa.list_(pa.dictionary(pa.int32(), pa.string())))
+    assert texts(lists) == ["[]", "[null]", "null"]
+    kind = pa.dictionary(pa.int32(), pa.string())
+    batches = [pa.record_batch({"v": pa.array(values, kind)}) for values in (["a"], [None], ["b"])]
+    stream = pa.RecordBatchReader.from_batches(batches[0].schema, batches)
+    assert [row[0] for row in records(stream)] == [b'{"v":"a"}', b'{"v":null}', b'{"v":"b"}']
+
+
+def test_a_dictionary_without_a_value_for_a_key_is_refused() -> None:
+    broken = pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), pa.array([], pa.string()), safe=False)
+    with pytest.raises(ValueError, match="Arrow data"):
+        records(pa.table({"v": broken}))
+
+
+@pytest.mark.parametrize(("number", "unit"), [(2**62, "s"), (-(2**62), "s"), (-(2**63), "ms")])
+def test_a_duration_that_has_no_text_is_an_error_of_its_row(
+    number: int, unit: str, producer: KafkaProducer[Any, Any], topic: str, log: Log
+) -> None:
+    data = pa.table({"d": pa.array([1, number], pa.duration(unit))})
+    result = producer.send_arrow(topic, data)
+    assert "out of range" in str(result.errors[1])
+    producer.flush()
+    assert len(log.values(topic)) == 1

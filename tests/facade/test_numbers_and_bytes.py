@@ -102,3 +102,16 @@ def test_header_values_are_copied_before_a_send_waits_for_its_topic(cluster: Run
 
     run_on(kind, main())
     assert [record.headers for record in Log(cluster).records(topic)] == [(("h", b"before"),)]
+
+
+@pytest.mark.parametrize("facade", FACADES)
+@pytest.mark.parametrize(
+    "view", [memoryview(np.array([1, 2], "<i4")), memoryview(np.arange(4, dtype="<i2"))[::2]], ids=["items", "strided"]
+)
+def test_values_and_keys_are_memoryviews_of_any_items(
+    new_producer: MakeProducer, topic: str, log: Log, facade: type, view: memoryview
+) -> None:
+    producer = new_producer()
+    producer.send(topic, view, key=view).result(SOON_S)
+    producer.send_many(topic, [view], keys=[view]).raise_for_errors()
+    assert [(record.value, record.key) for record in log.records(topic)] == [(view.tobytes(), view.tobytes())] * 2

@@ -68,7 +68,11 @@ impl Cells {
                 let dictionary = array.as_any_dictionary();
                 let values = Box::new(Self::of_type(dictionary.values())?);
                 // Logical: there are nulls among the values, too.
-                Self::Dictionary { keys: dictionary.normalized_keys(), nulls: array.logical_nulls(), values }
+                Self::Dictionary {
+                    keys: arrow_json::dictionary_keys(dictionary)?,
+                    nulls: array.logical_nulls(),
+                    values,
+                }
             }
             DataType::Int16 => Self::numbers::<Int16Type, 2>(array, i16::to_be_bytes),
             DataType::Int32 => Self::numbers::<Int32Type, 4>(array, i32::to_be_bytes),

@@ -12,7 +12,10 @@ use arrow_array::types::{
     Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType, Int8Type, Int16Type, Int32Type,
     Int64Type, RunEndIndexType,
 };
-use arrow_array::{Array, ArrayAccessor, FixedSizeBinaryArray, ListLikeArray, PrimitiveArray, RunArray, StructArray};
+use arrow_array::{
+    AnyDictionaryArray, Array, ArrayAccessor, FixedSizeBinaryArray, ListLikeArray, PrimitiveArray, RunArray,
+    StructArray,
+};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef};
@@ -137,7 +140,7 @@ impl EncoderFactory for Factory {
             DataType::Dictionary(_, _) => {
                 let dictionary = array.as_any_dictionary();
                 let values = make_encoder(field, dictionary.values().as_ref(), options)?;
-                Box::new(Dictionary { keys: dictionary.normalized_keys(), values })
+                Box::new(Dictionary { keys: dictionary_keys(dictionary)?, values })
             }
             DataType::List(inner) => list(inner, array.as_list::<i32>(), options)?,
             DataType::LargeList(inner) => list(inner, array.as_list::<i64>(), options)?,
@@ -335,6 +338,17 @@ impl<R: RunEndIndexType> Encoder for Runs<'_, R> {
     }
 }
 
+/// Where each row's value is. Of a null there may be none: a dictionary without values has nothing but nulls.
+pub fn dictionary_keys(dictionary: &dyn AnyDictionaryArray) -> Result<Vec<usize>, ArrowError> {
+    if !dictionary.values().is_empty() {
+        return Ok(dictionary.normalized_keys());
+    }
+    if dictionary.logical_null_count() < dictionary.len() {
+        return Err(ArrowError::InvalidArgumentError("a dictionary has no value for one of its keys".to_owned()));
+    }
+    Ok(vec![0; dictionary.len()])
+}
+
 struct Dictionary<'a> {
     keys: Vec<usize>,
     values: NullableEncoder<'a>,
@@ -357,6 +371,9 @@ impl Encoder for Temporal<'_> {
         self.text.clear();
         if let Err(error) = self.formatter.value(row).write(&mut self.text) {
             self.trouble.note(error.to_string());
+        } else if self.text.starts_with('<') {
+            // The formatter's own word for a duration beyond what it can hold.
+            self.trouble.note("a duration is out of range".to_owned());
         }
         // Digits, letters and punctuation: nothing that JSON escapes.
         out.push(b'"');

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyString, PyType};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMemoryView, PyString, PyType};
 
 use crate::ending;
 use crate::headers::Headers;
@@ -267,8 +267,11 @@ impl Serialize {
         }
         match made.cast_into::<PyBytes>() {
             Ok(bytes) => Ok(Payload::Bytes(bytes)),
-            // bytearray, memoryview: a copy, which their owner may change as he likes afterwards.
-            Err(other) => Ok(Payload::Own(pyo3::buffer::PyBuffer::<u8>::get(&other.into_inner())?.to_vec(py)?.into())),
+            // bytearray, memoryview (of any items): a copy, which their owner may change as he likes afterwards.
+            Err(other) => {
+                let bytes = py.get_type::<PyBytes>().call1((PyMemoryView::from(&other.into_inner())?,))?;
+                Ok(Payload::Bytes(bytes.cast_into()?))
+            }
         }
     }
 }
