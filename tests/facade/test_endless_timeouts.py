@@ -313,3 +313,7 @@ def test_an_asyncio_send_that_may_block_endlessly_waits_for_its_topic(cluster: R
             await producer.close(0)
 
     run_on("asyncio", main())
+
+
+def test_minus_zero_is_zero() -> None:
+    assert str(timeout_s(-0.0)) == "0.0"

@@ -76,7 +76,8 @@ pub fn seconds(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
         let why = format!("timeout must be None, or 0 or more seconds, not {number}");
         return Err(PyValueError::new_err(why));
     }
-    Ok(Some(number).filter(|&seconds| seconds <= ENDLESS_S))
+    // Not -0.0, which messages would show.
+    Ok(Some(number + 0.0).filter(|&seconds| seconds <= ENDLESS_S))
 }
 
 /// What a `timeout=` means: 0 or more seconds, or None for as long as it takes, which infinity and any number of more than
