@@ -16,8 +16,9 @@ use arrow_buffer::NullBuffer;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, TimeUnit};
 use penstock_core::batch::Header;
 
-use crate::arrow_json::{self, Extension, UUID_TEXT};
+use crate::arrow_json::{self, Extension};
 use crate::arrow_plan::{Plan, Source, Target};
+use crate::serialize::{UUID_TEXT, write_uuid};
 
 /// A column as bytes.
 pub enum Cells {
@@ -43,7 +44,7 @@ impl Cells {
             Some(Extension::Uuid) => {
                 let ids = array.as_fixed_size_binary();
                 let mut all = Vec::with_capacity(array.len() * UUID_TEXT);
-                (0..array.len()).for_each(|row| arrow_json::write_uuid(ids.value(row), &mut all));
+                (0..array.len()).for_each(|row| write_uuid(ids.value(row), &mut all));
                 Ok(Self::Numbers(Arc::clone(array), all, UUID_TEXT))
             }
             Some(Extension::Bool8) => {

@@ -22,10 +22,10 @@ use arrow_schema::{ArrowError, DataType, Field, FieldRef};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::serialize::write_uuid;
+
 /// The metadata of a field whose 128-bit decimals are unsigned integers. Put there by ourselves (`arrow_source`).
 pub const UNSIGNED: &str = "penstock.unsigned";
-/// Bytes of a UUID's text.
-pub const UUID_TEXT: usize = 36;
 
 /// An extension type whose values are not written as its storage is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,17 +40,6 @@ pub fn extension(field: &Field, data_type: &DataType) -> Option<Extension> {
         (DataType::FixedSizeBinary(16), "arrow.uuid") => Some(Extension::Uuid),
         (DataType::Int8, "arrow.bool8") => Some(Extension::Bool8),
         _ => None,
-    }
-}
-
-/// 16 bytes as 36 characters.
-pub fn write_uuid(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (position, byte) in bytes.iter().enumerate() {
-        if matches!(position, 4 | 6 | 8 | 10) {
-            out.push(b'-');
-        }
-        out.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
 }
 

@@ -291,13 +291,21 @@ fn uuid_text<'py>(py: Python<'py>, data: &Bound<'py, PyAny>) -> Option<Payload<'
     }
     let bytes = ending::python(py, || data.getattr(intern!(py, "bytes"))).ok()?;
     let bytes: &[u8; 16] = bytes.cast::<PyBytes>().ok()?.as_bytes().try_into().ok()?;
-    let mut text = Vec::with_capacity(36);
+    let mut text = Vec::with_capacity(UUID_TEXT);
+    write_uuid(bytes, &mut text);
+    Some(Payload::Own(text.into()))
+}
+
+/// Bytes of a UUID's text.
+pub const UUID_TEXT: usize = 36;
+
+/// 16 bytes as 36 characters.
+pub fn write_uuid(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (position, byte) in bytes.iter().enumerate() {
         if matches!(position, 4 | 6 | 8 | 10) {
-            text.push(b'-');
+            out.push(b'-');
         }
-        text.push(b"0123456789abcdef"[usize::from(byte >> 4)]);
-        text.push(b"0123456789abcdef"[usize::from(byte & 15)]);
+        out.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
-    Some(Payload::Own(text.into()))
 }
