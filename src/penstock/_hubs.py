@@ -83,7 +83,7 @@ class Channel:
 
 
 class Bell:
-    """One greenlet's wait. Native code knows `inbox`, `ring` and `wait` by name (`hub.rs`)."""
+    """One greenlet's wait. Native code knows `inbox`, `ring` and `wait` by name (`runtime/hub.rs`)."""
 
     def __init__(self, channel: Channel) -> None:
         """`ring` goes into the channel's inbox."""

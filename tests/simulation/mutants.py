@@ -60,8 +60,8 @@ class Mutant:
 
 
 DELIVERY: Final = "src/penstock/control/delivery.py"
-LANE: Final = "rust/core/src/lane.rs"
-FATE: Final = "rust/core/src/fate.rs"
+LANE: Final = "rust/core/src/lane/mod.rs"
+FATE: Final = "rust/core/src/lane/fate.rs"
 ENGINE: Final = "rust/core/src/engine/"
 
 MUTANTS: Final = (
@@ -214,7 +214,7 @@ MUTANTS: Final = (
     Mutant(
         "lost-means-unsent",
         "a request that was written whole may have been processed",
-        "rust/core/src/connection.rs",
+        "rust/core/src/io/connection.rs",
         "        if self.written >= request.to {\n            Fate::Unknown\n",
         "        if self.written >= request.to {\n            Fate::Unsent\n",
         0,
@@ -262,7 +262,7 @@ MUTANTS: Final = (
     Mutant(
         "callbacks-get-lost",
         "a callback runs exactly once",
-        "rust/core/src/completion.rs",
+        "rust/core/src/outcome/completion.rs",
         "let callbacks = std::mem::take(&mut side.callbacks);\n        let notices",
         "let callbacks = Vec::new();\n        let notices",
         0,
@@ -297,7 +297,7 @@ MUTANTS: Final = (
     Mutant(
         "a-turn-is-kept",
         "who waits for memory in an event loop and gives up passes the turn on",
-        "rust/python/src/aio_wait.rs",
+        "rust/python/src/aio/wait.rs",
         "        if core.shared.pool.cancel(&self.waiter) {\n",
         "        if core.is_foreign() {\n",
         200_004,
@@ -306,7 +306,7 @@ MUTANTS: Final = (
     Mutant(
         "a-cancelled-future-takes-the-callback",
         "cancelling a future takes nothing else back",
-        "rust/python/src/aio_future.rs",
+        "rust/python/src/aio/future.rs",
         "let mine = |token| LOOP_CALLS.is_done(token);",
         "let mine = |_token| true;",
         200_000,

@@ -6,8 +6,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use penstock_core::batch::{BatchBuilder, Header, SealedBatch};
-use penstock_core::crc::{crc32c, crc32c_combine};
+use penstock_core::wire::crc::{crc32c, crc32c_combine};
+use penstock_core::wire::record_batch::{BatchBuilder, Header, SealedBatch};
 
 const ROUNDS: usize = 40;
 const BATCHES: usize = 500;

@@ -14,16 +14,18 @@ use std::time::{Duration, Instant};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, OnceLock, Rank};
 
-use crate::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, MAX_RECORD_OVERHEAD, MAX_UNCOMPRESSED, payload_len};
 use crate::boundary::{Command, Event, EventQueue};
 use crate::codecs::{Codecs, Job};
-use crate::completion::{CallbackQueue, Completion, Token};
 use crate::compression::{Codec, Compression, Encoder};
+use crate::event_loop::{Notice, Notices};
 use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness, SendRules};
-use crate::loops::{Notice, Notices};
 use crate::memory::{BufferPool, Waiter};
+use crate::outcome::completion::{CallbackQueue, Completion, Token};
 use crate::stats::Stats;
 use crate::topic::{PartitionRules, Topic, Turn};
+use crate::wire::record_batch::{
+    BATCH_HEADER_LEN, BatchBuilder, Header, MAX_RECORD_OVERHEAD, MAX_UNCOMPRESSED, payload_len,
+};
 
 /// Settings of the data plane. Times are µs here, sizes bytes.
 #[derive(Clone, Debug)]

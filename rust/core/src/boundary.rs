@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex};
 
-use crate::completion::FailureKind;
-use crate::fate::Fate;
 use crate::lane::Identity;
+use crate::lane::fate::Fate;
+use crate::outcome::completion::FailureKind;
 
 /// One partition in a topic snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

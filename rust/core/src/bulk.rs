@@ -10,11 +10,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::accumulator::Shared;
-use crate::batch::{BATCH_HEADER_LEN, Header, MAX_RECORD_OVERHEAD, payload_len};
-use crate::completion::Completion;
 use crate::lane::{LaneInner, LaneState};
-use crate::murmur2::partition_for_key;
+use crate::outcome::completion::Completion;
 use crate::topic::Topic;
+use crate::wire::murmur2::partition_for_key;
+use crate::wire::record_batch::{BATCH_HEADER_LEN, Header, MAX_RECORD_OVERHEAD, payload_len};
 
 /// In place of a batch's number: the record was not buffered.
 pub const NOT_BUFFERED: u32 = u32::MAX;

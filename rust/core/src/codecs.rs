@@ -15,12 +15,12 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use crate::accumulator::Shared;
-use crate::batch::BatchBuilder;
 use crate::boundary::{Command, Event};
 use crate::compression::{Compression, Encoder, Ratios};
 use crate::lane::{Lane, Ticket};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex};
+use crate::wire::record_batch::BatchBuilder;
 
 /// More threads than this would compress more than one I/O thread can send.
 const MOST_WORKERS: usize = 8;

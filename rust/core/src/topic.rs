@@ -10,7 +10,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lane::Lane;
-use crate::murmur2::partition_for_key;
+use crate::wire::murmur2::partition_for_key;
 
 /// Whether a broker takes what is ready for it; for partitioner.availability.timeout.ms.
 #[derive(Debug, Default)]

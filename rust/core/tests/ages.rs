@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use penstock_core::accumulator::Config;
 use penstock_core::boundary::{Command, Decision};
-use penstock_core::completion::{Completion, FailureKind, Outcome};
 use penstock_core::compression::{Codec, Compression};
+use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
 
 use rig::{MS, Rig, config};
 

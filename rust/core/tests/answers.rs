@@ -4,9 +4,9 @@
 mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event, LaneReport};
-use penstock_core::completion::{Completion, FailureKind, Outcome};
-use penstock_core::fate::Fate;
 use penstock_core::lane::Identity;
+use penstock_core::lane::fate::Fate;
+use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
 
 use rig::{MS, Rig, Seen, config, offset};
 

@@ -3,8 +3,10 @@
 mod common;
 
 use common::check;
-use penstock_core::batch::{BATCH_HEADER_LEN, BatchBuilder, Header, SealedBatch, record_len, record_len_upper_bound};
-use penstock_core::crc::crc32c;
+use penstock_core::wire::crc::crc32c;
+use penstock_core::wire::record_batch::{
+    BATCH_HEADER_LEN, BatchBuilder, Header, SealedBatch, record_len, record_len_upper_bound,
+};
 use proptest::prelude::*;
 
 type Bytes = Option<Vec<u8>>;

@@ -4,12 +4,12 @@
 mod rig;
 
 use penstock_core::accumulator::{Appended, Config, Record};
-use penstock_core::batch::{BATCH_HEADER_LEN, record_len_upper_bound};
 use penstock_core::boundary::Decision;
 use penstock_core::bulk::{CHOOSE, Chunk, NOT_BUFFERED, Partitions, Placed, Progress, Rows, Timestamps};
-use penstock_core::completion::Completion;
 use penstock_core::compression::{Codec, Compression, Encoder, decompress};
-use penstock_core::murmur2::partition_for_key;
+use penstock_core::outcome::completion::Completion;
+use penstock_core::wire::murmur2::partition_for_key;
+use penstock_core::wire::record_batch::{BATCH_HEADER_LEN, record_len_upper_bound};
 use rig::{MS, Rig, Seen, config, offset};
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ fn keys_choose_and_each_partition_keeps_its_order() {
     let mut last = std::collections::HashMap::new();
     for (place, key) in places(&placed).into_iter().zip(&texts) {
         let (partition, batch, index) = place.expect("buffered");
-        assert_eq!(partition as u32, penstock_core::murmur2::partition_for_key(key, 3));
+        assert_eq!(partition as u32, penstock_core::wire::murmur2::partition_for_key(key, 3));
         if let Some((before, at)) = last.insert(partition, (batch, index))
             && before == batch
         {

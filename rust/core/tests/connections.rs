@@ -4,8 +4,8 @@
 mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event, PartitionLeader, Stage};
-use penstock_core::completion::Outcome;
-use penstock_core::fate::Fate;
+use penstock_core::lane::fate::Fate;
+use penstock_core::outcome::completion::Outcome;
 
 use rig::{MS, Rig, Seen, config, offset};
 

@@ -5,8 +5,8 @@ mod rig;
 
 use penstock_core::accumulator::Config;
 use penstock_core::boundary::{Command, Decision, Event};
-use penstock_core::completion::{Completion, Failure, FailureKind, Outcome};
-use penstock_core::fate::Fate;
+use penstock_core::lane::fate::Fate;
+use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
 
 use rig::{ME, MS, Rig, config, offset};
 

@@ -8,11 +8,11 @@ mod rig;
 use std::sync::Arc;
 
 use penstock_core::accumulator::{Config, Shared};
-use penstock_core::batch::{BATCH_HEADER_LEN, MAX_UNCOMPRESSED};
 use penstock_core::boundary::{Command, Decision};
-use penstock_core::completion::{Completion, FailureKind, Outcome};
 use penstock_core::compression::{Codec, Compression, Encoder, decompress};
-use penstock_core::crc::crc32c;
+use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
+use penstock_core::wire::crc::crc32c;
+use penstock_core::wire::record_batch::{BATCH_HEADER_LEN, MAX_UNCOMPRESSED};
 
 use rig::{MS, Rig, Seen, config, offset};
 

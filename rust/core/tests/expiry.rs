@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use penstock_core::accumulator::Config;
 use penstock_core::boundary::{Command, Decision, LaneReport};
-use penstock_core::completion::{Completion, Failure, FailureKind, Outcome};
-use penstock_core::fate::Fate;
 use penstock_core::lane::Identity;
+use penstock_core::lane::fate::Fate;
+use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
 
 use rig::{MS, Rig, config, offset};
 

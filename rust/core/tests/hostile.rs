@@ -16,7 +16,7 @@ use fastrand::Rng;
 use hostile::ANSWER;
 use penstock_core::boundary::Command;
 use penstock_core::compression::{Codec, Compression, Encoder};
-use penstock_core::produce::{MAX_VERSION, MIN_VERSION, NodeEndpoint, ProduceResponse, TopicRef};
+use penstock_core::wire::produce::{MAX_VERSION, MIN_VERSION, NodeEndpoint, ProduceResponse, TopicRef};
 use rig::{ME, MS, Rig, config, offset};
 use wire::{as_of, encode};
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use penstock_core::accumulator::{Appended, Config, Record, Shared};
 use penstock_core::boundary::{Command, Event, PartitionLeader};
-use penstock_core::completion::{FailureKind, Outcome};
 use penstock_core::compression::{Codec, Compression};
+use penstock_core::io::net;
 use penstock_core::lane::{Identity, SendRules};
-use penstock_core::net;
+use penstock_core::outcome::completion::{FailureKind, Outcome};
 use penstock_core::topic::PartitionRules;
 
 fn shared() -> Arc<Shared> {

@@ -4,9 +4,9 @@
 mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event};
-use penstock_core::completion::{FailureKind, Outcome};
-use penstock_core::fate::Fate;
 use penstock_core::lane::Identity;
+use penstock_core::lane::fate::Fate;
+use penstock_core::outcome::completion::{FailureKind, Outcome};
 
 use rig::{ME, MS, Rig, config, offset};
 

@@ -8,11 +8,11 @@ mod wire;
 use std::sync::Arc;
 
 use common::check;
-use penstock_core::batch::{BatchBuilder, SealedBatch};
-use penstock_core::produce::{
+use penstock_core::wire::produce::{
     MAX_VERSION, MIN_VERSION, NodeEndpoint, PartitionResponse, ProducePartition, ProduceResponse, ProduceTopic,
     Segment, TopicRef, encode_request, parse_response,
 };
+use penstock_core::wire::record_batch::{BatchBuilder, SealedBatch};
 use proptest::prelude::*;
 use wire::{Wire, as_of, encode};
 

@@ -8,10 +8,10 @@ mod wire;
 use std::sync::Arc;
 
 use penstock_core::boundary::{Command, Decision, LaneReport, PartitionLeader};
-use penstock_core::completion::{Completion, Failure, FailureKind, Outcome};
-use penstock_core::fate::Fate;
 use penstock_core::lane::Identity;
-use penstock_core::produce::{PartitionResponse, ProduceResponse, TopicRef};
+use penstock_core::lane::fate::Fate;
+use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
+use penstock_core::wire::produce::{PartitionResponse, ProduceResponse, TopicRef};
 
 use rig::{ME, MS, Rig, config, offset};
 

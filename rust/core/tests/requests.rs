@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use penstock_core::accumulator::{Appended, Config, Record};
 use penstock_core::boundary::{Command, Decision, Event, PartitionLeader, Stage};
-use penstock_core::completion::Completion;
+use penstock_core::outcome::completion::Completion;
 
 use rig::{Answer, FINE, MS, Rig, Seen, config};
 
@@ -175,7 +175,7 @@ fn a_topic_made_anew_with_fewer_partitions_has_only_those() {
     let topic = rig.shared.topic("t").topic.unwrap();
     assert_eq!(topic.partitions(), 2, "what send() checks a partition against");
     for key in &keys {
-        let expected = penstock_core::murmur2::partition_for_key(key, 2);
+        let expected = penstock_core::wire::murmur2::partition_for_key(key, 2);
         assert_eq!(send_anywhere(&rig, Some(key), b"v").partition, expected as i32);
     }
     assert!((0..50).all(|_| send_anywhere(&rig, None, &[0; 600]).partition < 2));

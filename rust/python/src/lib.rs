@@ -6,32 +6,11 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod aio;
-mod aio_bulk;
-mod aio_future;
-mod aio_wait;
-mod arrow;
-mod arrow_columns;
-mod arrow_json;
-mod arrow_plan;
-mod arrow_source;
-mod boundary;
+mod blocking;
 mod bulk;
-mod bulk_result;
-mod callbacks;
-mod compression;
-mod ending;
-mod engine;
-mod future;
-mod headers;
-mod hub;
-mod loops;
-mod python;
 mod record;
+mod runtime;
 mod send;
-mod send_many;
-mod sender;
-mod serialize;
-mod stepped;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -45,16 +24,16 @@ use pyo3::types::PyTuple;
 #[pyo3(signature = (data, value = 0))]
 fn crc32c(py: Python<'_>, data: &Bound<'_, PyAny>, value: u32) -> PyResult<u32> {
     if let Ok(bytes) = data.cast::<pyo3::types::PyBytes>() {
-        return Ok(penstock_core::crc::crc32c_append(value, bytes.as_bytes()));
+        return Ok(penstock_core::wire::crc::crc32c_append(value, bytes.as_bytes()));
     }
     let buffer = PyBuffer::<u8>::get(data)?;
-    Ok(penstock_core::crc::crc32c_append(value, &buffer.to_vec(py)?))
+    Ok(penstock_core::wire::crc::crc32c_append(value, &buffer.to_vec(py)?))
 }
 
 /// Java's `Utils.murmur2`, as a signed 32-bit number.
 #[pyfunction]
 fn murmur2(data: &[u8]) -> i32 {
-    penstock_core::murmur2::murmur2(data)
+    penstock_core::wire::murmur2::murmur2(data)
 }
 
 /// The partition that a serialized key goes to (Java: `BuiltInPartitioner.partitionForKey`).
@@ -63,7 +42,7 @@ fn partition_for_key(key: &[u8], partitions: u32) -> PyResult<u32> {
     if partitions == 0 {
         return Err(pyo3::exceptions::PyValueError::new_err("partitions must be at least 1"));
     }
-    Ok(penstock_core::murmur2::partition_for_key(key, partitions))
+    Ok(penstock_core::wire::murmur2::partition_for_key(key, partitions))
 }
 
 /// The state in here is the process's: one interpreter may have it. `penstock/_interpreter.py` refuses all but the main one
@@ -97,30 +76,30 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__build__", PyTuple::new(m.py(), build)?)?;
     m.add_class::<record::ProducerRecord>()?;
     m.add_class::<record::RecordMetadata>()?;
-    m.add_class::<future::DeliveryFuture>()?;
-    m.add_class::<bulk_result::BulkResult>()?;
-    m.add_class::<arrow::ArrowRecords>()?;
-    m.add_class::<engine::Engine>()?;
-    m.add_class::<sender::Sender>()?;
-    m.add_class::<aio::AsyncSender>()?;
-    m.add_class::<aio_future::AsyncDeliveryFuture>()?;
-    m.add_class::<aio_bulk::AsyncBulkResult>()?;
-    m.add_class::<aio::Sending>()?;
-    m.add_class::<aio::InLoop>()?;
-    m.add_class::<aio::PendingSend>()?;
-    m.add_class::<aio_bulk::PendingBulk>()?;
-    m.add_class::<aio_bulk::PendingEnd>()?;
-    m.add_class::<aio::PendingTopic>()?;
-    m.add_class::<aio::PendingFlush>()?;
-    m.add_class::<loops::LoopInbox>()?;
-    m.add_class::<stepped::SteppedEngine>()?;
-    m.add_class::<ending::EndOfPython>()?;
+    m.add_class::<blocking::future::DeliveryFuture>()?;
+    m.add_class::<blocking::bulk_result::BulkResult>()?;
+    m.add_class::<bulk::arrow::rows::ArrowRecords>()?;
+    m.add_class::<runtime::engine::Engine>()?;
+    m.add_class::<blocking::sender::Sender>()?;
+    m.add_class::<aio::sender::AsyncSender>()?;
+    m.add_class::<aio::future::AsyncDeliveryFuture>()?;
+    m.add_class::<aio::bulk::AsyncBulkResult>()?;
+    m.add_class::<aio::sender::Sending>()?;
+    m.add_class::<aio::sender::InLoop>()?;
+    m.add_class::<aio::sender::PendingSend>()?;
+    m.add_class::<aio::bulk::PendingBulk>()?;
+    m.add_class::<aio::bulk::PendingEnd>()?;
+    m.add_class::<aio::sender::PendingTopic>()?;
+    m.add_class::<aio::sender::PendingFlush>()?;
+    m.add_class::<aio::loops::LoopInbox>()?;
+    m.add_class::<runtime::stepped::SteppedEngine>()?;
+    m.add_class::<runtime::shutdown::EndOfPython>()?;
     m.add_function(wrap_pyfunction!(crc32c, m)?)?;
     m.add_function(wrap_pyfunction!(murmur2, m)?)?;
     m.add_function(wrap_pyfunction!(partition_for_key, m)?)?;
-    m.add_function(wrap_pyfunction!(compression::compress, m)?)?;
-    m.add_function(wrap_pyfunction!(compression::decompress, m)?)?;
-    m.add_function(wrap_pyfunction!(future::timeout_s, m)?)?;
-    m.add_function(wrap_pyfunction!(engine::after_fork_in_child, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::compression::compress, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::compression::decompress, m)?)?;
+    m.add_function(wrap_pyfunction!(blocking::future::timeout_s, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::engine::after_fork_in_child, m)?)?;
     Ok(())
 }

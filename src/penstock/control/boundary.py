@@ -2,7 +2,7 @@
 
 The control thread calls ``engine.exchange(commands, timeout_ms) -> events`` and nothing else crosses while records flow.
 Commands and events are plain immutable tuples with names; the native side reads and builds them by the field names below,
-so a field is renamed here and in ``rust/python/src/boundary.rs`` together (``tests/unit/test_boundary.py`` holds them together).
+so a field is renamed here and in ``rust/python/src/runtime/boundary.rs`` together (``tests/unit/test_boundary.py`` holds them together).
 
 Rules that the types carry (``DESIGN.md``, "The boundary"):
 

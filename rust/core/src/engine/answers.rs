@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use super::{Engine, KEEPS_STILL_SINCE, TOPIC_IDS_SINCE};
 use crate::boundary::{BatchReport, Event, LaneReport, Stage};
-use crate::completion::Outcome;
-use crate::connection::{ReadEnd, RequestKind, SentBatch, Transport};
-use crate::fate::Fate;
+use crate::io::connection::{ReadEnd, RequestKind, SentBatch, Transport};
+use crate::lane::fate::Fate;
 use crate::lane::{Lane, LaneInner, LastAnswer, NETWORK_EXCEPTION};
-use crate::produce::{PartitionResponse, ProduceResponse, TopicRef, parse_response};
+use crate::outcome::completion::Outcome;
+use crate::wire::produce::{PartitionResponse, ProduceResponse, TopicRef, parse_response};
 
 impl<T: Transport> Engine<T> {
     /// A socket has something to say.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::Engine;
 use crate::accumulator::TopicEntry;
 use crate::boundary::{Command, Decision, Event, PartitionLeader, Stage};
-use crate::completion::{FailureKind, Outcome};
-use crate::connection::{Connection, RequestKind, Transport};
+use crate::io::connection::{Connection, RequestKind, Transport};
 use crate::lane::{Identity, Lane, LaneInner, LaneState};
-use crate::produce::Segment;
+use crate::outcome::completion::{FailureKind, Outcome};
 use crate::topic::{Leader, Topic, TopicState};
+use crate::wire::produce::Segment;
 
 impl<T: Transport> Engine<T> {
     pub(super) fn apply(&mut self, command: Command, now_us: u64) {

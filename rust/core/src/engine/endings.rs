@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::{Engine, TICK_US};
 use crate::boundary::{Event, Stage};
-use crate::completion::{Burst, Failure, FailureKind, Outcome, Token};
-use crate::connection::{RequestKind, Transport};
-use crate::fate::Fate;
+use crate::io::connection::{RequestKind, Transport};
+use crate::lane::fate::Fate;
 use crate::lane::{Batch, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, Readiness, fail_batch};
+use crate::outcome::completion::{Burst, Failure, FailureKind, Outcome, Token};
 
 const UNKNOWN_TOPIC_ID: i16 = 100;
 

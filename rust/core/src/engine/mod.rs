@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::accumulator::Shared;
 use crate::boundary::{LaneReport, Stage};
-use crate::connection::{Connection, Transport};
+use crate::io::connection::{Connection, Transport};
 use crate::lane::{Identity, Lane, Outgoing};
 use crate::topic::BrokerHealth;
 

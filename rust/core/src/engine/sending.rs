@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::{Broker, Engine, NO_TOPIC_ID, Picked, TOPIC_IDS_SINCE, ZSTD_SINCE};
 use crate::boundary::{Event, Stage};
-use crate::completion::Outcome;
 use crate::compression::Codec;
-use crate::connection::{Request, RequestKind, SentBatch, Transport};
-use crate::fate::Fate;
+use crate::io::connection::{Request, RequestKind, SentBatch, Transport};
+use crate::lane::fate::Fate;
 use crate::lane::{Lane, LastAnswer, Readiness};
-use crate::produce::{ProducePartition, ProduceTopic, encode_request};
+use crate::outcome::completion::Outcome;
 use crate::sync::atomic::Ordering;
+use crate::wire::produce::{ProducePartition, ProduceTopic, encode_request};
 
 /// Kafka's code.
 const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;

@@ -10,8 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use peak_alloc::PeakAlloc;
 use penstock_core::boundary::{Command, Decision, Event, LaneReport};
 use penstock_core::compression::{Codec, Compression, Encoder, decompress};
-use penstock_core::connection::{Connection, MAX_FRAME, ReadEnd, Transport};
-use penstock_core::produce::{MAX_VERSION, MIN_VERSION, PartitionResponse, ProduceResponse, TopicRef, parse_response};
+use penstock_core::io::connection::{Connection, MAX_FRAME, ReadEnd, Transport};
+use penstock_core::wire::produce::{
+    MAX_VERSION, MIN_VERSION, PartitionResponse, ProduceResponse, TopicRef, parse_response,
+};
 
 use crate::rig::{ME, MS, Rig, config, offset};
 use crate::wire::encode;

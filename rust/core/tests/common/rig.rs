@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use penstock_core::accumulator::{Appended, Config, Record, Shared};
 use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader};
-use penstock_core::completion::{Completion, Outcome};
 use penstock_core::compression::Compression;
 use penstock_core::engine::Engine;
+use penstock_core::io::memory_net::MemoryNet;
 use penstock_core::lane::{Identity, SendRules};
-use penstock_core::memory_net::MemoryNet;
+use penstock_core::outcome::completion::{Completion, Outcome};
 use penstock_core::topic::PartitionRules;
 
 pub const MS: u64 = 1000;

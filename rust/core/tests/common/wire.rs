@@ -2,8 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use penstock_core::produce::{NodeEndpoint, PartitionResponse, ProduceResponse, TopicRef};
-use penstock_core::varint::put_uvarint;
+use penstock_core::wire::produce::{NodeEndpoint, PartitionResponse, ProduceResponse, TopicRef};
+use penstock_core::wire::varint::put_uvarint;
 
 /// The wire as one version has it. Optional unknown tags go wherever the version allows tags.
 pub struct Wire {

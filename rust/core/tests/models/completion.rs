@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loom::thread;
-use penstock_core::completion::{Completion, Outcome, Token};
+use penstock_core::outcome::completion::{Completion, Outcome, Token};
 
 use crate::{explore, over};
 

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use loom::thread;
 use penstock_core::accumulator::{Appended, Record, Shared};
 use penstock_core::boundary::{Command, PartitionLeader};
-use penstock_core::completion::Completion;
 use penstock_core::engine::Engine;
+use penstock_core::outcome::completion::Completion;
 
-use penstock_core::memory_net::MemoryNet;
+use penstock_core::io::memory_net::MemoryNet;
 
 use crate::rig::{Seen, parse_produce};
 use crate::{Bell, explore, shared};

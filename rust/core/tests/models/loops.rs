@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use loom::thread;
-use penstock_core::completion::{Completion, Outcome};
-use penstock_core::loops::{LoopInbox, Notice};
+use penstock_core::event_loop::{LoopInbox, Notice};
 use penstock_core::memory::BufferPool;
+use penstock_core::outcome::completion::{Completion, Outcome};
 
 use crate::explore;
 

@@ -3,16 +3,16 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use penstock_core::completion::Completion;
+use penstock_core::outcome::completion::Completion;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use super::{Quick, State};
-use crate::future::Sizes;
-use crate::headers::Headers;
+use crate::blocking::future::Sizes;
+use crate::record::headers::Headers;
+use crate::record::serialize::{Payload, object};
 use crate::record::{ProducerRecord, extract_partition, extract_timestamp};
-use crate::serialize::{Payload, object};
 
 /// One call of `send`, after its arguments were sorted out.
 pub struct Call<'a, 'py> {

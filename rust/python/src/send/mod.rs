@@ -17,20 +17,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_core::accumulator::{Appended, Record};
-use penstock_core::batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
 use penstock_core::compression::Codec;
 use penstock_core::topic::Topic;
+use penstock_core::wire::record_batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyString};
 
-use crate::callbacks::{CALLBACKS, Callback};
-use crate::ending;
-use crate::engine::{Core, Engine};
-use crate::future::Sizes;
-use crate::python;
+use crate::blocking::future::Sizes;
+use crate::record::serialize::{Serialize, given};
 use crate::record::{ProducerRecord, whole_number};
-use crate::serialize::{Serialize, given};
+use crate::runtime::callbacks::{CALLBACKS, Callback};
+use crate::runtime::engine::{Core, Engine};
+use crate::runtime::python;
+use crate::runtime::shutdown;
 
 pub use call::{Call, Made, Place, Serialized, present};
 pub use waits::{Deadline, Look, Search, count_wait};
@@ -150,9 +150,9 @@ impl State {
         callback: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, ProducerRecord>, Bound<'py, PyAny>)> {
         let record = call.record(py)?;
-        let record = ending::python(py, || interceptors.call_method1("on_send", (record,)))?;
+        let record = shutdown::python(py, || interceptors.call_method1("on_send", (record,)))?;
         let record = record.cast_into::<ProducerRecord>()?;
-        let wrapped = ending::python(py, || interceptors.call_method1("wrap", (&record, callback)))?;
+        let wrapped = shutdown::python(py, || interceptors.call_method1("wrap", (&record, callback)))?;
         Ok((record, wrapped))
     }
 
@@ -175,7 +175,7 @@ impl State {
         error: &Bound<'py, pyo3::exceptions::PyBaseException>,
     ) {
         // The hook isolates its own failures; the caller's error is the one that matters here.
-        let _ = ending::python(py, || interceptors.call_method1("on_send_error", (record, error)));
+        let _ = shutdown::python(py, || interceptors.call_method1("on_send_error", (record, error)));
     }
 
     #[inline(always)]
@@ -329,7 +329,7 @@ impl State {
         bytes: (Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>),
     ) -> PyResult<u32> {
         let arguments = (call.topic, call.key, bytes.0, call.value, bytes.1);
-        let number = ending::python(py, || {
+        let number = shutdown::python(py, || {
             let chosen = partitioner.bind(py).call1(arguments)?;
             let words = || format!("the partitioner returned {chosen:?}, not the number of a partition");
             let number = whole_number(&chosen, words)?.and_then(|number| u32::try_from(number).ok());

@@ -13,11 +13,11 @@ use pyo3::types::PyString;
 
 use super::recent::{self, Table};
 use super::{Call, Quick, State};
-use crate::ending;
-use crate::future::SLICE;
-use crate::hub::{self, Bell, LOOK_AGAIN};
-use crate::python;
+use crate::blocking::future::SLICE;
 use crate::record::check_topic;
+use crate::runtime::hub::{self, Bell, LOOK_AGAIN};
+use crate::runtime::python;
+use crate::runtime::shutdown;
 
 /// Kafka's code for a topic that cannot be.
 const INVALID_TOPIC: i16 = 17;
@@ -207,7 +207,7 @@ impl State {
         if !search.warned && now.duration_since(search.started) >= Duration::from_secs(1) {
             search.warned = true;
             let why = entry.error.as_ref().map_or_else(|| shared.status(), |(_, why, _)| why.clone());
-            ending::python(py, || self.warn_waiting.bind(py).call1((search.method, text, partition, why)))?;
+            shutdown::python(py, || self.warn_waiting.bind(py).call1((search.method, text, partition, why)))?;
         }
         Ok(Look::Absent(version))
     }

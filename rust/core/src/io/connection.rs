@@ -1,0 +1,367 @@
+//! One connection without its socket: what is to be written, what has been read, and which answers are awaited.
+//!
+//! A broker answers a connection in order, so the requests form a FIFO and an answer with another correlation id means
+//! that the stream cannot be trusted any more: the connection is closed, and nothing else.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::boundary::Stage;
+use crate::lane::Lane;
+use crate::lane::fate::Fate;
+use crate::wire::produce::Segment;
+
+/// Sockets, real or in memory. All calls return at once; `WouldBlock` is an answer.
+pub trait Transport {
+    /// Begin to connect.
+    fn connect(&mut self, connection: u64, address: SocketAddr) -> io::Result<()>;
+    /// Whether the connection is up; an error if it failed.
+    fn connected(&mut self, connection: u64) -> io::Result<bool>;
+    /// Write some of these.
+    fn write(&mut self, connection: u64, bytes: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Read some; 0 means that the peer closed.
+    fn read(&mut self, connection: u64, into: &mut [u8]) -> io::Result<usize>;
+    /// Close and forget.
+    fn close(&mut self, connection: u64);
+}
+
+/// Larger answers are nonsense (Java: `NetworkReceive` takes any; a broker's requests are bounded to this).
+pub const MAX_FRAME: usize = 100 * 1024 * 1024;
+
+/// One batch of a Produce request.
+#[derive(Debug)]
+pub struct SentBatch {
+    /// Whose.
+    pub lane: Arc<Lane>,
+    /// Which.
+    pub batch_id: u64,
+    /// As it was named in the request.
+    pub topic_id: [u8; 16],
+    /// The request has the topic's name in place of its id.
+    pub by_name: bool,
+    /// The answer has named it.
+    pub answered: bool,
+}
+
+/// What an answer belongs to.
+#[derive(Debug)]
+pub enum RequestKind {
+    /// Produce, in this version.
+    Produce {
+        /// API version.
+        version: i16,
+        /// Whose batches.
+        batches: Vec<SentBatch>,
+    },
+    /// An opaque request of the control plane's.
+    Control,
+}
+
+/// A request without an answer yet.
+#[derive(Debug)]
+pub struct Request {
+    /// Its correlation id.
+    pub correlation_id: i32,
+    /// What it was.
+    pub kind: RequestKind,
+    /// When the answer must be there.
+    pub timeout_at_us: u64,
+    /// When it was queued.
+    pub sent_us: u64,
+    /// Positions in the stream of bytes written.
+    from: u64,
+    to: u64,
+}
+
+/// Why reading stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadEnd {
+    /// The socket has no more at present.
+    Empty,
+    /// It may have more: cut frames, then read on.
+    More,
+    /// The peer closed.
+    Closed,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Connection {
+    /// Never used twice.
+    pub id: u64,
+    /// -1 for a bootstrap address.
+    pub broker: i32,
+    /// For messages.
+    pub address: SocketAddr,
+    /// How far it has come.
+    pub stage: Stage,
+    /// While connecting: when it must be up.
+    pub setup_deadline_us: u64,
+    /// Once ready.
+    pub produce_version: i16,
+    /// KIP-219: no Produce before this.
+    pub muted_until_us: u64,
+    /// For connections.max.idle.ms.
+    pub last_used_us: u64,
+    /// Awaited answers, the oldest first.
+    pub requests: VecDeque<Request>,
+    next_correlation: i32,
+    out: VecDeque<Segment>,
+    out_offset: usize,
+    queued: u64,
+    written: u64,
+    /// The socket takes no more until it says so.
+    blocked: bool,
+    input: Vec<u8>,
+}
+
+/// What a peer is that announces an impossible length: people connect to the wrong port more often than brokers go mad.
+fn nonsense(head: [u8; 4]) -> String {
+    let announced = i32::from_be_bytes(head);
+    let guess = match head {
+        [0x14..=0x17, 3, ..] => "; it looks like TLS, which Penstock does not speak yet: use a PLAINTEXT listener",
+        [b'H', b'T', b'T', b'P'] => "; it looks like an HTTP server, not like a Kafka broker",
+        _ => "",
+    };
+    format!("it announced an answer of {announced} bytes, which no broker sends{guess}")
+}
+
+/// How many slices one write call gets (Linux takes up to 1,024; beyond a few dozen it gains nothing).
+const SLICES: usize = 64;
+
+impl Connection {
+    /// A connection that is being set up.
+    pub fn new(id: u64, broker: i32, address: SocketAddr, now_us: u64, setup_deadline_us: u64) -> Self {
+        Self {
+            id,
+            broker,
+            address,
+            stage: Stage::Connecting,
+            setup_deadline_us,
+            produce_version: -1,
+            muted_until_us: 0,
+            last_used_us: now_us,
+            requests: VecDeque::new(),
+            next_correlation: 0,
+            out: VecDeque::new(),
+            out_offset: 0,
+            queued: 0,
+            written: 0,
+            blocked: false,
+            input: Vec::new(),
+        }
+    }
+
+    /// The next correlation id for Produce. The control plane is done with this connection by then.
+    pub fn correlation_id(&mut self) -> i32 {
+        self.next_correlation = (self.next_correlation + 1) & 0x3fff_ffff;
+        self.next_correlation
+    }
+
+    /// Queue a request.
+    pub fn send(
+        &mut self,
+        correlation_id: i32,
+        kind: RequestKind,
+        segments: Vec<Segment>,
+        now_us: u64,
+        timeout_us: u64,
+    ) {
+        let from = self.queued;
+        self.queued += segments.iter().map(|segment| segment.bytes().len() as u64).sum::<u64>();
+        self.out.extend(segments);
+        self.last_used_us = now_us;
+        self.requests.push_back(Request {
+            correlation_id,
+            kind,
+            timeout_at_us: now_us.saturating_add(timeout_us),
+            sent_us: now_us,
+            from,
+            to: self.queued,
+        });
+    }
+
+    /// What is known of a request if the connection ends now.
+    pub fn fate(&self, request: &Request) -> Fate {
+        if self.written >= request.to {
+            Fate::Unknown
+        } else if self.written > request.from {
+            Fate::PartlyWritten
+        } else {
+            Fate::Unsent
+        }
+    }
+
+    /// Whether all of a request has left (acks=0 asks for no more).
+    pub fn is_written(&self, request: &Request) -> bool {
+        self.written >= request.to
+    }
+
+    /// Whether anything waits to be written and the socket may take it.
+    pub fn wants_write(&self) -> bool {
+        !self.out.is_empty() && !self.blocked
+    }
+
+    /// The socket says that it takes bytes again.
+    pub fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Write until all is out or the socket is full. Returns the bytes written.
+    pub fn write(&mut self, transport: &mut impl Transport) -> io::Result<u64> {
+        let before = self.written;
+        while !self.out.is_empty() && !self.blocked {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut count = 0;
+            for (slot, segment) in slices.iter_mut().zip(&self.out) {
+                let bytes = segment.bytes();
+                *slot = IoSlice::new(if count == 0 { &bytes[self.out_offset..] } else { bytes });
+                count += 1;
+            }
+            match transport.write(self.id, &slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.written - before)
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.written += written as u64;
+        self.out_offset += written;
+        // A segment is let go only here, when the socket has taken it whole: this is what makes recycling safe.
+        while let Some(front) = self.out.front() {
+            let len = front.bytes().len();
+            if self.out_offset < len {
+                break;
+            }
+            self.out_offset -= len;
+            self.out.pop_front();
+        }
+    }
+
+    /// Read what the socket holds, a megabyte at most, so that frames are cut (and nonsense is noticed) between.
+    pub fn read(&mut self, transport: &mut impl Transport, scratch: &mut [u8]) -> io::Result<ReadEnd> {
+        let start = self.input.len();
+        loop {
+            match transport.read(self.id, scratch) {
+                Ok(0) => return Ok(ReadEnd::Closed),
+                Ok(count) => {
+                    self.input.extend_from_slice(&scratch[..count]);
+                    // A short read of a stream socket means that it is empty for now; a later byte raises a new event.
+                    // One more call would only ask the kernel to say so.
+                    if count < scratch.len() {
+                        return Ok(ReadEnd::Empty);
+                    }
+                    if self.input.len() - start > 1 << 20 {
+                        return Ok(ReadEnd::More);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ReadEnd::Empty),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next whole frame, without its length. The buffer grows with what arrives, never with what is announced.
+    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let Some(head) = self.input.first_chunk::<4>() else { return Ok(None) };
+        let announced = i32::from_be_bytes(*head);
+        let len = usize::try_from(announced)
+            .ok()
+            .filter(|&len| (4..=MAX_FRAME).contains(&len))
+            .ok_or_else(|| nonsense(*head))?;
+        if self.input.len() < 4 + len {
+            return Ok(None);
+        }
+        let rest = self.input.split_off(4 + len);
+        let mut frame = std::mem::replace(&mut self.input, rest);
+        frame.drain(..4);
+        Ok(Some(frame))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes `room` bytes in all, then blocks.
+    struct Narrow {
+        room: usize,
+        taken: Vec<u8>,
+        input: Vec<u8>,
+    }
+
+    impl Transport for Narrow {
+        fn connect(&mut self, _: u64, _: SocketAddr) -> io::Result<()> {
+            Ok(())
+        }
+        fn connected(&mut self, _: u64) -> io::Result<bool> {
+            Ok(true)
+        }
+        fn write(&mut self, _: u64, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut count = 0;
+            for slice in bytes {
+                let take = slice.len().min(self.room);
+                self.taken.extend_from_slice(&slice[..take]);
+                self.room -= take;
+                count += take;
+            }
+            if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        }
+        fn read(&mut self, _: u64, into: &mut [u8]) -> io::Result<usize> {
+            if self.input.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let count = into.len().min(self.input.len());
+            into[..count].copy_from_slice(&self.input[..count]);
+            self.input.drain(..count);
+            Ok(count)
+        }
+        fn close(&mut self, _: u64) {}
+    }
+
+    fn connection() -> Connection {
+        Connection::new(1, 1, "127.0.0.1:9".parse().unwrap(), 0, 0)
+    }
+
+    #[test]
+    fn fate_follows_the_bytes_that_left() {
+        let mut connection = connection();
+        for id in 0..3 {
+            connection.send(id, RequestKind::Control, vec![Segment::Owned(vec![id as u8; 10])], 0, 1);
+        }
+        let mut socket = Narrow { room: 15, taken: vec![], input: vec![] };
+        assert_eq!(connection.write(&mut socket).unwrap(), 15);
+        assert!(!connection.wants_write());
+        let fates: Vec<_> = connection.requests.iter().map(|request| connection.fate(request)).collect();
+        assert_eq!(fates, [Fate::Unknown, Fate::PartlyWritten, Fate::Unsent]);
+        socket.room = 100;
+        connection.unblock();
+        assert_eq!(connection.write(&mut socket).unwrap(), 15);
+        assert_eq!(socket.taken, [[0; 10], [1; 10], [2; 10]].concat());
+    }
+
+    #[test]
+    fn frames_are_cut_from_the_stream_and_nonsense_is_refused() {
+        let mut connection = connection();
+        let mut input = vec![0, 0, 0, 5, 1, 2, 3, 4, 5, 0, 0, 0, 4, 9, 9];
+        let mut socket = Narrow { room: 0, taken: vec![], input: std::mem::take(&mut input) };
+        let mut scratch = [0; 4];
+        connection.read(&mut socket, &mut scratch).unwrap();
+        assert_eq!(connection.next_frame(), Ok(Some(vec![1, 2, 3, 4, 5])));
+        assert_eq!(connection.next_frame(), Ok(None));
+        socket.input = vec![9, 9, 0xff, 0xff, 0xff, 0xff];
+        connection.read(&mut socket, &mut scratch).unwrap();
+        assert_eq!(connection.next_frame(), Ok(Some(vec![9, 9, 9, 9])));
+        assert!(connection.next_frame().is_err());
+        assert!(nonsense([0x15, 3, 3, 0]).contains("TLS"));
+        assert!(nonsense(*b"HTTP").contains("HTTP server"));
+    }
+}

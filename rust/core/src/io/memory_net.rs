@@ -1,0 +1,109 @@
+//! Sockets in memory: the [`Transport`] for those who step the engine by hand (tests and the simulation).
+//!
+//! Whoever steps it plays the network: it sees what was dialled, accepts or refuses, takes what was written, delivers
+//! bytes, and ends connections in either way. Nothing happens by itself. After a change that a real socket would announce,
+//! call [`crate::engine::Engine::on_socket`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use crate::io::connection::Transport;
+
+/// One connection's two directions, seen from the far end.
+#[derive(Debug)]
+pub struct Socket {
+    /// Written by the engine, not taken yet.
+    pub outgoing: Vec<u8>,
+    /// Delivered to the engine, not read yet.
+    pub incoming: VecDeque<u8>,
+    /// How many more bytes a write gets rid of.
+    pub room: usize,
+    /// TCP is up.
+    pub up: bool,
+    /// The far end has closed its direction: after what is delivered comes the end.
+    pub ended: bool,
+    /// What a write into a full socket meets: the far end's reset instead of `WouldBlock`.
+    pub broken: bool,
+    /// Every call fails from now on.
+    pub failed: Option<io::ErrorKind>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct MemoryNet {
+    /// Open and half-open connections by id.
+    pub sockets: BTreeMap<u64, Socket>,
+    /// Dialled and not looked at yet.
+    pub dialled: Vec<(u64, SocketAddr)>,
+    /// Closed by the engine and not looked at yet.
+    pub closed: Vec<u64>,
+    /// What is dialled is up at once.
+    pub accepts: bool,
+}
+
+impl MemoryNet {
+    /// A network in which whatever is dialled is up at once.
+    pub fn accepting() -> Self {
+        Self { accepts: true, ..Self::default() }
+    }
+
+    fn socket(&mut self, connection: u64) -> io::Result<&mut Socket> {
+        let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
+        socket.failed.map_or(Ok(socket), |kind| Err(kind.into()))
+    }
+}
+
+impl Transport for MemoryNet {
+    fn connect(&mut self, connection: u64, address: SocketAddr) -> io::Result<()> {
+        let socket = Socket {
+            outgoing: Vec::new(),
+            incoming: VecDeque::new(),
+            room: usize::MAX,
+            up: self.accepts,
+            ended: false,
+            broken: false,
+            failed: None,
+        };
+        self.sockets.insert(connection, socket);
+        self.dialled.push((connection, address));
+        Ok(())
+    }
+
+    fn connected(&mut self, connection: u64) -> io::Result<bool> {
+        self.socket(connection).map(|socket| socket.up)
+    }
+
+    fn write(&mut self, connection: u64, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        let socket = self.socket(connection)?;
+        let mut count = 0;
+        for slice in bytes {
+            let take = slice.len().min(socket.room);
+            socket.outgoing.extend_from_slice(&slice[..take]);
+            socket.room -= take;
+            count += take;
+        }
+        match count {
+            0 if socket.broken => Err(io::ErrorKind::ConnectionReset.into()),
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+
+    fn read(&mut self, connection: u64, into: &mut [u8]) -> io::Result<usize> {
+        let socket = self.socket(connection)?;
+        let count = into.len().min(socket.incoming.len());
+        if count == 0 && !socket.ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        for (slot, byte) in into.iter_mut().zip(socket.incoming.drain(..count)) {
+            *slot = byte;
+        }
+        Ok(count)
+    }
+
+    fn close(&mut self, connection: u64) {
+        self.sockets.remove(&connection);
+        self.closed.push(connection);
+    }
+}

@@ -1,0 +1,391 @@
+//! `Engine`: one producer's data plane, as the control thread and the facade see it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use penstock_core::sync::Mutex;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use penstock_core::accumulator::{Config, Shared};
+use penstock_core::boundary::{Command, EventQueue};
+use penstock_core::compression::Compression;
+use penstock_core::lane::SendRules;
+use penstock_core::outcome::completion::Outcome;
+use penstock_core::stats::{Meter, Stats};
+use penstock_core::topic::PartitionRules;
+
+use crate::blocking::future::{deadline, wait_in_slices};
+use crate::record;
+use crate::runtime::callbacks::{CALLBACKS, Calls, in_callback};
+use crate::runtime::compression::codec;
+use crate::runtime::shutdown;
+use crate::runtime::{boundary, python};
+
+/// Grows in each child after a fork: what was made before belongs to the parent.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// To be called in the child after a fork (`os.register_at_fork`).
+#[pyfunction]
+pub fn after_fork_in_child() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    shutdown::forget_calls();
+}
+
+/// How often this process has been the child of a fork.
+pub fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// The error that a child gets for what belongs to its parent.
+pub fn forked(py: Python<'_>) -> PyErr {
+    python::error(
+        py,
+        "ProducerForkedError",
+        "this producer was created before the process forked, and its threads and connections stayed in the parent",
+        &[],
+    )
+}
+
+/// What the engine's Python objects share.
+pub struct Core {
+    pub shared: Arc<Shared>,
+    io_thread: Mutex<Option<JoinHandle<()>>>,
+    forks: u32,
+}
+
+impl Core {
+    /// Whether this process forked since: the threads and sockets are the parent's, and so are the records.
+    pub fn is_foreign(&self) -> bool {
+        forks() != self.forks
+    }
+
+    /// Whether there is an I/O thread.
+    pub fn is_started(&self) -> bool {
+        self.io_thread.lock().is_some()
+    }
+
+    /// Raise in a child process.
+    pub fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_foreign() { Err(forked(py)) } else { Ok(()) }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if self.is_foreign() {
+            // The thread is the parent's; here its handle points to memory that is gone. Neither joined nor detached.
+            std::mem::forget(self.io_thread.get_mut().take());
+        }
+    }
+}
+
+fn usize_or_none(bytes: i64) -> Option<usize> {
+    usize::try_from(bytes).ok()
+}
+
+/// The data plane of one producer: lanes, memory, connections and the I/O thread.
+///
+/// Times are ms, sizes bytes; names are the settings' with underscores. `start` starts the I/O thread.
+#[pyclass(frozen, module = "penstock._native")]
+pub struct Engine {
+    pub core: Arc<Core>,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (
+        *, client_id, acks, enable_idempotence, compression_type, compression_level, batch_size, linger_ms, buffer_memory, max_request_size,
+        max_in_flight_requests_per_connection, delivery_timeout_ms, request_timeout_ms, connections_max_idle_ms,
+        send_buffer_bytes, receive_buffer_bytes, partitioner_ignore_keys, partitioner_adaptive_partitioning_enable,
+        partitioner_availability_timeout_ms, partitioner_rack_aware, seed = None,
+    ))]
+    #[expect(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "keyword-only settings")]
+    fn new(
+        client_id: String,
+        acks: i16,
+        enable_idempotence: bool,
+        compression_type: &str,
+        compression_level: i32,
+        batch_size: usize,
+        linger_ms: u64,
+        buffer_memory: usize,
+        max_request_size: usize,
+        max_in_flight_requests_per_connection: usize,
+        delivery_timeout_ms: u64,
+        request_timeout_ms: u64,
+        connections_max_idle_ms: i64,
+        send_buffer_bytes: i64,
+        receive_buffer_bytes: i64,
+        partitioner_ignore_keys: bool,
+        partitioner_adaptive_partitioning_enable: bool,
+        partitioner_availability_timeout_ms: u64,
+        partitioner_rack_aware: bool,
+        seed: Option<u64>,
+    ) -> PyResult<Self> {
+        let rules = SendRules {
+            idempotent: enable_idempotence,
+            max_in_flight: max_in_flight_requests_per_connection,
+            linger_us: linger_ms.saturating_mul(1000),
+            delivery_timeout_us: delivery_timeout_ms.saturating_mul(1000),
+        };
+        let partitioning = PartitionRules {
+            ignore_keys: partitioner_ignore_keys,
+            adaptive: partitioner_adaptive_partitioning_enable,
+            availability_timeout_us: partitioner_availability_timeout_ms.saturating_mul(1000),
+            rack_aware: partitioner_rack_aware,
+            sticky_bytes: batch_size.max(1),
+        };
+        let config = Config {
+            client_id,
+            acks,
+            rules,
+            compression: Compression { codec: codec(compression_type)?, level: compression_level },
+            partitioning,
+            batch_size,
+            buffer_memory,
+            max_request_size,
+            max_in_flight_requests: max_in_flight_requests_per_connection,
+            request_timeout_us: request_timeout_ms.saturating_mul(1000),
+            max_idle_us: u64::try_from(connections_max_idle_ms)
+                .ok()
+                .filter(|&ms| ms > 0)
+                .map(|ms| ms.saturating_mul(1000)),
+            send_buffer: usize_or_none(send_buffer_bytes),
+            receive_buffer: usize_or_none(receive_buffer_bytes),
+            seed: seed.unwrap_or_else(record::random_seed),
+        };
+        let core = Core { shared: Shared::new(config), io_thread: Mutex::default(), forks: forks() };
+        Ok(Self { core: Arc::new(core) })
+    }
+
+    /// Start the I/O thread.
+    fn start(&self) -> PyResult<()> {
+        let mut thread = self.core.io_thread.lock();
+        if thread.is_some() {
+            return Err(PyRuntimeError::new_err("the engine was started before"));
+        }
+        *thread = Some(penstock_core::io::net::start(&self.core.shared)?);
+        Ok(())
+    }
+
+    /// Hand commands over and take events back, waiting up to `timeout_ms` (None: for ever) for a first one.
+    #[pyo3(signature = (commands, timeout_ms))]
+    fn exchange<'py>(
+        &self,
+        py: Python<'py>,
+        commands: &Bound<'py, PyAny>,
+        timeout_ms: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let commands: Vec<Command> = shutdown::python(py, || {
+            commands.try_iter()?.map(|command| boundary::command(&command?)).collect::<PyResult<_>>()
+        })?;
+        let shared = &self.core.shared;
+        shared.command(commands);
+        let timeout = timeout_ms.map(|ms| Duration::from_secs_f64((ms / 1000.0).clamp(0.0, 3.0e9)));
+        let queue: &EventQueue = &shared.events;
+        let events = py.detach(|| queue.take(timeout));
+        shutdown::python(py, || {
+            let list = PyList::empty(py);
+            for event in events {
+                list.append(boundary::event(py, event)?)?;
+            }
+            Ok(list)
+        })
+    }
+
+    /// ms on the engine's monotonic clock.
+    fn now_ms(&self) -> f64 {
+        self.core.shared.now_us() as f64 / 1000.0
+    }
+
+    /// End the present or next wait of `exchange`.
+    fn wake(&self) {
+        self.core.shared.events.wake();
+    }
+
+    /// The control plane died: fail every record, refuse later sends.
+    fn fail(&self, message: String) {
+        self.core.shared.command([Command::FailProducer { code: -1, message }]);
+    }
+
+    /// ms since the last append, by topic (for metadata.max.idle.ms).
+    fn topic_ages<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let ages = PyDict::new(py);
+        for (topic, age_ms) in self.core.shared.topic_ages() {
+            ages.set_item(&*topic, age_ms)?;
+        }
+        Ok(ages)
+    }
+
+    /// The next calls of callbacks (see [`Calls`]), waiting for some; None when the engine has ended.
+    ///
+    /// To be called on one thread only, which then counts as being inside a callback.
+    fn take_callbacks<'py>(&self, py: Python<'py>) -> PyResult<Option<Calls<'py>>> {
+        CALLBACKS.next(py, &self.core.shared)
+    }
+
+    /// Callbacks that have not run yet are not run any more: a flush does not wait for them.
+    fn abandon_callbacks(&self) {
+        self.core.shared.callbacks.abandon();
+    }
+
+    /// Whether the caller runs inside a callback.
+    #[staticmethod]
+    fn in_callback() -> bool {
+        in_callback()
+    }
+
+    /// Whether the process forked since the engine was made.
+    fn is_foreign(&self) -> bool {
+        self.core.is_foreign()
+    }
+
+    /// Raise `ProducerForkedError` if the process forked since the engine was made.
+    fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
+        self.core.check_fork(py)
+    }
+
+    /// Refuse sends from now on.
+    fn refuse_sends(&self) {
+        self.core.shared.refuse_sends();
+        self.core.shared.sweep();
+    }
+
+    /// Whether sends are refused.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.core.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// Send what is buffered and wait up to `timeout` seconds until all of it is resolved and its callbacks have run.
+    ///
+    /// Returns the records that are still unresolved (0: done, -1: only callbacks are still to run). What is sent
+    /// meanwhile does not prolong it.
+    #[pyo3(signature = (timeout, callbacks = true))]
+    fn flush(&self, py: Python<'_>, timeout: Option<f64>, callbacks: bool) -> PyResult<i64> {
+        let shared = &self.core.shared;
+        let until = deadline(timeout);
+        let pending = py.detach(|| shared.begin_flush());
+        let flushed = (|| {
+            for completion in &pending {
+                if !wait_in_slices(py, until, |slice| completion.wait_all(Some(slice)))? {
+                    return Ok(false);
+                }
+            }
+            py.detach(|| shared.settle_flush());
+            if !callbacks {
+                return Ok(true);
+            }
+            wait_in_slices(py, until, |slice| shared.callbacks.wait_until_run(Some(slice)))
+        })();
+        shared.end_flush();
+        if flushed? {
+            return Ok(0);
+        }
+        Ok(match shared.unresolved_records() {
+            0 => -1,
+            left => left as i64,
+        })
+    }
+
+    /// Records that are buffered or in flight.
+    fn unresolved_records(&self) -> u64 {
+        self.core.shared.unresolved_records()
+    }
+
+    /// End the I/O thread; what is unresolved fails as closed. Returns once the thread has ended.
+    fn stop(&self, py: Python<'_>) {
+        self.core.shared.refuse_sends();
+        self.core.shared.request_stop();
+        let thread = self.core.io_thread.lock().take();
+        if let Some(thread) = thread {
+            py.detach(|| {
+                // A panic of that thread has been reported as an event already.
+                let _ = thread.join();
+            });
+        }
+        // Behind the I/O thread, which gives up on what they have; a worker is at most one batch from its end.
+        py.detach(|| self.core.shared.end_codecs());
+        self.core.shared.callbacks.close();
+    }
+
+    /// Failed records nobody asked about, forgotten by this call: (how many, the errors of the first few).
+    fn take_unnoticed<'py>(&self, py: Python<'py>, first: usize) -> PyResult<(u64, Vec<Bound<'py, PyAny>>)> {
+        let (batches, mut count) = self.core.shared.take_unnoticed();
+        let mut errors = Vec::new();
+        for (completion, records, index) in batches {
+            count += u64::from(records);
+            if errors.len() < first
+                && let Some(Outcome::Failed(failure)) = completion.outcome()
+            {
+                errors.push(python::delivery_error(py, &completion, failure, index)?);
+            }
+        }
+        Ok((count, errors))
+    }
+
+    /// Raw numbers for `metrics()`, maxima since the last call.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let shared = &self.core.shared;
+        let stats = shared.stats.lock().take();
+        let dict = stats_dict(py, &stats)?;
+        dict.set_item("buffer_total_bytes", shared.pool.total())?;
+        dict.set_item("buffer_available_bytes", shared.pool.available())?;
+        dict.set_item("waiting_threads", shared.pool.waiting())?;
+        dict.set_item("buffer_exhausted", shared.pool.exhausted.load(Ordering::Relaxed))?;
+        dict.set_item("buffer_wait_ns", shared.memory_wait_ns.load(Ordering::Relaxed))?;
+        dict.set_item("metadata_wait_ns", shared.metadata_wait_ns.load(Ordering::Relaxed))?;
+        dict.set_item("now_ms", self.now_ms())?;
+        Ok(dict)
+    }
+}
+
+fn meter(of: Meter) -> (u64, f64, f64) {
+    (of.count, of.sum, of.max)
+}
+
+fn stats_dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("batch_size", meter(stats.batch_size))?;
+    dict.set_item("compression_rate", meter(stats.compression))?;
+    dict.set_item("records_per_request", meter(stats.records_per_request))?;
+    dict.set_item("queue_time_ms", meter(stats.queue_time))?;
+    dict.set_item("record_size", meter(stats.record_size))?;
+    dict.set_item("throttle_time_ms", meter(stats.throttle))?;
+    dict.set_item("splits", stats.splits)?;
+    dict.set_item("connections_created", stats.connections_created)?;
+    dict.set_item("connections_closed", stats.connections_closed)?;
+    dict.set_item("connections", stats.connections)?;
+    dict.set_item("in_flight", stats.in_flight)?;
+    dict.set_item("selects", stats.selects)?;
+    dict.set_item("io_wait_ns", stats.io_wait_ns)?;
+    dict.set_item("io_ns", stats.io_ns)?;
+    let nodes = PyDict::new(py);
+    for (id, node) in &stats.nodes {
+        let entry = PyDict::new(py);
+        entry.set_item("incoming_bytes", node.incoming_bytes)?;
+        entry.set_item("outgoing_bytes", node.outgoing_bytes)?;
+        entry.set_item("requests", meter(node.requests))?;
+        entry.set_item("responses", node.responses)?;
+        entry.set_item("latency_ms", meter(node.latency))?;
+        nodes.set_item(id, entry)?;
+    }
+    dict.set_item("nodes", nodes)?;
+    let topics = PyDict::new(py);
+    for (name, topic) in &stats.topics {
+        let entry = PyDict::new(py);
+        entry.set_item("records", topic.records)?;
+        entry.set_item("bytes", topic.bytes)?;
+        entry.set_item("errors", topic.errors)?;
+        entry.set_item("retries", topic.retries)?;
+        entry.set_item("compression_rate", meter(topic.compression))?;
+        topics.set_item(&**name, entry)?;
+    }
+    dict.set_item("topics", topics)?;
+    Ok(dict)
+}

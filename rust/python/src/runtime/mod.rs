@@ -1,0 +1,10 @@
+//! A producer in its process: the engine, the boundary, callbacks, fork, interpreter exit.
+
+pub(crate) mod boundary;
+pub(crate) mod callbacks;
+pub(crate) mod compression;
+pub(crate) mod engine;
+pub(crate) mod hub;
+pub(crate) mod python;
+pub(crate) mod shutdown;
+pub(crate) mod stepped;
