@@ -395,8 +395,7 @@ def delivery_error(
 
     Args:
         code: the broker's error code; for other kinds the last one seen, 0 if none.
-        kind: "broker" (it refused), "timeout", "closed", "aborted" (with its transaction), "refused" (never
-            buffered, one of many) or "internal".
+        kind: a `penstock.control.boundary.FailureKind`.
         stage: where its journey ended, see `KafkaError`.
         topic: the record's topic.
         partition: the record's partition; -1 while it had none.
@@ -430,8 +429,9 @@ def delivery_error(
             code = 87  # INVALID_RECORD: the answer has one code for all of them, and the words tell them apart
         words = [text for text in (message, record_error) if text]
         return error_for_code(code, "; ".join(dict.fromkeys(words)) or None, **context)
-    if kind == "broker" and message:
-        return KafkaError(f"not delivered{said}", **context)  # it follows from another batch's failure
+    if (kind == "broker" and message) or kind == "unresolved":
+        # "broker": it follows from another batch's failure.
+        return KafkaError(f"not delivered{said}", **context)
     earlier_ms = 0 if batch_ms is None else batch_ms - elapsed_ms
     elapsed = f"about {elapsed_ms} ms" if earlier_ms else f"{elapsed_ms} ms"
     last = error_for_code(code, message) if code else None
@@ -479,7 +479,15 @@ _ABSENT_TOPIC_HINT: Final = {
 
 
 def metadata_timeout(
-    *, topic: str, partition: int | None, partitions: int, waited_ms: int, code: int, message: str, status: str
+    *,
+    topic: str,
+    partition: int | None,
+    partitions: int,
+    waited_ms: int,
+    code: int,
+    message: str,
+    status: str,
+    status_code: int = 0,
 ) -> KafkaTimeoutError:
     """A topic, or a partition of it, that did not appear within max.block.ms; called by native code for `send`.
 
@@ -489,8 +497,9 @@ def metadata_timeout(
         partitions: how many the topic has, as far as is known; 0: it is not known.
         waited_ms: max.block.ms.
         code: the last metadata answer's error code about the topic; 0 if there was none.
-        message: the same in words.
+        message: the same as text.
         status: why metadata cannot be had; empty if it can.
+        status_code: Kafka's error code of that; 0 if there is none. The error's cause, unless the topic has one.
     """
     if partition is not None and partitions:
         known = "1 partition (0)" if partitions == 1 else f"{partitions} partitions (0 to {partitions - 1})"
@@ -504,7 +513,10 @@ def metadata_timeout(
         hint = _ABSENT_TOPIC_HINT.get(code, "Remove what the answer names, or raise max.block.ms.")
     if status:
         text = f"{text}; {status}"
-    cause = error_for_code(code, topic=topic) if code else None
+    if code:
+        cause: KafkaError | None = error_for_code(code, topic=topic)
+    else:
+        cause = error_for_code(status_code, status) if status_code else None
     return KafkaTimeoutError(
         text, topic=topic, partition=partition, stage="metadata", attempts=0, cause=cause, hint=hint
     )
@@ -519,6 +531,7 @@ def buffer_exhausted(
     waited_ms: int,
     oldest: tuple[str, int, int, int, int, int, str] | None,
     status: str,
+    status_code: int = 0,
 ) -> BufferExhaustedError:
     """The buffer had no room for a record within max.block.ms; called by native code for `send`.
 
@@ -531,9 +544,11 @@ def buffer_exhausted(
         oldest: of the oldest batch in the buffer: topic, partition, age in ms, attempts, broker (-1: none), last error code
             (0: none) and message; None if nothing but callbacks keeps the memory.
         status: why metadata cannot be had; empty if it can.
+        status_code: Kafka's error code of that; 0 if there is none. The error's cause, unless the oldest batch has one.
     """
     text = f"no buffer space for {needed} bytes within max.block.ms = {waited_ms} ms"
-    cause = hint = None
+    cause = error_for_code(status_code, status) if status_code else None
+    hint = None
     if oldest is None:
         text = f"{text}: {used} of buffer.memory = {total} bytes belong to records whose callbacks have not run yet"
         hint = (

@@ -118,10 +118,10 @@ class Broker:
         match command:
             case Resolve(host=host, port=port):
                 return bench.step(Resolved(host, port, ("10.0.0.1",), ""))
-            case Connect(connection_id=connection, broker_id=broker):
-                return bench.step(ConnectionOpened(connection, broker))
+            case Connect(connection_id=connection):
+                return bench.step(ConnectionOpened(connection))
             case Close(connection_id=connection, reason=reason):
-                return bench.step(ConnectionClosed(connection, 1, "ready", reason, True, False))
+                return bench.step(ConnectionClosed(connection, reason, True, False))
             case SendFrame():
                 return self._answer(command)
             case Publish(view=view):
@@ -136,7 +136,7 @@ class Broker:
         connection, self._connection = self._connection, None
         if connection is None:
             return []
-        return self.bench.step(ConnectionClosed(connection, -1, "ready", "reset by peer", False, False))
+        return self.bench.step(ConnectionClosed(connection, "reset by peer", False, False))
 
     def _answer(self, frame: SendFrame) -> list[Command]:
         bench = self.bench

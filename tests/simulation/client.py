@@ -229,7 +229,7 @@ class Client:
             return
         for command in native:
             if isinstance(command, boundary.FailProducer):
-                self.fatal = command.message
+                self.fatal = command.trouble.message
             self._world.note(f"command {_brief(command)}")
         self._handing_over = False
         self._events += self.engine.exchange(native, 0)

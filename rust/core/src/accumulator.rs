@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, OnceLock, Rank};
 
-use crate::boundary::{Command, Event, EventQueue};
+use crate::boundary::{Command, Event, EventQueue, Fatal, Trouble};
 use crate::codecs::{Codecs, Job};
 use crate::compression::{Codec, Compression, Encoder};
 use crate::event_loop::{Notice, Notices};
 use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness, SendRules};
 use crate::memory::{BufferPool, Waiter};
-use crate::outcome::completion::{CallbackQueue, Completion, Token};
+use crate::outcome::completion::{CallbackQueue, Completion, FailureKind, Token};
 use crate::stats::Stats;
 use crate::topic::{PartitionRules, Topic, Turn};
 use crate::wire::record_batch::{
@@ -129,10 +129,19 @@ enum Room {
 pub struct TopicEntry {
     /// The newest snapshot.
     pub topic: Option<Arc<Topic>>,
-    /// The last error in place of a snapshot: (code, message, final).
-    pub error: Option<(i16, String, bool)>,
+    /// The last error in place of a snapshot.
+    pub error: Option<TopicError>,
     /// How many errors there were: one that was there before a call began may be out of date.
     pub errors: u64,
+}
+
+/// The last metadata answer about a topic, where it was an error.
+#[derive(Clone, Debug)]
+pub struct TopicError {
+    /// The error.
+    pub trouble: Trouble,
+    /// Waiting is pointless.
+    pub is_final: bool,
 }
 
 /// See [`Shared::oldest`].
@@ -158,7 +167,7 @@ pub struct Oldest {
 struct Topics {
     /// Ordered, so that a run that is stepped by hand can be repeated.
     by_name: BTreeMap<Arc<str>, TopicEntry>,
-    status: String,
+    status: Trouble,
     /// To be given with the next change of the table.
     notices: Vec<Notice>,
 }
@@ -220,7 +229,7 @@ pub struct Shared {
     pub closed: AtomicBool,
     /// The I/O thread is to end.
     pub stop: AtomicBool,
-    fatal: OnceLock<(i16, String)>,
+    fatal: OnceLock<Fatal>,
     next_batch: AtomicU64,
     /// Time that senders spent waiting for memory, ns (over all threads).
     pub memory_wait_ns: AtomicU64,
@@ -512,13 +521,13 @@ impl Shared {
         topics.notices.len() < before
     }
 
-    /// Why metadata cannot be had, for people; empty when all is well.
-    pub fn status(&self) -> String {
+    /// Why metadata cannot be had; none when all is well.
+    pub fn status(&self) -> Trouble {
         self.topics.lock().status.clone()
     }
 
-    /// Set what [`Shared::status`] says.
-    pub fn set_status(&self, status: String) {
+    /// Set what [`Shared::status`] returns.
+    pub fn set_status(&self, status: Trouble) {
         self.topics.lock().status = status;
     }
 
@@ -818,14 +827,14 @@ impl Shared {
         due.give();
     }
 
-    /// The fatal error, if there was one: (code, message).
-    pub fn fatal(&self) -> Option<&(i16, String)> {
+    /// The fatal error, if there was one.
+    pub fn fatal(&self) -> Option<&Fatal> {
         self.fatal.get()
     }
 
     /// Set the fatal error; the first one counts.
-    pub fn set_fatal(&self, code: i16, message: String) {
-        let _first_counts = self.fatal.set((code, message));
+    pub fn set_fatal(&self, kind: FailureKind, trouble: Trouble) {
+        let _first_counts = self.fatal.set(Fatal { kind, trouble });
         self.end_waits_for_topics();
     }
 

@@ -15,9 +15,10 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use crate::accumulator::Shared;
-use crate::boundary::{Command, Event};
+use crate::boundary::{Command, Event, Trouble};
 use crate::compression::{Compression, Encoder, Ratios};
 use crate::lane::{Lane, Ticket};
+use crate::outcome::completion::FailureKind;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex};
 use crate::wire::record_batch::BatchBuilder;
@@ -203,7 +204,8 @@ fn run(shared: &Arc<Shared>) {
 
 /// A worker is lost, and a batch with it: every record fails, later sends raise. The I/O thread does it, whose job it is.
 fn fail(shared: &Shared, message: &str) {
-    shared.set_fatal(-1, message.to_owned());
-    shared.command([Command::FailProducer { code: -1, message: message.to_owned() }]);
+    let (kind, trouble) = (FailureKind::Internal, Trouble::new(message));
+    shared.set_fatal(kind, trouble.clone());
+    shared.command([Command::FailProducer { kind, trouble }]);
     shared.events.push(Event::EngineFailed { message: message.to_owned() });
 }

@@ -8,7 +8,7 @@ mod rig;
 use std::sync::Arc;
 
 use penstock_core::accumulator::Config;
-use penstock_core::boundary::{Command, Decision};
+use penstock_core::boundary::{BatchDecision, Command, Decision};
 use penstock_core::compression::{Codec, Compression};
 use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
 
@@ -101,9 +101,9 @@ fn a_batch_that_is_retried_or_unanswered_keeps_the_ages_of_its_records() {
         if retried {
             rig.answer(1, &seen, 19, -1);
             let report = rig.handed_over().remove(0);
-            let decisions = vec![(report.batches[0].batch_id, Decision::Retry)];
-            let (topic, delay_us) = ("t".to_owned(), 5_000 * MS);
-            rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_us });
+            let decisions = vec![BatchDecision { batch_id: report.batches[0].batch_id, action: Decision::Retry }];
+            let (topic, delay_ms) = ("t".to_owned(), 5_000);
+            rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_ms });
         }
         wait(&mut rig, 500);
         assert!(is_told(&older, 1_000, 1_000) && is_told(&newer, 530, 1_000), "retried: {retried}");

@@ -3,7 +3,7 @@
 #[path = "common/rig.rs"]
 mod rig;
 
-use penstock_core::boundary::{Command, Decision, Event, LaneReport};
+use penstock_core::boundary::{Command, Decision, Event, LaneReport, Trouble};
 use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
 use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
@@ -23,7 +23,7 @@ const REFUSED: Said = Said { code: 6, base_offset: -1, log_start: -1 };
 /// A rig whose connection speaks this version of Produce.
 fn rig_of(version: i16, partitions: usize) -> Rig {
     let mut rig = Rig::ready(config(), partitions);
-    rig.command(Command::Ready { connection: 1, produce_version: version });
+    rig.command(Command::Ready { connection_id: 1, produce_version: version });
     rig
 }
 
@@ -171,7 +171,7 @@ fn of_a_partition_that_is_answered_twice_the_first_answer_counts() {
     assert_eq!(offset(&sent), Some(5));
     let events = rig.events();
     assert!(!events.iter().any(|event| matches!(event, Event::LanesHandedOver { .. })));
-    assert!(events.iter().any(|event| matches!(event, Event::ConnectionClosed { connection: 1, .. })));
+    assert!(events.iter().any(|event| matches!(event, Event::ConnectionClosed { connection_id: 1, .. })));
 }
 
 #[test]
@@ -181,7 +181,10 @@ fn what_is_buffered_can_be_refused_and_the_producer_goes_on() {
     rig.connect(1, 1);
     let (refused, _) = rig.send(0, &[1; 900]);
     rig.pass(6 * MS);
-    rig.command(Command::FailBuffered { code: 31, message: "not allowed".into() });
+    rig.command(Command::FailBuffered {
+        kind: FailureKind::Broker,
+        trouble: Trouble { code: 31, message: "not allowed".into() },
+    });
     assert_eq!(failure(&refused), (FailureKind::Broker, 31, "linger", false));
     assert!(rig.handed_over().is_empty(), "nothing was numbered, so that nothing is to be decided");
 
@@ -200,7 +203,10 @@ fn what_is_in_flight_when_records_are_refused_is_possibly_persisted_and_keeps_it
     let (refused, _) = rig.send(0, &[1; 900]);
     rig.pass(6 * MS);
     let seen = rig.seen(1);
-    rig.command(Command::FailBuffered { code: 31, message: "not allowed".into() });
+    rig.command(Command::FailBuffered {
+        kind: FailureKind::Broker,
+        trouble: Trouble { code: 31, message: "not allowed".into() },
+    });
     assert_eq!(failure(&refused), (FailureKind::Broker, 31, "in flight", true));
     let (later, _) = rig.send(0, &[2; 900]);
     rig.pass(6 * MS);
@@ -221,7 +227,10 @@ fn a_lane_with_the_control_plane_can_be_refused_before_it_comes_back() {
     let seen = rig.seen(1);
     answer(&mut rig, 7, &[(&seen[0], Said { code: 19, ..REFUSED })], 0);
     let report = rig.handed_over().remove(0);
-    rig.command(Command::FailBuffered { code: 31, message: "not allowed".into() });
+    rig.command(Command::FailBuffered {
+        kind: FailureKind::Broker,
+        trouble: Trouble { code: 31, message: "not allowed".into() },
+    });
     assert_eq!(failure(&refused), (FailureKind::Broker, 31, "retry", false));
     rig.resume(&report, |_| Decision::Retry, None);
     rig.pass(MS);

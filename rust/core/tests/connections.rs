@@ -3,16 +3,18 @@
 #[path = "common/rig.rs"]
 mod rig;
 
-use penstock_core::boundary::{Command, Decision, Event, PartitionLeader, Stage};
+use std::net::Ipv4Addr;
+
+use penstock_core::boundary::{Command, Decision, Event, PartitionLeader};
 use penstock_core::lane::fate::Fate;
 use penstock_core::outcome::completion::Outcome;
 
 use rig::{MS, Rig, Seen, config, offset};
 
-/// The reasons of the connections that ended, with their stage.
-fn ended(events: &[Event]) -> Vec<(u64, Stage, String)> {
+/// The connections that ended, with the reasons.
+fn ended(events: &[Event]) -> Vec<(u64, String)> {
     let closed = events.iter().filter_map(|event| match event {
-        Event::ConnectionClosed { connection, stage, reason, .. } => Some((*connection, *stage, reason.clone())),
+        Event::ConnectionClosed { connection_id, reason, .. } => Some((*connection_id, reason.clone())),
         _ => None,
     });
     closed.collect()
@@ -52,7 +54,7 @@ fn holds(body: &[u8], part: &[u8]) -> bool {
 fn a_topic_without_an_id_goes_by_name_even_to_a_broker_that_knows_ids() {
     // A rolling upgrade: metadata came from a broker without topic ids, the data connection speaks Produce 13.
     let mut rig = Rig::ready(config(), 1);
-    rig.command(Command::Ready { connection: 1, produce_version: 13 });
+    rig.command(Command::Ready { connection_id: 1, produce_version: 13 });
     set_topic(&mut rig, "nameless", [0; 16]);
     set_topic(&mut rig, "known", [9; 16]);
     send_to(&mut rig, &["nameless"]);
@@ -68,7 +70,7 @@ fn a_topic_without_an_id_goes_by_name_even_to_a_broker_that_knows_ids() {
 #[test]
 fn a_request_with_both_kinds_of_topics_goes_by_name_and_its_answer_is_matched_by_name() {
     let mut rig = Rig::ready(config(), 1);
-    rig.command(Command::Ready { connection: 1, produce_version: 13 });
+    rig.command(Command::Ready { connection_id: 1, produce_version: 13 });
     set_topic(&mut rig, "a", [0; 16]);
     set_topic(&mut rig, "b", [9; 16]);
     send_to(&mut rig, &["a", "b"]);
@@ -124,14 +126,19 @@ fn without_acks_a_request_that_left_whole_is_complete_though_a_later_write_fails
 fn a_connection_that_nobody_answers_is_given_up_after_its_setup_timeout() {
     let mut rig = Rig::new(config());
     rig.engine.transport().accepts = false;
-    let address = "10.255.255.1:9092".parse().unwrap();
-    rig.command(Command::Connect { connection: 4, broker: 1, address, setup_timeout_us: 1_000 * MS });
+    rig.command(Command::Connect {
+        connection_id: 4,
+        broker_id: 1,
+        ip: Ipv4Addr::LOCALHOST.into(),
+        port: 9092,
+        setup_timeout_ms: 1_000,
+    });
     rig.engine.on_socket(4, false, true);
     rig.pass(900 * MS);
     assert!(rig.events().is_empty(), "it may still come up");
     rig.pass(200 * MS);
-    let (connection, stage, reason) = ended(&rig.events()).remove(0);
-    assert_eq!((connection, stage), (4, Stage::Connecting));
+    let (connection, reason) = ended(&rig.events()).remove(0);
+    assert_eq!(connection, 4);
     assert!(reason.contains("socket.connection.setup.timeout.ms"), "{reason}");
     assert!(rig.engine.transport().sockets.is_empty());
 }
@@ -272,7 +279,7 @@ fn records_without_a_key_move_away_from_a_broker_that_takes_nothing() {
     rig.connect(2, 2);
     let rules = rig.shared.config.partitioning;
     // Broker 2 is gone: records for it have waited longer than partitioner.availability.timeout.ms.
-    rig.command(Command::Close { connection: 2, reason: "cut".into() });
+    rig.command(Command::Close { connection_id: 2, reason: "cut".into() });
     rig.send(1, &[1; 900]);
     rig.pass(6 * MS);
     rig.pass(600 * MS);
@@ -384,7 +391,7 @@ fn an_idle_connection_is_closed_as_expected_and_asked_for_again_when_records_com
     );
     let (completion, _) = rig.send(0, b"y");
     rig.pass(6 * MS);
-    assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionWanted { broker: 1 })));
+    assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionWanted { broker_id: 1 })));
     rig.connect(2, 1);
     rig.pass(MS);
     let seen = rig.seen(2);

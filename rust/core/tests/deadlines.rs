@@ -4,7 +4,7 @@
 mod rig;
 
 use penstock_core::accumulator::Config;
-use penstock_core::boundary::{Command, Decision, Event};
+use penstock_core::boundary::{BatchDecision, Command, Decision, Event, Trouble};
 use penstock_core::lane::fate::Fate;
 use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
 
@@ -69,9 +69,9 @@ fn a_batch_that_waits_for_its_retry_runs_out_of_time_and_its_lane_settles() {
     let seen = rig.seen(1);
     rig.answer(1, &seen, 19, -1);
     let report = rig.handed_over().remove(0);
-    let decisions = vec![(report.batches[0].batch_id, Decision::Retry)];
-    let (topic, delay_us) = ("t".to_owned(), 60_000 * MS);
-    rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_us });
+    let decisions = vec![BatchDecision { batch_id: report.batches[0].batch_id, action: Decision::Retry }];
+    let (topic, delay_ms) = ("t".to_owned(), 60_000);
+    rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_ms });
     rig.pass(1_100 * MS);
     let failed = failure(&completion);
     assert_eq!((failed.stage, failed.code, failed.possibly_persisted), ("retry", 19, false));
@@ -151,7 +151,12 @@ fn what_the_socket_has_not_taken_yet_is_never_overwritten_by_another_batch() {
         |rig| {
             rig.pass(1_100 * MS);
         },
-        |rig| rig.command(Command::FailProducer { code: 31, message: "not allowed".into() }),
+        |rig| {
+            rig.command(Command::FailProducer {
+                kind: FailureKind::Broker,
+                trouble: Trouble { code: 31, message: "not allowed".into() },
+            })
+        },
     ];
     for end in endings {
         let mut rig = Rig::ready(impatient(), 1);
@@ -177,7 +182,10 @@ fn after_a_fatal_error_late_answers_harm_nothing() {
     let sent = [rig.send(0, b"a").0, rig.send(1, b"b").0];
     rig.pass(6 * MS);
     let seen = rig.seen(1);
-    rig.command(Command::FailProducer { code: 31, message: "not allowed".into() });
+    rig.command(Command::FailProducer {
+        kind: FailureKind::Broker,
+        trouble: Trouble { code: 31, message: "not allowed".into() },
+    });
     for completion in &sent {
         let failure = failure(completion);
         assert_eq!((failure.code, failure.possibly_persisted), (31, true), "its answer is still out");

@@ -8,8 +8,9 @@ mod rig;
 use std::sync::Arc;
 
 use penstock_core::accumulator::{Config, Shared};
-use penstock_core::boundary::{Command, Decision};
+use penstock_core::boundary::{Command, Decision, Trouble};
 use penstock_core::compression::{Codec, Compression, Encoder, decompress};
+use penstock_core::lane::fate::Fate;
 use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
 use penstock_core::wire::crc::crc32c;
 use penstock_core::wire::record_batch::{BATCH_HEADER_LEN, MAX_UNCOMPRESSED};
@@ -297,7 +298,10 @@ fn a_fatal_error_finds_what_is_being_compressed() {
     let mut rig = ready(compressing(LZ4));
     let (completion, _) = rig.send(0, &large(1));
     rig.send(0, &large(2));
-    rig.command(Command::FailProducer { code: 31, message: "no".into() });
+    rig.command(Command::FailProducer {
+        kind: FailureKind::Broker,
+        trouble: Trouble { code: 31, message: "no".into() },
+    });
     assert_eq!(failed(&completion), (FailureKind::Broker, false));
     encode_all(&mut rig);
     assert!(all_memory_is_back(&rig));
@@ -383,7 +387,7 @@ fn a_broker_that_knows_no_zstd_gets_none() {
     assert!(rig.seen(1).is_empty());
     let report = rig.handed_over().remove(0);
     let batch = &report.batches[0];
-    assert_eq!((batch.error_code, batch.fate.as_str()), (76, "unsent"));
+    assert_eq!((batch.error_code, batch.fate), (76, Fate::Unsent));
     assert!(batch.error_message.contains("zstd needs 7 (Kafka 2.1)"), "{}", batch.error_message);
     let fail = |_| Decision::Fail { kind: FailureKind::Broker, code: 76, message: String::new() };
     rig.resume(&report, fail, Some((rig::ME, 0)));

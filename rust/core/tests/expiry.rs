@@ -6,7 +6,7 @@ mod rig;
 use std::sync::Arc;
 
 use penstock_core::accumulator::Config;
-use penstock_core::boundary::{Command, Decision, LaneReport};
+use penstock_core::boundary::{BatchDecision, Command, Decision, LaneReport, Trouble};
 use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
 use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
@@ -63,10 +63,9 @@ fn linger_retries_and_backoff_all_count_from_the_send() {
         rig.pass(90 * MS);
         rig.answer(1, &seen, 6, -1);
         let report = rig.handed_over().remove(0);
-        assert_eq!(report.batches[0].remaining_ms, 1_000 - ((rig.now_us - sent_us) / MS) as i64);
-        let decisions = vec![(report.batches[0].batch_id, Decision::Retry)];
-        let (topic, delay_us) = ("t".to_owned(), 500 * MS);
-        rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_us });
+        let decisions = vec![BatchDecision { batch_id: report.batches[0].batch_id, action: Decision::Retry }];
+        let (topic, delay_ms) = ("t".to_owned(), 500);
+        rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_ms });
         if attempt == 1 {
             rig.pass(500 * MS);
         }
@@ -134,7 +133,7 @@ fn expired_in_flight(rig: &mut Rig) -> Arc<Completion> {
 }
 
 fn cut(rig: &mut Rig) -> LaneReport {
-    rig.command(Command::Close { connection: 1, reason: "no answer within 1000 ms (request.timeout.ms)".into() });
+    rig.command(Command::Close { connection_id: 1, reason: "no answer within 1000 ms (request.timeout.ms)".into() });
     rig.handed_over().remove(0)
 }
 
@@ -238,11 +237,11 @@ fn an_unsent_record_is_told_that_its_partition_has_no_leader() {
 #[test]
 fn an_unsent_record_is_told_why_its_broker_cannot_be_reached() {
     let failure = unsent(|rig| {
-        rig.command(Command::Close { connection: 1, reason: "cut".into() });
-        let message = "kafka:9092: Name or service not known".into();
-        rig.command(Command::SetBrokerStatus { broker: 1, message });
+        rig.command(Command::Close { connection_id: 1, reason: "cut".into() });
+        let trouble = Trouble { code: 58, message: "kafka:9092: wrong password".into() };
+        rig.command(Command::SetBrokerStatus { broker_id: 1, trouble });
     });
-    assert_eq!((failure.broker, &*failure.message), (1, "kafka:9092: Name or service not known"));
+    assert_eq!((failure.code, failure.broker, &*failure.message), (58, 1, "kafka:9092: wrong password"));
 }
 
 #[test]
@@ -273,9 +272,12 @@ fn an_unsent_record_is_told_that_the_producer_has_no_id_yet() {
     let mut rig = Rig::new(one_second());
     rig.leaders(1, &[(1, 0)]);
     rig.connect(1, 1);
-    rig.command(Command::SetStatus { message: "no broker reachable: one:9092: refused".into() });
+    rig.command(Command::SetStatus {
+        trouble: Trouble { code: 58, message: "no broker reachable: one:9092: refused".into() },
+    });
     let (completion, _) = rig.send(0, b"x");
     rig.pass(1_000 * MS + TICK);
-    let message = failure(&completion).message;
-    assert_eq!(message, "no broker has given the producer its id yet; no broker reachable: one:9092: refused");
+    let failure = failure(&completion);
+    assert_eq!(failure.message, "no broker has given the producer its id yet; no broker reachable: one:9092: refused");
+    assert_eq!(failure.code, 58, "the code of what metadata waits for");
 }

@@ -45,7 +45,7 @@ fn rich(version: i16) -> ProduceResponse {
     response.partitions.extend([refused, moved]);
     response.throttle_time_ms = 100;
     response.node_endpoints =
-        vec![NodeEndpoint { node_id: 2, host: "broker-2".into(), port: 9092, rack: Some("a".into()) }];
+        vec![NodeEndpoint { broker_id: 2, host: "broker-2".into(), port: 9092, rack: Some("a".into()) }];
     as_of(version, response)
 }
 

@@ -59,14 +59,20 @@ fn an_end_that_comes_with_the_last_answer_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     for connection in 1..=20 {
-        shared.command([Command::Connect { connection, broker: 1, address, setup_timeout_us: 5_000_000 }]);
+        shared.command([Command::Connect {
+            connection_id: connection,
+            broker_id: 1,
+            ip: address.ip(),
+            port: address.port(),
+            setup_timeout_ms: 5_000,
+        }]);
         assert!(wait_for(&shared, |event| matches!(event, Event::ConnectionOpened { .. })));
         let frame = vec![0, 3, 0, 0, 0, 0, 0, 1];
         let request = |correlation_id| Command::SendFrame {
-            connection,
+            connection_id: connection,
             correlation_id,
             frame: frame.clone(),
-            timeout_us: 30_000_000,
+            timeout_ms: 30_000,
         };
         shared.command([request(1), request(2)]);
         let (mut broker, _) = listener.accept().unwrap();
@@ -87,7 +93,13 @@ fn a_panic_of_the_io_thread_fails_every_record_and_refuses_later_ones() {
     let thread = net::start(&shared).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    shared.command([Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 5_000_000 }]);
+    shared.command([Command::Connect {
+        connection_id: 1,
+        broker_id: 1,
+        ip: address.ip(),
+        port: address.port(),
+        setup_timeout_ms: 5_000,
+    }]);
     assert!(wait_for(&shared, |event| matches!(event, Event::ConnectionOpened { .. })));
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }; 2];
     shared.command([
@@ -105,7 +117,7 @@ fn a_panic_of_the_io_thread_fails_every_record_and_refuses_later_ones() {
     };
     let Appended::Done { completion, .. } = send(0) else { panic!("not appended") };
     // A bug of ours, as good as any: the encoder asserts that it knows the version.
-    shared.command([Command::Ready { connection: 1, produce_version: 99 }]);
+    shared.command([Command::Ready { connection_id: 1, produce_version: 99 }]);
     assert!(wait_for(
         &shared,
         |event| matches!(event, Event::EngineFailed { message } if message.contains("panicked"))

@@ -89,7 +89,7 @@ fn a_batch_that_waits_to_be_sent_again_keeps_its_identity() {
     let mut rig = Rig::ready(config(), 1);
     send_batches(&mut rig, 1, 1);
     let sent = rig.seen(1);
-    rig.command(Command::Close { connection: 1, reason: "cut".into() });
+    rig.command(Command::Close { connection_id: 1, reason: "cut".into() });
     let report = rig.handed_over().remove(0);
     assert_eq!(report.batches[0].fate, Fate::Unknown);
     rig.command(Command::SetIdentity(newer));
@@ -112,7 +112,7 @@ fn an_answer_that_comes_twice_ends_its_connection_and_counts_once() {
     rig.answer(1, &seen, 0, 5);
     rig.answer(1, &seen, 0, 6);
     assert_eq!(offset(&sent), Some(5));
-    assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionClosed { connection: 1, .. })));
+    assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionClosed { connection_id: 1, .. })));
 }
 
 #[test]

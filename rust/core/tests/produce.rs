@@ -42,7 +42,7 @@ fn partition_response() -> impl Strategy<Value = PartitionResponse> {
 
 fn response() -> impl Strategy<Value = ProduceResponse> {
     let endpoint = (any::<i32>(), text(), any::<i32>(), prop::option::of(text()))
-        .prop_map(|(node_id, host, port, rack)| NodeEndpoint { node_id, host, port, rack });
+        .prop_map(|(broker_id, host, port, rack)| NodeEndpoint { broker_id, host, port, rack });
     (any::<i32>(), prop::collection::vec(partition_response(), 0..5), prop::collection::vec(endpoint, 0..3)).prop_map(
         |(throttle_time_ms, partitions, node_endpoints)| ProduceResponse {
             throttle_time_ms,

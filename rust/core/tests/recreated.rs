@@ -86,7 +86,7 @@ fn name_stands_for(rig: &mut Rig, topic_id: [u8; 16], version: u64) {
 }
 
 fn lose(rig: &mut Rig, connection: u64) {
-    rig.command(Command::Close { connection, reason: "cut".into() });
+    rig.command(Command::Close { connection_id: connection, reason: "cut".into() });
 }
 
 fn failure(completion: &Completion) -> Failure {

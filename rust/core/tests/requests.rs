@@ -3,11 +3,12 @@
 #[path = "common/rig.rs"]
 mod rig;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use penstock_core::accumulator::{Appended, Config, Record};
-use penstock_core::boundary::{Command, Decision, Event, PartitionLeader, Stage};
+use penstock_core::boundary::{BatchDecision, Command, Decision, Event, PartitionLeader, Trouble};
 use penstock_core::outcome::completion::Completion;
 
 use rig::{Answer, FINE, MS, Rig, Seen, config};
@@ -28,9 +29,9 @@ fn send_anywhere(rig: &Rig, key: Option<&[u8]>, value: &[u8]) -> Arc<Completion>
     }
 }
 
-fn closed(events: &[Event]) -> Option<(Stage, &str)> {
+fn closed(events: &[Event]) -> Option<&str> {
     events.iter().find_map(|event| match event {
-        Event::ConnectionClosed { stage, reason, .. } => Some((*stage, reason.as_str())),
+        Event::ConnectionClosed { reason, .. } => Some(reason.as_str()),
         _ => None,
     })
 }
@@ -43,9 +44,9 @@ fn requests(seen: &[Seen]) -> Vec<Vec<i32>> {
 }
 
 fn resume_after(rig: &mut Rig, partition: i32, batch_id: u64, backoff_ms: u64) {
-    let decisions = vec![(batch_id, Decision::Retry)];
-    let (topic, delay_us) = ("t".to_owned(), backoff_ms * MS);
-    rig.command(Command::ResumeLane { topic, partition, decisions, renumber: None, delay_us });
+    let decisions = vec![BatchDecision { batch_id, action: Decision::Retry }];
+    let (topic, delay_ms) = ("t".to_owned(), backoff_ms);
+    rig.command(Command::ResumeLane { topic, partition, decisions, renumber: None, delay_ms });
 }
 
 // ------------------------------------------------------------------------------------------------------------ requests
@@ -205,15 +206,20 @@ fn what_was_buffered_for_a_partition_that_is_gone_fails_in_time() {
 #[test]
 fn nothing_is_sent_before_the_handshake_is_done_nor_to_a_broker_that_leads_nothing() {
     let mut rig = Rig::ready(config(), 1);
-    let address = "127.0.0.1:9092".parse().unwrap();
     rig.connect(2, 2);
-    rig.command(Command::Close { connection: 1, reason: "cut".into() });
-    rig.command(Command::Connect { connection: 3, broker: 1, address, setup_timeout_us: 1_000 * MS });
+    rig.command(Command::Close { connection_id: 1, reason: "cut".into() });
+    rig.command(Command::Connect {
+        connection_id: 3,
+        broker_id: 1,
+        ip: Ipv4Addr::LOCALHOST.into(),
+        port: 9092,
+        setup_timeout_ms: 1_000,
+    });
     rig.engine.on_socket(3, false, true);
     rig.send(0, b"x");
     rig.pass(6 * MS);
     assert!(rig.seen(3).is_empty());
-    rig.command(Command::Ready { connection: 3, produce_version: 3 });
+    rig.command(Command::Ready { connection_id: 3, produce_version: 3 });
     rig.pass(0);
     assert_eq!(rig.seen(3).len(), 1);
     assert!(rig.seen(2).is_empty());
@@ -222,19 +228,29 @@ fn nothing_is_sent_before_the_handshake_is_done_nor_to_a_broker_that_leads_nothi
 #[test]
 fn a_connection_that_does_not_come_up_in_time_is_given_up() {
     let mut rig = Rig::new(config());
-    let address = "127.0.0.1:9092".parse().unwrap();
-    rig.command(Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 1_000 * MS });
+    rig.command(Command::Connect {
+        connection_id: 1,
+        broker_id: 1,
+        ip: Ipv4Addr::LOCALHOST.into(),
+        port: 9092,
+        setup_timeout_ms: 1_000,
+    });
     rig.pass(900 * MS);
     assert!(rig.events().is_empty());
     rig.pass(150 * MS);
     let events = rig.events();
-    let (stage, reason) = closed(&events).unwrap();
-    assert_eq!(stage, Stage::Connecting);
+    let reason = closed(&events).unwrap();
     assert!(reason.contains("socket.connection.setup.timeout.ms"), "{reason}");
     // Another to the same broker starts afresh; one that is closed while it connects is gone as well.
-    rig.command(Command::Connect { connection: 2, broker: 1, address, setup_timeout_us: 1_000 * MS });
-    rig.command(Command::Close { connection: 2, reason: "not needed".into() });
-    assert_eq!(closed(&rig.events()), Some((Stage::Connecting, "not needed")));
+    rig.command(Command::Connect {
+        connection_id: 2,
+        broker_id: 1,
+        ip: Ipv4Addr::LOCALHOST.into(),
+        port: 9092,
+        setup_timeout_ms: 1_000,
+    });
+    rig.command(Command::Close { connection_id: 2, reason: "not needed".into() });
+    assert_eq!(closed(&rig.events()), Some("not needed"));
     rig.pass(2_000 * MS);
     assert!(rig.events().is_empty());
     rig.connect(3, 1);
@@ -244,18 +260,22 @@ fn a_connection_that_does_not_come_up_in_time_is_given_up() {
 #[test]
 fn a_handshake_that_is_never_answered_ends_with_its_request() {
     let mut rig = Rig::new(config());
-    let address = "127.0.0.1:9092".parse().unwrap();
-    rig.command(Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 1_000 * MS });
+    rig.command(Command::Connect {
+        connection_id: 1,
+        broker_id: 1,
+        ip: Ipv4Addr::LOCALHOST.into(),
+        port: 9092,
+        setup_timeout_ms: 1_000,
+    });
     rig.engine.on_socket(1, false, true);
     let frame = vec![0, 18, 0, 3, 0, 0, 0, 1];
-    rig.command(Command::SendFrame { connection: 1, correlation_id: 1, frame, timeout_us: 500 * MS });
+    rig.command(Command::SendFrame { connection_id: 1, correlation_id: 1, frame, timeout_ms: 500 });
     rig.events();
     rig.pass(400 * MS);
     assert!(rig.events().is_empty());
     rig.pass(150 * MS);
     let events = rig.events();
-    let (stage, reason) = closed(&events).unwrap();
-    assert_eq!(stage, Stage::Handshake);
+    let reason = closed(&events).unwrap();
     assert!(reason.contains("request.timeout.ms"), "{reason}");
 }
 
@@ -330,7 +350,11 @@ fn a_broker_counts_as_stuck_only_while_something_is_ready_for_it() {
 #[test]
 fn a_snapshot_takes_an_error_back() {
     let mut rig = Rig::ready(config(), 1);
-    rig.command(Command::FailTopic { name: "t".into(), code: 29, message: "no".into(), last_word: true });
+    rig.command(Command::FailTopic {
+        name: "t".into(),
+        trouble: Trouble { code: 29, message: "no".into() },
+        is_final: true,
+    });
     assert!(rig.shared.topic("t").error.is_some());
     assert!(rig.shared.topic("t").topic.is_some(), "its lanes keep their records");
     rig.leaders(2, &[(1, 0)]);

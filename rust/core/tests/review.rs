@@ -3,6 +3,8 @@
 #[path = "common/rig.rs"]
 mod rig;
 
+use std::net::Ipv4Addr;
+
 use penstock_core::boundary::{Command, Decision, Event};
 use penstock_core::lane::fate::Fate;
 use penstock_core::outcome::completion::Outcome;
@@ -31,7 +33,7 @@ fn a_decided_batch_does_not_show_the_offset_of_its_old_answer() {
     rig.resume(&report, |_| Decision::Retry, None);
     rig.pass(MS);
     assert_eq!(rig.seen(2).len(), 1);
-    rig.command(Command::Close { connection: 2, reason: "cut".into() });
+    rig.command(Command::Close { connection_id: 2, reason: "cut".into() });
     let report = rig.handed_over().remove(0);
     let told: Vec<_> = report.batches.iter().map(|batch| (batch.error_code, batch.base_offset)).collect();
     assert_eq!(told, [(13, -1), (0, -1)], "0 with an offset would be taken for an acknowledgement");
@@ -91,9 +93,14 @@ fn a_record_that_was_told_not_persisted_is_not_sent_again() {
 #[test]
 fn another_connection_to_a_broker_that_closes_does_not_stand_for_the_one_wanted() {
     let mut rig = Rig::ready(config(), 1);
-    let address = "127.0.0.1:9092".parse().unwrap();
     // A control connection to broker 2.
-    rig.command(Command::Connect { connection: 9, broker: 2, address, setup_timeout_us: 1_000 * MS });
+    rig.command(Command::Connect {
+        connection_id: 9,
+        broker_id: 2,
+        ip: Ipv4Addr::LOCALHOST.into(),
+        port: 9092,
+        setup_timeout_ms: 1_000,
+    });
     rig.engine.on_socket(9, false, true);
     rig.send(0, b"x");
     rig.pass(6 * MS);
@@ -106,9 +113,9 @@ fn another_connection_to_a_broker_that_closes_does_not_stand_for_the_one_wanted(
     // The lane becomes ready for broker 2, and the control connection ends, in the same pass.
     let partitions = vec![penstock_core::boundary::PartitionLeader { leader: 2, leader_epoch: 1, local: false }];
     let set = Command::SetTopic { name: "t".into(), topic_id: [7; 16], version: 2, partitions };
-    rig.shared.command([set, Command::Close { connection: 9, reason: "not needed".into() }]);
+    rig.shared.command([set, Command::Close { connection_id: 9, reason: "not needed".into() }]);
     rig.engine.turn();
-    assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionWanted { broker: 2 })));
+    assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionWanted { broker_id: 2 })));
 }
 
 #[test]

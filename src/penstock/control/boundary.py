@@ -1,18 +1,20 @@
 """The boundary between the control plane (Python) and the data plane (Rust), in one table.
 
-The control thread calls ``engine.exchange(commands, timeout_ms) -> events`` and nothing else crosses while records flow.
-Commands and events are plain immutable tuples with names; the native side reads and builds them by the field names below,
-so a field is renamed here and in ``rust/python/src/runtime/boundary.rs`` together (``tests/unit/test_boundary.py`` holds them together).
+The control thread calls ``engine.exchange(commands, timeout_ms) -> events``. Nothing else crosses while records flow.
+Commands and events are immutable named tuples. Each class and each field has the same name in Rust
+(``rust/core/src/boundary/``, ``rust/python/src/runtime/boundary/``). The first engine of a process compares the names, their
+order and the texts of each `Literal`; a difference raises. ``tests/unit/test_boundary.py`` sends one sample of each class
+through Rust and back.
 
 Rules that the types carry (``DESIGN.md``, "The boundary"):
 
-* A connection id is chosen by the control plane and never used twice: it *is* the incarnation, so that a late answer can
-  never bless a newer socket.
+* The control plane chooses a connection's id and never uses one twice. A late answer cannot be taken for one of a newer
+  connection.
 * A lane (one partition's queue) belongs to the data plane until it is handed over whole, with nothing in flight, and comes
-  back whole. Between the two the data plane touches nothing of it but deadlines.
+  back whole. Meanwhile the data plane only applies deadlines to it.
 * A topic arrives as one atomic snapshot with a version that only grows.
 
-Times are milliseconds on the engine's monotonic clock, sizes are bytes, ``-1`` stands for "none" where Kafka uses it.
+Times are milliseconds on the engine's monotonic clock, sizes are bytes, ``-1`` means "none" where Kafka uses it.
 """
 
 from typing import Literal, NamedTuple, TypeAlias
@@ -26,6 +28,14 @@ Only ``unknown`` means *possibly persisted*, and a batch of unknown fate is neve
 """
 
 Action: TypeAlias = Literal["retry", "fail", "complete", "split"]
+
+FailureKind: TypeAlias = Literal["broker", "timeout", "closed", "aborted", "refused", "unresolved", "internal"]
+"""Why records fail; with the code it chooses the class of the error (`penstock.errors.delivery_error`).
+
+``broker``: a broker answered with an error code. ``timeout``: delivery.timeout.ms. ``closed``: the producer was closed first.
+``aborted``: with its transaction. ``refused``: it was never buffered. ``unresolved``: bootstrap.resolve.timeout.ms.
+``internal``: a defect of Penstock.
+"""
 
 
 class Trouble(NamedTuple):
@@ -107,33 +117,35 @@ class SetTopic(NamedTuple):
 class FailTopic(NamedTuple):
     """The last metadata answer about a topic was an error.
 
-    ``final``: waiting `send` calls raise at once (illegal name, not authorized). Otherwise they go on waiting up to
-    max.block.ms and mention the error if it comes to that. Lanes that exist keep their records.
+    ``is_final``: waiting `send` calls raise at once (illegal name, not authorized). Otherwise they wait up to max.block.ms,
+    and the error is the cause of their timeout. Lanes that exist keep their records.
     """
 
     name: str
-    code: int
-    message: str
-    final: bool
+    trouble: Trouble
+    is_final: bool
 
 
 class ForgetTopic(NamedTuple):
-    """Drop an idle topic (metadata.max.idle.ms). Ignored while one of its lanes holds records."""
+    """Drop an idle topic (metadata.max.idle.ms). Ignored while one of its lanes has records."""
 
     name: str
 
 
 class SetStatus(NamedTuple):
-    """Why metadata cannot be had at present, for people (each address with its last error); ``""`` when all is well."""
+    """Why there is no metadata at present (each address with its last error); ``Trouble()`` when all is well.
 
-    message: str
+    A `send` that waits in vain, and records whose time runs out, carry it.
+    """
+
+    trouble: Trouble
 
 
 class SetBrokerStatus(NamedTuple):
-    """Why a broker that records wait for cannot be reached, for people; ``""`` when it can be."""
+    """Why a broker that records wait for cannot be reached; ``Trouble()`` when it can be. Its records carry it if they expire."""
 
     broker_id: int
-    message: str
+    trouble: Trouble
 
 
 class SetIdentity(NamedTuple):
@@ -148,10 +160,10 @@ class BatchDecision(NamedTuple):
 
     batch_id: int
     action: Action
-    error_code: int = 0  # fail: the Kafka code; 0 with kind != "broker"
-    kind: str = "broker"  # fail: "broker" | "timeout" | "aborted" | "internal"
-    message: str = ""  # fail: the last cause, for people
-    offset: int = -1  # complete: base offset, -1 if it cannot be known (DUPLICATE_SEQUENCE_NUMBER)
+    kind: FailureKind = "broker"  # fail
+    code: int = 0  # fail: Kafka's code of the last attempt; 0: none
+    message: str = ""  # fail: the last cause, human-readable
+    base_offset: int = -1  # complete: -1 if it cannot be known (DUPLICATE_SEQUENCE_NUMBER)
 
 
 class Renumber(NamedTuple):
@@ -178,18 +190,18 @@ class ResumeLane(NamedTuple):
 class FailBuffered(NamedTuple):
     """Every record that is buffered now fails with this error; later ones are taken.
 
-    A batch that was sent before stays for its sequence numbers' sake, as one whose time ran out.
+    A batch that was sent before stays, because its sequence numbers are used; it counts as expired.
     """
 
-    code: int
-    message: str
+    kind: FailureKind
+    trouble: Trouble
 
 
 class FailProducer(NamedTuple):
     """Fatal: every record that is buffered fails with this error and later sends raise it."""
 
-    code: int
-    message: str
+    kind: FailureKind
+    trouble: Trouble
 
 
 Command: TypeAlias = (
@@ -216,18 +228,15 @@ class ConnectionOpened(NamedTuple):
     """TCP is up; the handshake (ApiVersions, later SASL) is the control plane's."""
 
     connection_id: int
-    broker_id: int
 
 
 class ConnectionClosed(NamedTuple):
-    """A connection ended. ``stage``: "connecting" (never opened), "handshake" (before `Ready`) or "ready"."""
+    """A connection ended."""
 
     connection_id: int
-    broker_id: int
-    stage: Literal["connecting", "handshake", "ready"]
-    reason: str  # for people, e.g. "connection refused", "no answer to Produce within 30000 ms"
+    reason: str  # human-readable, e.g. "connection refused", "no answer to Produce within 30000 ms"
     expected: bool  # we closed it ourselves: idle (connections.max.idle.ms) or on command
-    requested: bool  # records are waiting for this broker: connect again (after backoff)
+    requested: bool  # records wait for this broker: connect again (after backoff)
 
 
 class FrameReceived(NamedTuple):
@@ -239,7 +248,7 @@ class FrameReceived(NamedTuple):
 
 
 class ConnectionWanted(NamedTuple):
-    """Records are ready for a broker that has no connection. Said once until a `Connect` for it ends or succeeds."""
+    """Records are ready for a broker that has no connection. Reported once until a `Connect` for it ends or succeeds."""
 
     broker_id: int
 
@@ -252,7 +261,7 @@ class TopicWanted(NamedTuple):
 
 
 class LeaderWanted(NamedTuple):
-    """Records are ready for partitions without a leader: refresh metadata. Said once per topic snapshot."""
+    """Records are ready for partitions without a leader: refresh metadata. Reported once per topic snapshot."""
 
     topics: tuple[str, ...]
 
@@ -263,14 +272,11 @@ class BatchReport(NamedTuple):
     batch_id: int
     base_sequence: int  # -1: not numbered
     record_count: int
-    size: int  # bytes, header included
     attempts: int
     fate: Fate
     error_code: int  # of the last attempt; 13 (NETWORK_EXCEPTION) for a lost connection; 0: not attempted, or no answer yet known
     error_message: str  # the broker's, or why the connection was lost
-    age_ms: int  # since its first record was buffered
-    remaining_ms: int  # until delivery.timeout.ms; <= 0 when expired
-    expired: bool  # its futures have been failed already; the batch stays for its sequence numbers' sake
+    expired: bool  # its futures have failed already; the batch stays because its sequence numbers are used
     base_offset: int  # from the answer; -1 if none
     current_leader: int  # KIP-951 hint from the answer; -1 if none
     current_leader_epoch: int
@@ -287,7 +293,6 @@ class LaneReport(NamedTuple):
     producer_id: int  # -1: not idempotent, or none adopted yet
     epoch: int
     last_acked_sequence: int  # of the last record acknowledged under this identity; -1: none
-    last_acked_offset: int  # -1: none
     log_start_offset: int  # from the last answer; -1: unknown
     failures: int  # hand-overs in a row without a success between: the exponent for backoff
     numbers_used_elsewhere: bool  # batches of this epoch went to another topic of this name (it was made anew)
@@ -295,7 +300,7 @@ class LaneReport(NamedTuple):
 
 
 class NodeEndpoint(NamedTuple):
-    """Where a broker listens, as a Produce answer said it (KIP-951)."""
+    """Where a broker listens, as a Produce answer reports it (KIP-951)."""
 
     broker_id: int
     host: str

@@ -218,7 +218,7 @@ class Connections:
 
     def _begin(self, peer: Peer, now_ms: float) -> Command | Resolve:
         if not peer.addresses:
-            if not _is_ip_address(peer.endpoint.host):
+            if not is_ip_address(peer.endpoint.host):
                 peer.state = "resolving"
                 peer.resolve_by_ms = now_ms + self._setup.delay_ms(peer.setup_failures, self._random)
                 return Resolve(*peer.endpoint)
@@ -359,7 +359,8 @@ class Connections:
         return Handshake(peer, "open"), []
 
 
-def _is_ip_address(host: str) -> bool:
+def is_ip_address(host: str) -> bool:
+    """Whether a host needs no look-up."""
     import ipaddress  # as long as all of `socket`, and most producers know names only
 
     try:

@@ -25,6 +25,7 @@ from penstock.control.boundary import (
     ConnectionWanted,
     FailBuffered,
     FailProducer,
+    FailureKind,
     FrameReceived,
     LaneReport,
     LanesHandedOver,
@@ -34,8 +35,9 @@ from penstock.control.boundary import (
     SetIdentity,
     SetStatus,
     TopicWanted,
+    Trouble,
 )
-from penstock.control.connections import Connections, Endpoint, Peer, Resolve, Resolved
+from penstock.control.connections import Connections, Endpoint, Peer, Resolve, Resolved, is_ip_address
 from penstock.control.delivery import Policy, decide
 from penstock.control.identity import Fatal, IdentityManager, Refused
 from penstock.control.metadata import ClusterView, Metadata
@@ -112,9 +114,9 @@ class Controller:
         self._bootstrap = [self._connections.peer("control", -1, endpoint) for endpoint in dict.fromkeys(bootstrap)]
         self._bootstrapping = True  # the control connection goes to bootstrap addresses
         self._rebootstraps = settings.metadata_recovery_strategy.lower() == "rebootstrap"
-        self._resolve_deadline_ms = (
-            now_ms + settings.bootstrap_resolve_timeout_ms if settings.bootstrap_resolve_timeout_ms > 0 else None
-        )
+        self._resolve_deadline_ms: float | None = None
+        if settings.bootstrap_resolve_timeout_ms > 0 and not any(is_ip_address(server.host) for server in bootstrap):
+            self._resolve_deadline_ms = now_ms + settings.bootstrap_resolve_timeout_ms
         self._control: Peer | None = None  # the peer that carries control requests, or is to carry them
         self._requests: dict[int, _Request] = {}  # correlation id → request, all on the control connection
         self._trying_since_ms: float | None = None  # metadata was due then, and has not come yet
@@ -184,9 +186,8 @@ class Controller:
         if self._failed:
             return
         if self._resolve_deadline_ms is not None and now_ms >= self._resolve_deadline_ms:
-            self._fail(
-                0, f"no bootstrap server could be resolved within bootstrap.resolve.timeout.ms; {self._errors()}"
-            )
+            message = f"no bootstrap server could be resolved within bootstrap.resolve.timeout.ms; {self._errors()}"
+            self._fail("unresolved", Trouble(message=message))
             return
         if now_ms >= self._metadata.next_idle_check_ms:
             self._metadata.next_idle_check_ms = (
@@ -403,7 +404,7 @@ class Controller:
                 peer.errors.clear()
         for command in commands:
             if isinstance(command, boundary.FailTopic):
-                text = f"metadata of topic {command.name!r}: {command.message}"
+                text = f"metadata of topic {command.name!r}: {command.trouble.message}"
                 self._out.append(Log(logging.WARNING, f"topic {command.name}", text))
         self._out.append(Publish(self._metadata.view()))
         self._out += commands
@@ -412,10 +413,10 @@ class Controller:
     def _identity_answered(self, answer: InitProducerIdResponse) -> None:
         outcome = self._identity.answered(answer.error_code, answer.producer_id, answer.producer_epoch, self._now_ms)
         if isinstance(outcome, Fatal):
-            self._fail(outcome.code, outcome.message)
+            self._fail("broker", Trouble(*outcome))
         elif isinstance(outcome, Refused):
             self._out.append(Log(logging.ERROR, "identity", outcome.message))
-            self._out.append(FailBuffered(*outcome))
+            self._out.append(FailBuffered("broker", Trouble(*outcome)))
         elif outcome is not None:
             self._out.append(SetIdentity(*outcome))
             parked, self._parked = self._parked, []
@@ -467,7 +468,7 @@ class Controller:
             self._out.append(verdict.resume)
             self._log_lane(report)
         if verdict.fatal is not None:
-            self._fail(*verdict.fatal)
+            self._fail("broker", Trouble(*verdict.fatal))
 
     def _log_lane(self, report: LaneReport) -> None:
         said = next((batch for batch in report.batches if batch.error_code), None)
@@ -485,11 +486,11 @@ class Controller:
             self._out.append(Publish(self._metadata.view()))
             self._out += commands
 
-    def _fail(self, code: int, message: str) -> None:
+    def _fail(self, kind: FailureKind, trouble: Trouble) -> None:
         if not self._failed:
             self._failed = True
-            self._out.append(Log(logging.ERROR, "fatal", f"the producer cannot go on: {message}"))
-            self._out.append(FailProducer(code, message))
+            self._out.append(Log(logging.ERROR, "fatal", f"the producer cannot go on: {trouble.message}"))
+            self._out.append(FailProducer(kind, trouble))
 
     def _errors(self) -> str:
         errors = {label: error for peer in self._connections.peers() for label, error in peer.errors.items()}
@@ -512,7 +513,7 @@ class Controller:
         status = f"no broker reachable: {errors}" if errors else ""
         if status != self._status:
             self._status = status
-            self._out.append(SetStatus(status))
+            self._out.append(SetStatus(Trouble(message=status)))
         self._publish_broker_status()
 
     def _publish_broker_status(self) -> None:
@@ -528,7 +529,7 @@ class Controller:
         for broker_id in sorted(self._broker_status.keys() | troubles.keys()):
             message = troubles.get(broker_id, "")
             if message != self._broker_status.get(broker_id, ""):
-                self._out.append(SetBrokerStatus(broker_id, message))
+                self._out.append(SetBrokerStatus(broker_id, Trouble(message=message)))
         self._broker_status = troubles
 
 

@@ -23,7 +23,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from penstock import errors
-from penstock.control.boundary import BatchDecision, BatchReport, LaneReport, Renumber, ResumeLane
+from penstock.control.boundary import BatchDecision, BatchReport, FailureKind, LaneReport, Renumber, ResumeLane
 from penstock.control.error_table import PRODUCE
 from penstock.control.error_table import ProduceOutcome as Outcome
 from penstock.control.settings import Backoff
@@ -131,7 +131,7 @@ def _choose(
     outcome = PRODUCE.outcome(batch.error_code)
     if outcome is Outcome.DUPLICATE or (outcome is Outcome.DONE and batch.base_offset >= 0):
         offset = batch.base_offset if outcome is Outcome.DONE else -1
-        return _Choice(BatchDecision(batch.batch_id, "complete", offset=offset))
+        return _Choice(BatchDecision(batch.batch_id, "complete", base_offset=offset))
     if batch.expired:
         # Its records have been told already, with what was known then. Sending it again could make that a lie.
         return _fail(batch, "its time ran out", kind="timeout")
@@ -169,12 +169,12 @@ def _retry(batch: BatchReport, renew: bool = False) -> _Choice:
     return _Choice(BatchDecision(batch.batch_id, "retry"), renew)
 
 
-def _fail(batch: BatchReport, why: str = "", kind: str = "broker") -> _Choice:
+def _fail(batch: BatchReport, why: str = "", kind: FailureKind = "broker") -> _Choice:
     # The error's name goes with its code, unless nobody knows it; words are what the broker and we have to add.
     known = batch.error_code == 0 or batch.error_code in errors.ERROR_BY_CODE
     unknown = "" if known else errors.error_name(batch.error_code)
     message = "; ".join(part for part in (unknown, batch.error_message, why) if part)
-    return _Choice(BatchDecision(batch.batch_id, "fail", batch.error_code, kind, message))
+    return _Choice(BatchDecision(batch.batch_id, "fail", kind, batch.error_code, message))
 
 
 def _give_up_if_unknown(choice: _Choice, batch: BatchReport) -> _Choice:

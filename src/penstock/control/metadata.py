@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from penstock import errors
-from penstock.control.boundary import Command, FailTopic, ForgetTopic, NodeEndpoint, PartitionLeader, SetTopic
+from penstock.control.boundary import Command, FailTopic, ForgetTopic, NodeEndpoint, PartitionLeader, SetTopic, Trouble
 from penstock.control.error_table import (
     METADATA_CLUSTER,
     METADATA_PARTITION,
@@ -334,7 +334,7 @@ class Metadata:
             final = outcome is TopicOutcome.REFUSE
             # Who asks again after a final error wants to know whether it still holds: that takes another wish.
             topic.wanted = not final
-            return [FailTopic(topic.name, topic.error, errors.error_name(topic.error), final)]
+            return [FailTopic(topic.name, Trouble(topic.error, errors.error_name(topic.error)), final)]
         topic_id = answer.topic_id.bytes
         if topic_id == _NO_ID:
             topic_id = topic.id  # an older broker that knows no ids must not make us forget the one we have

@@ -103,13 +103,10 @@ def batch(batch_id: int = 1, base_sequence: int = 0, error: int = 0, **changes: 
         batch_id=batch_id,
         base_sequence=base_sequence,
         record_count=10,
-        size=1_000,
         attempts=1,
         fate="rejected",
         error_code=error,
         error_message="",
-        age_ms=10,
-        remaining_ms=100_000,
         expired=False,
         base_offset=-1,
         current_leader=-1,
@@ -129,7 +126,6 @@ def lane(*batches: BatchReport, **changes: object) -> LaneReport:
         producer_id=9,
         epoch=0,
         last_acked_sequence=-1,
-        last_acked_offset=-1,
         log_start_offset=0,
         failures=0,
         numbers_used_elsewhere=False,
@@ -197,7 +193,7 @@ class Bench:
 
     def open(self, connect: Connect) -> SendFrame:
         """TCP is up; the ApiVersions request that follows."""
-        self.step(ConnectionOpened(connect.connection_id, connect.broker_id))
+        self.step(ConnectionOpened(connect.connection_id))
         return self.one(SendFrame)
 
     def request(self, frame: SendFrame) -> Request:
@@ -218,12 +214,9 @@ class Bench:
         """From `Connect` to an open connection."""
         return self.answer(self.open(connect), self.api_versions())
 
-    def close(
-        self, connect: Connect, reason: str = "connection refused", stage: str = "connecting", **kw: bool
-    ) -> list[Command]:
+    def close(self, connect: Connect, reason: str = "connection refused", **kw: bool) -> list[Command]:
         expected, requested = kw.get("expected", False), kw.get("requested", False)
-        event = ConnectionClosed(connect.connection_id, connect.broker_id, stage, reason, expected, requested)  # type: ignore[arg-type]
-        return self.step(event)
+        return self.step(ConnectionClosed(connect.connection_id, reason, expected, requested))
 
     def find(self, kind: type[Request]) -> SendFrame:
         """The request of this kind in what the last step said."""

@@ -16,6 +16,7 @@ from penstock.control.boundary import (
     SendFrame,
     SetStatus,
     TopicWanted,
+    Trouble,
 )
 from penstock.control.connections import Resolve
 from penstock.control.controller import Log
@@ -57,7 +58,7 @@ def test_a_connection_that_was_up_and_is_lost_has_its_name_looked_up_again(stage
     if stage == "idle":
         bench.answer(bench.find(InitProducerIdRequest), InitProducerIdResponse(producer_id=9))
         bench.answer(_sent(bench, MetadataRequest), MetadataResponse())  # still starting: no brokers, ask again
-    bench.close(connect, "the broker closed the connection", stage="handshake", expected=stage == "idle")
+    bench.close(connect, "the broker closed the connection", expected=stage == "idle")
     until(bench, Resolve)
     assert len([command for command in bench.said if isinstance(command, Connect)]) == 1
     bench.resolve("10.9.9.9")
@@ -75,13 +76,13 @@ def test_of_new_addresses_too_the_next_is_tried_when_the_first_refuses() -> None
     bench.resolve(*NAMES)
     first = bench.one(Connect)
     bench.open(first)
-    bench.close(first, "reset", stage="handshake")
+    bench.close(first, "reset")
     until(bench, Resolve)
     bench.resolve("10.9.9.1", "10.9.9.2")
     bench.close(bench.one(Connect))
     assert bench.one(Connect).ip == "10.9.9.2", "at once, where Java waits for its backoff"
     bench.handshake(bench.one(Connect))
-    assert bench.one(SetStatus) == SetStatus("")
+    assert bench.one(SetStatus) == SetStatus(Trouble())
     assert len([command for command in bench.said if isinstance(command, Resolve)]) == 2
 
 
@@ -95,7 +96,7 @@ def test_the_time_for_tcp_setup_starts_afresh_once_tcp_came_up() -> None:
         timeouts.append(connect.setup_timeout_ms)
         if came_up:
             bench.open(connect)
-            bench.close(connect, "the broker closed the connection", stage="handshake")
+            bench.close(connect, "the broker closed the connection")
         else:
             bench.close(connect, "no connection in time")
         until(bench, Resolve)
@@ -114,7 +115,7 @@ def test_a_broker_that_hangs_up_during_the_handshake_is_left_alone_for_longer_an
         bench.resolve("10.0.0.1")
         connect = bench.one(Connect)
         bench.open(connect)
-        bench.close(connect, "the broker closed the connection", stage="handshake")
+        bench.close(connect, "the broker closed the connection")
         before = bench.now_ms
         until(bench, Resolve)
         waits.append(bench.now_ms - before)
@@ -140,7 +141,7 @@ def test_each_known_broker_is_tried_once_per_round() -> None:
     control = bench.connect_control()
     bench.handshake(control)
     bench.answer(bench.find(MetadataRequest), metadata(topic("t", 1), ids=(1, 2, 3)))
-    bench.close(control, "reset", stage="handshake")
+    bench.close(control, "reset")
     bench.step(TopicWanted("u", -1))
     tried: list[int] = []
     for _ in range(9):
@@ -156,7 +157,7 @@ def test_an_error_for_api_versions_closes_the_connection_and_counts() -> None:
     connect = bench.connect_control()
     bench.answer(bench.open(connect), ApiVersionsResponse(error_code=42))
     assert "ApiVersions" in bench.one(Close).reason
-    bench.close(connect, stage="handshake", expected=True)
+    bench.close(connect, expected=True)
     assert not bench.all(Resolve), "after backoff"
     until(bench, Resolve)
 
@@ -167,8 +168,8 @@ def test_a_broker_without_a_common_version_of_metadata_is_named_in_the_status() 
     connect = bench.connect_control()
     bench.handshake(connect)
     assert "Metadata" in bench.one(Close).reason
-    bench.close(connect, stage="handshake", expected=True)
-    status = bench.one(SetStatus).message
+    bench.close(connect, expected=True)
+    status = bench.one(SetStatus).trouble.message
     assert "one:9092" in status
     assert "Metadata" in status
 
@@ -180,8 +181,8 @@ def test_what_arrives_late_from_a_connection_that_is_gone_is_ignored() -> None:
     bench = Bench()
     connect = bench.connect_control()
     hello = bench.open(connect)
-    bench.close(connect, "reset", stage="handshake")
-    bench.step(ConnectionOpened(connect.connection_id, connect.broker_id))
+    bench.close(connect, "reset")
+    bench.step(ConnectionOpened(connect.connection_id))
     assert bench.last == []
     bench.step(FrameReceived(connect.connection_id, hello.correlation_id, b"\x00\x00\x00\x01"))
     assert bench.last == []
@@ -280,7 +281,7 @@ def test_a_throttled_connection_that_is_lost_is_not_ready_later() -> None:
     data = bench.one(Connect)
     answer = bench.api_versions()
     bench.answer(bench.open(data), ApiVersionsResponse(api_keys=answer.api_keys, throttle_time_ms=400))
-    bench.close(data, "reset", stage="handshake")
+    bench.close(data, "reset")
     for _ in range(3):
         bench.sleep()
         assert not bench.all(Ready)
@@ -311,7 +312,7 @@ def test_a_throttled_answer_delays_the_next_control_request(
 def test_a_cluster_whose_brokers_are_replaced_one_by_one_is_followed_without_the_bootstrap_addresses() -> None:
     bench = Bench()
     control = bench.start(topic("t", 1))
-    bench.close(control, "idle", stage="handshake", expected=True)
+    bench.close(control, "idle", expected=True)
     for ids in ((2, 3), (3, 4), (4, 5), (5, 6)):
         bench.step(LeaderWanted(("t",)))
         while not [frame for frame in bench.all(SendFrame) if bench.sent[frame.correlation_id][1] is MetadataRequest]:
@@ -325,7 +326,7 @@ def test_a_cluster_whose_brokers_are_replaced_one_by_one_is_followed_without_the
         gone = bench.controller._connections
         known = {peer.broker_id for peer in gone.peers() if peer.broker_id >= 0 and peer.state == "idle"}
         assert known <= set(ids), "nobody remembers who is gone"
-        bench.close(control, "the broker shut down", stage="handshake")
+        bench.close(control, "the broker shut down")
         bench.step(ConnectionWanted(ids[1]))
         data = next(connect for connect in bench.all(Connect) if connect.broker_id == ids[1])
         assert data.ip == f"10.0.0.{ids[1]}"
@@ -362,7 +363,7 @@ def test_a_broker_that_was_taken_away_and_added_again_is_connected_anew() -> Non
         bench.answer(bench.find(MetadataRequest), metadata(topic("t", ids[0], epoch=1 + len(ids)), ids=ids))
         assert not bench.all(Connect)
         if ids == (2,):
-            bench.close(first, "the broker shut down", stage="ready")
+            bench.close(first, "the broker shut down")
     bench.step(ConnectionWanted(1))
     until(bench, Connect)
     second = bench.one(Connect)
@@ -374,7 +375,7 @@ def test_a_single_broker_that_goes_down_and_comes_back_is_one_rebootstrap_and_no
     control = bench.connect_control()
     bench.handshake(control)
     bench.answer(bench.find(MetadataRequest), metadata(topic("t", 1), ids=(1,)))
-    bench.close(control, "reset", stage="handshake")
+    bench.close(control, "reset")
     bench.step(TopicWanted("u", -1))
     for _ in range(10):
         while not bench.all(Connect):
@@ -421,7 +422,7 @@ def test_a_lost_identity_request_is_asked_for_again_on_the_next_connection() -> 
     connect = bench.connect_control()
     bench.handshake(connect)
     bench.find(InitProducerIdRequest)
-    bench.close(connect, "reset", stage="handshake")
+    bench.close(connect, "reset")
     manager = bench.controller._identity
     assert isinstance(manager, IdentityManager)
     assert manager.state == "needed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from itertools import pairwise
 
+import pytest
 from control_harness import Bench, Settings, batch, lane, metadata, topic
 
 from penstock.control.boundary import (
@@ -27,6 +28,7 @@ from penstock.control.boundary import (
     SetStatus,
     SetTopic,
     TopicWanted,
+    Trouble,
 )
 from penstock.control.connections import Resolve
 from penstock.control.controller import AskTopicAges, Log, Publish, TopicAges
@@ -149,7 +151,7 @@ def test_a_throttled_data_connection_that_closes_is_not_ready() -> None:
     bench.step(ConnectionWanted(1))
     connect = bench.one(Connect)
     bench.answer(bench.open(connect), replace(bench.api_versions(), throttle_time_ms=300))
-    bench.close(connect, "reset", stage="handshake")
+    bench.close(connect, "reset")
     bench.step(after_ms=400)
     assert not bench.all(Ready)
 
@@ -164,7 +166,7 @@ def test_a_broker_without_a_common_version_is_left_alone_with_growing_backoff() 
         connect = bench.one(Connect)
         bench.handshake(connect)
         assert "Produce" in bench.one(Close).reason
-        bench.close(connect, stage="handshake", expected=True, requested=True)
+        bench.close(connect, expected=True, requested=True)
         before = bench.now_ms
         while not bench.all(Connect):
             bench.sleep()
@@ -185,7 +187,7 @@ def test_all_addresses_are_tried_before_the_host_counts_as_failed() -> None:
     bench.close(second)
     assert not bench.all(Connect)
     refused = ("one:9092 ([::1]:9092): connection refused", "one:9092 (127.0.0.1:9092): connection refused")
-    assert bench.one(SetStatus).message == f"no broker reachable: {'; '.join(refused)}"
+    assert bench.one(SetStatus).trouble.message == f"no broker reachable: {'; '.join(refused)}"
     bench.sleep()
     assert bench.one(Resolve), "after the last address the name is looked up again"
 
@@ -197,7 +199,7 @@ def test_the_status_is_cleared_when_a_broker_answers() -> None:
     bench.sleep()
     bench.resolve("10.0.0.1")
     bench.handshake(bench.one(Connect))
-    assert bench.one(SetStatus) == SetStatus("")
+    assert bench.one(SetStatus) == SetStatus(Trouble())
 
 
 def test_reconnect_backoff_grows_to_its_maximum_with_jitter() -> None:
@@ -233,7 +235,7 @@ def test_a_name_that_does_not_resolve_is_reported_and_tried_again() -> None:
     bench.step()
     asked = bench.one(Resolve)
     bench.resolve(host=asked.host, port=asked.port, error="Name or service not known")
-    assert f"{asked.host}:{asked.port}: Name or service not known" in bench.one(SetStatus).message
+    assert f"{asked.host}:{asked.port}: Name or service not known" in bench.one(SetStatus).trouble.message
     other = bench.one(Resolve)
     assert other.host != asked.host, "the least recently failed comes first"
 
@@ -242,7 +244,7 @@ def test_a_look_up_that_hangs_is_named_given_up_in_time_and_used_when_it_answers
     bench = Bench(Settings(bootstrap_servers=("one:9092", "two:9093")))
     bench.step()
     hanging = bench.one(Resolve)
-    assert f"{hanging.host}:{hanging.port}: its name is being looked up" in bench.one(SetStatus).message
+    assert f"{hanging.host}:{hanging.port}: its name is being looked up" in bench.one(SetStatus).trouble.message
     began_ms = bench.now_ms
     while not bench.all(Resolve) or bench.one(Resolve).host == hanging.host:
         bench.sleep()
@@ -268,13 +270,31 @@ def test_bootstrap_resolve_timeout_ends_the_producer() -> None:
         else:
             bench.sleep()
     assert bench.now_ms == 6_000
-    assert "Name or service not known" in bench.one(FailProducer).message
+    failed = bench.one(FailProducer)
+    assert (failed.kind, failed.trouble.code) == ("unresolved", 0), (
+        "no broker has said anything, nor was it a transaction"
+    )
+    assert "Name or service not known" in failed.trouble.message
+
+
+@pytest.mark.parametrize("servers", [("10.0.0.1:9092",), ("[::1]:9092",), ("nowhere:9092", "10.0.0.1:9092")])
+def test_bootstrap_resolve_timeout_is_about_names_an_ip_address_needs_no_look_up(servers: tuple[str, ...]) -> None:
+    bench = Bench(Settings(bootstrap_servers=servers, bootstrap_resolve_timeout_ms=5_000))
+    bench.step()
+    for _ in range(40):
+        for asked in bench.all(Resolve):
+            bench.resolve(host=asked.host, error="Name or service not known")
+        for connect in bench.all(Connect):
+            bench.close(connect, "connection refused")
+        assert not bench.all(FailProducer)
+        bench.sleep()
+    assert bench.now_ms > 6_000
 
 
 def test_an_idle_control_connection_is_reopened_when_it_is_needed() -> None:
     bench = Bench()
     control = bench.start(topic("t", 1))
-    bench.close(control, "idle for 540000 ms", stage="handshake", expected=True)
+    bench.close(control, "idle for 540000 ms", expected=True)
     assert bench.last == [], "nobody misses it"
     bench.step(TopicWanted("u", -1))
     connect = bench.one(Connect)
@@ -302,7 +322,7 @@ def test_a_lost_data_connection_refreshes_metadata_and_comes_back_if_records_wai
     bench.step(ConnectionWanted(1))
     data = bench.one(Connect)
     bench.handshake(data)
-    bench.close(data, "connection reset by peer", stage="ready", requested=True)
+    bench.close(data, "connection reset by peer", requested=True)
     assert not bench.all(Connect), "after backoff"
     seen: set[type] = set()
     while not {Connect, SendFrame} <= seen:
@@ -316,7 +336,7 @@ def test_a_data_connection_that_nobody_waits_for_stays_closed() -> None:
     bench.step(ConnectionWanted(1))
     data = bench.one(Connect)
     bench.handshake(data)
-    bench.close(data, "idle", stage="ready", expected=True)
+    bench.close(data, "idle", expected=True)
     for _ in range(3):
         assert not [c for c in bench.sleep() if isinstance(c, Connect)]
 
@@ -328,13 +348,13 @@ def test_it_is_said_why_a_broker_that_records_wait_for_cannot_be_reached_until_i
     bench.close(bench.one(Connect), "connection refused", requested=True)
     said = bench.one(SetBrokerStatus)
     assert said.broker_id == 1
-    assert "advertised.listeners" in said.message
-    assert said.message.endswith("10.0.0.1:9092: connection refused")
+    assert "advertised.listeners" in said.trouble.message
+    assert said.trouble.message.endswith("10.0.0.1:9092: connection refused")
     while not bench.all(Connect):
         bench.sleep()
         assert not bench.all(SetBrokerStatus), "nothing new"
     bench.handshake(bench.one(Connect))
-    assert bench.one(SetBrokerStatus) == SetBrokerStatus(1, "")
+    assert bench.one(SetBrokerStatus) == SetBrokerStatus(1, Trouble())
 
 
 def test_a_broker_that_advertises_a_name_that_nobody_knows_says_so() -> None:
@@ -346,7 +366,7 @@ def test_a_broker_that_advertises_a_name_that_nobody_knows_says_so() -> None:
     bench.answer(bench.find(MetadataRequest), replace(answer, brokers=(advertised,)))
     bench.step(ConnectionWanted(1))
     bench.resolve(host="kafka", error="Name or service not known")
-    assert "kafka:9092: Name or service not known" in bench.one(SetBrokerStatus).message
+    assert "kafka:9092: Name or service not known" in bench.one(SetBrokerStatus).trouble.message
     assert not bench.all(SetStatus), "metadata can be had, by the bootstrap address"
     assert control.broker_id == -1
 
@@ -355,7 +375,9 @@ def test_a_broker_that_is_in_no_metadata_is_named() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(ConnectionWanted(3))
-    assert bench.one(SetBrokerStatus) == SetBrokerStatus(3, "broker 3 is a leader, but its address is in no metadata")
+    assert bench.one(SetBrokerStatus) == SetBrokerStatus(
+        3, Trouble(message="broker 3 is a leader, but its address is in no metadata")
+    )
 
 
 def test_of_a_host_whose_addresses_come_and_go_the_latest_errors_are_remembered() -> None:
@@ -366,7 +388,7 @@ def test_of_a_host_whose_addresses_come_and_go_the_latest_errors_are_remembered(
             bench.sleep()
         bench.resolve(f"10.0.1.{number}")
         bench.close(bench.one(Connect))
-    message = bench.one(SetStatus).message
+    message = bench.one(SetStatus).trouble.message
     assert message.count("connection refused") == 8
     assert "10.0.1.19" in message
     assert "10.0.1.11" not in message
@@ -421,7 +443,7 @@ def fail_all(bench: Bench, rounds: int) -> list[str]:
 def test_when_no_known_broker_is_reachable_the_bootstrap_addresses_come_in_again() -> None:
     bench = Bench()
     control = bench.start(topic("t", 1))
-    bench.close(control, "reset", stage="handshake")
+    bench.close(control, "reset")
     bench.step(TopicWanted("u", -1))
     assert set(fail_all(bench, 2)) <= {"10.0.0.1", "10.0.0.2"}
     assert "10.1.1.1" in fail_all(bench, 2)
@@ -431,7 +453,7 @@ def test_when_no_known_broker_is_reachable_the_bootstrap_addresses_come_in_again
 def test_with_recovery_strategy_none_only_known_brokers_are_tried() -> None:
     bench = Bench(Settings(metadata_recovery_strategy="none"))
     control = bench.start(topic("t", 1))
-    bench.close(control, "reset", stage="handshake")
+    bench.close(control, "reset")
     bench.step(TopicWanted("u", -1))
     assert set(fail_all(bench, 6)) == {"10.0.0.1", "10.0.0.2"}
 
@@ -444,7 +466,7 @@ def test_metadata_that_never_comes_triggers_a_rebootstrap() -> None:
         bench.sleep()
     bench.step(after_ms=300_001)
     assert bench.one(Close).connection_id == control.connection_id
-    bench.close(control, "as we said", stage="handshake", expected=True)
+    bench.close(control, "as we said", expected=True)
     while not bench.all(Resolve):
         bench.sleep()
 
@@ -457,7 +479,7 @@ def test_a_server_can_demand_a_rebootstrap() -> None:
         bench.sleep()
     bench.answer(bench.find(MetadataRequest), metadata(error=129))
     assert bench.one(Close).connection_id == control.connection_id
-    bench.close(control, "as we said", stage="handshake", expected=True)
+    bench.close(control, "as we said", expected=True)
     while not bench.all(Resolve):
         bench.sleep()
 
@@ -469,7 +491,7 @@ def test_a_misrouted_data_connection_triggers_a_rebootstrap() -> None:
     data = bench.one(Connect)
     bench.answer(bench.open(data), ApiVersionsResponse(error_code=129))
     assert {close.connection_id for close in bench.all(Close)} == {control.connection_id, data.connection_id}
-    bench.close(control, "as we said", stage="handshake", expected=True)
+    bench.close(control, "as we said", expected=True)
     while not bench.all(Resolve):
         bench.sleep()
 
@@ -480,7 +502,7 @@ def test_garbage_closes_that_connection_and_nothing_else() -> None:
     hello = bench.open(connect)
     bench.step(FrameReceived(connect.connection_id, hello.correlation_id, b"\x00\x00\x00\x01\xff"))
     assert "malformed" in bench.one(Close).reason
-    bench.close(connect, bench.one(Close).reason, stage="handshake", expected=True)
+    bench.close(connect, bench.one(Close).reason, expected=True)
     bench.sleep()
     bench.resolve("10.0.0.1")
     connect = bench.one(Connect)
@@ -488,7 +510,7 @@ def test_garbage_closes_that_connection_and_nothing_else() -> None:
     frame = bench.find(MetadataRequest)
     bench.step(FrameReceived(connect.connection_id, frame.correlation_id, b"nonsense"))
     assert "malformed" in bench.one(Close).reason
-    bench.close(connect, bench.one(Close).reason, stage="handshake", expected=True)
+    bench.close(connect, bench.one(Close).reason, expected=True)
     for _ in range(3):
         bench.sleep()
         if bench.all(Resolve):
@@ -524,7 +546,7 @@ def test_an_absent_topic_is_asked_for_with_backoff_while_somebody_waits() -> Non
     bench.step(TopicWanted("t", -1))
     asked = [bench.now_ms]
     bench.answer(bench.find(MetadataRequest), metadata(topic("t", error=3)))
-    assert bench.one(FailTopic) == FailTopic("t", 3, "UNKNOWN_TOPIC_OR_PARTITION", False)
+    assert bench.one(FailTopic) == FailTopic("t", Trouble(3, "UNKNOWN_TOPIC_OR_PARTITION"), False)
     while len(asked) < 6:
         bench.sleep()
         if bench.all(SendFrame):
@@ -551,7 +573,7 @@ def test_a_topic_that_may_not_be_written_fails_at_once() -> None:
     bench.start()
     bench.step(TopicWanted("t", -1))
     bench.answer(bench.find(MetadataRequest), metadata(topic("t", error=29)))
-    assert bench.one(FailTopic).final
+    assert bench.one(FailTopic).is_final
 
 
 def test_a_settled_lane_goes_back_and_metadata_is_refreshed() -> None:
@@ -618,7 +640,7 @@ def test_a_fatal_error_fails_the_producer_and_gives_the_lane_back() -> None:
     bench.start(topic("t", 1))
     bench.step(LanesHandedOver((lane(batch(error=31)),), ()))
     assert bench.one(ResumeLane).decisions[0].action == "fail"
-    assert bench.one(FailProducer).code == 31
+    assert bench.one(FailProducer).trouble.code == 31
     assert bench.controller.next_wakeup_ms() is None, "nothing is left to be done, least of all again and again"
     assert [log.level for log in bench.all(Log)][-1] == logging.ERROR
 

@@ -42,7 +42,7 @@ def test_an_unknown_code_is_treated_as_an_unknown_error() -> None:
 def test_an_error_is_named_once() -> None:
     """Whoever words the failure has the code, and names it; the decision brings what was said besides."""
     (said,) = judge(lane(batch(error=29))).resume.decisions  # type: ignore[union-attr]
-    assert (said.action, said.error_code, said.message) == ("fail", 29, "")
+    assert (said.action, said.code, said.message) == ("fail", 29, "")
 
 
 # ------------------------------------------------------------------------------------------------------ single batches
@@ -57,7 +57,7 @@ def test_retries_count_attempts_beyond_the_first() -> None:
     assert resumed(lane(batch(error=19, attempts=2)), twice)[0] == "r"
     assert resumed(lane(batch(error=19, attempts=3)), twice)[0] == "f"
     decision = judge(lane(batch(error=19, attempts=3)), twice).resume.decisions[0]  # type: ignore[union-attr]
-    assert decision.error_code == 19
+    assert decision.code == 19
     assert "retries=2" in decision.message
 
 
@@ -76,12 +76,12 @@ def test_a_batch_of_unknown_fate_is_not_split() -> None:
 
 def test_a_duplicate_is_complete_without_an_offset() -> None:
     decision = judge(lane(batch(error=46))).resume.decisions[0]  # type: ignore[union-attr]
-    assert (decision.action, decision.offset) == ("complete", -1)
+    assert (decision.action, decision.base_offset) == ("complete", -1)
 
 
 def test_a_success_that_came_while_the_lane_settled_counts() -> None:
     decision = judge(lane(batch(error=0, base_offset=77))).resume.decisions[0]  # type: ignore[union-attr]
-    assert (decision.action, decision.offset) == ("complete", 77)
+    assert (decision.action, decision.base_offset) == ("complete", 77)
 
 
 def test_a_lost_producer_state_is_asked_about_until_the_log_start_is_known() -> None:
@@ -99,7 +99,7 @@ def test_an_unauthorized_topic_concerns_nobody_else() -> None:
     verdict = judge(lane(batch(error=29)))
     assert verdict.fatal is None
     assert verdict.resume is not None
-    assert verdict.resume.decisions[0].error_code == 29
+    assert verdict.resume.decisions[0].code == 29
 
 
 # ------------------------------------------------------------------------------------------------------------- numbers

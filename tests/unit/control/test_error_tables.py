@@ -148,14 +148,14 @@ def test_a_produce_answer(code: int) -> None:
     assert action == {"failed": "fail", "fatal": "fail", "split": "split", "completed": "complete"}.get(what, "retry")
     assert (resume.delay_ms >= 80) == (action == "retry"), "backoff, if it is sent again"
     if action == "fail":
-        assert resume.decisions[0].error_code == code
+        assert resume.decisions[0].code == code
         assert resume.renumber == Renumber(9, 0, 0), "its successors close ranks"
     elif what == "renumbered":
         assert resume.renumber == Renumber(9, 1, 0)
     else:
         assert resume.renumber is None, "a retried batch is byte-identical"
     assert bench.all(SetIdentity) == ([SetIdentity(9, 1)] if what == "renumbered" else [])
-    assert [failure.code for failure in bench.all(FailProducer)] == ([code] if what == "fatal" else [])
+    assert [failure.trouble.code for failure in bench.all(FailProducer)] == ([code] if what == "fatal" else [])
     assert (later(bench, MetadataRequest) is not None) == (what == "retried, refreshed")
 
 
@@ -222,7 +222,7 @@ def test_a_produce_answer_with_an_offset(code: int) -> None:
     """An offset is an acknowledgement where there is no error, and only there."""
     bench, _ = produced(batch(error=code, base_offset=7))
     decision = bench.one(ResumeLane).decisions[0]
-    assert (decision.action == "complete", decision.offset) == (code in (0, 46), 7 if code == 0 else -1)
+    assert (decision.action == "complete", decision.base_offset) == (code in (0, 46), 7 if code == 0 else -1)
 
 
 @each_code(PRODUCE)
@@ -251,7 +251,7 @@ def test_a_metadata_answer_as_a_whole(code: int) -> None:
     bench = asked(code, None, topic("t", 2, epoch=2))
     if code == 129:
         control = bench.one(Close).connection_id
-        bench.close(Connect(control, -1, "10.0.0.1", 9092, 0), stage="handshake", expected=True)
+        bench.close(Connect(control, -1, "10.0.0.1", 9092, 0), expected=True)
         while not bench.all(Resolve):
             bench.sleep()
         assert not [each for each in bench.said if isinstance(each, SetTopic) and each.version > 1]
@@ -277,7 +277,7 @@ def test_a_metadata_answer_about_a_topic(code: int) -> None:
         assert bench.one(SetTopic).partitions[0].leader == 1
     else:
         failure = bench.one(FailTopic)
-        assert (failure.name, failure.code, failure.final) == ("t", code, what == "refused")
+        assert (failure.name, failure.trouble.code, failure.is_final) == ("t", code, what == "refused")
     assert (later(bench, MetadataRequest) is not None) == (what == "asked again")
 
 
@@ -322,7 +322,7 @@ def test_an_api_versions_answer(code: int) -> None:
     else:
         assert bench.one(Close).connection_id == connect.connection_id
         assert errors.error_name(code) in bench.one(Close).reason or code == 129
-        bench.close(connect, bench.one(Close).reason, stage="handshake", expected=True)
+        bench.close(connect, bench.one(Close).reason, expected=True)
         assert not bench.all(Connect), "after backoff"
         before_ms = bench.now_ms
         while not bench.all(Resolve):
@@ -378,8 +378,8 @@ def test_an_init_producer_id_answer(code: int) -> None:
     answered_ms = bench.now_ms
     bench.answer(frame, InitProducerIdResponse(error_code=code, producer_id=5, producer_epoch=0))
     assert bench.all(SetIdentity) == ([SetIdentity(5, 0)] if what == "held" else [])
-    assert [each.code for each in bench.all(FailBuffered)] == ([code] if what == "refused" else [])
-    assert [each.code for each in bench.all(FailProducer)] == ([code] if what == "fatal" else [])
+    assert [each.trouble.code for each in bench.all(FailBuffered)] == ([code] if what == "refused" else [])
+    assert [each.trouble.code for each in bench.all(FailProducer)] == ([code] if what == "fatal" else [])
     again = later(bench, InitProducerIdRequest)
     assert (again is not None) == (what in ("asked again", "refused"))
     if again is not None:
@@ -394,7 +394,7 @@ def test_a_refused_renewal_fails_what_is_buffered_and_lanes_wait_on() -> None:
     bench.start(topic("t", 1), identity=(9, 32767))
     bench.step(LanesHandedOver((lane(batch(error=45), epoch=32767),), ()))
     bench.answer(bench.find(InitProducerIdRequest), InitProducerIdResponse(error_code=31))
-    assert bench.one(FailBuffered).code == 31
+    assert bench.one(FailBuffered).trouble.code == 31
     assert not bench.all(ResumeLane)
     frame = later(bench, InitProducerIdRequest)
     assert frame is not None

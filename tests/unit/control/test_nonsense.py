@@ -46,7 +46,7 @@ def test_a_broker_that_nobody_can_call_closes_the_connection_and_is_asked_again(
     connect = answer_with_broker(bench, host, port)
     assert "broker 1" in bench.one(Close).reason
     assert not bench.all(Publish)
-    bench.close(connect, reason="", stage="ready", expected=True)
+    bench.close(connect, reason="", expected=True)
     sleep_until(bench, lambda: bench.all(Resolve))
     bench.resolve("10.0.0.1")
     bench.handshake(bench.one(Connect))

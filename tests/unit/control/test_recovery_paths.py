@@ -122,7 +122,7 @@ def test_a_lost_reply_that_the_broker_has_forgotten_fails_as_possibly_persisted_
     bench.step(LanesHandedOver((in_flight((45, "unknown"), (13, "unknown"), (13, "unknown"), acked=99),), ()))
     resume = bench.one(ResumeLane)
     assert actions(resume) == "frr"
-    assert resume.decisions[0].error_code == 45
+    assert resume.decisions[0].code == 45
     assert resume.renumber is None, "the others may be in the log as well: only as they are can they be found there"
     # The broker knows the last one, so that there was no gap.
     bench.step(LanesHandedOver((lane(batch(3, 120, 46), last_acked_sequence=119),), ()))
@@ -166,7 +166,7 @@ def test_a_lost_request_for_a_new_producer_id_is_repeated_and_lanes_wait() -> No
     control = bench.start(topic("t", 1), identity=(9, 32_767))
     bench.step(LanesHandedOver((lane(batch(error=47), epoch=32_767),), ()))
     bench.find(InitProducerIdRequest)
-    bench.close(control, "reset", stage="handshake")
+    bench.close(control, "reset")
     assert not bench.all(ResumeLane)
     frame = requested(bench, InitProducerIdRequest)
     bench.answer(frame, InitProducerIdResponse(producer_id=11, producer_epoch=0))

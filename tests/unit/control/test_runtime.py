@@ -171,7 +171,7 @@ def test_a_failing_look_up_is_an_answer_too() -> None:
         while True:
             status = engine.next(boundary.SetStatus)
             assert isinstance(status, boundary.SetStatus)
-            if "one:9092: Name or service not known" in status.message:
+            if "one:9092: Name or service not known" in status.trouble.message:
                 break
 
 
@@ -190,7 +190,7 @@ def test_log_handlers_run_on_another_thread() -> None:
             for ip in ("10.0.0.1", "10.0.0.2"):
                 connect = engine.next(Connect)
                 assert isinstance(connect, Connect)
-                engine.events.put(ConnectionClosed(connect.connection_id, -1, "connecting", "refused", False, False))
+                engine.events.put(ConnectionClosed(connect.connection_id, "refused", False, False))
                 assert said.get(timeout=PATIENCE_S) == ("penstock-log", f"one:9092 ({ip}:9092): refused")
     finally:
         logger.removeHandler(handler)

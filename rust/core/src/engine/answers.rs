@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Engine, KEEPS_STILL_SINCE, TOPIC_IDS_SINCE};
-use crate::boundary::{BatchReport, Event, LaneReport, Stage};
-use crate::io::connection::{ReadEnd, RequestKind, SentBatch, Transport};
+use crate::boundary::{BatchReport, Event, LaneReport};
+use crate::io::connection::{ReadEnd, RequestKind, SentBatch, Stage, Transport};
 use crate::lane::fate::Fate;
-use crate::lane::{Lane, LaneInner, LastAnswer, NETWORK_EXCEPTION};
+use crate::lane::{Identity, Lane, LaneInner, LastAnswer, NETWORK_EXCEPTION};
 use crate::outcome::completion::Outcome;
 use crate::wire::produce::{PartitionResponse, ProduceResponse, TopicRef, parse_response};
 
@@ -23,12 +23,11 @@ impl<T: Transport> Engine<T> {
                 Ok(true) => {
                     connection.stage = Stage::Handshake;
                     connection.last_used_us = now_us;
-                    let broker = connection.broker;
                     let mut stats = self.shared.stats.lock();
                     stats.connections_created += 1;
                     stats.connections += 1;
                     drop(stats);
-                    self.shared.events.push(Event::ConnectionOpened { connection: id, broker });
+                    self.shared.events.push(Event::ConnectionOpened { connection_id: id });
                 }
                 Err(error) => return self.close(id, &error.to_string(), false, now_us),
             }
@@ -108,7 +107,7 @@ impl<T: Transport> Engine<T> {
         if let (Some(RequestKind::Produce { version, batches }), Some(response)) = (request.map(|it| it.kind), parsed) {
             return self.on_produce(id, version, batches, response, now_us);
         }
-        self.shared.events.push(Event::FrameReceived { connection: id, correlation_id, frame });
+        self.shared.events.push(Event::FrameReceived { connection_id: id, correlation_id, frame });
         Ok(())
     }
 
@@ -136,8 +135,7 @@ impl<T: Transport> Engine<T> {
                 }
             }
         }
-        let endpoints = response.node_endpoints.into_iter();
-        self.endpoints.extend(endpoints.map(|node| (node.node_id, node.host, node.port, node.rack)));
+        self.endpoints.extend(response.node_endpoints);
         // Answers are matched by what the request itself said, not by what is known of the topic by now.
         let mut places: HashMap<(TopicRef, i32), usize> = HashMap::with_capacity(batches.len());
         for (place, sent) in batches.iter().enumerate() {
@@ -221,48 +219,11 @@ impl<T: Transport> Engine<T> {
         }
         if inner.hand_over() {
             lane.publish_load(&inner);
-            let report = self.lane_report(lane, &inner, now_us);
-            self.handed_over.push(report);
+            self.handed_over.push(lane_report(lane, &inner));
             return;
         }
         drop(inner);
         self.reconsider(lane, now_us);
-    }
-
-    pub(super) fn lane_report(&self, lane: &Lane, inner: &LaneInner, now_us: u64) -> LaneReport {
-        let timeout_us = self.shared.config.rules.delivery_timeout_us as i64;
-        let batches = inner.settled.iter().map(|batch| {
-            let age_us = now_us.saturating_sub(batch.created_us) as i64;
-            BatchReport {
-                batch_id: batch.id,
-                base_sequence: batch.numbering.map_or(-1, |(_, sequence)| sequence),
-                record_count: batch.count(),
-                size: batch.size(),
-                attempts: batch.attempts,
-                fate: batch.fate,
-                error_code: if batch.decided { 0 } else { batch.last.code },
-                error_message: batch.last.message.clone(),
-                age_ms: age_us / 1000,
-                remaining_ms: (timeout_us - age_us) / 1000,
-                expired: batch.expired,
-                // Of an answer that was decided upon, nothing may be taken for news: an error's offset least of all.
-                base_offset: if batch.decided { -1 } else { batch.last.base_offset },
-                current_leader: batch.last.leader.filter(|_| !batch.decided).unwrap_or((-1, -1)),
-            }
-        });
-        LaneReport {
-            topic: lane.topic.to_string(),
-            topic_id: inner.topic_id,
-            partition: lane.partition,
-            leader: inner.used_leader,
-            identity: inner.identity,
-            last_acked_sequence: inner.last_acked_sequence,
-            last_acked_offset: inner.last_acked_offset,
-            log_start_offset: inner.log_start_offset,
-            failures: inner.failures,
-            numbers_used_elsewhere: inner.numbers_used_elsewhere(),
-            batches: batches.collect(),
-        }
     }
 
     pub(super) fn report(&mut self) {
@@ -272,5 +233,42 @@ impl<T: Transport> Engine<T> {
                 endpoints: std::mem::take(&mut self.endpoints),
             });
         }
+    }
+}
+
+fn lane_report(lane: &Lane, inner: &LaneInner) -> LaneReport {
+    let batches = inner.settled.iter().map(|batch| {
+        // Of an answer that was decided upon, nothing may be taken for news: an error's offset least of all.
+        let news = (!batch.decided).then_some(&batch.last);
+        let (current_leader, current_leader_epoch) = news.and_then(|last| last.leader).unwrap_or((-1, -1));
+        BatchReport {
+            batch_id: batch.id,
+            base_sequence: batch.numbering.map_or(-1, |(_, sequence)| sequence),
+            record_count: batch.count(),
+            attempts: batch.attempts,
+            fate: batch.fate,
+            error_code: news.map_or(0, |last| last.code),
+            error_message: batch.last.message.clone(),
+            expired: batch.expired,
+            base_offset: news.map_or(-1, |last| last.base_offset),
+            current_leader,
+            current_leader_epoch,
+        }
+    });
+    let (leader, leader_epoch) = inner.used_leader;
+    let Identity { producer_id, epoch } = inner.identity.unwrap_or(Identity { producer_id: -1, epoch: -1 });
+    LaneReport {
+        topic: lane.topic.to_string(),
+        topic_id: inner.topic_id,
+        partition: lane.partition,
+        leader,
+        leader_epoch,
+        producer_id,
+        epoch,
+        last_acked_sequence: inner.last_acked_sequence,
+        log_start_offset: inner.log_start_offset,
+        failures: inner.failures,
+        numbers_used_elsewhere: inner.numbers_used_elsewhere(),
+        batches: batches.collect(),
     }
 }

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Engine;
-use crate::accumulator::TopicEntry;
-use crate::boundary::{Command, Decision, Event, PartitionLeader, Stage};
-use crate::io::connection::{Connection, RequestKind, Transport};
+use crate::accumulator::{TopicEntry, TopicError};
+use crate::boundary::{BatchDecision, Command, Decision, Event, PartitionLeader, Renumber};
+use crate::io::connection::{Connection, RequestKind, Stage, Transport};
 use crate::lane::{Identity, Lane, LaneInner, LaneState};
 use crate::outcome::completion::{FailureKind, Outcome};
 use crate::topic::{Leader, Topic, TopicState};
@@ -16,38 +16,41 @@ use crate::wire::produce::Segment;
 impl<T: Transport> Engine<T> {
     pub(super) fn apply(&mut self, command: Command, now_us: u64) {
         match command {
-            Command::Connect { connection, broker, address, setup_timeout_us } => {
-                self.connect(connection, broker, address, now_us, setup_timeout_us);
+            Command::Connect { connection_id, broker_id, ip, port, setup_timeout_ms } => {
+                let address = SocketAddr::new(ip, port);
+                self.connect(connection_id, broker_id, address, now_us, micros(setup_timeout_ms));
             }
-            Command::SendFrame { connection, correlation_id, frame, timeout_us } => {
-                if let Some(to) = self.connections.get_mut(&connection) {
+            Command::SendFrame { connection_id, correlation_id, frame, timeout_ms } => {
+                if let Some(to) = self.connections.get_mut(&connection_id) {
                     let mut bytes = Vec::with_capacity(4 + frame.len());
                     bytes.extend_from_slice(&(frame.len() as u32).to_be_bytes());
                     bytes.extend_from_slice(&frame);
                     let segments = vec![Segment::Owned(bytes)];
                     let size = segments[0].bytes().len();
-                    to.send(correlation_id, RequestKind::Control, segments, now_us, timeout_us);
+                    to.send(correlation_id, RequestKind::Control, segments, now_us, micros(timeout_ms));
                     let broker = to.broker;
-                    self.writable.insert(connection);
+                    self.writable.insert(connection_id);
                     let mut stats = self.shared.stats.lock();
                     stats.in_flight += 1;
                     stats.nodes.entry(broker).or_default().requests.record(size as f64);
                 }
             }
-            Command::Ready { connection, produce_version } => self.ready(connection, produce_version, now_us),
-            Command::Close { connection, reason } => self.close(connection, &reason, true, now_us),
+            Command::Ready { connection_id, produce_version } => self.ready(connection_id, produce_version, now_us),
+            Command::Close { connection_id, reason } => self.close(connection_id, &reason, true, now_us),
             Command::SetTopic { name, topic_id, version, partitions } => {
                 self.set_topic(&name, topic_id, version, &partitions, now_us);
             }
-            Command::FailTopic { name, code, message, last_word } => {
+            Command::FailTopic { name, trouble, is_final } => {
                 self.shared.update_topic(&name, |entry| {
                     let errors = entry.errors + 1;
-                    Some(TopicEntry { error: Some((code, message, last_word)), errors, ..entry })
+                    Some(TopicEntry { error: Some(TopicError { trouble, is_final }), errors, ..entry })
                 });
             }
             Command::ForgetTopic { name } => self.forget_topic(&name),
-            Command::SetStatus { message } => self.shared.set_status(message),
-            Command::SetBrokerStatus { broker, message } => self.brokers.entry(broker).or_default().trouble = message,
+            Command::SetStatus { trouble } => self.shared.set_status(trouble),
+            Command::SetBrokerStatus { broker_id, trouble } => {
+                self.brokers.entry(broker_id).or_default().trouble = trouble;
+            }
             Command::SetIdentity(identity) => {
                 self.identity = Some(identity);
                 for at in 0..self.lanes.len() {
@@ -55,23 +58,18 @@ impl<T: Transport> Engine<T> {
                     self.reconsider(&lane, now_us);
                 }
             }
-            Command::ResumeLane { topic, partition, decisions, renumber, delay_us } => {
-                if let Err(why) = self.resume(&topic, partition, decisions, renumber, delay_us, now_us) {
+            Command::ResumeLane { topic, partition, decisions, renumber, delay_ms } => {
+                if let Err(why) = self.resume(&topic, partition, decisions, renumber, micros(delay_ms), now_us) {
                     // Neither side may guess: fail loudly rather than number records wrongly.
                     self.die(&format!("a lane of {topic}-{partition} came back wrong: {why} (a bug in Penstock)"));
                     let message = format!("lane {topic}-{partition}: {why}");
                     self.shared.events.push(Event::EngineFailed { message });
                 }
             }
-            Command::FailBuffered { code, message } => self.fail_buffered(code, &message, now_us),
-            Command::FailProducer { code, message } => {
-                self.shared.set_fatal(code, message.clone());
-                let kind = match code {
-                    -1 => FailureKind::Internal,
-                    0 => FailureKind::Aborted,
-                    _ => FailureKind::Broker,
-                };
-                self.fail_everything(kind, code, &message, now_us);
+            Command::FailBuffered { kind, trouble } => self.fail_buffered(kind, &trouble, now_us),
+            Command::FailProducer { kind, trouble } => {
+                self.shared.set_fatal(kind, trouble.clone());
+                self.fail_everything(kind, &trouble, now_us);
             }
         }
     }
@@ -85,9 +83,7 @@ impl<T: Transport> Engine<T> {
             Err(error) => {
                 let requested = self.ask_again(broker);
                 self.shared.events.push(Event::ConnectionClosed {
-                    connection: id,
-                    broker,
-                    stage: Stage::Connecting,
+                    connection_id: id,
                     reason: error.to_string(),
                     expected: false,
                     requested,
@@ -199,8 +195,8 @@ impl<T: Transport> Engine<T> {
         &mut self,
         topic: &str,
         partition: i32,
-        decisions: Vec<(u64, Decision)>,
-        renumber: Option<(Identity, i32)>,
+        decisions: Vec<BatchDecision>,
+        renumber: Option<Renumber>,
         delay_us: u64,
         now_us: u64,
     ) -> Result<(), &'static str> {
@@ -217,13 +213,13 @@ impl<T: Transport> Engine<T> {
             _ => return Err("it was not handed over"),
         }
         if decisions.len() != inner.settled.len()
-            || decisions.iter().zip(&inner.settled).any(|((id, _), batch)| *id != batch.id)
+            || decisions.iter().zip(&inner.settled).any(|(decision, batch)| decision.batch_id != batch.id)
         {
             return Err("not one decision for each batch, in order");
         }
         let mut remaining = VecDeque::with_capacity(decisions.len());
-        for (batch, (_, decision)) in std::mem::take(&mut inner.settled).into_iter().zip(decisions) {
-            match decision {
+        for (batch, decision) in std::mem::take(&mut inner.settled).into_iter().zip(decisions) {
+            match decision.action {
                 Decision::Retry => remaining.push_back(batch),
                 Decision::Fail { kind, code, message } => {
                     let failure = batch.failure(kind, code, message, now_us);
@@ -260,6 +256,9 @@ impl<T: Transport> Engine<T> {
                 }
             }
         }
+        let renumber = renumber.map(|Renumber { producer_id, epoch, first_sequence }| {
+            (Identity { producer_id, epoch }, first_sequence) // as lanes have it
+        });
         if let Err((refused, why)) = inner.resume(remaining, renumber, now_us.saturating_add(delay_us)) {
             inner.settled = refused;
             return Err(why);
@@ -275,4 +274,8 @@ impl<T: Transport> Engine<T> {
         self.after_answer(&lane, now_us);
         Ok(())
     }
+}
+
+const fn micros(ms: u64) -> u64 {
+    ms.saturating_mul(1000)
 }

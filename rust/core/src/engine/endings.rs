@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Engine, TICK_US};
-use crate::boundary::{Event, Stage};
-use crate::io::connection::{RequestKind, Transport};
+use crate::boundary::{Event, Trouble};
+use crate::io::connection::{RequestKind, Stage, Transport};
 use crate::lane::fate::Fate;
 use crate::lane::{Batch, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, Readiness, fail_batch};
 use crate::outcome::completion::{Burst, Failure, FailureKind, Outcome, Token};
@@ -97,9 +97,7 @@ impl<T: Transport> Engine<T> {
         }
         let requested = self.ask_again(connection.broker);
         self.shared.events.push(Event::ConnectionClosed {
-            connection: id,
-            broker: connection.broker,
-            stage: connection.stage,
+            connection_id: id,
             reason: reason.to_owned(),
             expected,
             requested,
@@ -195,13 +193,13 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    pub(super) fn expire_lane(&self, inner: &mut LaneInner, status: &str, limit_us: u64, now_us: u64) {
-        let (held_up_code, held_up_by) = self.why_unsent(inner, status, now_us);
+    pub(super) fn expire_lane(&self, inner: &mut LaneInner, status: &Trouble, limit_us: u64, now_us: u64) {
+        let held_up_by = self.why_unsent(inner, status, now_us);
         let leader = inner.leader;
         let timeout = |batch: &Batch| {
             let mut failure = batch.failure(FailureKind::Timeout, batch.last.code, batch.last.message.clone(), now_us);
             if batch.attempts == 0 {
-                (failure.code, failure.message, failure.broker) = (held_up_code, held_up_by.clone(), leader);
+                (failure.code, failure.message, failure.broker) = (held_up_by.code, held_up_by.message.clone(), leader);
             } else if failure.code == 0 && failure.message.is_empty() {
                 failure.message =
                     format!("sent {} ms ago, not answered yet", now_us.saturating_sub(batch.sent_us) / 1000);
@@ -268,14 +266,14 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Every record that is buffered now fails; the producer goes on, and its lanes do as after an expiry.
-    pub(super) fn fail_buffered(&mut self, code: i16, message: &str, now_us: u64) {
+    pub(super) fn fail_buffered(&mut self, kind: FailureKind, trouble: &Trouble, now_us: u64) {
         for at in 0..self.lanes.len() {
             let lane = Arc::clone(&self.lanes[at]);
             let mut inner = lane.inner.lock();
             if inner.unresolved().next().is_none() {
                 continue;
             }
-            let refused = |batch: &Batch| batch.failure(FailureKind::Broker, code, message.to_owned(), now_us);
+            let refused = |batch: &Batch| batch.failure(kind, trouble.code, trouble.message.clone(), now_us);
             self.give_up(&mut inner, |_| true, refused);
             lane.publish_load(&inner);
             drop(inner);
@@ -283,38 +281,41 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// What keeps the batches of a lane in the buffer: the last error's code (0 for none), and words for people.
-    fn why_unsent(&self, inner: &LaneInner, status: &str, now_us: u64) -> (i16, String) {
+    /// What keeps the batches of a lane in the buffer.
+    fn why_unsent(&self, inner: &LaneInner, status: &Trouble, now_us: u64) -> Trouble {
         // Whatever has been tried before goes first, and what it met is what the others wait for.
         let tried = inner.settled.iter().chain(inner.queue.iter().filter(|batch| batch.attempts > 0)).next();
         if let Some(batch) = tried {
             let said = if batch.last.message.is_empty() { String::new() } else { format!(": {}", batch.last.message) };
             let times =
                 if batch.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", batch.attempts) };
-            return (batch.last.code, format!("met by the batch before it, after {times}{said}"));
+            let message = format!("met by the batch before it, after {times}{said}");
+            return Trouble { code: batch.last.code, message };
         }
-        let and_status = if status.is_empty() { String::new() } else { format!("; {status}") };
-        let why = match self.brokers.get(&inner.leader) {
-            _ if inner.leader < 0 => format!("the partition has no leader{and_status}"),
-            Some(broker) if broker.connection.is_none() && !broker.trouble.is_empty() => broker.trouble.clone(),
+        let and_status = |message: &str| {
+            let because = if status.message.is_empty() { String::new() } else { format!("; {}", status.message) };
+            Trouble { code: status.code, message: format!("{message}{because}") }
+        };
+        match self.brokers.get(&inner.leader) {
+            _ if inner.leader < 0 => and_status("the partition has no leader"),
+            Some(broker) if broker.connection.is_none() && broker.trouble.is_some() => broker.trouble.clone(),
             _ if self.shared.config.rules.idempotent && self.identity.is_none() && inner.identity.is_none() => {
-                format!("no broker has given the producer its id yet{and_status}")
+                and_status("no broker has given the producer its id yet")
             }
             _ if inner.in_flight.is_empty() && inner.queue.front().is_some_and(Batch::is_encoding) => {
-                "its batch is still being compressed".to_owned()
+                Trouble::new("its batch is still being compressed")
             }
             _ if !inner.in_flight.is_empty() => {
                 let sent_us = inner.in_flight.iter().map(|batch| batch.sent_us).min().unwrap_or(now_us);
                 let waited_ms = now_us.saturating_sub(sent_us) / 1000;
-                format!("the batch before it was sent {waited_ms} ms ago and is not answered yet")
+                Trouble::new(format!("the batch before it was sent {waited_ms} ms ago and is not answered yet"))
             }
-            Some(broker) if broker.connection.is_none() => format!("no connection to the leader yet{and_status}"),
-            _ => status.to_owned(),
-        };
-        (0, why)
+            Some(broker) if broker.connection.is_none() => and_status("no connection to the leader yet"),
+            _ => status.clone(),
+        }
     }
 
-    pub(super) fn fail_everything(&mut self, kind: FailureKind, code: i16, message: &str, now_us: u64) {
+    pub(super) fn fail_everything(&mut self, kind: FailureKind, trouble: &Trouble, now_us: u64) {
         let status = self.shared.status();
         for at in 0..self.lanes.len() {
             let lane = Arc::clone(&self.lanes[at]);
@@ -334,12 +335,13 @@ impl<T: Transport> Engine<T> {
                 }))
             {
                 let mut failure = match kind {
-                    // Whoever gives up wants to know what the record met with last.
+                    // The error of a `close` names what the record met with last.
                     FailureKind::Closed if batch.last.message.is_empty() => {
-                        batch.failure(kind, batch.last.code, status.clone(), now_us)
+                        let code = if batch.last.code == 0 { status.code } else { batch.last.code };
+                        batch.failure(kind, code, status.message.clone(), now_us)
                     }
                     FailureKind::Closed => batch.failure(kind, batch.last.code, batch.last.message.clone(), now_us),
-                    _ => batch.failure(kind, code, message.to_owned(), now_us),
+                    _ => batch.failure(kind, trouble.code, trouble.message.clone(), now_us),
                 };
                 failure.possibly_persisted |= stage == "in flight";
                 self.finish_failed(batch, stage, failure);
@@ -351,7 +353,7 @@ impl<T: Transport> Engine<T> {
     /// `close` gave up on what is left.
     pub fn shut_down(&mut self) {
         let now_us = self.shared.now_us();
-        self.fail_everything(FailureKind::Closed, 0, "", now_us);
+        self.fail_everything(FailureKind::Closed, &Trouble::default(), now_us);
         let open: Vec<u64> = self.connections.keys().copied().collect();
         for id in open {
             self.close(id, "the producer was closed", true, now_us);
@@ -365,9 +367,10 @@ impl<T: Transport> Engine<T> {
         if std::mem::replace(&mut self.dead, true) {
             return;
         }
-        self.shared.set_fatal(-1, message.to_owned());
+        let (kind, trouble) = (FailureKind::Internal, Trouble::new(message));
+        self.shared.set_fatal(kind, trouble.clone());
         let now_us = self.shared.now_us();
-        self.fail_everything(FailureKind::Internal, 0, message, now_us);
+        self.fail_everything(kind, &trouble, now_us);
     }
 
     /// For the io metrics: one wait for sockets, and the work before it.

@@ -13,10 +13,11 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::accumulator::Shared;
-use crate::boundary::{LaneReport, Stage};
-use crate::io::connection::{Connection, Transport};
+use crate::boundary::{LaneReport, Trouble};
+use crate::io::connection::{Connection, Stage, Transport};
 use crate::lane::{Identity, Lane, Outgoing};
 use crate::topic::BrokerHealth;
+use crate::wire::produce::NodeEndpoint;
 
 /// How often deadlines of records and requests are looked at while there are any.
 const TICK_US: u64 = 50_000;
@@ -38,8 +39,8 @@ struct Broker {
     ready: VecDeque<Arc<Lane>>,
     /// A connection has been asked for.
     wanted: bool,
-    /// Why it cannot be reached, as the control plane sees it; empty: nothing is known against it.
-    trouble: String,
+    /// Why it cannot be reached, as the control plane sees it.
+    trouble: Trouble,
     health: Arc<BrokerHealth>,
 }
 
@@ -69,7 +70,7 @@ pub struct Engine<T> {
     again: bool,
     // What this pass will tell the control plane.
     handed_over: Vec<LaneReport>,
-    endpoints: Vec<(i32, String, i32, Option<String>)>,
+    endpoints: Vec<NodeEndpoint>,
     scratch: Box<[u8]>,
     dead: bool,
 }

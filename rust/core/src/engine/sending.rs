@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::{Broker, Engine, NO_TOPIC_ID, Picked, TOPIC_IDS_SINCE, ZSTD_SINCE};
-use crate::boundary::{Event, Stage};
+use crate::boundary::Event;
 use crate::compression::Codec;
-use crate::io::connection::{Request, RequestKind, SentBatch, Transport};
+use crate::io::connection::{Request, RequestKind, SentBatch, Stage, Transport};
 use crate::lane::fate::Fate;
 use crate::lane::{Lane, LastAnswer, Readiness};
 use crate::outcome::completion::Outcome;
@@ -98,7 +98,7 @@ impl<T: Transport> Engine<T> {
                 Self::stuck(broker, now_us);
                 if !broker.wanted {
                     broker.wanted = true;
-                    self.shared.events.push(Event::ConnectionWanted { broker: id });
+                    self.shared.events.push(Event::ConnectionWanted { broker_id: id });
                 }
                 return;
             };

@@ -8,10 +8,20 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::boundary::Stage;
 use crate::lane::Lane;
 use crate::lane::fate::Fate;
 use crate::wire::produce::Segment;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// TCP is being set up.
+    Connecting,
+    /// Before [`Command::Ready`](crate::boundary::Command::Ready).
+    Handshake,
+    /// Carries Produce.
+    Ready,
+}
 
 /// Sockets, real or in memory. All calls return at once; `WouldBlock` is an answer.
 pub trait Transport {

@@ -1,34 +1,27 @@
 //! What became of a batch that was sent: its fate, and which topic of that name the fate is about.
 
+use crate::boundary::literal;
 use crate::lane::Identity;
 
 /// The last error code of Kafka 4.4: CONTROLLER_ID_NOT_REGISTERED.
 const LAST_KNOWN_CODE: i16 = 136;
 
-/// What is known of a batch over all its attempts. Ordered: the worst counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
-    /// No byte left.
-    Unsent,
-    /// A part of the frame left: no broker can have read it whole.
-    PartlyWritten,
-    /// A broker says that it did not append.
-    Rejected,
-    /// The answer is lost, or says that the append may have happened.
-    Unknown,
+literal! {
+    /// What is known of a batch over all its attempts. Ordered: the worst counts.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Fate {
+        /// No byte left.
+        Unsent = "unsent",
+        /// A part of the frame left: no broker can have read it whole.
+        PartlyWritten = "partly written",
+        /// A broker says that it did not append.
+        Rejected = "rejected",
+        /// The answer is lost, or says that the append may have happened.
+        Unknown = "unknown",
+    }
 }
 
 impl Fate {
-    /// The word used on the boundary.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unsent => "unsent",
-            Self::PartlyWritten => "partly written",
-            Self::Rejected => "rejected",
-            Self::Unknown => "unknown",
-        }
-    }
-
     /// What an answer with this error code says about the append; `base_offset` as the answer has it, or -1.
     ///
     /// A closed list, because a broker decides all other errors before it appends. The offset alone proves nothing:

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::boundary::literal;
 use crate::event_loop::{Notice, Notices};
 use crate::outcome::arrivals::Arrivals;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -15,45 +16,24 @@ use crate::sync::{Condvar, Mutex, OnceLock};
 /// A callback of the user's, opaque here: the binding keeps the object under this key and gets each key back exactly once.
 pub type Token = usize;
 
-/// Which way a record failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureKind {
-    /// A broker answered with an error code.
-    Broker,
-    /// delivery.timeout.ms ran out.
-    Timeout,
-    /// `close` did not wait for it.
-    Closed,
-    /// It was given up on purpose.
-    Aborted,
-    /// It was never buffered: one of many, so that `send` did not raise.
-    Refused,
-    /// A bug in Penstock.
-    Internal,
-}
-
-impl FailureKind {
-    /// The word used on the boundary.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Broker => "broker",
-            Self::Timeout => "timeout",
-            Self::Closed => "closed",
-            Self::Aborted => "aborted",
-            Self::Refused => "refused",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// The reverse of [`FailureKind::as_str`]; anything unknown is internal.
-    pub fn from_word(word: &str) -> Self {
-        match word {
-            "broker" => Self::Broker,
-            "timeout" => Self::Timeout,
-            "closed" => Self::Closed,
-            "aborted" => Self::Aborted,
-            _ => Self::Internal,
-        }
+literal! {
+    /// Why a record failed; it chooses the class of the error.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum FailureKind {
+        /// A broker answered with an error code.
+        Broker = "broker",
+        /// delivery.timeout.ms ran out.
+        Timeout = "timeout",
+        /// `close` did not wait for it.
+        Closed = "closed",
+        /// Its transaction was aborted.
+        Aborted = "aborted",
+        /// It was never buffered: one of many, so that `send` did not raise.
+        Refused = "refused",
+        /// No bootstrap server could be resolved in time (bootstrap.resolve.timeout.ms).
+        Unresolved = "unresolved",
+        /// A bug in Penstock.
+        Internal = "internal",
     }
 }
 

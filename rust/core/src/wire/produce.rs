@@ -230,7 +230,7 @@ pub struct PartitionResponse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeEndpoint {
     /// The broker's id.
-    pub node_id: i32,
+    pub broker_id: i32,
     /// Host name or address, as advertised.
     pub host: String,
     /// Port. An `i32` on the wire, and not checked here.
@@ -351,7 +351,7 @@ fn parse_node_endpoints(r: &mut Reader<'_>) -> Result<Vec<NodeEndpoint>, ParseEr
     let mut endpoints = Vec::with_capacity(len);
     for _ in 0..len {
         endpoints.push(NodeEndpoint {
-            node_id: r.i32()?,
+            broker_id: r.i32()?,
             host: r.string()?.to_owned(),
             port: r.i32()?,
             rack: r.nullable_string()?.map(str::to_owned),

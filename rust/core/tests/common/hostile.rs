@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each fuzz target uses a part of it")]
 
 use std::io::{self, IoSlice};
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -205,11 +206,16 @@ pub fn engine(data: &[u8]) {
     assert_eq!(rig.shared.stats.lock().in_flight, 0);
 }
 
-pub fn open(rig: &mut Rig, connection: u64, broker: i32, produce_version: i16) {
-    let address = "127.0.0.1:9092".parse().unwrap();
-    rig.command(Command::Connect { connection, broker, address, setup_timeout_us: 1_000 * MS });
-    rig.engine.on_socket(connection, false, true);
-    rig.command(Command::Ready { connection, produce_version });
+pub fn open(rig: &mut Rig, connection_id: u64, broker_id: i32, produce_version: i16) {
+    rig.command(Command::Connect {
+        connection_id,
+        broker_id,
+        ip: Ipv4Addr::LOCALHOST.into(),
+        port: 9092,
+        setup_timeout_ms: 1_000,
+    });
+    rig.engine.on_socket(connection_id, false, true);
+    rig.command(Command::Ready { connection_id, produce_version });
 }
 
 /// The correlation ids of the requests that arrived at the broker's end.
@@ -236,8 +242,8 @@ fn reports(events: &mut Vec<Event>) -> Vec<LaneReport> {
     for event in events.drain(..) {
         match event {
             Event::LanesHandedOver { lanes, .. } => reports.extend(lanes),
-            Event::ConnectionClosed { connection, broker, .. } => assert_eq!((connection, broker), (1, 1)),
-            Event::ConnectionOpened { .. } | Event::ConnectionWanted { broker: 1 } => {}
+            Event::ConnectionClosed { connection_id, .. } => assert_eq!(connection_id, 1),
+            Event::ConnectionOpened { .. } | Event::ConnectionWanted { broker_id: 1 } => {}
             other => panic!("{other:?}"),
         }
     }

@@ -2,10 +2,11 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use penstock_core::accumulator::{Appended, Config, Record, Shared};
-use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader};
+use penstock_core::boundary::{BatchDecision, Command, Decision, Event, LaneReport, PartitionLeader, Renumber};
 use penstock_core::compression::Compression;
 use penstock_core::engine::Engine;
 use penstock_core::io::memory_net::MemoryNet;
@@ -104,11 +105,16 @@ impl Rig {
         self.command(Command::SetTopic { name: "t".into(), topic_id: [7; 16], version, partitions });
     }
 
-    pub fn connect(&mut self, connection: u64, broker: i32) {
-        let address = "127.0.0.1:9092".parse().unwrap();
-        self.command(Command::Connect { connection, broker, address, setup_timeout_us: 1_000 * MS });
-        self.engine.on_socket(connection, false, true);
-        self.command(Command::Ready { connection, produce_version: self.produce_version });
+    pub fn connect(&mut self, connection_id: u64, broker_id: i32) {
+        self.command(Command::Connect {
+            connection_id,
+            broker_id,
+            ip: Ipv4Addr::LOCALHOST.into(),
+            port: 9092,
+            setup_timeout_ms: 1_000,
+        });
+        self.engine.on_socket(connection_id, false, true);
+        self.command(Command::Ready { connection_id, produce_version: self.produce_version });
         self.events();
     }
 
@@ -200,13 +206,22 @@ impl Rig {
         decide: impl Fn(usize) -> Decision,
         renumber: Option<(Identity, i32)>,
     ) {
-        let decisions = report.batches.iter().enumerate().map(|(at, batch)| (batch.batch_id, decide(at))).collect();
+        let decisions = report
+            .batches
+            .iter()
+            .enumerate()
+            .map(|(at, batch)| BatchDecision { batch_id: batch.batch_id, action: decide(at) });
+        let renumber = renumber.map(|(Identity { producer_id, epoch }, first_sequence)| Renumber {
+            producer_id,
+            epoch,
+            first_sequence,
+        });
         self.command(Command::ResumeLane {
             topic: "t".into(),
             partition: report.partition,
-            decisions,
+            decisions: decisions.collect(),
             renumber,
-            delay_us: 0,
+            delay_ms: 0,
         });
     }
 }

@@ -90,7 +90,7 @@ impl Wire {
     fn node_endpoints(&mut self, endpoints: &[NodeEndpoint]) {
         self.len(endpoints.len());
         for endpoint in endpoints {
-            self.put(endpoint.node_id.to_be_bytes());
+            self.put(endpoint.broker_id.to_be_bytes());
             self.string(Some(&endpoint.host));
             self.put(endpoint.port.to_be_bytes());
             self.string(endpoint.rack.as_deref());

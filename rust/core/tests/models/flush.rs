@@ -1,5 +1,6 @@
 //! The whole engine between a flush and an append: what was sent before the flush is on its way, however long the linger.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,14 +18,19 @@ use crate::{Bell, explore, shared};
 fn engine(shared: &Arc<Shared>) -> Engine<MemoryNet> {
     let mut engine = Engine::new(Arc::clone(shared), MemoryNet::accepting());
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }];
-    let address = "127.0.0.1:9092".parse().unwrap();
     shared.command([
         Command::SetTopic { name: "t".into(), topic_id: [0; 16], version: 1, partitions },
-        Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 1_000_000 },
+        Command::Connect {
+            connection_id: 1,
+            broker_id: 1,
+            ip: Ipv4Addr::LOCALHOST.into(),
+            port: 9092,
+            setup_timeout_ms: 1_000,
+        },
     ]);
     engine.turn();
     engine.on_socket(1, false, true);
-    shared.command([Command::Ready { connection: 1, produce_version: 3 }]);
+    shared.command([Command::Ready { connection_id: 1, produce_version: 3 }]);
     engine.turn();
     engine
 }

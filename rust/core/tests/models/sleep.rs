@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use loom::thread;
 use penstock_core::accumulator::{Appended, Record, Shared};
-use penstock_core::boundary::Command;
+use penstock_core::boundary::{Command, Trouble};
 
 use crate::{Bell, LINGER_US, explore, shared, topic};
 
@@ -20,7 +20,7 @@ fn sleep_until(shared: &Shared, bell: &Bell, until_us: u64, mut done: impl FnMut
 }
 
 fn status() -> Command {
-    Command::SetStatus { message: String::new() }
+    Command::SetStatus { trouble: Trouble::default() }
 }
 
 #[test]

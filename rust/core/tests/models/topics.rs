@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 
 use loom::thread;
 use penstock_core::accumulator::{Shared, TopicEntry};
+use penstock_core::boundary::Trouble;
+use penstock_core::outcome::completion::FailureKind;
 
 use crate::{explore, never, shared, topic};
 
@@ -42,5 +44,5 @@ fn a_producer_that_closes() {
 
 #[test]
 fn a_producer_that_fails() {
-    meets(|shared| shared.set_fatal(-1, "a bug".into()));
+    meets(|shared| shared.set_fatal(FailureKind::Internal, Trouble::new("a bug")));
 }

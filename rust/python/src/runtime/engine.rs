@@ -11,10 +11,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use penstock_core::accumulator::{Config, Shared};
-use penstock_core::boundary::{Command, EventQueue};
+use penstock_core::boundary::{Command, EventQueue, Trouble};
 use penstock_core::compression::Compression;
 use penstock_core::lane::SendRules;
-use penstock_core::outcome::completion::Outcome;
+use penstock_core::outcome::completion::{FailureKind, Outcome};
 use penstock_core::stats::{Meter, Stats};
 use penstock_core::topic::PartitionRules;
 
@@ -106,6 +106,7 @@ impl Engine {
     ))]
     #[expect(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "keyword-only settings")]
     fn new(
+        py: Python<'_>,
         client_id: String,
         acks: i16,
         enable_idempotence: bool,
@@ -127,6 +128,7 @@ impl Engine {
         partitioner_rack_aware: bool,
         seed: Option<u64>,
     ) -> PyResult<Self> {
+        boundary::check(py)?;
         let rules = SendRules {
             idempotent: enable_idempotence,
             max_in_flight: max_in_flight_requests_per_connection,
@@ -210,7 +212,8 @@ impl Engine {
 
     /// The control plane died: fail every record, refuse later sends.
     fn fail(&self, message: String) {
-        self.core.shared.command([Command::FailProducer { code: -1, message }]);
+        let (kind, trouble) = (FailureKind::Internal, Trouble::new(message));
+        self.core.shared.command([Command::FailProducer { kind, trouble }]);
     }
 
     /// ms since the last append, by topic (for metadata.max.idle.ms).

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 
+use penstock_core::boundary::Literal;
 use penstock_core::outcome::completion::{Completion, Failure};
 use pyo3::IntoPyObjectExt;
 

@@ -14,6 +14,7 @@ use penstock_core::compression::Encoder;
 use penstock_core::io::memory_net::{MemoryNet, Socket};
 use penstock_core::outcome::completion::Completion;
 
+use crate::runtime::boundary;
 use crate::runtime::callbacks::{CALLBACKS, Calls};
 use crate::runtime::engine::Engine;
 
@@ -57,6 +58,12 @@ impl SteppedEngine {
         }
         let engine = penstock_core::engine::Engine::new(Arc::clone(&shared), MemoryNet::default());
         Ok(Self { shared, engine: Mutex::new(engine), flushed: Mutex::default(), encoder: Mutex::new(encoder) })
+    }
+
+    /// A command or an event that has gone into Rust and come back, and the text of what it was there.
+    #[staticmethod]
+    fn echo<'py>(message: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, String)> {
+        boundary::echo(message)
     }
 
     /// Set the clock (µs); it never goes back.

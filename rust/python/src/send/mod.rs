@@ -17,7 +17,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_core::accumulator::{Appended, Record};
+use penstock_core::boundary::{Fatal, Trouble};
 use penstock_core::compression::Codec;
+use penstock_core::outcome::completion::FailureKind;
 use penstock_core::topic::Topic;
 use penstock_core::wire::record_batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
 use pyo3::exceptions::PyRuntimeError;
@@ -100,11 +102,11 @@ impl State {
     #[inline]
     pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         let shared = &self.core.shared;
-        if let Some((code, message)) = shared.fatal() {
-            return Err(match code {
-                -1 => python::error(py, "InternalError", message, &[]),
-                0 => python::error(py, "KafkaError", message, &[]),
-                code => python::error_for_code(py, *code, message, None),
+        if let Some(Fatal { kind, trouble: Trouble { code, message } }) = shared.fatal() {
+            return Err(match kind {
+                FailureKind::Internal => python::error(py, "InternalError", message, &[]),
+                _ if *code == 0 => python::error(py, "KafkaError", message, &[]),
+                _ => python::error_for_code(py, *code, message, None),
             });
         }
         if shared.closed.load(Ordering::Acquire) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use penstock_core::accumulator::TopicEntry;
+use penstock_core::accumulator::{TopicEntry, TopicError};
+use penstock_core::boundary::Trouble;
 use penstock_core::topic::Topic;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -196,7 +197,7 @@ impl State {
         // A final answer counts if it came since; an earlier one may be out of date, since permissions change. That a
         // name is illegal does not.
         let errors = *search.errors_before.get_or_insert(entry.errors);
-        if let Some((code, message, true)) = &entry.error
+        if let Some(TopicError { trouble: Trouble { code, message }, is_final: true }) = &entry.error
             && (*code == INVALID_TOPIC || entry.errors > errors || now >= deadline)
         {
             return Err(python::error_for_code(py, *code, message, Some(text)));
@@ -206,7 +207,7 @@ impl State {
         }
         if !search.warned && now.duration_since(search.started) >= Duration::from_secs(1) {
             search.warned = true;
-            let why = entry.error.as_ref().map_or_else(|| shared.status(), |(_, why, _)| why.clone());
+            let why = entry.error.as_ref().map_or_else(|| shared.status(), |error| error.trouble.clone()).message;
             shutdown::python(py, || self.warn_waiting.bind(py).call1((search.method, text, partition, why)))?;
         }
         Ok(Look::Absent(version))
@@ -214,15 +215,17 @@ impl State {
 
     /// The words for a topic, or a partition, that did not appear.
     fn absent(&self, py: Python<'_>, name: &str, partition: Option<i32>, entry: &TopicEntry) -> PyResult<PyErr> {
-        let (code, why) = entry.error.as_ref().map_or((0, ""), |(code, why, _)| (*code, why.as_str()));
+        let status = self.core.shared.status();
+        let Trouble { code, message } = entry.error.as_ref().map(|error| error.trouble.clone()).unwrap_or_default();
         let arguments = [
             ("topic", PyString::new(py, name).into_any()),
             ("partition", partition.into_pyobject(py)?),
             ("partitions", entry.topic.as_ref().map_or(0, |topic| topic.partitions()).into_pyobject(py)?.into_any()),
             ("waited_ms", (self.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
             ("code", code.into_pyobject(py)?.into_any()),
-            ("message", PyString::new(py, why).into_any()),
-            ("status", PyString::new(py, &self.core.shared.status()).into_any()),
+            ("message", PyString::new(py, &message).into_any()),
+            ("status_code", status.code.into_pyobject(py)?.into_any()),
+            ("status", PyString::new(py, &status.message).into_any()),
         ];
         Ok(python::error_by(py, "metadata_timeout", &arguments))
     }
@@ -278,6 +281,7 @@ impl State {
     /// The words for a buffer that stayed full.
     pub fn exhausted(&self, py: Python<'_>, topic: &Topic, needed: usize) -> PyResult<PyErr> {
         let shared = &self.core.shared;
+        let status = shared.status();
         let oldest = shared
             .oldest()
             .map(|it| (it.topic.to_string(), it.partition, it.age_ms, it.attempts, it.broker, it.code, it.message));
@@ -289,7 +293,8 @@ impl State {
             ("total", any(shared.pool.total())?),
             ("waited_ms", (self.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
             ("oldest", oldest.into_pyobject(py)?),
-            ("status", PyString::new(py, &shared.status()).into_any()),
+            ("status_code", status.code.into_pyobject(py)?.into_any()),
+            ("status", PyString::new(py, &status.message).into_any()),
         ];
         Ok(python::error_by(py, "buffer_exhausted", &arguments))
     }
