@@ -3,7 +3,7 @@
     python -m codegen.error_tables            writes the part of DESIGN.md between the markers
     python -m codegen.error_tables --check    writes nothing; exits 1 if that part differs
 
-The tables are `penstock.control.error_table`; what people read is rendered from what decides.
+The tables are `penstock.control.error_table`: the documentation is rendered from what decides.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from penstock import errors
-from penstock.control.error_table import TABLES, Table
+from penstock.control.error_table import TABLES, Row, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 DESIGN = Path("DESIGN.md")
@@ -25,7 +25,7 @@ def render(table: Table[Enum]) -> str:
     """One table in Markdown, the defaults last."""
     lines = [f"**{table.place}** (`{table.test}`)", "", "| error | what follows | source, remark |", "|---|---|---|"]
     lines += [
-        f"| {row.code} {errors.error_name(row.code)} | {row.outcome.value} | {row.source} |"
+        f"| {row.code} {errors.error_name(row.code)} | {row.outcome.value} | {remark(row)} |"
         for row in sorted(table.rows, key=lambda row: row.code)
     ]
     defaults = {table.refresh: ["refresh"]}
@@ -37,6 +37,11 @@ def render(table: Table[Enum]) -> str:
         for outcome, names in defaults.items()
     ]
     return "\n".join(lines)
+
+
+def remark(row: Row[Enum]) -> str:
+    """The last column."""
+    return "; ".join(part for part in (row.source, row.appended.value) if part)
 
 
 def rendered() -> str:

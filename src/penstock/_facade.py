@@ -17,7 +17,7 @@ from penstock import _hubs, _native, serialization
 from penstock import partitioner as partitioners
 from penstock._lifecycle import Lifecycle, warn_waiting
 from penstock._native import Engine, ProducerRecord, RecordMetadata
-from penstock.config import ProducerConfig, ProducerSettings
+from penstock.config import ProducerConfig
 from penstock.control.controller import Controller
 from penstock.control.metadata import PartitionInfo
 from penstock.control.runtime import Runtime, bootstrap_endpoints
@@ -108,7 +108,7 @@ class Facade:
             partitioners.configure(self._partitioner, config)
         self._interceptors = InterceptorChain(as_interceptors(settings.interceptor_classes))
         self._interceptors.configure(config)
-        engine = make_engine(settings)
+        engine = Engine(settings)
         controller = Controller(
             settings, bootstrap, random=Random(), now_ms=engine.now_ms(), software_version=_native.__version__
         )
@@ -134,6 +134,7 @@ class Facade:
             version=_native.__version__,
             start_ms=int(time.time() * 1000),  # noqa: TID251 (a time of day, shown as a metric)
         )
+        self._stats = parts.engine.stats_reader()
         self._flush_ns = 0
         life = Lifecycle(
             parts.engine, parts.runtime, name=settings.client_id, delivery_timeout_ms=settings.delivery_timeout_ms
@@ -159,7 +160,7 @@ class Facade:
         """
         life = self._alive()
         return self._metrics.read(
-            life.engine.stats(), flush_ns=self._flush_ns, metadata_age_s=life.runtime.metadata_age_ms / 1000
+            self._stats.read(), flush_ns=self._flush_ns, metadata_age_s=life.runtime.metadata_age_ms / 1000
         )
 
     def _known_partitions(self, topic: str) -> list[PartitionInfo]:
@@ -240,29 +241,3 @@ class _Interception:
 
     def on_send_error(self, record: ProducerRecord[Any, Any], error: BaseException) -> None:
         self._chain.on_acknowledgement(None, error, record.headers)
-
-
-def make_engine(settings: ProducerSettings, seed: int | None = None) -> Engine:
-    """The native engine for these settings; its random choices follow from `seed`."""
-    return Engine(
-        seed=seed,
-        client_id=settings.client_id,
-        acks=settings.acks,
-        enable_idempotence=settings.enable_idempotence,
-        compression_type=settings.compression_type,
-        compression_level=settings.compression_level,
-        batch_size=settings.batch_size,
-        linger_ms=settings.linger_ms,
-        buffer_memory=settings.buffer_memory,
-        max_request_size=settings.max_request_size,
-        max_in_flight_requests_per_connection=settings.max_in_flight_requests_per_connection,
-        delivery_timeout_ms=settings.delivery_timeout_ms,
-        request_timeout_ms=settings.request_timeout_ms,
-        connections_max_idle_ms=settings.connections_max_idle_ms,
-        send_buffer_bytes=settings.send_buffer_bytes,
-        receive_buffer_bytes=settings.receive_buffer_bytes,
-        partitioner_ignore_keys=settings.partitioner_ignore_keys,
-        partitioner_adaptive_partitioning_enable=settings.partitioner_adaptive_partitioning_enable,
-        partitioner_availability_timeout_ms=settings.partitioner_availability_timeout_ms,
-        partitioner_rack_aware=settings.partitioner_rack_aware,
-    )

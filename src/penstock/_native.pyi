@@ -10,7 +10,8 @@ from typing import Any, Generic, NoReturn, Protocol, Self, SupportsIndex, TypeAl
 
 from typing_extensions import disjoint_base
 
-from penstock.control.boundary import Command, Event
+from penstock.config import ProducerSettings
+from penstock.control.boundary import Command, Event, Fate
 from penstock.errors import KafkaError
 
 _K = TypeVar("_K")
@@ -47,6 +48,7 @@ __all__ = [
     "RecordMetadata",
     "Sender",
     "Sending",
+    "StatsReader",
     "SteppedEngine",
     "__build__",
     "__version__",
@@ -230,30 +232,7 @@ class ArrowRecords:
 
 @final
 class Engine:
-    def __new__(
-        cls,
-        *,
-        client_id: str,
-        acks: int,
-        enable_idempotence: bool,
-        compression_type: str,
-        compression_level: int,
-        batch_size: int,
-        linger_ms: int,
-        buffer_memory: int,
-        max_request_size: int,
-        max_in_flight_requests_per_connection: int,
-        delivery_timeout_ms: int,
-        request_timeout_ms: int,
-        connections_max_idle_ms: int,
-        send_buffer_bytes: int,
-        receive_buffer_bytes: int,
-        partitioner_ignore_keys: bool,
-        partitioner_adaptive_partitioning_enable: bool,
-        partitioner_availability_timeout_ms: int,
-        partitioner_rack_aware: bool,
-        seed: int | None = None,
-    ) -> Engine: ...
+    def __new__(cls, settings: ProducerSettings, *, seed: int | None = None) -> Engine: ...
     @property
     def closed(self) -> bool: ...
     def start(self) -> None: ...
@@ -273,7 +252,11 @@ class Engine:
     def unresolved_records(self) -> int: ...
     def stop(self) -> None: ...
     def take_unnoticed(self, first: int) -> tuple[int, list[KafkaError]]: ...
-    def stats(self) -> dict[str, Any]: ...
+    def stats_reader(self) -> StatsReader: ...
+
+@final
+class StatsReader:
+    def read(self) -> dict[str, Any]: ...
 
 @final
 class SteppedEngine:
@@ -284,6 +267,8 @@ class SteppedEngine:
     def waiting_for_memory(self) -> int: ...
     @staticmethod
     def echo(message: Command | Event) -> tuple[Command | Event, str]: ...
+    @staticmethod
+    def fate_of_answer(code: int, base_offset: int) -> Fate: ...
     def set_now_us(self, now_us: int) -> None: ...
     def turn(self) -> int | None: ...
     def dialled(self) -> list[tuple[int, str, int]]: ...

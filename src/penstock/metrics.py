@@ -2,7 +2,8 @@
 
 Names, groups and tags are those of the Java client (`SenderMetricsRegistry`, `Selector`, `BufferPool`). Totals count from
 the start of the producer. Rates (per second), averages and maxima cover the last metrics.num.samples windows of
-metrics.sample.window.ms; windows are cut whenever `metrics()` is called, so that a producer nobody looks at pays nothing.
+metrics.sample.window.ms; a window begins when `metrics()` is called, so that a producer without readers pays nothing.
+Each reader (`StatsReader`, with a `MetricsView`) has windows and maxima of its own.
 """
 
 from collections import deque
@@ -37,7 +38,7 @@ NOT_APPLICABLE: Final[Mapping[str, str]] = {
     "commit-id": "a text in Java; not a number, so 0 here: see penstock.__version__",
     "version": "a text in Java; here the version as a number, major + minor / 1000",
 }
-"""Names that are present but say less than in Java, with the reason."""
+"""Names that exist but mean less than in Java, with the reason."""
 
 
 class _Point(NamedTuple):
@@ -59,7 +60,7 @@ class MetricsView:
         self._maxima: deque[tuple[float, dict[str, float]]] = deque()
 
     def read(self, sample: _Sample, *, flush_ns: int, metadata_age_s: float) -> Metrics:
-        """All metrics, from one sample of `Engine.stats()` and what the facade itself has counted."""
+        """All metrics, from one reading of a `StatsReader` and the counters of the facade."""
         with self._lock:
             now_ms = float(sample["now_ms"])
             horizon_ms = now_ms - self._window_ms * self._windows
@@ -69,7 +70,7 @@ class MetricsView:
             while len(self._points) > 1 and self._points[1].now_ms <= horizon_ms:
                 self._points.popleft()
             before = self._points[0] if self._points else _Point(0.0, {})
-            # A point per window at most: what lies between adds nothing to a rate over whole windows.
+            # A point per window at most: more points add nothing to a rate over whole windows.
             if not self._points or now_ms - self._points[-1].now_ms >= self._window_ms:
                 self._points.append(_Point(now_ms, sample))
             view = _View(sample, before, now_ms, self._maximum)

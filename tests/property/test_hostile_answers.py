@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock._native import Engine
+from penstock.config import ProducerConfig
 from penstock.control.boundary import (
     Close,
     Connect,
@@ -55,27 +56,7 @@ every_api = pytest.mark.parametrize("api", RESPONSES)
 
 def engine() -> Engine:
     """One without threads: what it is told, it reads and keeps."""
-    return Engine(
-        client_id="test",
-        acks=-1,
-        compression_type="none",
-        compression_level=0,
-        enable_idempotence=True,
-        batch_size=1_000,
-        linger_ms=0,
-        buffer_memory=100_000,
-        max_request_size=1_000_000,
-        max_in_flight_requests_per_connection=5,
-        delivery_timeout_ms=120_000,
-        request_timeout_ms=30_000,
-        connections_max_idle_ms=-1,
-        send_buffer_bytes=-1,
-        receive_buffer_bytes=-1,
-        partitioner_ignore_keys=False,
-        partitioner_adaptive_partitioning_enable=True,
-        partitioner_availability_timeout_ms=0,
-        partitioner_rack_aware=False,
-    )
+    return Engine(ProducerConfig(bootstrap_servers="one:9092").settings)
 
 
 class Broker:

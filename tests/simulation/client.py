@@ -14,9 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from penstock import serialization
-from penstock._facade import Wiring, make_engine
+from penstock._facade import Wiring
 from penstock._lifecycle import Calls, one_by_one
-from penstock._native import BulkResult, DeliveryFuture, RecordMetadata, Sender, SteppedEngine
+from penstock._native import BulkResult, DeliveryFuture, Engine, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
 from penstock.control.connections import Endpoint, Resolve
@@ -78,7 +78,7 @@ class Client:
         servers = ",".join(f"10.0.0.{number}:9092" for number in range(1, min(plan.nodes, 2) + 1))
         self.config = ProducerConfig({"bootstrap.servers": servers, **plan.settings})
         settings = self.config.settings
-        self.engine = make_engine(settings, seed=plan.seed)
+        self.engine = Engine(settings, seed=plan.seed)
         self.stepped = SteppedEngine(self.engine)
         bootstrap = [Endpoint(*pair) for pair in parse_bootstrap_servers(settings.bootstrap_servers)]
         self.controller = Controller(settings, bootstrap, random=Random(plan.seed), now_ms=0.0, software_version="sim")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args
 import pytest
 
 from penstock._native import Engine, SteppedEngine
+from penstock.config import ProducerConfig
 from penstock.control import boundary
 from penstock.control.boundary import BatchDecision, BatchReport, LaneReport, NodeEndpoint, PartitionLeader, Trouble
 
@@ -61,27 +62,7 @@ every_sample = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.k
 @pytest.fixture
 def engine() -> Engine:
     """An engine that was never started: commands are read and kept."""
-    return Engine(
-        client_id="test",
-        acks=-1,
-        enable_idempotence=True,
-        compression_type="none",
-        compression_level=0,
-        batch_size=16384,
-        linger_ms=5,
-        buffer_memory=1 << 20,
-        max_request_size=1 << 20,
-        max_in_flight_requests_per_connection=5,
-        delivery_timeout_ms=120_000,
-        request_timeout_ms=30_000,
-        connections_max_idle_ms=540_000,
-        send_buffer_bytes=-1,
-        receive_buffer_bytes=-1,
-        partitioner_ignore_keys=False,
-        partitioner_adaptive_partitioning_enable=True,
-        partitioner_availability_timeout_ms=0,
-        partitioner_rack_aware=False,
-    )
+    return Engine(ProducerConfig(bootstrap_servers="one:9092").settings)
 
 
 def in_rust(value: object, field: str = "") -> str:

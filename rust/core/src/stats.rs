@@ -1,16 +1,19 @@
-//! Numbers for `metrics()`: counted where things happen, turned into Java's names and windows in `metrics.py`.
+//! Counters for `metrics()`: counted where things happen, turned into Java's names and windows in `metrics.py`.
+//!
+//! Counters only grow. A maximum is one since the last reading, so that each reader has maxima of its own: a reading of one
+//! reader passes the maxima since then on to all others before it begins new ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How many, how much in all, and the largest since it was last looked at.
+/// How many values, their sum, and the largest since the last reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Meter {
-    /// Values seen.
+    /// Number of values.
     pub count: u64,
     /// Their sum.
     pub sum: f64,
-    /// The largest since [`Meter::take`].
+    /// The largest.
     pub max: f64,
 }
 
@@ -20,14 +23,6 @@ impl Meter {
         self.count += 1;
         self.sum += value;
         self.max = self.max.max(value);
-    }
-
-    /// Look, and begin a new maximum.
-    #[must_use]
-    pub fn take(&mut self) -> Self {
-        let seen = *self;
-        self.max = 0.0;
-        seen
     }
 }
 
@@ -61,7 +56,22 @@ pub struct TopicStats {
     pub compression: Meter,
 }
 
-/// Of one producer. Written by the I/O thread, read by `metrics()`.
+/// One reader of [`Stats`]; see [`Stats::add_reader`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Reader(u64);
+
+/// Which meter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Producer(&'static str),
+    Node(i32, &'static str),
+    Topic(Arc<str>),
+}
+
+/// Maxima that a reader has not seen yet.
+type Maxima = HashMap<Place, f64>;
+
+/// Of one producer. Written by the I/O thread.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     /// Bytes of batches sent.
@@ -86,7 +96,7 @@ pub struct Stats {
     pub connections: u64,
     /// Requests without an answer yet.
     pub in_flight: u64,
-    /// Times the I/O thread looked at its sockets.
+    /// Times the I/O thread polled its sockets.
     pub selects: u64,
     /// Time in it that was spent waiting, ns.
     pub io_wait_ns: u64,
@@ -96,6 +106,8 @@ pub struct Stats {
     pub nodes: HashMap<i32, NodeStats>,
     /// By topic.
     pub topics: HashMap<Arc<str>, TopicStats>,
+    readers: HashMap<Reader, Maxima>,
+    last_reader: u64,
 }
 
 impl Stats {
@@ -107,23 +119,105 @@ impl Stats {
         self.topics.get_mut(name).expect("inserted above")
     }
 
-    /// Look, and begin new maxima.
+    /// A reader, whose first maxima are those from now on (and those that nobody has read yet).
+    pub fn add_reader(&mut self) -> Reader {
+        self.last_reader += 1;
+        let reader = Reader(self.last_reader);
+        self.readers.insert(reader, Maxima::new());
+        reader
+    }
+
+    /// Forget a reader.
+    pub fn remove_reader(&mut self, reader: Reader) {
+        self.readers.remove(&reader);
+    }
+
+    /// A snapshot: counters since the beginning, maxima since this reader's last reading.
     #[must_use]
-    pub fn take(&mut self) -> Self {
-        let seen = self.clone();
-        for meter in [
-            &mut self.batch_size,
-            &mut self.records_per_request,
-            &mut self.queue_time,
-            &mut self.record_size,
-            &mut self.throttle,
-        ] {
-            meter.max = 0.0;
+    pub fn read(&mut self, reader: Reader) -> Self {
+        let mut fresh = Maxima::new();
+        self.for_each_meter(|place, meter| {
+            let max = std::mem::take(&mut meter.max);
+            if max > 0.0 {
+                fresh.insert(place, max);
+            }
+        });
+        for unseen in self.readers.values_mut() {
+            for (place, &max) in &fresh {
+                let known = unseen.entry(place.clone()).or_default();
+                *known = known.max(max);
+            }
         }
-        for node in self.nodes.values_mut() {
-            node.requests.max = 0.0;
-            node.latency.max = 0.0;
+        let mine = self.readers.get_mut(&reader).map(std::mem::take).unwrap_or_default();
+        let readers = std::mem::take(&mut self.readers);
+        let mut snapshot = self.clone();
+        self.readers = readers;
+        snapshot.for_each_meter(|place, meter| meter.max = mine.get(&place).copied().unwrap_or_default());
+        snapshot
+    }
+
+    fn for_each_meter(&mut self, mut visit: impl FnMut(Place, &mut Meter)) {
+        visit(Place::Producer("batch_size"), &mut self.batch_size);
+        visit(Place::Producer("compression"), &mut self.compression);
+        visit(Place::Producer("records_per_request"), &mut self.records_per_request);
+        visit(Place::Producer("queue_time"), &mut self.queue_time);
+        visit(Place::Producer("record_size"), &mut self.record_size);
+        visit(Place::Producer("throttle"), &mut self.throttle);
+        for (id, node) in &mut self.nodes {
+            visit(Place::Node(*id, "requests"), &mut node.requests);
+            visit(Place::Node(*id, "latency"), &mut node.latency);
         }
-        seen
+        for (name, topic) in &mut self.topics {
+            visit(Place::Topic(Arc::clone(name)), &mut topic.compression);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn maxima(stats: &Stats) -> (f64, f64) {
+        (stats.batch_size.max, stats.nodes.get(&1).map_or(0.0, |node| node.latency.max))
+    }
+
+    fn note(stats: &mut Stats, size: f64, latency: f64) {
+        stats.batch_size.record(size);
+        stats.nodes.entry(1).or_default().latency.record(latency);
+    }
+
+    #[test]
+    fn a_maximum_is_one_since_the_readers_own_last_reading() {
+        let mut stats = Stats::default();
+        let (one, other) = (stats.add_reader(), stats.add_reader());
+        note(&mut stats, 7.0, 70.0);
+        assert_eq!(maxima(&stats.read(one)), (7.0, 70.0));
+        assert_eq!(maxima(&stats.read(one)), (0.0, 0.0), "nothing since");
+        note(&mut stats, 3.0, 90.0);
+        assert_eq!(maxima(&stats.read(one)), (3.0, 90.0));
+        assert_eq!(maxima(&stats.read(other)), (7.0, 90.0), "over all that the other one has read meanwhile");
+        assert_eq!(maxima(&stats.read(other)), (0.0, 0.0));
+    }
+
+    #[test]
+    fn counters_only_grow_whoever_reads() {
+        let mut stats = Stats::default();
+        let (one, other) = (stats.add_reader(), stats.add_reader());
+        note(&mut stats, 7.0, 70.0);
+        let seen = stats.read(one).batch_size;
+        assert_eq!((seen.count, seen.sum), (1, 7.0));
+        note(&mut stats, 1.0, 1.0);
+        let seen = stats.read(other).batch_size;
+        assert_eq!((seen.count, seen.sum, seen.max), (2, 8.0, 7.0));
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_leaves_nothing_behind() {
+        let mut stats = Stats::default();
+        let (one, other) = (stats.add_reader(), stats.add_reader());
+        stats.remove_reader(one);
+        note(&mut stats, 7.0, 70.0);
+        let _seen = stats.read(other);
+        assert_eq!(stats.readers.len(), 1);
     }
 }

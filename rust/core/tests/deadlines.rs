@@ -155,7 +155,7 @@ fn what_the_socket_has_not_taken_yet_is_never_overwritten_by_another_batch() {
             rig.command(Command::FailProducer {
                 kind: FailureKind::Broker,
                 trouble: Trouble { code: 31, message: "not allowed".into() },
-            })
+            });
         },
     ];
     for end in endings {

@@ -92,6 +92,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<aio::sender::PendingTopic>()?;
     m.add_class::<aio::sender::PendingFlush>()?;
     m.add_class::<aio::loops::LoopInbox>()?;
+    m.add_class::<runtime::stats::StatsReader>()?;
     m.add_class::<runtime::stepped::SteppedEngine>()?;
     m.add_class::<runtime::shutdown::EndOfPython>()?;
     m.add_function(wrap_pyfunction!(crc32c, m)?)?;

@@ -1,10 +1,10 @@
-"""What each error code means, for each answer that carries one: the tables that the control plane decides by.
+"""The meaning of each error code, for each answer that carries one: the tables that the control plane decides by.
 
-One table per place of an error code. A row is a code that Kafka (4.4, and older brokers that we support) may put there,
-with what follows and where that rule comes from; every other code falls to the table's default, which goes by the kind
-of Java's exception for the code (KIP-1050): *refresh* (`InvalidMetadataException` and its like), *retriable*, or
-neither. Codes that Kafka 4.4 does not have are neither, as in Java. Classes named as sources are the Java client's,
-unless they are said to be the broker's.
+There is one table for each place of an error code. A row is a code that Kafka (4.4, and older brokers that we support) may
+put there, its consequence, and the source of that rule. Every other code has the table's default, by the kind of Java's
+exception for the code (KIP-1050): *refresh* (`InvalidMetadataException` and similar), *retriable*, or neither. Codes that
+Kafka 4.4 does not have are neither, as in Java. Classes named as sources are the Java client's unless marked as the
+broker's.
 
 `python -m codegen.error_tables` renders this file into DESIGN.md; `tests/unit/control/test_error_tables.py` steps every
 row through the code that acts on it.
@@ -14,8 +14,17 @@ from enum import Enum
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from penstock import errors
+from penstock.control.boundary import Fate
 
 Outcome_co = TypeVar("Outcome_co", bound=Enum, covariant=True)
+
+
+class Appended(Enum):
+    """What an error code of a Produce answer says about the append; the value is the remark in the documentation."""
+
+    NO = ""
+    PERHAPS = "fate unknown"
+    WITH_OFFSET = "fate unknown with an offset"
 
 
 class Row(NamedTuple, Generic[Outcome_co]):
@@ -24,11 +33,13 @@ class Row(NamedTuple, Generic[Outcome_co]):
     code: int
     outcome: Outcome_co
     source: str
-    """Where the rule comes from, and what is to be said of it."""
+    """Where the rule comes from, and a remark."""
+    appended: Appended = Appended.NO
+    """Produce only. The data plane decides by a list of its own (`Fate::of_answer`); a test compares the two."""
 
 
 class Table(Generic[Outcome_co]):
-    """What follows from an error code in one place of one answer; `test` names the test that steps each row."""
+    """The consequence of an error code in one place of one answer; `test` names the test that steps each row."""
 
     def __init__(
         self,
@@ -40,7 +51,7 @@ class Table(Generic[Outcome_co]):
         retriable: Outcome_co,
         other: Outcome_co,
     ) -> None:
-        """Rows say what single codes mean, the rest what all others of their kind do."""
+        """`rows` are for single codes; `refresh`, `retriable` and `other` are the defaults."""
         self.place = place
         self.test = test
         self.rows = rows
@@ -49,8 +60,15 @@ class Table(Generic[Outcome_co]):
         self.other = other
         self._by_code = {row.code: row for row in rows}
 
+    def fate(self, code: int, base_offset: int) -> Fate:
+        """What an answer with this error code says about the append; a code that Kafka 4.4 does not have says nothing."""
+        row = self._by_code.get(code)
+        appended = row.appended if row else Appended.NO if code in errors.ERROR_BY_CODE else Appended.PERHAPS
+        doubtful = appended is Appended.PERHAPS or (appended is Appended.WITH_OFFSET and base_offset >= 0)
+        return "unknown" if doubtful else "rejected"
+
     def outcome(self, code: int) -> Outcome_co:
-        """What follows from a code, by its row or by default."""
+        """The consequence of a code, by its row or by default."""
         row = self._by_code.get(code)
         if row is not None:
             return row.outcome
@@ -63,7 +81,7 @@ class Table(Generic[Outcome_co]):
 
 
 class ProduceOutcome(Enum):
-    """What an error means for a batch; the value is the explanation for people."""
+    """The consequence of an error for a batch; the value is the text in the documentation."""
 
     DONE = "with an offset: complete; not answered yet: retry as is"
     RETRY = "retry after backoff"
@@ -71,7 +89,7 @@ class ProduceOutcome(Enum):
     FAIL = "fail this batch"
     SPLIT = "more than one record: split and retry at once; one record, or fate unknown: fail"
     DUPLICATE = "complete without an offset"
-    GAP = "as *new epoch*, but behind a batch that failed: retry, ranks close"
+    GAP = "as *new epoch*, but behind a batch that failed: retry; successors are renumbered to close the gap"
     NEW_EPOCH = "behind a batch that is retried: retry as is; else new epoch and retry, or fail if its fate is unknown"
     LOST_STATE = "without log start in the answer: retry as is; else as *new epoch*"
     FATAL = "idempotent: the producer fails; otherwise this batch fails"
@@ -86,29 +104,34 @@ PRODUCE: Final = Table(
     retriable=_P.RETRY,
     other=_P.FAIL,
     rows=(
-        Row(-1, _P.FAIL, "Sender.canRetry; the broker does not know itself whether it appended: fate unknown"),
+        Row(-1, _P.FAIL, "Sender.canRetry; the broker does not know itself whether it appended", Appended.PERHAPS),
         Row(0, _P.DONE, "Sender.completeBatch"),
         Row(2, _P.RETRY, "RetriableException; damaged on its way, the next copy need not be"),
         Row(
             3,
             _P.REFRESH,
             "InvalidMetadataException; with an offset: appended by a broker that lost the partition since",
+            Appended.WITH_OFFSET,
         ),
         Row(5, _P.REFRESH, "InvalidMetadataException"),
         Row(
-            6, _P.REFRESH, "KIP-951; with an offset: appended by a leader that was deposed before its followers had it"
+            6,
+            _P.REFRESH,
+            "KIP-951; with an offset: appended by a leader that was deposed before its followers had it",
+            Appended.WITH_OFFSET,
         ),
-        Row(7, _P.RETRY, "appended, its replicas did not confirm in time: fate unknown"),
+        Row(7, _P.RETRY, "appended, its replicas did not confirm in time", Appended.PERHAPS),
         Row(10, _P.SPLIT, "KIP-126; Sender.completeBatch"),
         Row(
             13,
             _P.REFRESH,
-            "never answered, our own code for a lost connection; fate unknown once the request was written",
+            "never answered, our own code for a lost connection, once the request was written",
+            Appended.PERHAPS,
         ),
         Row(17, _P.FAIL, "the topic is one that clients must not write to"),
         Row(18, _P.FAIL, "larger than a segment of the log; Java does not split here"),
         Row(19, _P.RETRY, "below min.insync.replicas, not appended"),
-        Row(20, _P.RETRY, "appended, below min.insync.replicas then: fate unknown"),
+        Row(20, _P.RETRY, "appended, below min.insync.replicas then", Appended.PERHAPS),
         Row(21, _P.FAIL, "ApiException"),
         Row(29, _P.FAIL, "Sender.failBatch; this topic only, the others go on"),
         Row(31, _P.FATAL, "TransactionManager.maybeTransitionToErrorState"),
@@ -123,7 +146,7 @@ PRODUCE: Final = Table(
         Row(49, _P.FATAL, "TransactionManager.maybeTransitionToErrorState; the broker does not know this producer id"),
         Row(51, _P.RETRY, "transactions only: the partition is still being added (KIP-890)"),
         Row(53, _P.FATAL, "TransactionManager.maybeTransitionToErrorState"),
-        Row(56, _P.REFRESH, "the disk failed, perhaps between the write and the answer: fate unknown"),
+        Row(56, _P.REFRESH, "the disk failed, perhaps between the write and the answer", Appended.PERHAPS),
         Row(59, _P.LOST_STATE, "KIP-360; TransactionManager.canRetry; old brokers"),
         Row(74, _P.REFRESH, "InvalidMetadataException"),
         Row(75, _P.REFRESH, "Java only retries; fresh metadata gets over it sooner"),
@@ -141,7 +164,7 @@ PRODUCE: Final = Table(
 
 
 class ClusterOutcome(Enum):
-    """What the error of a whole Metadata answer means."""
+    """The consequence of the error of a whole Metadata answer."""
 
     TAKE = "take it in; without brokers: ignore it, ask again after backoff"
     REBOOTSTRAP = "ask bootstrap.servers again; metadata.recovery.strategy=none: ask again after backoff"
@@ -163,11 +186,11 @@ METADATA_CLUSTER: Final = Table(
 
 
 class TopicOutcome(Enum):
-    """What the error of a topic means."""
+    """The consequence of the error of a topic."""
 
     TAKE = "take its partitions in"
-    ASK_AGAIN = "what waits for it waits on, what is known of it stays; ask again after backoff"
-    REFUSE = "what waits for it fails at once, what is known of it stays"
+    ASK_AGAIN = "callers go on waiting, known partitions stay; ask again after backoff"
+    REFUSE = "callers that wait for it fail at once, known partitions stay"
 
 
 _T = TopicOutcome
@@ -180,7 +203,7 @@ METADATA_TOPIC: Final = Table(
     other=_T.ASK_AGAIN,
     rows=(
         Row(0, _T.TAKE, "Metadata.handleMetadataResponse; without partitions: as LEADER_NOT_AVAILABLE"),
-        Row(-1, _T.ASK_AGAIN, "ProducerMetadata; who waits asks again until max.block.ms"),
+        Row(-1, _T.ASK_AGAIN, "ProducerMetadata; a caller asks again until max.block.ms"),
         Row(3, _T.ASK_AGAIN, "InvalidMetadataException; not there yet, or not for us to see"),
         Row(5, _T.ASK_AGAIN, "InvalidMetadataException; it is just being made"),
         Row(17, _T.REFUSE, "KafkaProducer.waitOnMetadata: an illegal name"),
@@ -191,7 +214,7 @@ METADATA_TOPIC: Final = Table(
 
 
 class PartitionOutcome(Enum):
-    """What the error of a partition means. Its epoch and leader count in any case, so that epochs are never missed."""
+    """The consequence of the error of a partition. Its epoch and leader count in any case, so that no epoch is missed."""
 
     TAKE = "take it in"
     STALE = "take it in; ask again after backoff"
@@ -216,7 +239,7 @@ METADATA_PARTITION: Final = Table(
 
 
 class VersionsOutcome(Enum):
-    """What the error of an ApiVersions answer means."""
+    """The consequence of the error of an ApiVersions answer."""
 
     OPEN = "the connection is open, if there are common versions; else close, backoff"
     DOWNGRADE = "ask in the version that the answer offers, at least one lower; refused in version 0: close, backoff"
@@ -235,7 +258,7 @@ API_VERSIONS: Final = Table(
     rows=(
         Row(0, _V.OPEN, "NetworkClient.handleApiVersionsResponse"),
         Row(35, _V.DOWNGRADE, "KIP-511; NetworkClient.handleApiVersionsResponse"),
-        Row(42, _V.CLOSE, "KIP-511: the broker dislikes our name or version"),
+        Row(42, _V.CLOSE, "KIP-511: the broker refuses our name or version"),
         Row(129, _V.REBOOTSTRAP, "metadata.cluster.check.enable: another cluster or node answers at this address"),
     ),
 )
@@ -245,7 +268,7 @@ API_VERSIONS: Final = Table(
 
 
 class IdentityOutcome(Enum):
-    """What the error of an InitProducerId answer means for a producer without transactional.id."""
+    """The consequence of the error of an InitProducerId answer for a producer without transactional.id."""
 
     HELD = "adopt it; without a producer id: ask again after backoff"
     RETRY = "ask again after backoff"
@@ -285,7 +308,7 @@ INIT_PRODUCER_ID: Final = Table(
 
 
 class CoordinatorOutcome(Enum):
-    """What the error of a FindCoordinator answer means. Decided here for transactions, which nothing sends yet."""
+    """The consequence of the error of a FindCoordinator answer. Reserved for transactions; nothing sends the request yet."""
 
     FOUND = "go to it"
     RETRY = "ask again after backoff"

@@ -1,9 +1,9 @@
 """The control thread: the only file of the control plane with threads, clocks and name look-ups in it.
 
 `Runtime` moves events and commands between the engine and the `Controller`, and does what the controller may not do
-itself: looking up names, publishing the view of the cluster, logging. Look-ups block and log handlers are the user's
-code, so that they have helper threads of their own, started when they are first needed; the control thread waits for
-the engine only, with the GIL released.
+itself: looking up names, publishing the view of the cluster, logging. Look-ups block, and log handlers are the user's
+code. Both run on helper threads, which start when they are first needed. The control thread waits for the engine only,
+with the GIL released.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from penstock.errors import ConfigError
 _logger: Final = logging.getLogger("penstock.control")
 
 RESOLVER_THREADS: Final = 4
-"""Name look-ups at once; a system's resolver gives up after some ten seconds."""
+"""Name look-ups at once; a system's resolver stops after some ten seconds."""
 
 _MAX_LINES: Final = 1_000
-"""Log lines that wait for a slow handler; the oldest go first."""
+"""Log lines that wait for a slow handler; beyond that the oldest are dropped."""
 _CANONICAL: Final = "resolve_canonical_bootstrap_servers_only"
 
 
@@ -66,8 +66,8 @@ class Engine(Protocol):
 def look_up(host: str, port: int) -> tuple[str, ...]:
     """The IP addresses of a host, in the order of the system's resolver; raises `OSError`."""
     if _threads.is_green(socket.getaddrinfo):
-        # gevent's and eventlet's look-up belongs to their hub's thread. Encoded: text would import a codec here, under locks
-        # that are made for greenlets of one thread.
+        # gevent's and eventlet's look-up belongs to their hub's thread. Encoded, because text would import a codec here, under
+        # locks that are made for greenlets of one thread.
         name = host.encode("ascii" if host.isascii() else "idna")
         found: Sequence[Any] = _socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     else:
@@ -78,10 +78,10 @@ def look_up(host: str, port: int) -> tuple[str, ...]:
 def bootstrap_endpoints(settings: ControlSettings, *, resolve: bool = True) -> list[Endpoint]:
     """The bootstrap addresses, checked before any thread starts.
 
-    `resolve` False: nothing may block here, so that all look-ups are left to the control thread.
+    `resolve` False: nothing may block here, and the control thread does all look-ups.
 
     With bootstrap.resolve.timeout.ms=0 at least one of them must resolve now: `ConfigError` names all and the reasons.
-    With a positive value the look-ups are left to the control thread.
+    With a positive value the control thread does the look-ups.
     client.dns.lookup=resolve_canonical_bootstrap_servers_only replaces each address by the canonical names behind it
     (Java: `ClientUtils.parseAndValidateAddresses`).
     """
@@ -115,10 +115,10 @@ def _canonical_name(address: str) -> str:
 
 
 class Resolver:
-    """Looks names up on a few daemon threads, so that one that hangs holds up nobody else.
+    """Looks names up on a few daemon threads, so that one that hangs does not delay the others.
 
-    One look-up per host at a time: what is asked for meanwhile, on whatever port, gets the same answer. Threads are started
-    when they are needed, `RESOLVER_THREADS` at most; when all of them hang, further hosts wait for one.
+    One look-up per host at a time: a request for the same host meanwhile, on any port, gets the same answer. Threads start
+    when they are needed, `RESOLVER_THREADS` at most. When all of them hang, further hosts wait.
     """
 
     def __init__(self, look_up: Callable[[str, int], tuple[str, ...]], answer: Callable[[Resolved], None]) -> None:
@@ -127,7 +127,7 @@ class Resolver:
         self._answer = answer
         self._lock = _threads.Lock()
         self._ports: dict[str, list[int]] = {}
-        """Host → the ports of those who wait for it, while it is queued or looked up."""
+        """Host → the ports that wait for it, while it is queued or looked up."""
         self._queue: SimpleQueue[str | None] = SimpleQueue()
         self._queued = 0
         self._threads = 0
@@ -144,7 +144,7 @@ class Resolver:
                 return
             self._ports[command.host] = [command.port]
             self._queued += 1
-            # A thread that was told of an earlier host, and has not taken it yet, still counts as idle.
+            # A thread that has not yet taken an earlier host from the queue still counts as idle.
             start = self._idle < self._queued and self._threads < RESOLVER_THREADS
             self._threads += start
         self._queue.put(command.host)
@@ -152,7 +152,7 @@ class Resolver:
             OsThread(self._run, "penstock-resolver").start()
 
     def stop(self) -> None:
-        """Let the threads end; one that hangs is left behind."""
+        """End the threads; one that hangs is abandoned."""
         with self._lock:
             self._stopping = True
         self._queue.put(None)
@@ -161,7 +161,7 @@ class Resolver:
         while (host := self._next()) is not None:
             addresses, error = self._find(host)
             with self._lock:
-                # Whoever asks from now on gets a look-up of his own; who asked before is answered below.
+                # Later requests get a look-up of their own; earlier ones are answered below.
                 ports = self._ports.pop(host)
             for port in ports:
                 self._answer(Resolved(host, port, addresses, error))
@@ -186,16 +186,16 @@ class Resolver:
 
 
 class _Helper:
-    """Runs jobs in order on a daemon thread, which is there while there are some.
+    """Runs jobs in order on a daemon thread, which exists while there are some.
 
-    `submit` waits for nothing and may be called from anywhere, a destructor or a signal handler amid another `submit`
-    included: hence no lock that is waited for.
+    `submit` never waits and may be called from anywhere, even from a destructor or a signal handler in the middle of another
+    `submit`. So it waits for no lock.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._jobs: deque[Callable[[], None]] = deque(maxlen=_MAX_LINES)
-        self._working = _threads.Lock()  # held while a thread works the jobs off
+        self._working = _threads.Lock()  # held while a thread runs jobs
         self._thread: OsThread | None = None
 
     def submit(self, job: Callable[[], None]) -> None:
@@ -205,7 +205,7 @@ class _Helper:
         thread = OsThread(self._run, self._name)
         try:
             thread.start()
-        except RuntimeError:  # no more threads, or the interpreter ends: left to `join`, or the next `submit`
+        except RuntimeError:  # no more threads, or the interpreter ends: `join` or the next `submit` runs it
             self._working.release()
         else:
             self._thread = thread
@@ -229,7 +229,7 @@ class _Helper:
                     thread = threading.current_thread()
                     threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))
             self._working.release()
-            # What was submitted between the last look and the release has found somebody at work.
+            # A job that was submitted between the last check and the release found the lock taken.
             if not self._jobs or not self._working.acquire(blocking=False):
                 return
 
@@ -248,7 +248,7 @@ class Runtime:
         inbox = self._inbox
 
         def resolved(answer: Resolved) -> None:
-            # Not a method of ours: a cycle would keep the engine, and its descriptors, until the next collection.
+            # Not a method: a cycle would keep the engine and its file descriptors until the next garbage collection.
             inbox.put(answer)
             engine.wake()
 
@@ -257,9 +257,9 @@ class Runtime:
         self._said = Repeats()
         self._thread = OsThread(self._run, "penstock-control")
         self.cluster = ClusterView()
-        """The newest view; replaced as a whole, so that it may be read from any thread."""
+        """The newest view; replaced as a whole, so that any thread may read it."""
         self.wakeups = 0
-        """How often the control thread has come out of its wait."""
+        """How often the control thread has ended its wait."""
 
     def start(self) -> None:
         """Start the control thread."""
@@ -285,7 +285,7 @@ class Runtime:
         *arguments: object,
         raised: Raised | None = None,
     ) -> None:
-        """Log on the helper thread; the same subject only now and then. From any thread; waits for nothing."""
+        """Log on the helper thread; the same subject only now and then. From any thread; never waits."""
         more = self._said.more(subject, self._engine.now_ms() / 1000)
         if more is not None:
             self.pass_on(logger, level, message + "%s", *arguments, more, raised=raised)
@@ -293,13 +293,13 @@ class Runtime:
     def pass_on(
         self, logger: logging.Logger, level: int, message: str, *arguments: object, raised: Raised | None = None
     ) -> None:
-        """The same for who is sparing with lines already."""
-        # Whether the logger is interested is asked over there, too: logging has locks that a handler may be holding.
+        """The same for callers that limit their lines themselves."""
+        # The helper thread also checks the logger's level: logging has locks that a handler may hold.
         if not handling():
             self._logger.submit(lambda: say(logger, level, message, *arguments, exc_info=raised))
 
     def settle_log(self, timeout: float) -> None:
-        """Wait until what was said so far is logged, for `timeout` seconds at most: a handler may wait for the caller."""
+        """Wait until all lines so far are logged, for `timeout` seconds at most: a handler may wait for the caller."""
         self._logger.join(timeout)
 
     @property
@@ -315,7 +315,7 @@ class Runtime:
     def _run(self) -> None:
         try:
             self._loop()
-        except BaseException as error:  # whatever it is, nobody must wait for a dead thread
+        except BaseException as error:  # no caller may wait for a dead thread
             message = f"the control thread failed: {type(error).__name__}: {error}"
             trace = (type(error), error, error.__traceback__)
             self._engine.fail(message)
@@ -338,11 +338,11 @@ class Runtime:
         if not self._inbox.empty():
             return 0
         at_ms = self._controller.next_wakeup_ms()
-        # Rounded up: a wait that ends a fraction too early would end in a second, useless round.
+        # Rounded up: a wait that ends a fraction too early would cost a second, useless round.
         return None if at_ms is None else max(1, math.ceil(at_ms - self._engine.now_ms()))
 
     def _carry_out(self, commands: Sequence[Command]) -> list[boundary.Command]:
-        """Carry out what is ours, in order, and return the engine's: views are public before the engine hears of it."""
+        """Carry out our own commands, in order, and return the engine's: a view is public before the engine gets its commands."""
         native: list[boundary.Command] = []
         for command in commands:
             if isinstance(command, Publish):

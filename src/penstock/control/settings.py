@@ -1,4 +1,4 @@
-"""What the control plane needs to know of the configuration, and the one backoff formula that it uses everywhere."""
+"""The settings that the control plane reads, and its backoff formula."""
 
 from collections.abc import Sequence
 from random import Random
@@ -63,7 +63,7 @@ class Backoff(NamedTuple):
     max_ms: float
 
     def delay_ms(self, failures: int, random: Random) -> float:
-        """How long to wait after ``failures`` failures before this one."""
+        """ms to wait after ``failures`` failures before this one."""
         if self.initial_ms >= self.max_ms:
             return self.max_ms
         # 2^31 of the smallest unit is beyond any limit; a larger exponent would only overflow.

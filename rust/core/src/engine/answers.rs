@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 
 use super::{Engine, KEEPS_STILL_SINCE, TOPIC_IDS_SINCE};
 use crate::boundary::{BatchReport, Event, LaneReport};
+use crate::error_code::NETWORK_EXCEPTION;
 use crate::io::connection::{ReadEnd, RequestKind, SentBatch, Stage, Transport};
 use crate::lane::fate::Fate;
-use crate::lane::{Identity, Lane, LaneInner, LastAnswer, NETWORK_EXCEPTION};
+use crate::lane::{Identity, Lane, LaneInner, LastAnswer};
 use crate::outcome::completion::Outcome;
 use crate::wire::produce::{PartitionResponse, ProduceResponse, TopicRef, parse_response};
 

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use super::{Engine, TICK_US};
 use crate::boundary::{Event, Trouble};
+use crate::error_code::{NETWORK_EXCEPTION, UNKNOWN_TOPIC_ID};
 use crate::io::connection::{RequestKind, Stage, Transport};
 use crate::lane::fate::Fate;
-use crate::lane::{Batch, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, Readiness, fail_batch};
+use crate::lane::{Batch, LaneInner, LaneState, LastAnswer, Readiness, fail_batch};
 use crate::outcome::completion::{Burst, Failure, FailureKind, Outcome, Token};
-
-const UNKNOWN_TOPIC_ID: i16 = 100;
 
 impl<T: Transport> Engine<T> {
     /// Resolve a batch; its memory goes back, or follows its callbacks.

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use super::{Broker, Engine, NO_TOPIC_ID, Picked, TOPIC_IDS_SINCE, ZSTD_SINCE};
 use crate::boundary::Event;
 use crate::compression::Codec;
+use crate::error_code::UNSUPPORTED_COMPRESSION_TYPE;
 use crate::io::connection::{Request, RequestKind, SentBatch, Stage, Transport};
 use crate::lane::fate::Fate;
 use crate::lane::{Lane, LastAnswer, Readiness};
 use crate::outcome::completion::Outcome;
 use crate::sync::atomic::Ordering;
 use crate::wire::produce::{ProducePartition, ProduceTopic, encode_request};
-
-/// Kafka's code.
-const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 
 impl<T: Transport> Engine<T> {
     /// Put a lane where it belongs now: a ready queue, a timer, or nowhere until something happens to it.

@@ -1,10 +1,11 @@
 //! What became of a batch that was sent: its fate, and which topic of that name the fate is about.
 
 use crate::boundary::literal;
+use crate::error_code::{
+    CONTROLLER_ID_NOT_REGISTERED, KAFKA_STORAGE_ERROR, NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT, UNKNOWN_SERVER_ERROR, UNKNOWN_TOPIC_OR_PARTITION,
+};
 use crate::lane::Identity;
-
-/// The last error code of Kafka 4.4: CONTROLLER_ID_NOT_REGISTERED.
-const LAST_KNOWN_CODE: i16 = 136;
 
 literal! {
     /// What is known of a batch over all its attempts. Ordered: the worst counts.
@@ -24,19 +25,23 @@ literal! {
 impl Fate {
     /// What an answer with this error code says about the append; `base_offset` as the answer has it, or -1.
     ///
-    /// A closed list, because a broker decides all other errors before it appends. The offset alone proves nothing:
+    /// `control/error_table.py` says the same of each code, and a test holds the two together
+    /// (`tests/unit/test_error_codes.py`). A closed list, because a broker decides all other errors before it appends. The offset alone proves nothing:
     /// brokers that are not Kafka's leave it at 0 beside an error.
     pub const fn of_answer(code: i16, base_offset: i64) -> Self {
         match code {
-            // UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS_AFTER_APPEND and
-            // KAFKA_STORAGE_ERROR (it may strike between the write and the answer) leave it open.
-            -1 | 7 | 13 | 20 | 56 => Self::Unknown,
-            // UNKNOWN_TOPIC_OR_PARTITION and NOT_LEADER_OR_FOLLOWER come before the append or after it: a leader that loses
-            // the partition, or is deposed, while it waits for its followers puts the error into the answer that it had
-            // ready (`DelayedProduce`). The offset of the append is in it then, and the next leader may have the batch.
-            3 | 6 if base_offset >= 0 => Self::Unknown,
-            1..=LAST_KNOWN_CODE => Self::Rejected,
-            // It cannot be known what a code means that Kafka 4.4 does not have.
+            // The broker cannot tell (KAFKA_STORAGE_ERROR may strike between the write and the answer).
+            UNKNOWN_SERVER_ERROR
+            | REQUEST_TIMED_OUT
+            | NETWORK_EXCEPTION
+            | NOT_ENOUGH_REPLICAS_AFTER_APPEND
+            | KAFKA_STORAGE_ERROR => Self::Unknown,
+            // These come before the append or after it: a leader that loses the partition, or is deposed, while it waits
+            // for its followers puts the error into the answer that it had ready (`DelayedProduce`). The offset of the
+            // append is in it then, and the next leader may have the batch.
+            UNKNOWN_TOPIC_OR_PARTITION | NOT_LEADER_OR_FOLLOWER if base_offset >= 0 => Self::Unknown,
+            1..=CONTROLLER_ID_NOT_REGISTERED => Self::Rejected,
+            // A code that Kafka 4.4 does not have may mean anything.
             _ => Self::Unknown,
         }
     }

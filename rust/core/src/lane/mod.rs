@@ -33,9 +33,6 @@ use crate::wire::record_batch::{BatchBuilder, Body, SealedBatch};
 /// Position in the engine's table of lanes.
 pub type LaneId = u32;
 
-/// The error code that stands for a lost connection, as in the Java client.
-pub const NETWORK_EXCEPTION: i16 = 13;
-
 /// A producer id with its epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -817,6 +814,7 @@ pub fn fail_batch(batch: &Batch, stage: &'static str, mut failure: Failure) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error_code::NETWORK_EXCEPTION;
 
     const RULES: SendRules =
         SendRules { idempotent: true, max_in_flight: 5, linger_us: 5_000, delivery_timeout_us: 120_000_000 };

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use crate::aio::future::invalid_state;
@@ -21,6 +20,7 @@ use crate::bulk::arrow::rows::ArrowRows;
 use crate::bulk::call::{Bulk, Ongoing, Source, Step, Waits, Want};
 use crate::bulk::many::Many;
 use crate::runtime::shutdown;
+use crate::runtime::upcalls;
 use crate::send::{State, now_ms};
 
 /// A step of a call ends after this long. A few of them make a turn of a millisecond (`Turn`).
@@ -302,12 +302,11 @@ impl AsyncBulkResult {
 #[pymethods]
 impl AsyncBulkResult {
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        static UNTIL_RESOLVED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         let of = Arc::clone(&slf.get().of);
         let end = PendingEnd { wait: EndWait::new(of.batches().to_vec()), of };
         shutdown::python(py, || {
-            let function = UNTIL_RESOLVED.import(py, "penstock.aio", "until_resolved")?;
+            let function = upcalls::UNTIL_RESOLVED.get(py)?;
             function.call1((slf, end))?.call_method0(intern!(py, "__await__"))
         })
     }

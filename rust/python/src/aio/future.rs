@@ -14,11 +14,10 @@ use pyo3::sync::PyOnceLock;
 use crate::aio::loops::{self, LOOP_CALLS, LoopCall};
 use crate::blocking::future::{Sent, Sizes};
 use crate::record::RecordMetadata;
-use crate::runtime::python;
+use crate::runtime::{python, upcalls};
 
 fn cancelled_error(py: Python<'_>, message: Option<&Py<PyAny>>) -> PyErr {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let class = CLASS.import(py, "asyncio", "CancelledError");
+    let class = upcalls::CANCELLED_ERROR.get(py);
     let made = class.and_then(|class| match message {
         Some(message) => class.call1((message,)),
         None => class.call0(),
@@ -28,8 +27,7 @@ fn cancelled_error(py: Python<'_>, message: Option<&Py<PyAny>>) -> PyErr {
 
 /// `asyncio.InvalidStateError`.
 pub fn invalid_state(py: Python<'_>, message: &str) -> PyErr {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let made = CLASS.import(py, "asyncio", "InvalidStateError").and_then(|class| class.call1((message,)));
+    let made = upcalls::INVALID_STATE_ERROR.get(py).and_then(|class| class.call1((message,)));
     made.map_or_else(|error| error, PyErr::from_value)
 }
 

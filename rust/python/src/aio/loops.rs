@@ -12,7 +12,6 @@ use penstock_core::sync::{Mutex, Rank};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use slab::Slab;
 
@@ -20,6 +19,7 @@ use crate::aio::future::AsyncDeliveryFuture;
 use crate::blocking::future::Sizes;
 use crate::runtime::callbacks::outcome;
 use crate::runtime::shutdown;
+use crate::runtime::upcalls;
 use crate::send::now_ms;
 
 /// What is called in a loop.
@@ -170,7 +170,6 @@ static LAST: Mutex<Option<Last>> = Mutex::new(None);
 /// The loop that was asked for last if it runs here now. asyncio's own loops say which thread runs them, which costs less
 /// than `get_running_loop`: that makes a system call before CPython 3.12.
 fn last(py: Python<'_>) -> Option<(Bound<'_, PyAny>, Arc<Inbox>)> {
-    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let last = LAST.lock();
     let known = last.as_ref().filter(|last| last.thread == std::thread::current().id())?;
     let (event_loop, ident, inbox) = (known.event_loop.clone_ref(py), known.ident, Arc::clone(&known.inbox));
@@ -178,23 +177,9 @@ fn last(py: Python<'_>) -> Option<(Bound<'_, PyAny>, Arc<Inbox>)> {
     let event_loop = event_loop.bind(py).upgrade()?;
     let runs = match ident {
         Some(ident) => event_loop.getattr(intern!(py, "_thread_id")).ok()?.extract::<u64>().is_ok_and(|it| it == ident),
-        None => RUNNING.import(py, "asyncio", "_get_running_loop").ok()?.call0().ok()?.is(&event_loop),
+        None => upcalls::RUNNING_LOOP.get(py).ok()?.call0().ok()?.is(&event_loop),
     };
     runs.then_some((event_loop, inbox))
-}
-
-static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static NEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-/// Import what destructors may need once nothing can be imported any more, if anybody has used asyncio with us.
-pub fn prepare_for_the_end(py: Python<'_>) -> PyResult<()> {
-    if py.import("sys")?.getattr("modules")?.contains("penstock._loops")? {
-        HERE.import(py, "penstock._loops", "here")?;
-        NEXT.import(py, "penstock._loops", "next_turn")?;
-        COPY.import(py, "contextvars", "copy_context")?;
-    }
-    Ok(())
 }
 
 /// The event loop that runs in this thread, or will, and its inbox.
@@ -202,7 +187,7 @@ pub fn here(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Arc<Inbox>)> {
     if let Some(found) = last(py) {
         return Ok(found);
     }
-    let function = HERE.import(py, "penstock._loops", "here")?;
+    let function = upcalls::HERE.get(py)?;
     let (event_loop, inbox, ident): (Bound<'_, PyAny>, Bound<'_, LoopInbox>, Option<u64>) =
         shutdown::python(py, || function.call0()?.extract())?;
     let inbox = Arc::clone(&inbox.get().inbox);
@@ -215,7 +200,7 @@ pub fn here(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Arc<Inbox>)> {
 
 /// The present context, for callbacks that came without one.
 pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    COPY.import(py, "contextvars", "copy_context")?.call0().map(Bound::unbind)
+    upcalls::COPY_CONTEXT.get(py)?.call0().map(Bound::unbind)
 }
 
 /// A notice of a call in the loop that runs here.
@@ -257,7 +242,7 @@ pub fn step(py: Python<'_>, at_ms: Option<i64>) -> Result<u8, Box<PyErr>> {
 /// The loop's turn is over: how often to yield so that everybody else has one.
 #[cold]
 fn next_turn(py: Python<'_>) -> PyResult<u8> {
-    let function = NEXT.import(py, "penstock._loops", "next_turn")?;
+    let function = upcalls::NEXT_TURN.get(py)?;
     // No loop runs here: somebody steps a coroutine by hand, and keeps nobody waiting.
     let asked: bool = shutdown::python(py, || function.call0()?.extract())?;
     if !asked {

@@ -21,6 +21,7 @@ use crate::runtime::engine::{forked, forks};
 use crate::runtime::hub;
 use crate::runtime::python;
 use crate::runtime::shutdown;
+use crate::runtime::upcalls;
 
 /// Neighbours that could not be buffered, for the same reason.
 pub struct Refused {
@@ -193,7 +194,7 @@ impl Outcomes {
         }
         Err(python::error_by(
             py,
-            "bulk_error",
+            &upcalls::BULK_ERROR,
             &[("errors", errors.clone().into_any()), ("records", self.placed.records.into_pyobject(py)?.into_any())],
         ))
     }
@@ -292,8 +293,7 @@ pub struct Watcher {
 
 /// `array.array(code, …)` of these bytes: a sequence of ints that numpy takes without copying.
 fn array<'py>(py: Python<'py>, code: &str, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    static ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let array = ARRAY.import(py, "array", "array")?;
+    let array = upcalls::ARRAY.get(py)?;
     shutdown::python(py, || array.call1((code, PyBytes::new(py, bytes))))
 }
 

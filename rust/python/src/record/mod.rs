@@ -13,6 +13,7 @@ use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyInt, PyMapping, PyMemo
 
 use crate::runtime::python;
 use crate::runtime::shutdown;
+use crate::runtime::upcalls;
 
 /// Kafka's limit for the name of a topic (Java: `Topic.MAX_NAME_LENGTH`).
 const MAX_TOPIC_LENGTH: usize = 249;
@@ -50,7 +51,7 @@ fn illegal_topic(py: Python<'_>, topic: &str) -> PyErr {
         format!("it contains {:?}", bad.unwrap_or_default())
     };
     let context = [("topic", PyString::new(py, topic).into_any())];
-    python::error(py, "InvalidTopicError", &format!("illegal topic name: {why}"), &context)
+    python::error(py, &upcalls::INVALID_TOPIC_ERROR, &format!("illegal topic name: {why}"), &context)
 }
 
 /// An int, or what stands for one (`__index__`: numpy's integers are no ints). `None`: it does not fit into 64 bits.

@@ -9,11 +9,11 @@ use std::cell::OnceCell;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMemoryView, PyString, PyType};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMemoryView, PyString};
 
 use crate::record::headers::Headers;
 use crate::runtime::shutdown;
+use crate::runtime::upcalls;
 
 /// What needs no call into Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,8 +285,7 @@ fn integer<'a, 'py, T: FromPyObject<'a, 'py>>(data: &'a Bound<'py, PyAny>) -> Op
 
 /// `str(data).encode()`, for nothing but a `uuid.UUID`.
 fn uuid_text<'py>(py: Python<'py>, data: &Bound<'py, PyAny>) -> Option<Payload<'py>> {
-    static UUID: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    if !data.get_type().is(UUID.import(py, "uuid", "UUID").ok()?) {
+    if !data.get_type().is(upcalls::UUID.get(py).ok()?) {
         return None;
     }
     let bytes = shutdown::python(py, || data.getattr(intern!(py, "bytes"))).ok()?;

@@ -6,24 +6,21 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use penstock_core::sync::Mutex;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use penstock_core::accumulator::{Config, Shared};
 use penstock_core::boundary::{Command, EventQueue, Trouble};
-use penstock_core::compression::Compression;
-use penstock_core::lane::SendRules;
 use penstock_core::outcome::completion::{FailureKind, Outcome};
-use penstock_core::stats::{Meter, Stats};
-use penstock_core::topic::PartitionRules;
+use penstock_core::settings::Source;
 
 use crate::blocking::future::{deadline, wait_in_slices};
 use crate::record;
 use crate::runtime::callbacks::{CALLBACKS, Calls, in_callback};
-use crate::runtime::compression::codec;
 use crate::runtime::shutdown;
-use crate::runtime::{boundary, python};
+use crate::runtime::stats::StatsReader;
+use crate::runtime::{boundary, python, upcalls};
 
 /// Grows in each child after a fork: what was made before belongs to the parent.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -44,7 +41,7 @@ pub fn forks() -> u32 {
 pub fn forked(py: Python<'_>) -> PyErr {
     python::error(
         py,
-        "ProducerForkedError",
+        &upcalls::PRODUCER_FORKED_ERROR,
         "this producer was created before the process forked, and its threads and connections stayed in the parent",
         &[],
     )
@@ -83,13 +80,43 @@ impl Drop for Core {
     }
 }
 
-fn usize_or_none(bytes: i64) -> Option<usize> {
-    usize::try_from(bytes).ok()
+/// The producer's settings, as attributes.
+struct Given<'a, 'py>(&'a Bound<'py, PyAny>);
+
+impl Given<'_, '_> {
+    fn get<T>(&self, name: &str) -> PyResult<T>
+    where
+        T: for<'a, 'py> FromPyObject<'a, 'py, Error = PyErr>,
+    {
+        let value = self.0.getattr(name)?;
+        value.extract().map_err(|error| PyTypeError::new_err(format!("{name}: {error}")))
+    }
+}
+
+impl Source for Given<'_, '_> {
+    type Error = PyErr;
+
+    fn text(&self, name: &str) -> PyResult<String> {
+        self.get(name)
+    }
+
+    fn flag(&self, name: &str) -> PyResult<bool> {
+        self.get(name)
+    }
+
+    fn number<T: TryFrom<i64>>(&self, name: &str) -> PyResult<T> {
+        let value: i64 = self.get(name)?;
+        T::try_from(value).map_err(|_| self.refused(name, &value.to_string()))
+    }
+
+    fn refused(&self, name: &str, value: &str) -> PyErr {
+        PyValueError::new_err(format!("{name}: {value} is out of range"))
+    }
 }
 
 /// The data plane of one producer: lanes, memory, connections and the I/O thread.
 ///
-/// Times are ms, sizes bytes; names are the settings' with underscores. `start` starts the I/O thread.
+/// `settings` has them as attributes (`ProducerSettings`); `seed` is that of all random choices. `start` starts the I/O thread.
 #[pyclass(frozen, module = "penstock._native")]
 pub struct Engine {
     pub core: Arc<Core>,
@@ -98,69 +125,10 @@ pub struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (
-        *, client_id, acks, enable_idempotence, compression_type, compression_level, batch_size, linger_ms, buffer_memory, max_request_size,
-        max_in_flight_requests_per_connection, delivery_timeout_ms, request_timeout_ms, connections_max_idle_ms,
-        send_buffer_bytes, receive_buffer_bytes, partitioner_ignore_keys, partitioner_adaptive_partitioning_enable,
-        partitioner_availability_timeout_ms, partitioner_rack_aware, seed = None,
-    ))]
-    #[expect(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "keyword-only settings")]
-    fn new(
-        py: Python<'_>,
-        client_id: String,
-        acks: i16,
-        enable_idempotence: bool,
-        compression_type: &str,
-        compression_level: i32,
-        batch_size: usize,
-        linger_ms: u64,
-        buffer_memory: usize,
-        max_request_size: usize,
-        max_in_flight_requests_per_connection: usize,
-        delivery_timeout_ms: u64,
-        request_timeout_ms: u64,
-        connections_max_idle_ms: i64,
-        send_buffer_bytes: i64,
-        receive_buffer_bytes: i64,
-        partitioner_ignore_keys: bool,
-        partitioner_adaptive_partitioning_enable: bool,
-        partitioner_availability_timeout_ms: u64,
-        partitioner_rack_aware: bool,
-        seed: Option<u64>,
-    ) -> PyResult<Self> {
+    #[pyo3(signature = (settings, *, seed = None))]
+    fn new(py: Python<'_>, settings: &Bound<'_, PyAny>, seed: Option<u64>) -> PyResult<Self> {
         boundary::check(py)?;
-        let rules = SendRules {
-            idempotent: enable_idempotence,
-            max_in_flight: max_in_flight_requests_per_connection,
-            linger_us: linger_ms.saturating_mul(1000),
-            delivery_timeout_us: delivery_timeout_ms.saturating_mul(1000),
-        };
-        let partitioning = PartitionRules {
-            ignore_keys: partitioner_ignore_keys,
-            adaptive: partitioner_adaptive_partitioning_enable,
-            availability_timeout_us: partitioner_availability_timeout_ms.saturating_mul(1000),
-            rack_aware: partitioner_rack_aware,
-            sticky_bytes: batch_size.max(1),
-        };
-        let config = Config {
-            client_id,
-            acks,
-            rules,
-            compression: Compression { codec: codec(compression_type)?, level: compression_level },
-            partitioning,
-            batch_size,
-            buffer_memory,
-            max_request_size,
-            max_in_flight_requests: max_in_flight_requests_per_connection,
-            request_timeout_us: request_timeout_ms.saturating_mul(1000),
-            max_idle_us: u64::try_from(connections_max_idle_ms)
-                .ok()
-                .filter(|&ms| ms > 0)
-                .map(|ms| ms.saturating_mul(1000)),
-            send_buffer: usize_or_none(send_buffer_bytes),
-            receive_buffer: usize_or_none(receive_buffer_bytes),
-            seed: seed.unwrap_or_else(record::random_seed),
-        };
+        let config = Config::read(&Given(settings), seed.unwrap_or_else(record::random_seed))?;
         let core = Core { shared: Shared::new(config), io_thread: Mutex::default(), forks: forks() };
         Ok(Self { core: Arc::new(core) })
     }
@@ -332,63 +300,8 @@ impl Engine {
         Ok((count, errors))
     }
 
-    /// Raw numbers for `metrics()`, maxima since the last call.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let shared = &self.core.shared;
-        let stats = shared.stats.lock().take();
-        let dict = stats_dict(py, &stats)?;
-        dict.set_item("buffer_total_bytes", shared.pool.total())?;
-        dict.set_item("buffer_available_bytes", shared.pool.available())?;
-        dict.set_item("waiting_threads", shared.pool.waiting())?;
-        dict.set_item("buffer_exhausted", shared.pool.exhausted.load(Ordering::Relaxed))?;
-        dict.set_item("buffer_wait_ns", shared.memory_wait_ns.load(Ordering::Relaxed))?;
-        dict.set_item("metadata_wait_ns", shared.metadata_wait_ns.load(Ordering::Relaxed))?;
-        dict.set_item("now_ms", self.now_ms())?;
-        Ok(dict)
+    /// The counters for one reader of `metrics()`.
+    fn stats_reader(&self) -> StatsReader {
+        StatsReader::new(Arc::clone(&self.core))
     }
-}
-
-fn meter(of: Meter) -> (u64, f64, f64) {
-    (of.count, of.sum, of.max)
-}
-
-fn stats_dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("batch_size", meter(stats.batch_size))?;
-    dict.set_item("compression_rate", meter(stats.compression))?;
-    dict.set_item("records_per_request", meter(stats.records_per_request))?;
-    dict.set_item("queue_time_ms", meter(stats.queue_time))?;
-    dict.set_item("record_size", meter(stats.record_size))?;
-    dict.set_item("throttle_time_ms", meter(stats.throttle))?;
-    dict.set_item("splits", stats.splits)?;
-    dict.set_item("connections_created", stats.connections_created)?;
-    dict.set_item("connections_closed", stats.connections_closed)?;
-    dict.set_item("connections", stats.connections)?;
-    dict.set_item("in_flight", stats.in_flight)?;
-    dict.set_item("selects", stats.selects)?;
-    dict.set_item("io_wait_ns", stats.io_wait_ns)?;
-    dict.set_item("io_ns", stats.io_ns)?;
-    let nodes = PyDict::new(py);
-    for (id, node) in &stats.nodes {
-        let entry = PyDict::new(py);
-        entry.set_item("incoming_bytes", node.incoming_bytes)?;
-        entry.set_item("outgoing_bytes", node.outgoing_bytes)?;
-        entry.set_item("requests", meter(node.requests))?;
-        entry.set_item("responses", node.responses)?;
-        entry.set_item("latency_ms", meter(node.latency))?;
-        nodes.set_item(id, entry)?;
-    }
-    dict.set_item("nodes", nodes)?;
-    let topics = PyDict::new(py);
-    for (name, topic) in &stats.topics {
-        let entry = PyDict::new(py);
-        entry.set_item("records", topic.records)?;
-        entry.set_item("bytes", topic.bytes)?;
-        entry.set_item("errors", topic.errors)?;
-        entry.set_item("retries", topic.retries)?;
-        entry.set_item("compression_rate", meter(topic.compression))?;
-        topics.set_item(&**name, entry)?;
-    }
-    dict.set_item("topics", topics)?;
-    Ok(dict)
 }

@@ -10,11 +10,10 @@ use penstock_core::event_loop::Notice;
 use penstock_core::outcome::completion::Token;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
 
 use crate::aio::loops::{LOOP_CALLS, LoopCall, LoopInbox, notice};
 use crate::runtime::shutdown;
+use crate::runtime::upcalls;
 
 /// What ends the wait of one greenlet.
 pub struct Bell<'py> {
@@ -25,13 +24,11 @@ pub struct Bell<'py> {
 
 /// For a wait of the caller; None where the thread itself may wait. Costs two look-ups where there are no greenlets.
 pub fn bell(py: Python<'_>) -> PyResult<Option<Bell<'_>>> {
-    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    let modules = MODULES.import(py, "sys", "modules")?;
+    let modules = upcalls::MODULES.get(py)?;
     if !modules.contains(intern!(py, "gevent"))? && !modules.contains(intern!(py, "eventlet"))? {
         return Ok(None);
     }
-    // Imported when it is first needed: it is loaded with the producers, after this module.
-    let made = shutdown::python(py, || py.import(intern!(py, "penstock._hubs"))?.call_method0(intern!(py, "bell")))?;
+    let made = shutdown::python(py, || upcalls::BELL.get(py)?.call0())?;
     if made.is_none() {
         return Ok(None);
     }

@@ -7,4 +7,6 @@ pub(crate) mod engine;
 pub(crate) mod hub;
 pub(crate) mod python;
 pub(crate) mod shutdown;
+pub(crate) mod stats;
 pub(crate) mod stepped;
+pub(crate) mod upcalls;

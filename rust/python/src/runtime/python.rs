@@ -1,40 +1,23 @@
-//! The few Python objects that native code calls: error classes and the logger's helpers, looked up once.
+//! Errors and log lines, made by Python code (see `upcalls`).
 
-use pyo3::exceptions::{PyAttributeError, PyBaseException, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyString};
 
 use penstock_core::boundary::Literal;
 use penstock_core::outcome::completion::{Completion, Failure};
 use pyo3::IntoPyObjectExt;
 
 use crate::runtime::shutdown::{self, python};
-
-/// A name of `penstock.errors`, out of a copy of its names: at the interpreter's end the module's own become None, and
-/// destructors still send.
-fn errors<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    let names = error_names(py)?;
-    names.get_item(name)?.ok_or_else(|| PyAttributeError::new_err(format!("penstock.errors.{name}")))
-}
-
-fn error_names(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
-    static NAMES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    let copy = || py.import("penstock.errors")?.dict().copy().map(Bound::unbind);
-    Ok(NAMES.get_or_try_init(py, copy)?.bind(py))
-}
-
-/// Import what destructors may need once nothing can be imported any more.
-pub fn prepare_for_the_end(py: Python<'_>) -> PyResult<()> {
-    error_names(py).map(drop)
-}
+use crate::runtime::upcalls::{self, Upcall};
 
 /// An error that Python code has made. Once Python has ended that code may find its own names gone, and a simpler one stands
 /// in.
 fn made<'py>(py: Python<'py>, made: PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
     match made {
-        Err(_) if shutdown::has_come() => errors(py, "ProducerClosedError")?.call1(("the interpreter has ended",)),
+        Err(_) if shutdown::has_come() => upcalls::PRODUCER_CLOSED_ERROR.get(py)?.call1(("the interpreter has ended",)),
         made => made,
     }
 }
@@ -48,11 +31,11 @@ fn raised(py: Python<'_>, error: PyResult<Bound<'_, PyAny>>) -> PyErr {
 #[cold]
 pub fn closed(py: Python<'_>) -> PyErr {
     if !shutdown::is_near() {
-        return error(py, "ProducerClosedError", "the producer is closed", &[]);
+        return error(py, &upcalls::PRODUCER_CLOSED_ERROR, "the producer is closed", &[]);
     }
     let hint = "Send earlier: what `atexit` calls after Penstock's own exit callback, and destructors, come too late.";
     let context = [("hint", PyString::new(py, hint).into_any())];
-    error(py, "ProducerClosedError", "the producer is closed, because the interpreter is exiting", &context)
+    error(py, &upcalls::PRODUCER_CLOSED_ERROR, "the producer is closed, because the interpreter is exiting", &context)
 }
 
 /// Raise when it is too late for a new producer: threads that are started then never run.
@@ -60,7 +43,12 @@ pub fn check_ending(py: Python<'_>) -> PyResult<()> {
     if !shutdown::has_come() {
         return Ok(());
     }
-    Err(error(py, "KafkaError", "no producer can be made while the interpreter ends: its threads would not run", &[]))
+    Err(error(
+        py,
+        &upcalls::KAFKA_ERROR,
+        "no producer can be made while the interpreter ends: its threads would not run",
+        &[],
+    ))
 }
 
 /// What an iterator raises at its end with a value, which is how an `await` returns.
@@ -97,10 +85,10 @@ fn stop_iteration<'py>(
     Ok(stop)
 }
 
-/// An instance of `penstock.errors.<class>` with a message and keyword context, ready to be raised.
-pub fn error(py: Python<'_>, class: &str, message: &str, context: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
+/// An instance of an error class with a message and keyword context, ready to be raised.
+pub fn error(py: Python<'_>, class: &Upcall, message: &str, context: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
     let error = python(py, || {
-        let class = errors(py, class)?.cast_into::<PyType>()?;
+        let class = class.get(py)?;
         let kwargs = PyDict::new(py);
         for (name, value) in context {
             kwargs.set_item(name, value)?;
@@ -117,12 +105,7 @@ pub fn report_callback_error(py: Python<'_>, function: &Bound<'_, PyAny>, error:
         python(py, || error.write_unraisable(py, Some(function)));
         return Ok(());
     }
-    python(py, || {
-        py.import("penstock._lifecycle")?
-            .getattr("report_callback_error")?
-            .call1((function, error.into_value(py)))
-            .map(drop)
-    })
+    python(py, || upcalls::REPORT_CALLBACK_ERROR.get(py)?.call1((function, error.into_value(py))).map(drop))
 }
 
 /// The error for a Kafka code, ready to be raised.
@@ -132,33 +115,33 @@ pub fn error_for_code(py: Python<'_>, code: i16, message: &str, topic: Option<&s
         if let Some(topic) = topic {
             kwargs.set_item("topic", topic)?;
         }
-        errors(py, "error_for_code")?.call((code, message), Some(&kwargs))
+        upcalls::ERROR_FOR_CODE.get(py)?.call((code, message), Some(&kwargs))
     });
     raised(py, error)
 }
 
-/// What `penstock.errors.<function>(**arguments)` makes, ready to be raised.
-pub fn error_by(py: Python<'_>, function: &str, arguments: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
+/// The error that a function makes of these keyword arguments, ready to be raised.
+pub fn error_by(py: Python<'_>, function: &Upcall, arguments: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
     let error = python(py, || {
         let kwargs = PyDict::new(py);
         for (name, value) in arguments {
             kwargs.set_item(name, value)?;
         }
-        errors(py, function)?.call((), Some(&kwargs))
+        function.get(py)?.call((), Some(&kwargs))
     });
     raised(py, error)
 }
 
 /// Whether an error is one of ours: not Ctrl-C, nor what a signal handler raised.
 pub fn is_kafka_error(py: Python<'_>, error: &PyErr) -> bool {
-    errors(py, "KafkaError").is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+    upcalls::KAFKA_ERROR.get(py).is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }
 
 /// Whether records that follow would meet the same error, at the price of the same wait.
 pub fn is_final(py: Python<'_>, error: &PyErr) -> bool {
-    ["KafkaTimeoutError", "ProducerClosedError"]
+    [&upcalls::KAFKA_TIMEOUT_ERROR, &upcalls::PRODUCER_CLOSED_ERROR]
         .iter()
-        .any(|name| errors(py, name).is_ok_and(|class| error.matches(py, class).unwrap_or(false)))
+        .any(|class| class.get(py).is_ok_and(|class| error.matches(py, class).unwrap_or(false)))
 }
 
 /// What keeps one of many records out of the buffer, as a `KafkaError`.
@@ -166,7 +149,7 @@ pub fn not_buffered(py: Python<'_>, error: PyErr, topic: &Bound<'_, PyAny>) -> P
     if is_kafka_error(py, &error) {
         return Ok(error.into_value(py).into_any());
     }
-    python(py, || errors(py, "not_buffered")?.call1((error.into_value(py), topic)).map(Bound::unbind))
+    python(py, || upcalls::NOT_BUFFERED.get(py)?.call1((error.into_value(py), topic)).map(Bound::unbind))
 }
 
 /// The error object of one failed record (`penstock.errors.delivery_error`).
@@ -192,5 +175,5 @@ pub fn delivery_error<'py>(
     kwargs.set_item("batch_ms", failure.elapsed_ms)?;
     kwargs.set_item("record_error", record_error)?;
     kwargs.set_item("blamed", failure.record_errors.len())?;
-    made(py, python(py, || errors(py, "delivery_error")?.call((), Some(&kwargs))))
+    made(py, python(py, || upcalls::DELIVERY_ERROR.get(py)?.call((), Some(&kwargs))))
 }

@@ -90,8 +90,7 @@ impl EndOfPython {
     fn has_come(&self, py: Python<'_>) -> PyResult<()> {
         self.has_come.store(true, Ordering::Relaxed);
         EXITING.store(true, Ordering::Relaxed);
-        crate::runtime::python::prepare_for_the_end(py)?;
-        crate::aio::loops::prepare_for_the_end(py)
+        crate::runtime::upcalls::prepare_for_shutdown(py)
     }
 }
 

@@ -9,9 +9,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use penstock_core::accumulator::Shared;
+use penstock_core::boundary::Literal;
 use penstock_core::codecs::Codecs;
 use penstock_core::compression::Encoder;
 use penstock_core::io::memory_net::{MemoryNet, Socket};
+use penstock_core::lane::fate::Fate;
 use penstock_core::outcome::completion::Completion;
 
 use crate::runtime::boundary;
@@ -64,6 +66,12 @@ impl SteppedEngine {
     #[staticmethod]
     fn echo<'py>(message: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, String)> {
         boundary::echo(message)
+    }
+
+    /// What an answer with this error code and offset says about the append, as a `Fate`.
+    #[staticmethod]
+    fn fate_of_answer(code: i16, base_offset: i64) -> &'static str {
+        Fate::of_answer(code, base_offset).as_str()
     }
 
     /// Set the clock (µs); it never goes back.

@@ -33,6 +33,7 @@ use crate::runtime::callbacks::{CALLBACKS, Callback};
 use crate::runtime::engine::{Core, Engine};
 use crate::runtime::python;
 use crate::runtime::shutdown;
+use crate::runtime::upcalls;
 
 pub use call::{Call, Made, Place, Serialized, present};
 pub use waits::{Deadline, Look, Search, count_wait};
@@ -104,8 +105,8 @@ impl State {
         let shared = &self.core.shared;
         if let Some(Fatal { kind, trouble: Trouble { code, message } }) = shared.fatal() {
             return Err(match kind {
-                FailureKind::Internal => python::error(py, "InternalError", message, &[]),
-                _ if *code == 0 => python::error(py, "KafkaError", message, &[]),
+                FailureKind::Internal => python::error(py, &upcalls::INTERNAL_ERROR, message, &[]),
+                _ if *code == 0 => python::error(py, &upcalls::KAFKA_ERROR, message, &[]),
                 _ => python::error_for_code(py, *code, message, None),
             });
         }
@@ -396,7 +397,7 @@ impl State {
         if let Some(hint) = hint {
             context.push(("hint", PyString::new(py, hint).into_any()));
         }
-        python::error(py, "RecordTooLargeError", &message, &context)
+        python::error(py, &upcalls::RECORD_TOO_LARGE_ERROR, &message, &context)
     }
 }
 

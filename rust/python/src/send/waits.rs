@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use penstock_core::accumulator::{TopicEntry, TopicError};
 use penstock_core::boundary::Trouble;
+use penstock_core::error_code::INVALID_TOPIC_EXCEPTION;
 use penstock_core::topic::Topic;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -19,9 +20,7 @@ use crate::record::check_topic;
 use crate::runtime::hub::{self, Bell, LOOK_AGAIN};
 use crate::runtime::python;
 use crate::runtime::shutdown;
-
-/// Kafka's code for a topic that cannot be.
-const INVALID_TOPIC: i16 = 17;
+use crate::runtime::upcalls;
 
 /// max.block.ms from the first wait of a `send` on: the common record never looks at this clock.
 pub struct Deadline {
@@ -198,7 +197,7 @@ impl State {
         // name is illegal does not.
         let errors = *search.errors_before.get_or_insert(entry.errors);
         if let Some(TopicError { trouble: Trouble { code, message }, is_final: true }) = &entry.error
-            && (*code == INVALID_TOPIC || entry.errors > errors || now >= deadline)
+            && (*code == INVALID_TOPIC_EXCEPTION || entry.errors > errors || now >= deadline)
         {
             return Err(python::error_for_code(py, *code, message, Some(text)));
         }
@@ -227,7 +226,7 @@ impl State {
             ("status_code", status.code.into_pyobject(py)?.into_any()),
             ("status", PyString::new(py, &status.message).into_any()),
         ];
-        Ok(python::error_by(py, "metadata_timeout", &arguments))
+        Ok(python::error_by(py, &upcalls::METADATA_TIMEOUT, &arguments))
     }
 
     #[inline(never)]
@@ -296,7 +295,7 @@ impl State {
             ("status_code", status.code.into_pyobject(py)?.into_any()),
             ("status", PyString::new(py, &status.message).into_any()),
         ];
-        Ok(python::error_by(py, "buffer_exhausted", &arguments))
+        Ok(python::error_by(py, &upcalls::BUFFER_EXHAUSTED, &arguments))
     }
 }
 

@@ -18,6 +18,7 @@ use pyo3_arrow::{PyArray, PyArrayReader};
 
 use crate::bulk::arrow::json::UNSIGNED;
 use crate::bulk::arrow::plan::{Names, Notes};
+use crate::runtime::upcalls;
 
 /// What became of data that does not keep to the Arrow format, or of its source.
 pub struct Broken(pub String);
@@ -85,12 +86,10 @@ struct Prepared<'py> {
 /// The batches of `data`, and what is known of its columns besides their types.
 pub fn open(data: &Bound<'_, PyAny>, names: &Names) -> PyResult<(Stream, Notes)> {
     let py = data.py();
-    let sources = py.import(intern!(py, "penstock._arrow_sources"))?;
-    let prepared: Prepared<'_> =
-        sources.call_method1(intern!(py, "prepare"), (data, names.index, names.columns()))?.extract()?;
+    let prepared: Prepared<'_> = upcalls::PREPARE.get(py)?.call1((data, names.index, names.columns()))?.extract()?;
     let mut stream = Stream::open(&prepared.data)?;
     if stream.schema.fields().iter().any(|field| has_null(field.data_type())) {
-        let again = sources.call_method1(intern!(py, "reread"), (&prepared.data,))?;
+        let again = upcalls::REREAD.get(py)?.call1((&prepared.data,))?;
         if !again.is_none() {
             let first = std::mem::replace(&mut stream, Stream::open(&again)?);
             py.detach(move || drop(first)); // as a `Rowing` is
@@ -100,7 +99,7 @@ pub fn open(data: &Bound<'_, PyAny>, names: &Names) -> PyResult<(Stream, Notes)>
     // pandas' own columns come last: of two with one name the other one is the user's.
     let position = |name: &String| stream.schema.fields().iter().rposition(|field| field.name() == name);
     let left_out: Vec<String> = match stream.schema.metadata().get("pandas") {
-        Some(text) => sources.call_method1(intern!(py, "levels_left_out"), (text, names.index))?.extract()?,
+        Some(text) => upcalls::LEVELS_LEFT_OUT.get(py)?.call1((text, names.index))?.extract()?,
         None => Vec::new(),
     };
     let left_out = left_out.iter().filter_map(position).collect();

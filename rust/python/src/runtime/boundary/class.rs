@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
-use super::types;
 use super::value::Value;
+use crate::runtime::upcalls;
 
 /// One class of the boundary.
 pub struct Class {
@@ -30,7 +30,7 @@ impl Class {
     /// The Python class. `RuntimeError` if its fields are not those of this side.
     pub fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
         let found = self.found.get_or_try_init(py, || {
-            let class = types(py)?.getattr(self.name)?.cast_into::<PyType>()?;
+            let class = upcalls::BOUNDARY.get(py)?.getattr(self.name)?.cast_into::<PyType>()?;
             let fields: Vec<String> = class.getattr("_fields")?.extract()?;
             if fields != self.fields {
                 let (name, ours) = (self.name, self.fields);

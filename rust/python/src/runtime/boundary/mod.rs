@@ -20,10 +20,7 @@ use penstock_core::lane::Identity;
 use penstock_core::outcome::completion::FailureKind;
 use penstock_core::wire::produce::NodeEndpoint;
 
-fn types(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
-    static TYPES: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    Ok(TYPES.get_or_try_init(py, || py.import("penstock.control.boundary").map(Bound::unbind))?.bind(py))
-}
+use crate::runtime::upcalls;
 
 /// Compare names, order of fields and literals with those of Python; `RuntimeError` names the first difference.
 pub fn check(py: Python<'_>) -> PyResult<()> {
@@ -33,7 +30,7 @@ pub fn check(py: Python<'_>) -> PyResult<()> {
             class.get(py)?;
         }
         for (name, ours) in value::literals() {
-            let theirs: Vec<String> = types(py)?.getattr(name)?.getattr("__args__")?.extract()?;
+            let theirs: Vec<String> = upcalls::BOUNDARY.get(py)?.getattr(name)?.getattr("__args__")?.extract()?;
             if theirs != ours {
                 return Err(PyRuntimeError::new_err(format!("{name} is {theirs:?} in Python, {ours:?} in Rust")));
             }
