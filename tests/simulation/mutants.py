@@ -141,7 +141,7 @@ MUTANTS: Final = (
         "errors-mean-rejected",
         "an error after the append leaves the fate open",
         FATE,
-        "            3 | 6 if base_offset >= 0 => Self::Unknown,\n",
+        "            UNKNOWN_TOPIC_OR_PARTITION | NOT_LEADER_OR_FOLLOWER if base_offset >= 0 => Self::Unknown,\n",
         "",
         59,
     ),
