@@ -5,6 +5,7 @@ that moves is followed here. Each name is resolved when native code first needs 
 `AsyncKafkaProducer` is.
 """
 
+import sys
 from importlib import import_module
 from typing import Any, Final
 
@@ -45,6 +46,11 @@ WHERE: Final = {
     "array": "array:array",
     "modules": "sys:modules",
 }
+
+
+def asyncio_used() -> bool:
+    """Whether `AsyncKafkaProducer` has been imported: what it needs at the interpreter's shutdown is looked up before, then."""
+    return WHERE["here"].partition(":")[0] in sys.modules
 
 
 def __getattr__(name: str) -> Any:

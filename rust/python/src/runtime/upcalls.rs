@@ -67,6 +67,7 @@ upcalls! { ASYNCIO:
 
 upcalls! {
     ARRAY = "array"
+    ASYNCIO_USED = "asyncio_used"
     BELL = "bell"
     BOUNDARY = "boundary"
     CANCELLED_ERROR = "CancelledError"
@@ -87,7 +88,7 @@ pub fn prepare_for_shutdown(py: Python<'_>) -> PyResult<()> {
     for upcall in ERRORS {
         upcall.get(py)?;
     }
-    if MODULES.get(py)?.contains("penstock._loops")? {
+    if ASYNCIO_USED.get(py)?.call0()?.is_truthy()? {
         for upcall in ASYNCIO {
             upcall.get(py)?;
         }
