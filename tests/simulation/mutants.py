@@ -263,7 +263,7 @@ MUTANTS: Final = (
         "callbacks-get-lost",
         "a callback runs exactly once",
         "rust/core/src/outcome/completion.rs",
-        "let callbacks = std::mem::take(&mut side.callbacks);\n        let notices",
+        "let callbacks = std::mem::take(&mut watchers.callbacks);\n        let notices",
         "let callbacks = Vec::new();\n        let notices",
         0,
     ),

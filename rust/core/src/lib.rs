@@ -9,6 +9,7 @@ pub mod boundary;
 pub mod bulk;
 pub mod codecs;
 pub mod compression;
+pub mod config;
 pub mod engine;
 pub mod event_loop;
 pub mod io;

@@ -6,8 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use penstock_core::event_loop::Notice;
-use penstock_core::outcome::completion::Token;
+use penstock_core::event_loop::{LoopToken, Notice};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -73,7 +72,7 @@ impl Bell<'_> {
 }
 
 /// A notice that is not given.
-pub fn drop_notice(token: Token) {
+pub fn drop_notice(token: LoopToken) {
     drop(LOOP_CALLS.remove(token));
 }
 

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 
-use penstock_core::outcome::completion::{Completion, Failure};
+use penstock_core::outcome::{Completion, Failure};
 use pyo3::IntoPyObjectExt;
 
 use crate::runtime::shutdown::{self, python};
