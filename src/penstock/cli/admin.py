@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
+from penstock._reader import Cluster
 from penstock.errors import KafkaError, NetworkError, error_for_code
 from penstock.protocol.message import Request, Response
 from penstock.protocol.messages.create_topics import (
@@ -23,7 +24,6 @@ from penstock.protocol.messages.describe_configs import (
 )
 from penstock.protocol.messages.metadata import MetadataResponse, MetadataResponseTopic
 from penstock.protocol.primitives import ProtocolError
-from penstock.reader import Cluster
 
 _TOPIC: Final = 2  # the resource type
 _FROM_TOPIC: Final = 1  # a setting's source: the topic itself, not a broker or the default

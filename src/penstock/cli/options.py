@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
-from penstock._properties import decode, parse
 from penstock.cli.arguments import is_text
 from penstock.cli.output import CommandError
+from penstock.config.properties import decode, parse
 
 WAIT_S: Final = 10.0
 """How long commands wait for a broker at the start, unless they are told otherwise."""

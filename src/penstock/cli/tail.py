@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from penstock._reader import ConsumedRecord, Reader, Start
 from penstock.cli.options import WAIT_S, Wait, settings_of
 from penstock.cli.output import INTERRUPTED, CommandError, complain, reader_watch, writing
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
-from penstock.reader import ConsumedRecord, Reader, Start
 
 _MAX_AGE: Final = "metadata.max.age.ms"
 

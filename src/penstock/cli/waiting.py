@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from penstock._reader import Cluster
 from penstock.cli.options import WAIT_S
 from penstock.cli.output import CommandError
 from penstock.cli.sending import Interrupts, cut_short
 from penstock.config import ProducerConfig
 from penstock.errors import KafkaError, UnknownTopicOrPartitionError, error_for_code
-from penstock.reader import Cluster
 
 _LONGEST_ATTEMPT_S: Final = 5.0
 _SHORTEST_ATTEMPT_S: Final = 0.5

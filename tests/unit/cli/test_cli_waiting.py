@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from penstock import ProducerConfig
+from penstock._reader import Cluster
 from penstock.cli import waiting
 from penstock.cli.app import _News
 from penstock.cli.options import WAIT_S
 from penstock.cli.waiting import await_topic, awaited
 from penstock.errors import InvalidTopicError, NetworkError
 from penstock.protocol.messages.metadata import MetadataResponse
-from penstock.reader import Cluster
 
 
 class Clock:
