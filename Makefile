@@ -78,6 +78,7 @@ check: $(BUILT) ## format, lint, types, layers, drift of generated code, stub: w
 	$(BIN)/lint-imports
 	$(BIN)/python -m codegen --check
 	$(BIN)/python -m codegen.config --check
+	$(BIN)/python -m codegen.errors --check
 	$(BIN)/python -m codegen.error_tables --check
 	$(BIN)/python -m mypy.stubtest penstock._native
 
@@ -89,6 +90,7 @@ format: $(DEPS) ## format everything
 codegen: $(DEPS) ## write the generated code anew from the kafka-clients jar
 	$(BIN)/python -m codegen
 	$(BIN)/python -m codegen.config
+	$(BIN)/python -m codegen.errors
 
 bench: $(BUILT) ## every row against other clients; ROWS=100B,keyed picks, FRESH=1 measures again
 	$(BIN)/python -m bench

@@ -32,7 +32,7 @@ from penstock._native import (
 from penstock.control.metadata import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
 from penstock.facade import loops
-from penstock.facade.assembly import ArrowData, Callback, Column, Headers, SerializerLike
+from penstock.facade.types import ArrowData, Callback, Column, Headers, SerializerLike
 from penstock.metrics import Metrics
 from penstock.partitioner import Partitioner, TopicView
 from penstock.testing.mock_bulk import AsyncMockBulkResult, Entries, MockBulkResult
