@@ -18,8 +18,8 @@ from penstock import partitioner as partitioners
 from penstock._lifecycle import Lifecycle, warn_waiting
 from penstock._native import Engine, ProducerRecord, RecordMetadata
 from penstock.config import ProducerConfig, ProducerSettings
+from penstock.control.cluster_view import PartitionInfo
 from penstock.control.controller import Controller
-from penstock.control.metadata import PartitionInfo
 from penstock.control.runtime import Runtime, bootstrap_endpoints
 from penstock.errors import ConfigError, KafkaError
 from penstock.interceptor import InterceptorChain, as_interceptors

@@ -33,7 +33,7 @@ from penstock._native import (
 from penstock._options import ProducerOptions
 from penstock._threads import OsThread
 from penstock.config import ProducerConfig
-from penstock.control.metadata import PartitionInfo
+from penstock.control.cluster_view import PartitionInfo
 from penstock.metrics import Metrics
 
 K = TypeVar("K")

@@ -15,7 +15,7 @@ from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Facade, Hea
 from penstock._native import BulkResult, DeliveryFuture, ProducerRecord, Sender
 from penstock._options import ProducerOptions
 from penstock.config import ProducerConfig
-from penstock.control.metadata import PartitionInfo
+from penstock.control.cluster_view import PartitionInfo
 from penstock.metrics import Metrics
 
 K = TypeVar("K")
