@@ -1,6 +1,6 @@
 """Write the configuration table and the options' types, or check that what is there is what would be written.
 
-    python -m codegen.config            writes src/penstock/_config_table.py and src/penstock/_options.py
+    python -m codegen.config            writes src/penstock/config/table.py and src/penstock/config/options.py
     python -m codegen.config --check    writes nothing; exits 1 and names each file that differs
 
 The definition is asked from Kafka's own code (`ConfigTable.java`): names, types, defaults, importance and validators;
@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT / "tools" / "kafka"))
 
 import kafka_artifacts  # noqa: E402
 
-TABLE = Path("src/penstock/_config_table.py")
-OPTIONS = Path("src/penstock/_options.py")
+TABLE = Path("src/penstock/config/table.py")
+OPTIONS = Path("src/penstock/config/options.py")
 SOURCE = f"{ARTIFACT.split(':')[1]} {VERSION}"
 JAVA_TIMEOUT_S = 120
 
@@ -75,7 +75,7 @@ def validator(row: Row) -> str | None:
 def render_table(rows: list[Row]) -> str:
     names = "Items, NonEmptyString, OneOf, OneOfIgnoringCase, Range, RangeOr, Setting"
     lines = [heading("What Kafka's producer knows of its settings: name, type, importance, default, validator.")]
-    lines += ["from typing import Final", "", f"from penstock._config_def import {names}", ""]
+    lines += ["from typing import Final", "", f"from penstock.config.definition import {names}", ""]
     lines.append("SETTINGS: Final = (")
     for row in rows:
         default = tuple(row["default"]) if isinstance(row["default"], list) else row["default"]
@@ -119,7 +119,7 @@ def option_type(row: Row) -> str:
 def render_options(rows: list[Row]) -> str:
     lines = [heading("The producer's settings as keyword options, for editors and type checkers.")]
     lines += ["from collections.abc import Sequence", "from typing import Literal, TypedDict", ""]
-    lines += ["from penstock._config_def import Password", "", ""]
+    lines += ["from penstock.config.definition import Password", "", ""]
     lines += ["class ProducerOptions(TypedDict, total=False):"]
     lines += ['    """The configuration\'s names with underscores for dots; `penstock config` lists them."""', ""]
     lines += [

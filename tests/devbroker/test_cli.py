@@ -243,7 +243,7 @@ def test_records_that_the_broker_refuses_are_counted(
     ("format", "data"),
     [("csv", b"\na,b\n1,2\n\n3,4\n \t\n"), ("jsonl", b"\n1\n\r\n2\n   \n")],
 )
-def test_blank_lines_are_passed_over_and_counted(
+def test_blank_json_lines_are_skipped_and_counted(
     topic: str, tmp_path: Path, capfd: Capture, format: str, data: bytes
 ) -> None:
     file = write(tmp_path, "in", data)

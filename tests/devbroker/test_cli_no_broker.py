@@ -15,10 +15,10 @@ import pytest
 from cli_process import command, finish, write
 
 from penstock import KafkaProducer
+from penstock._reader import Cluster
 from penstock.cli import main
 from penstock.devbroker import DevCluster, RunningCluster
 from penstock.errors import NetworkError
-from penstock.reader import Cluster
 
 Capture = pytest.CaptureFixture[str]
 

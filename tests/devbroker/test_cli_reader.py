@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 from confluent_kafka import Producer
 
+from penstock._reader import ConsumedRecord, Reader, Start
 from penstock.devbroker import DevCluster, RunningCluster
 from penstock.errors import KafkaError, UnknownTopicOrPartitionError
-from penstock.reader import ConsumedRecord, Reader, Start
 
 
 @pytest.fixture(scope="module")

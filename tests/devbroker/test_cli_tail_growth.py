@@ -10,10 +10,10 @@ import pytest
 from cli_process import command, finish
 
 from penstock import KafkaProducer
+from penstock._reader import Reader
 from penstock.cli import main
 from penstock.cli import tail as tail_command
 from penstock.devbroker import DevCluster, RunningCluster
-from penstock.reader import Reader
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import confluent_kafka
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
+from penstock._reader import Reader
 from penstock.devbroker import DevCluster, RunningCluster
 from penstock.protocol.records import CODECS
-from penstock.reader import Reader
 from support.java import JavaJudge
 from support.judges import by_partition, read_with_confluent, read_with_kafka_python
 

@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from penstock import KafkaProducer, reader
+from penstock import KafkaProducer, _reader
+from penstock._reader import Reader, Start
 from penstock.devbroker import DevCluster, RunningCluster
 from penstock.errors import KafkaError, UnknownTopicOrPartitionError
-from penstock.reader import Reader, Start
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_it_looks_for_partitions_when_the_metadata_is_old_and_not_before(
     cluster: RunningCluster, topic: str, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed = 0.0
-    monkeypatch.setattr(reader.time, "monotonic", lambda clock=reader.time.monotonic: clock() + passed)
+    monkeypatch.setattr(_reader.time, "monotonic", lambda clock=_reader.time.monotonic: clock() + passed)
 
     def grow() -> None:
         cluster.add_partitions(topic, 2)
@@ -281,7 +281,7 @@ def test_a_log_that_ends_before_the_position(
 ) -> None:
     """Cut off, or made anew where brokers have no topic ids; the embedded broker does neither: the position is moved."""
     if not has_ids:
-        monkeypatch.setattr(reader, "ZERO_UUID", Everything())
+        monkeypatch.setattr(_reader, "ZERO_UUID", Everything())
 
     watching = watch(topic, start="beginning")
     watching._steps.append(lambda: watching.reader._positions.update({0: 99}))

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from penstock import KafkaProducer
+from penstock._reader import ConsumedRecord, Reader
 from penstock.devbroker import RunningCluster
-from penstock.reader import ConsumedRecord, Reader
 
 SOON_S = 20.0
 """A limit for what takes milliseconds: reached only if something never happens."""

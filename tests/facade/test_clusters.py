@@ -9,8 +9,8 @@ import pytest
 from facade_support import SOON_S, Log, MakeProducer, MakeTopic, numbered
 
 from penstock import KafkaProducer, KafkaTimeoutError, errors
+from penstock._reader import Reader
 from penstock.devbroker import DevCluster, Faults, RunningCluster
-from penstock.reader import Reader
 
 
 def eventually(condition: Callable[[], object]) -> None:

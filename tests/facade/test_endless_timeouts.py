@@ -17,8 +17,8 @@ from facade_support import MakeProducer, in_thread
 
 from penstock import FIRST_COMPLETED, AsyncKafkaProducer, KafkaProducer, as_completed, wait
 from penstock._native import timeout_s
+from penstock._reader import Reader
 from penstock.devbroker import Faults, RunningCluster
-from penstock.reader import Reader
 from penstock.testing import AsyncMockProducer, MockProducer
 
 ENDLESS = [math.inf, 1e10, 1e300, 2**63, 10**400, np.float64(math.inf), np.float32(1e30), np.int64(2**62),
@@ -251,8 +251,8 @@ TIMES = {
 
 
 def test_every_time_is_among_those_settings() -> None:
-    from penstock._config_support import support
-    from penstock._config_table import SETTINGS
+    from penstock.config.support import support
+    from penstock.config.table import SETTINGS
 
     known = {it.name for it in SETTINGS if it.name.endswith(".ms") and it.type in ("INT", "LONG")}
     assert set(TIMES) == {name for name in known if support(name)[0] == "working"}

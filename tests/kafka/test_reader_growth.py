@@ -7,7 +7,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from kafka_cluster import KafkaCluster
 
 from penstock import KafkaProducer
-from penstock.reader import Reader
+from penstock._reader import Reader
 from support.fixtures import TopicFactory
 
 TIMEOUT_S = 30

@@ -6,7 +6,7 @@ coroutine has ``loop.call_soon_threadsafe`` called by `pending.done.tell`.
 """
 
 from penstock import _threads
-from penstock.control.trouble import Trouble
+from penstock.control.boundary import Trouble
 
 
 class PendingCall:

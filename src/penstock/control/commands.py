@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from penstock.control import boundary
+from penstock.control.boundary import Trouble
 from penstock.control.calls import PendingCall
 from penstock.control.cluster_view import ClusterView
-from penstock.control.trouble import Trouble
 
 
 class Resolve(NamedTuple):

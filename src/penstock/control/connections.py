@@ -16,6 +16,7 @@ from penstock.control.boundary import (
     ConnectionOpened,
     FrameReceived,
     SendFrame,
+    Trouble,
 )
 from penstock.control.commands import Resolve, Resolved
 from penstock.control.handshake import Session
@@ -23,7 +24,6 @@ from penstock.control.peers import Endpoint, Peer
 from penstock.control.purposes import Purpose
 from penstock.control.requests import Awaited
 from penstock.control.settings import Backoff, ControlSettings
-from penstock.control.trouble import Trouble
 from penstock.protocol import versions
 from penstock.protocol.message import Request
 from penstock.protocol.primitives import ProtocolError

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from penstock.control.boundary import Command as EngineCommand
+from penstock.control.boundary import Trouble
 from penstock.control.commands import Log
 from penstock.control.connections import Connections
 from penstock.control.metadata import Metadata
 from penstock.control.peers import Endpoint, Peer
 from penstock.control.purposes import Purpose
 from penstock.control.settings import ControlSettings
-from penstock.control.trouble import Trouble
 
 
 class ControlConnection:

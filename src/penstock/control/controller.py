@@ -36,6 +36,7 @@ from penstock.control.boundary import (
     LeaderWanted,
     SetIdentity,
     TopicWanted,
+    Trouble,
 )
 from penstock.control.commands import AskTopicAges, Call, Command, Event, Log, Publish, Reply, Resolved, TopicAges
 from penstock.control.connections import Connections
@@ -50,7 +51,6 @@ from penstock.control.purposes import purposes
 from penstock.control.requests import Awaited, ControlRequest
 from penstock.control.settings import ControlSettings
 from penstock.control.status import Status
-from penstock.control.trouble import Trouble
 from penstock.protocol.messages.init_producer_id import InitProducerIdResponse
 from penstock.protocol.messages.metadata import MetadataResponse
 

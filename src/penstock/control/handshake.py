@@ -19,9 +19,9 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from penstock import errors
 from penstock.control import error_table
+from penstock.control.boundary import Trouble
 from penstock.control.error_table import VersionsOutcome
 from penstock.control.requests import API_VERSIONS, RequestKind
-from penstock.control.trouble import Trouble
 from penstock.protocol import versions
 from penstock.protocol.message import Api, Request
 from penstock.protocol.messages import index

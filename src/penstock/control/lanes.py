@@ -5,13 +5,12 @@ from random import Random
 
 from penstock import errors
 from penstock.control.boundary import Command as EngineCommand
-from penstock.control.boundary import LaneReport, LanesHandedOver, SetIdentity, SetTopic
+from penstock.control.boundary import LaneReport, LanesHandedOver, SetIdentity, SetTopic, Trouble
 from penstock.control.commands import Log
 from penstock.control.delivery import Policy, decide
 from penstock.control.identity import IdentityManager
 from penstock.control.metadata import Metadata
 from penstock.control.settings import Backoff, ControlSettings
-from penstock.control.trouble import Trouble
 
 
 class Lanes:

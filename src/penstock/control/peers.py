@@ -10,11 +10,11 @@ one that was up ends, its host is resolved again.
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from penstock.control.boundary import Trouble
 from penstock.control.handshake import Handshake, Session
 from penstock.control.purposes import Purpose
 from penstock.control.requests import Awaited
 from penstock.control.states import StateMachine
-from penstock.control.trouble import Trouble
 from penstock.protocol.message import Api
 
 PeerState: TypeAlias = Literal["idle", "resolving", "connecting", "handshake", "open", "closing"]

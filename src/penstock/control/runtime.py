@@ -24,6 +24,7 @@ from penstock._log import Raised, Repeats, handling, say
 from penstock._threads import OsThread
 from penstock.config import parse_bootstrap_servers
 from penstock.control import boundary, commands
+from penstock.control.boundary import Trouble
 from penstock.control.calls import PendingCall
 from penstock.control.cluster_view import ClusterView
 from penstock.control.commands import (
@@ -42,7 +43,6 @@ from penstock.control.commands import (
 from penstock.control.controller import Controller
 from penstock.control.peers import Endpoint
 from penstock.control.settings import ControlSettings
-from penstock.control.trouble import Trouble
 from penstock.errors import ConfigError
 
 _logger: Final = logging.getLogger("penstock.control")

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from penstock.control.boundary import Command, SetBrokerStatus, SetStatus
+from penstock.control.boundary import Command, SetBrokerStatus, SetStatus, Trouble
 from penstock.control.connections import Connections
 from penstock.control.peers import PeerState
-from penstock.control.trouble import Trouble
 
 _UNANSWERED: Final[Mapping[PeerState, str]] = {
     "resolving": "its name is being looked up",

@@ -16,8 +16,7 @@ from operator import index
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, SupportsIndex, TypeVar, cast, overload
 
-from penstock import _loops, serialization
-from penstock._facade import ArrowData, Callback, Column, Headers, SerializerLike
+from penstock import serialization
 from penstock._log import Repeats, say
 from penstock._native import (
     ArrowRecords,
@@ -32,6 +31,8 @@ from penstock._native import (
 )
 from penstock.control.cluster_view import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
+from penstock.facade import loops
+from penstock.facade.assembly import ArrowData, Callback, Column, Headers, SerializerLike
 from penstock.metrics import Metrics
 from penstock.partitioner import Partitioner, TopicView
 from penstock.testing.mock_bulk import AsyncMockBulkResult, Entries, MockBulkResult
@@ -692,7 +693,7 @@ class AsyncMockProducer(_Mock[K, V]):
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as raised:
-                _loops.report(loop, callback, raised, self._repeats)
+                loops.report(loop, callback, raised, self._repeats)
 
         # In the loop even if it is this thread's: never inside `send`.
         loop.call_soon_threadsafe(call)

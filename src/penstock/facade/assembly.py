@@ -15,13 +15,13 @@ from typing import Any, NamedTuple, Protocol, SupportsIndex, TypeAlias, TypedDic
 
 from penstock import _hubs, _native, serialization
 from penstock import partitioner as partitioners
-from penstock._lifecycle import Lifecycle, warn_waiting
 from penstock._native import Engine, ProducerRecord, RecordMetadata
 from penstock.config import ProducerConfig, ProducerSettings
 from penstock.control.cluster_view import PartitionInfo
 from penstock.control.controller import Controller
 from penstock.control.runtime import Runtime, bootstrap_endpoints
 from penstock.errors import ConfigError, KafkaError
+from penstock.facade.lifecycle import Lifecycle, warn_waiting
 from penstock.interceptor import InterceptorChain, as_interceptors
 from penstock.metrics import Metrics, MetricsView
 from penstock.partitioner import TopicView
