@@ -30,7 +30,7 @@ from penstock._native import (
 from penstock._threads import OsThread
 from penstock.config import ProducerConfig
 from penstock.config.options import ProducerOptions
-from penstock.control.metadata import PartitionInfo
+from penstock.control.cluster_view import PartitionInfo
 from penstock.facade import loops
 from penstock.facade.assembly import INTERRUPT_DRAIN_S, Facade
 from penstock.facade.lifecycle import out_of_time

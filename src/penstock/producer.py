@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, SupportsIndex, TypeVar, Unpack, overload
 from penstock._native import BulkResult, DeliveryFuture, ProducerRecord, Sender
 from penstock.config import ProducerConfig
 from penstock.config.options import ProducerOptions
-from penstock.control.metadata import PartitionInfo
+from penstock.control.cluster_view import PartitionInfo
 from penstock.facade.assembly import INTERRUPT_DRAIN_S, Facade
 from penstock.facade.types import ArrowData, Callback, Headers, SerializerLike
 from penstock.metrics import Metrics

@@ -17,8 +17,9 @@ from penstock import serialization
 from penstock._native import BulkResult, DeliveryFuture, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
-from penstock.control.connections import Endpoint, Resolve
-from penstock.control.controller import AskTopicAges, Controller, Event, Log, Publish, TopicAges
+from penstock.control.commands import AskTopicAges, Event, Log, Publish, Resolve, TopicAges
+from penstock.control.controller import Controller
+from penstock.control.peers import Endpoint
 from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
 from penstock.facade.assembly import Wiring, make_engine
 from penstock.facade.lifecycle import Calls, one_by_one

@@ -18,8 +18,8 @@ from penstock import _hubs, _native, serialization
 from penstock import partitioner as partitioners
 from penstock._native import Engine
 from penstock.config import ProducerConfig, ProducerSettings
+from penstock.control.cluster_view import PartitionInfo
 from penstock.control.controller import Controller
-from penstock.control.metadata import PartitionInfo
 from penstock.control.runtime import Runtime, bootstrap_endpoints
 from penstock.errors import ConfigError, KafkaError
 from penstock.facade.extensions import Interception, PartitionChoice

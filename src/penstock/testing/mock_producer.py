@@ -29,7 +29,7 @@ from penstock._native import (
     partition_for_key,
     timeout_s,
 )
-from penstock.control.metadata import Node, PartitionInfo
+from penstock.control.cluster_view import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
 from penstock.facade import loops
 from penstock.facade.types import ArrowData, Callback, Column, Headers, SerializerLike
