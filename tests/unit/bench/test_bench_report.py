@@ -11,7 +11,7 @@ import pytest
 
 from bench.chart import bar, chart
 from bench.figures import compare, derived
-from bench.report import report, summary, table
+from bench.report import missing, report, summary, table
 from bench.results import Results, code_version, fingerprint
 from bench.rows import CONFLUENT, US, Contestant, Line, Row, Target, throughput
 
@@ -105,21 +105,22 @@ def test_the_table_says_target_and_verdict_for_each_figure() -> None:
     lines = table([(ROW, measured())]).splitlines()
     assert "| messages/s | 500 | 100 | 5.00× (5.00–5.00) | ≥ 4.00× | met |" in lines[2]
     assert "| CPU µs/message | 1.00 | 4.00 | 0.25× (0.25–0.25) | ≤ 0.20× | **not met** |" in lines[3]
-    assert len(lines) == 5
+    assert len(lines) == 6
 
 
-def test_what_did_not_run_is_a_line_with_the_reason() -> None:
-    text = table([(ROW, measured(not_run={"franz-go": "no Go | at\nall"}))])
-    assert (
-        "| franz-go | | | | | messages/s ≥ 1.00×, CPU µs/message ≤ 0.70× | not run: franz-go: no Go / at all |" in text
-    )
+def test_what_did_not_run_is_a_line_and_its_reason_is_in_a_list() -> None:
+    rows = [(ROW, measured(not_run={"franz-go": "no Go | at\nall"}))]
+    assert "| 100B | franz-go | messages/s | | | | ≥ 1.00× | not run |" in table(rows)
+    assert missing(rows) == "* not run: 100B against franz-go: franz-go: no Go | at all"
     assert summary([(ROW, measured())]) == "Targets met: 1, not met: 1; comparisons not run: 1"
 
 
 def test_the_report_names_machine_versions_and_settings() -> None:
     text = report([(ROW, measured())], MACHINE, "abc123")
     assert text.startswith("2 cores of a CPU, 8 GiB, Linux 6, CPython 3.11; Kafka. Commit abc123.")
+    assert "* **100B**: 100 B & a <future>" in text
     assert "* confluent 1 (100B): acks=all" in text
+    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_longer_bars_are_better_whatever_the_figure() -> None:
