@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, SupportsIndex
 
 from penstock._native import ProducerRecord, RecordMetadata
-from penstock.control.metadata import PartitionInfo
+from penstock.control.cluster_view import PartitionInfo
 from penstock.control.runtime import Runtime
 from penstock.errors import KafkaError
 from penstock.facade.types import Callback
