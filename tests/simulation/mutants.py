@@ -315,7 +315,7 @@ MUTANTS: Final = (
     Mutant(
         "a-burst-loses-its-end",
         "a loop makes all calls that are due, however many",
-        "src/penstock/_loops.py",
+        "src/penstock/facade/loops.py",
         "            if more and not loop.is_closed():\n",
         "            if more and loop.is_closed():\n",
         200_022,

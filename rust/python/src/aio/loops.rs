@@ -1,6 +1,6 @@
 //! Event loops as native code sees them: an inbox each, what is to be called there, and whose turn it is.
 //!
-//! Nothing here calls into the user's code: `penstock._loops` takes calls out of an inbox and makes them, in the loop.
+//! Nothing here calls into the user's code: `penstock.facade.loops` takes calls out of an inbox and makes them, in the loop.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -189,9 +189,9 @@ static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// Import what destructors may need once nothing can be imported any more, if anybody has used asyncio with us.
 pub fn prepare_for_the_end(py: Python<'_>) -> PyResult<()> {
-    if py.import("sys")?.getattr("modules")?.contains("penstock._loops")? {
-        HERE.import(py, "penstock._loops", "here")?;
-        NEXT.import(py, "penstock._loops", "next_turn")?;
+    if py.import("sys")?.getattr("modules")?.contains("penstock.facade.loops")? {
+        HERE.import(py, "penstock.facade.loops", "here")?;
+        NEXT.import(py, "penstock.facade.loops", "next_turn")?;
         COPY.import(py, "contextvars", "copy_context")?;
     }
     Ok(())
@@ -202,7 +202,7 @@ pub fn here(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Arc<Inbox>)> {
     if let Some(found) = last(py) {
         return Ok(found);
     }
-    let function = HERE.import(py, "penstock._loops", "here")?;
+    let function = HERE.import(py, "penstock.facade.loops", "here")?;
     let (event_loop, inbox, ident): (Bound<'_, PyAny>, Bound<'_, LoopInbox>, Option<u64>) =
         shutdown::python(py, || function.call0()?.extract())?;
     let inbox = Arc::clone(&inbox.get().inbox);
@@ -257,7 +257,7 @@ pub fn step(py: Python<'_>, at_ms: Option<i64>) -> Result<u8, Box<PyErr>> {
 /// The loop's turn is over: how often to yield so that everybody else has one.
 #[cold]
 fn next_turn(py: Python<'_>) -> PyResult<u8> {
-    let function = NEXT.import(py, "penstock._loops", "next_turn")?;
+    let function = NEXT.import(py, "penstock.facade.loops", "next_turn")?;
     // No loop runs here: somebody steps a coroutine by hand, and keeps nobody waiting.
     let asked: bool = shutdown::python(py, || function.call0()?.extract())?;
     if !asked {
