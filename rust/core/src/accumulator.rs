@@ -23,7 +23,8 @@ use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness};
 use crate::memory::{BufferPool, Waiter};
 use crate::outcome::{CallbackQueue, CallbackToken, Completion};
 use crate::stats::Stats;
-use crate::topic::{StickyChoice, Topic};
+use crate::sticky::StickyChoice;
+use crate::topic::Topic;
 use crate::wire::record_batch::{
     BATCH_HEADER_LEN, BatchBuilder, Header, MAX_RECORD_OVERHEAD, MAX_UNCOMPRESSED, payload_len,
 };

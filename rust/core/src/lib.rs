@@ -17,6 +17,7 @@ pub mod lane;
 pub mod memory;
 pub mod outcome;
 pub mod stats;
+pub mod sticky;
 pub mod sync;
 pub mod topic;
 pub mod wire;

@@ -28,7 +28,7 @@ use crate::config::SendRules;
 use crate::lane::fate::{Addressed, Fate, Numbering, TopicId};
 use crate::outcome::Arrivals;
 use crate::outcome::{Completion, Failure, FailureKind, Outcome};
-use crate::topic::StickyBytes;
+use crate::sticky::StickyBytes;
 use crate::wire::record_batch::{BatchBuilder, Body, SealedBatch};
 
 /// Position in the engine's table of lanes.

@@ -4,17 +4,14 @@
 //! move to another, chosen at random or, adaptively, against the length of the lanes' queues (KIP-480, KIP-794; Java's
 //! `BuiltInPartitioner`).
 
-mod sticky;
-
 use std::sync::Arc;
 
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-pub use sticky::{StickyBytes, StickyChoice};
-
 use crate::config::PartitionRules;
 use crate::lane::Lane;
+use crate::sticky::{StickyBytes, StickyChoice};
 use crate::wire::murmur2::partition_for_key;
 
 /// Whether a broker takes the batches that are ready for it; for partitioner.availability.timeout.ms.
