@@ -326,7 +326,7 @@ MUTANTS: Final = (
         "a send that was cancelled while it waited is not sent",
         "src/penstock/aio.py",
         "            pending.refuse(error)\n            raise\n",
-        "            pending.attempt(bell.inbox, bell.ring)\n            raise\n",
+        "            pending.attempt(waiter.inbox, waiter.wake)\n            raise\n",
         200_013,
         first=ASYNCIO_SEEDS,
     ),
