@@ -32,8 +32,9 @@ from penstock.config import ProducerConfig
 from penstock.config.options import ProducerOptions
 from penstock.control.cluster_view import PartitionInfo
 from penstock.facade import loops
-from penstock.facade.assembly import INTERRUPT_DRAIN_S, ArrowData, Callback, Column, Facade, Headers, SerializerLike
+from penstock.facade.assembly import INTERRUPT_DRAIN_S, Facade
 from penstock.facade.lifecycle import out_of_time
+from penstock.facade.types import ArrowData, Callback, Column, Headers, SerializerLike
 from penstock.metrics import Metrics
 
 K = TypeVar("K")

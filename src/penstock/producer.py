@@ -15,7 +15,8 @@ from penstock._native import BulkResult, DeliveryFuture, ProducerRecord, Sender
 from penstock.config import ProducerConfig
 from penstock.config.options import ProducerOptions
 from penstock.control.cluster_view import PartitionInfo
-from penstock.facade.assembly import INTERRUPT_DRAIN_S, ArrowData, Callback, Facade, Headers, SerializerLike
+from penstock.facade.assembly import INTERRUPT_DRAIN_S, Facade
+from penstock.facade.types import ArrowData, Callback, Headers, SerializerLike
 from penstock.metrics import Metrics
 
 K = TypeVar("K")

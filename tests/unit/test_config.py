@@ -47,7 +47,7 @@ class TestNames:
         assert made["retries"] == 2**31 - 1
         assert made["ssl.enabled.protocols"] == ("TLSv1.2", "TLSv1.3")
 
-    def test_keywords_win_over_the_mapping(self) -> None:
+    def test_keywords_override_the_mapping(self) -> None:
         assert config({"linger.ms": 1, "batch.size": 2}, linger_ms=3)["linger.ms"] == 3
 
     def test_a_mapping_may_have_underscores_but_not_both_forms(self) -> None:

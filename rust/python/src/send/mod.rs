@@ -4,7 +4,7 @@
 //! the call to the batch without running a line of Python.
 //!
 //! Its steps are inlined by order, borrow what they are given, and box their errors ([`Quick`]): what goes through memory
-//! between two of them costs more than most of them do (measured: see DESIGN.md, "What a send costs").
+//! between two of them costs more than most of them do (measured: see docs/performance.md, "The cost of a send").
 
 #![expect(clippy::inline_always, reason = "measured: see above")]
 
