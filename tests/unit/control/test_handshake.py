@@ -99,7 +99,7 @@ def test_only_needed_apis_are_checked() -> None:
 
 
 class Password(NamedTuple):
-    """A step as an authentication will be: it asks in a version that the step before has learnt."""
+    """A step as an authentication will be: it asks in a version that the step before has found."""
 
     def begin(self, session: Session) -> Progress:
         version = session.negotiate(index.SASL_AUTHENTICATE)
@@ -114,7 +114,7 @@ class Password(NamedTuple):
 SASL_OFFER = offers((3, 0, 13), (36, 0, 1))
 
 
-def test_a_step_begins_with_what_the_one_before_has_learnt() -> None:
+def test_a_step_begins_with_the_session_of_the_one_before() -> None:
     handshake = Handshake((STEP, Password()))
     assert asked_version(handshake.begin()) == 5
     assert asked_version(handshake.answered(SASL_OFFER, 5)) == 1

@@ -1,4 +1,4 @@
-"""Control requests and their answers: on which connection, until when, and what follows from an answer without a request."""
+"""Control requests and their answers: the connection, the end of waiting, and answers without a request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstock.protocol.messages.metadata import MetadataRequest, MetadataRespons
 
 
 class Request:
-    """One that a test sends on a connection, as re-authentication will, and what became of it."""
+    """One that a test sends on a connection, as re-authentication will, and its answers."""
 
     def __init__(self, bench: Bench, connect: Connect) -> None:
         self.answers: list[ApiVersionsResponse] = []
@@ -54,7 +54,7 @@ def data_connection(bench: Bench) -> Connect:
 
 
 def test_an_answer_on_a_data_connection_finds_its_request() -> None:
-    """As re-authentication needs it (KIP-368). Before, it closed the connection, and what was in flight was lost."""
+    """As re-authentication needs it (KIP-368). Before, it closed the connection, and requests in flight were lost."""
     bench = Bench()
     request = Request(bench, data_connection(bench))
     answer = bench.api_versions()
@@ -72,7 +72,7 @@ def test_requests_on_one_connection_do_not_disturb_another() -> None:
     bench.answer(ask, metadata(topic("u", 1)))
     request.answer(bench.api_versions())
     assert len(request.answers) == 1
-    assert not [command for command in bench.said if isinstance(command, Close)]
+    assert not [command for command in bench.commands if isinstance(command, Close)]
 
 
 def test_a_request_is_lost_with_its_connection_and_once() -> None:

@@ -1,4 +1,4 @@
-"""Tables of states: every state is reached, none is a trap by mistake, and what is not in the table raises."""
+"""Tables of states: every state is reached, only final states have no transition, and all other events raise."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_states_and_events_are_those_of_the_table(
 
 
 @TABLES
-def test_what_is_not_in_the_table_raises_and_changes_nothing(
+def test_an_event_that_is_not_in_the_table_raises_and_changes_nothing(
     table: Table, states: tuple[str, ...], events: tuple[str, ...], initial: set[str], final: set[str]
 ) -> None:
     for state in states:
