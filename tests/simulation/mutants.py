@@ -116,9 +116,9 @@ MUTANTS: Final = (
     Mutant(
         "an-error-stays",
         "a topic that is well again is told to be",
-        "src/penstock/control/metadata.py",
-        "if unchanged and topic.fresh and not failed_before:",
-        "if unchanged and topic.fresh:",
+        "src/penstock/control/topics.py",
+        "return not (unchanged and self.fresh and not failed_before)",
+        "return not (unchanged and self.fresh)",
         0,
     ),
     Mutant(
