@@ -364,6 +364,11 @@ class Runtime:
             while not self._inbox.empty():
                 events.append(self._inbox.get())
             self._calls.update(event.handle for event in events if isinstance(event, Call))
+            for event in events:
+                if isinstance(event, boundary.EngineFailed):
+                    # Here, not in the controller: a wrong decision of the controller may be the cause.
+                    self._log(Log(logging.CRITICAL, "engine", f"the native I/O thread failed: {event.message}"))
+                    return
 
     def _refuse_calls(self) -> None:
         """After the control thread's last step: nothing answers calls any more."""
