@@ -10,6 +10,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lane::Lane;
+use crate::sticky::{StickyBytes, StickyChoice};
 use crate::wire::murmur2::partition_for_key;
 
 /// Whether a broker takes what is ready for it; for partitioner.availability.timeout.ms.
@@ -33,55 +34,18 @@ pub struct Leader {
 /// What outlives a topic's snapshots.
 #[derive(Debug)]
 pub struct TopicState {
-    /// The [`Turn`] of the sticky partition. Changed under `random`'s lock, read without.
+    /// The [`StickyChoice`] of the sticky partition. Changed under `random`'s lock, read without.
     sticky: AtomicU64,
     random: Mutex<fastrand::Rng>,
     /// For metadata.max.idle.ms.
     pub last_append_us: AtomicU64,
 }
 
-/// A partition's time as the sticky one: its number, and below it how many turns there were before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn(u64);
-
-impl Turn {
-    /// Before the first one is drawn.
-    const NONE: Self = Self(u64::MAX);
-
-    fn partition(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    /// The one that follows, of `partition`.
-    fn next(self, partition: u32) -> Self {
-        Self(u64::from(partition) << 32 | u64::from((self.0 as u32).wrapping_add(1)))
-    }
-}
-
-/// Bytes that a lane got in its last turn; under the lane's lock.
-#[derive(Clone, Copy, Debug)]
-pub struct TurnBytes {
-    turn: Turn,
-    bytes: usize,
-}
-
-impl Default for TurnBytes {
-    fn default() -> Self {
-        Self { turn: Turn::NONE, bytes: 0 }
-    }
-}
-
-impl TurnBytes {
-    fn of(self, turn: Turn) -> usize {
-        if self.turn == turn { self.bytes } else { 0 }
-    }
-}
-
 impl TopicState {
     /// Fresh state whose choices come from `seed`.
     pub fn new(seed: u64, now_us: u64) -> Arc<Self> {
         Arc::new(Self {
-            sticky: AtomicU64::new(Turn::NONE.0),
+            sticky: AtomicU64::new(StickyChoice::NONE.bits()),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             last_append_us: AtomicU64::new(now_us),
         })
@@ -130,7 +94,12 @@ impl Topic {
 
     /// The partition for a record, and its turn if it is the sticky one (then tell [`Topic::appended`]).
     #[inline]
-    pub fn choose(&self, key: Option<&[u8]>, rules: &PartitionRules, now_us: impl Fn() -> u64) -> (u32, Option<Turn>) {
+    pub fn choose(
+        &self,
+        key: Option<&[u8]>,
+        rules: &PartitionRules,
+        now_us: impl Fn() -> u64,
+    ) -> (u32, Option<StickyChoice>) {
         if let Some(key) = key
             && !rules.ignore_keys
         {
@@ -144,8 +113,8 @@ impl Topic {
     }
 
     #[inline]
-    fn turn(&self) -> Turn {
-        Turn(self.state.sticky.load(Ordering::Acquire))
+    fn turn(&self) -> StickyChoice {
+        StickyChoice::from_bits(self.state.sticky.load(Ordering::Acquire))
     }
 
     /// `bytes` went to the sticky partition, whose lane counts them in `sent`; `batch_closed`: its open batch takes no
@@ -155,8 +124,8 @@ impl Topic {
     #[inline]
     pub fn appended(
         &self,
-        turn: Turn,
-        sent: &mut TurnBytes,
+        turn: StickyChoice,
+        sent: &mut StickyBytes,
         bytes: usize,
         batch_closed: bool,
         rules: &PartitionRules,
@@ -164,16 +133,22 @@ impl Topic {
         if self.turn() != turn {
             return false;
         }
-        *sent = TurnBytes { turn, bytes: sent.of(turn) + bytes };
-        let due = sent.bytes >= rules.sticky_bytes;
-        (due && batch_closed) || sent.bytes >= rules.sticky_bytes.saturating_mul(2)
+        let bytes = sent.add(turn, bytes);
+        let due = bytes >= rules.sticky_bytes;
+        (due && batch_closed) || bytes >= rules.sticky_bytes.saturating_mul(2)
     }
 
     /// The sticky partition, whose lane has `sent`, has no open batch that takes the next record: if its bytes are spent,
     /// turn to another.
     ///
     /// This completes the switch that [`Topic::appended`] put off because of a batch that was still open.
-    pub fn leave(&self, turn: Turn, sent: TurnBytes, rules: &PartitionRules, now_us: impl Fn() -> u64) -> bool {
+    pub fn leave(
+        &self,
+        turn: StickyChoice,
+        sent: StickyBytes,
+        rules: &PartitionRules,
+        now_us: impl Fn() -> u64,
+    ) -> bool {
         let due = self.turn() == turn && sent.of(turn) >= rules.sticky_bytes;
         if due {
             self.end(turn, rules, now_us);
@@ -182,20 +157,20 @@ impl Topic {
     }
 
     /// Another one's turn begins, unless it has meanwhile.
-    pub fn end(&self, turn: Turn, rules: &PartitionRules, now_us: impl Fn() -> u64) {
+    pub fn end(&self, turn: StickyChoice, rules: &PartitionRules, now_us: impl Fn() -> u64) {
         self.next_sticky(turn, rules, now_us);
     }
 
     /// Another one after `before`, unless somebody else has drawn it meanwhile.
     #[cold]
-    fn next_sticky(&self, before: Turn, rules: &PartitionRules, now_us: impl Fn() -> u64) -> Turn {
+    fn next_sticky(&self, before: StickyChoice, rules: &PartitionRules, now_us: impl Fn() -> u64) -> StickyChoice {
         let mut random = self.state.random.lock();
         let now = self.turn();
         if now != before && now.partition() < self.partitions() {
             return now;
         }
         let turn = now.next(self.draw(&mut random, rules, now_us()));
-        self.state.sticky.store(turn.0, Ordering::Release);
+        self.state.sticky.store(turn.bits(), Ordering::Release);
         turn
     }
 
@@ -283,7 +258,7 @@ mod tests {
     fn a_partition_sticks_until_its_bytes_are_spent_and_its_batch_is_closed() {
         let topic = topic(&[(1, false); 50]);
         let turn = || topic.choose(None, &RULES, || 0).1.unwrap();
-        let (first, mut sent) = (turn(), TurnBytes::default());
+        let (first, mut sent) = (turn(), StickyBytes::default());
         assert!(!topic.appended(first, &mut sent, 150, false, &RULES), "its batch is still open");
         assert!(topic.appended(first, &mut sent, 1, true, &RULES));
         topic.end(first, &RULES, || 0);
@@ -293,7 +268,7 @@ mod tests {
         assert_eq!(turn(), second, "that one has ended before");
         assert!(!topic.appended(first, &mut sent, 150, true, &RULES), "what comes late counts for nobody");
         assert!(!topic.leave(second, sent, &RULES, || 0), "those were bytes of another turn");
-        let mut sent = TurnBytes::default();
+        let mut sent = StickyBytes::default();
         assert!(topic.appended(second, &mut sent, 200, false, &RULES), "twice the bytes force a switch");
         assert!(topic.leave(second, sent, &RULES, || 0));
         assert_ne!(turn().partition(), second.partition());

@@ -9,7 +9,8 @@ use penstock_core::accumulator::{Appended, Config, Record, Shared};
 use penstock_core::boundary::{Command, Event, PartitionLeader};
 use penstock_core::compression::{Codec, Compression};
 use penstock_core::io::net;
-use penstock_core::lane::{Identity, SendRules};
+use penstock_core::lane::identity::Identity;
+use penstock_core::lane::readiness::SendRules;
 use penstock_core::outcome::completion::{FailureKind, Outcome};
 use penstock_core::topic::PartitionRules;
 

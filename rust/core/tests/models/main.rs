@@ -45,7 +45,8 @@ use std::time::{Duration, Instant};
 
 use penstock_core::accumulator::{Config, Shared};
 use penstock_core::compression::Compression;
-use penstock_core::lane::{Lane, SendRules};
+use penstock_core::lane::Lane;
+use penstock_core::lane::readiness::SendRules;
 use penstock_core::sync::{Condvar, Mutex};
 use penstock_core::topic::{BrokerHealth, Leader, PartitionRules, Topic, TopicState};
 

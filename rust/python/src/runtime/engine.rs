@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyList};
 use penstock_core::accumulator::{Config, Shared};
 use penstock_core::boundary::{Command, EventQueue};
 use penstock_core::compression::Compression;
-use penstock_core::lane::SendRules;
+use penstock_core::lane::readiness::SendRules;
 use penstock_core::outcome::completion::Outcome;
 use penstock_core::stats::{Meter, Stats};
 use penstock_core::topic::PartitionRules;
