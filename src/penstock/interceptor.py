@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from penstock._log import Raised, say
+from penstock._log import Raised, log_line
 from penstock._native import ProducerRecord
 from penstock.errors import ConfigError
 
@@ -63,7 +63,7 @@ class InterceptorChain:
         self._clock: Final = clock
         self._on_send: Final = _methods(self._interceptors, "on_send")
         self._on_acknowledgement: Final = _methods(self._interceptors, "on_acknowledgement")
-        self._log: Callable[..., object] = _say
+        self._log: Callable[..., object] = _log_line
         self._logged: dict[
             tuple[str, str], tuple[float, int]
         ] = {}  # the time of the last line, and how many were left out since
@@ -114,7 +114,7 @@ class InterceptorChain:
 
     def close(self) -> None:
         """Close each, even if others raise."""
-        self._log = _say  # the producer's thread for log lines has ended
+        self._log = _log_line  # the producer's thread for log lines has ended
         for owner, method in _methods(self._interceptors, "close"):
             try:
                 method()
@@ -137,8 +137,8 @@ class InterceptorChain:
         )
 
 
-def _say(logger: logging.Logger, level: int, message: str, *arguments: object, raised: Raised) -> None:
-    say(logger, level, message, *arguments, exc_info=raised)
+def _log_line(logger: logging.Logger, level: int, message: str, *arguments: object, raised: Raised) -> None:
+    log_line(logger, level, message, *arguments, exc_info=raised)
 
 
 def as_interceptors(given: Iterable[Any]) -> list[Any]:
