@@ -19,7 +19,9 @@ use crate::codecs::{Codecs, Job};
 use crate::compression::{Codec, Encoder};
 use crate::config::Config;
 use crate::event_loop::{LoopToken, Notice, Notices};
-use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness};
+use crate::lane::batch::LaneBatch;
+use crate::lane::readiness::NextStep;
+use crate::lane::{Lane, LaneInner};
 use crate::memory::{BufferPool, Waiter};
 use crate::outcome::{CallbackQueue, CallbackToken, Completion};
 use crate::stats::Stats;
@@ -57,13 +59,13 @@ impl Record<'_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "on the way of each record")]
     fn add_to(&self, inner: &mut LaneInner, payload: usize) -> Option<Added> {
-        let batch = inner.last_open()?;
+        let batch = inner.last_unsent()?;
         let builder = batch.builder()?;
         let index = builder.try_append_sized(self.timestamp, self.key, self.value, self.headers, payload)?;
         let bytes = MAX_RECORD_OVERHEAD + payload;
         let (full, sent_bytes) = (builder.is_full(), builder.estimated(bytes));
-        batch.largest = batch.largest.max(bytes);
-        Some(Added { index, completion: Arc::clone(&batch.completion), full, sent_bytes })
+        batch.note_record_size(bytes);
+        Some(Added { index, completion: Arc::clone(batch.completion()), full, sent_bytes })
     }
 }
 
@@ -347,39 +349,34 @@ impl Shared {
 
     /// Tell the I/O thread what a lane can do, unless it knows. The caller holds the lane's lock.
     pub(crate) fn announce(&self, lane: &Arc<Lane>, inner: &mut LaneInner, now_us: u64) {
-        if inner.queued {
-            return;
-        }
-        match inner.readiness(&self.config.rules, now_us, self.in_a_hurry()) {
-            Readiness::Ready => {
-                inner.queued = true;
+        match inner.schedule(&self.config.rules, now_us, self.in_a_hurry()) {
+            NextStep::Queue => {
                 self.inbox.lock().ready.push(Arc::clone(lane));
                 self.wake_io(0);
             }
-            Readiness::At(at_us) if at_us < inner.armed_us => {
-                inner.armed_us = at_us;
+            NextStep::Timer(at_us) => {
                 self.inbox.lock().timers.push((at_us, Arc::clone(lane)));
                 self.wake_io(at_us);
             }
-            Readiness::Encode => self.encode_head(lane, inner),
-            Readiness::At(_) | Readiness::Encoding | Readiness::Blocked => {}
+            NextStep::Encode => self.encode_head(lane, inner),
+            NextStep::Nothing => {}
         }
     }
 
     // ------------------------------------------------------------------------------------------------- compression
 
     /// Hand a closed batch of `lane` to the codec workers, if it is open and to be compressed. Under the lane's lock.
-    pub fn encode(&self, lane: &Arc<Lane>, batch: &mut Batch) {
+    pub fn encode(&self, lane: &Arc<Lane>, batch: &mut LaneBatch) {
         if let Some(codecs) = &self.codecs
             && let Some((builder, ticket)) = batch.begin_encoding()
         {
-            codecs.submit(Job { lane: Arc::clone(lane), batch_id: batch.id, builder, ticket });
+            codecs.submit(Job { lane: Arc::clone(lane), batch_id: batch.id(), builder, ticket });
         }
     }
 
     /// [`Shared::encode`] for the batch that is to go next.
     pub fn encode_head(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
-        if let Some(head) = inner.queue.front_mut() {
+        if let Some(head) = inner.head() {
             self.encode(lane, head);
         }
     }
@@ -532,7 +529,7 @@ impl Shared {
             };
             let lane = &topic.lanes[partition as usize];
             let mut inner = lane.inner.lock();
-            if inner.state == LaneState::Closed {
+            if !inner.takes_records() {
                 return Appended::Closed;
             }
             let mut opened = false;
@@ -560,7 +557,7 @@ impl Shared {
                 self.announce(lane, &mut inner, self.now_us());
             }
             if let Some(choice) = sticky
-                && topic.appended(choice, &mut inner.sticky, sent_bytes, full, rules)
+                && topic.appended(choice, inner.sticky_bytes(), sent_bytes, full, rules)
             {
                 drop(inner);
                 topic.end(choice, rules, || self.now_us());
@@ -589,7 +586,7 @@ impl Shared {
             return Room::Here { new: false };
         }
         if let Some(choice) = sticky
-            && topic.leave(choice, inner.sticky, &self.config.partitioning, || self.now_us())
+            && topic.leave(choice, *inner.sticky_bytes(), &self.config.partitioning, || self.now_us())
         {
             // What is open here has no room for the next record, so that waiting for more would be in vain.
             if let Some(builder) = inner.open_batch() {
@@ -613,21 +610,21 @@ impl Shared {
         if self.codecs.is_none() {
             return false;
         }
-        let Some(batch) = inner.last_open() else { return false };
+        let Some(batch) = inner.last_unsent() else { return false };
         let Some(builder) = batch.builder() else { return false };
         let Some(more) = builder.growth(upper_bound, self.config.batch_size) else { return false };
         if !self.pool.try_take(more) {
             return false;
         }
         builder.grow(more);
-        batch.charged += more;
+        batch.charge(more);
         true
     }
 
     /// The last batch takes no more records: if it is to be compressed, that begins now, whatever is ahead of it.
     pub(crate) fn close_last(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
         if self.codecs.is_some()
-            && let Some(last) = inner.queue.back_mut()
+            && let Some(last) = inner.last_unsent()
         {
             self.encode(lane, last);
         }
@@ -663,7 +660,7 @@ impl Shared {
         };
         self.close_last(lane, inner);
         let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
-        inner.queue.push_back(Batch::open(self.next_batch_id(), builder, completion, now_us, charge));
+        inner.push(LaneBatch::open(self.next_batch_id(), builder, completion, now_us, charge));
         lane.publish_load(inner);
         inner.open_batch().expect("it was just opened")
     }
@@ -708,7 +705,7 @@ impl Shared {
         for topic in self.all_topics() {
             for lane in &topic.lanes {
                 let inner = lane.inner.lock();
-                pending.extend(inner.unresolved().map(|batch| Arc::clone(&batch.completion)));
+                pending.extend(inner.unresolved().map(|batch| Arc::clone(batch.completion())));
             }
         }
         self.sweep();
@@ -749,20 +746,20 @@ impl Shared {
         for topic in self.all_topics() {
             for lane in &topic.lanes {
                 let inner = lane.inner.lock();
-                let Some(batch) = inner.unresolved().min_by_key(|batch| batch.created_us) else { continue };
-                if oldest.as_ref().is_some_and(|(created_us, _)| *created_us <= batch.created_us) {
+                let Some(batch) = inner.unresolved().min_by_key(|batch| batch.created_us()) else { continue };
+                if oldest.as_ref().is_some_and(|(created_us, _)| *created_us <= batch.created_us()) {
                     continue;
                 }
                 let found = Oldest {
                     topic: Arc::clone(&lane.topic),
                     partition: lane.partition,
-                    age_ms: now_us.saturating_sub(batch.created_us) / 1000,
-                    attempts: batch.attempts,
-                    broker: if batch.attempts > 0 { batch.broker } else { inner.leader },
-                    code: batch.last.code,
-                    message: batch.last.message.clone(),
+                    age_ms: now_us.saturating_sub(batch.created_us()) / 1000,
+                    attempts: batch.attempts(),
+                    broker: if batch.attempts() > 0 { batch.broker() } else { inner.leader() },
+                    code: batch.last().code,
+                    message: batch.last().message.clone(),
                 };
-                oldest = Some((batch.created_us, found));
+                oldest = Some((batch.created_us(), found));
             }
         }
         oldest.map(|(_, found)| found)

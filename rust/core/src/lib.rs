@@ -13,6 +13,7 @@ pub mod config;
 pub mod engine;
 pub mod event_loop;
 pub mod io;
+pub mod kafka_errors;
 pub mod lane;
 pub mod memory;
 pub mod outcome;

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from penstock import _hubs, _threads
-from penstock._log import Raised, Repeats, handling, say
+from penstock._log import Raised, Repeats, handling, log_line
 from penstock._threads import OsThread
 from penstock.config import parse_bootstrap_servers
 from penstock.control import boundary, commands
@@ -325,7 +325,7 @@ class Runtime:
         """The same for who is sparing with lines already."""
         # Whether the logger is interested is asked over there, too: logging has locks that a handler may be holding.
         if not handling():
-            self._logger.submit(lambda: say(logger, level, message, *arguments, exc_info=raised))
+            self._logger.submit(lambda: log_line(logger, level, message, *arguments, exc_info=raised))
 
     def settle_log(self, timeout: float) -> None:
         """Wait until what was said so far is logged, for `timeout` seconds at most: a handler may wait for the caller."""
