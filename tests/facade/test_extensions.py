@@ -23,6 +23,7 @@ from penstock import (
     errors,
 )
 from penstock.devbroker import Faults, RunningCluster
+from penstock.interceptor import InterceptorChain
 from penstock.metrics import NOT_APPLICABLE
 
 # ----------------------------------------------------------------------------------------- serializers and configuration
@@ -229,6 +230,25 @@ def test_an_interceptor_may_send_the_record_elsewhere(
 
     assert new_producer(interceptor_classes=[Diverting()]).send(first, b"value").result(SOON_S).topic == second
     assert (log.values(first), log.values(second)) == ([], [b"changed"])
+
+
+def test_an_interceptor_without_on_acknowledgement_costs_no_callback_per_record(
+    new_producer: MakeProducer, topic: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnlySend:
+        def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
+            return record.replace(value=b"changed")
+
+    outcomes: list[Any] = []
+    monkeypatch.setattr(InterceptorChain, "on_acknowledgement", lambda _chain, *outcome: outcomes.append(outcome))
+    producer = new_producer(interceptor_classes=[OnlySend()])
+    seen: list[Any] = []
+    producer.send(topic, b"value")
+    producer.send(topic, b"value", callback=lambda metadata, error: seen.append((metadata.offset, error)))
+    producer.flush()
+    assert log.values(topic) == [b"changed", b"changed"]
+    assert seen == [(1, None)]
+    assert outcomes == []
 
 
 def test_interceptors_are_notified_of_failures_of_the_record_and_of_send(
