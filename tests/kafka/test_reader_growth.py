@@ -45,7 +45,7 @@ def test_new_partitions_and_a_new_topic_are_read_from_their_beginning(
     steps = [lambda: None, grow, recreate]
 
     def between() -> None:
-        # Before the first request, once it knows where to begin, and when both grown records have been taken.
+        # Before the first request, after the start positions are known, and after both added records were read.
         if steps and (len(steps) > 1 or len(taken) == 3):
             steps.pop(0)()
 
