@@ -154,7 +154,7 @@ def show(functions: Functions, side: str, top: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.instructions", description="instructions per message, by callgrind")
-    parser.add_argument("--keep", action="store_true", help=f"write {KEPT.name} anew")
+    parser.add_argument("--keep", action="store_true", help=f"write {KEPT.name} again")
     parser.add_argument("--cases", default="", help=f"comma-separated; default all: {', '.join(CASES)}")
     parser.add_argument("--profile", action="store_true", help="show the functions that take most")
     arguments = parser.parse_args()

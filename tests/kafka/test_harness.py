@@ -94,7 +94,7 @@ def test_a_judge_reports_missing_records(kafka: KafkaCluster, kafka_topic: Topic
 def test_a_created_topic_exists_for_every_client(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
     topic = kafka_topic(partitions=4, config={"message.timestamp.type": "LogAppendTime"})
     assert kafka.leaders(topic) == {0: 1, 1: 1, 2: 1, 3: 1}
-    assert kafka.leaders("nobody-made-this") == {}
+    assert kafka.leaders("absent-topic") == {}
     before = time.time() * 1000
     produce_with_confluent(kafka.bootstrap_servers, topic, 1)
     (record,) = read_all(kafka.bootstrap_servers, topic, expected=1)

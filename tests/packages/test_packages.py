@@ -115,7 +115,7 @@ def test_without_the_stable_abi_it_is_built_for_one_version(tmp_path: Path) -> N
     assert result == WHOLE
 
 
-def test_it_compiles_for_a_cpython_without_a_gil(tmp_path: Path) -> None:
+def test_the_crate_compiles_for_a_cpython_without_a_gil(tmp_path: Path) -> None:
     # Replaces PyO3's questions to the interpreter, so that none is needed.
     described = tmp_path / "python.txt"
     described.write_text(

@@ -3,7 +3,7 @@
 Tests that inject faults (simulation, chaos, soak) number their records, keep the result of each future, read the logs
 independently of the producer, and call `judge`. For acks=all with idempotence every violation is a bug:
 
-| violation | the promise it breaks |
+| violation | the broken guarantee |
 |---|---|
 | lost | an acknowledged record is in the log |
 | doubled | no record is in the log twice, whatever was reported |

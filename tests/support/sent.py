@@ -29,10 +29,10 @@ def check(sent: Sequence[Sent], read: Iterable[Record], *, ordered: bool = True,
     value.
     """
     found = {(record.partition, record.offset): record for record in read}
-    promised = {(metadata.partition, metadata.offset): (record, metadata) for record, metadata in sent}
-    assert len(promised) == len(sent), "two futures report the same place"
-    assert found.keys() == promised.keys()
-    for place, (record, metadata) in promised.items():
+    reported = {(metadata.partition, metadata.offset): (record, metadata) for record, metadata in sent}
+    assert len(reported) == len(sent), "two futures report the same place"
+    assert found.keys() == reported.keys()
+    for place, (record, metadata) in reported.items():
         there = found[place]
         assert (there.key, there.value, there.headers) == (record.key, record.value, record.headers)
         assert there.timestamp == metadata.timestamp or (resent and there.timestamp < metadata.timestamp)

@@ -116,6 +116,6 @@ def test_a_report_shows_what_was_broken(sender: Sender) -> None:
     report = Report(1, 2.0, {"kill": 1}, {"cut": 2}, figures([Timed()]), verdict, [])  # type: ignore[list-item]
     assert not report.ok
     assert report.as_dict()["lost"] == 1
-    assert "BROKEN PROMISES" in str(report)
+    assert "GUARANTEES BROKEN" in str(report)
     assert "lost: record 3 of s" in str(report)
     assert not Report(1, 2.0, {}, {}, report.figures, judge([], {}), ["does not recover"]).ok

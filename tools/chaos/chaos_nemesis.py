@@ -218,7 +218,7 @@ class Nemesis:
 
         self._await(accepted, f"{topic} is not reassigned")
 
-    def _await(self, condition: Callable[[], object], trouble: str, timeout_s: float = _DEADLINE_S) -> None:
+    def _await(self, condition: Callable[[], object], problem: str, timeout_s: float = _DEADLINE_S) -> None:
         deadline = time.monotonic() + timeout_s
         last: Exception | None = None
         while time.monotonic() < deadline:
@@ -228,4 +228,4 @@ class Nemesis:
             except (OSError, KeyError, kafka_wire.WireError) as error:
                 last = error
             time.sleep(0.1)
-        raise TimeoutError(f"after {timeout_s:g} s: {trouble}" + (f" ({last})" if last else ""))
+        raise TimeoutError(f"after {timeout_s:g} s: {problem}" + (f" ({last})" if last else ""))

@@ -66,7 +66,7 @@ class Report:
         return self.verdict.ok and not self.broken
 
     def __str__(self) -> str:
-        """For people."""
+        """The text for users."""
         result, violations = self.figures, self.verdict.violations
         rows = [
             ("seed, time", f"{self.seed}, {self.seconds:.0f} s"),
@@ -92,7 +92,7 @@ class Report:
         ]
         lines = [f"  {name:28} {value}" for name, value in rows]
         lines += [f"  BROKEN: {what}" for what in [*self.broken, *self.verdict.examples]]
-        return "\n".join(["chaos: " + ("nothing broken" if self.ok else "BROKEN PROMISES"), *lines])
+        return "\n".join(["chaos: " + ("nothing broken" if self.ok else "GUARANTEES BROKEN"), *lines])
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""

@@ -56,7 +56,7 @@ class Step:
     """For "burst": what to give the proxy."""
 
     def __str__(self) -> str:
-        """For people."""
+        """The text for users."""
         words = [f"{self.number:3} {self.kind}"]
         if self.kind == "burst":
             words += [", ".join(f"{Rule(**rule).kind} × {rule.get('times', 1)} ({rule['api']})" for rule in self.rules)]

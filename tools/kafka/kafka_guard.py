@@ -30,7 +30,7 @@ def _die_with_the_guard() -> None:
 
 
 def _obey(child: subprocess.Popen[bytes], orphaned: threading.Event) -> None:
-    # os.read, not sys.stdin: a buffered reader held by this thread would trouble the interpreter's exit.
+    # os.read, not sys.stdin: a buffered reader held by this thread would disturb the interpreter's exit.
     while order := os.read(0, 1):
         child.send_signal(order[0])  # Popen reaps under a lock, so this never reaches a recycled pid
     orphaned.set()

@@ -82,7 +82,7 @@ class Cluster:
             raise RuntimeError("the cluster's process has ended")
         return line.strip()
 
-    def tell(self, word: str) -> None:
+    def switch(self, word: str) -> None:
         """Send ``storm`` or ``calm``; returns when it is done."""
         assert self._process.stdin is not None
         print(word, file=self._process.stdin, flush=True)
@@ -225,13 +225,13 @@ def storms(cluster: Cluster, seconds: float, seed: int, say: Callable[[str], Non
     while time.monotonic() - started < seconds:
         for sender in senders:
             sender.go()
-        cluster.tell("storm")
+        cluster.switch("storm")
         peak, until = 0, time.monotonic() + ROUND_S
         while time.monotonic() < until:
             brief(cluster, 10)
             peak = max(peak, resident_kb())
             time.sleep(1)
-        cluster.tell("calm")
+        cluster.switch("calm")
         for sender in senders:
             sender.rest()
         sample = measure_when_idle(started, senders, reference)
