@@ -336,3 +336,12 @@ fn a_snapshot_takes_an_error_back() {
     rig.leaders(2, &[(1, 0)]);
     assert!(rig.shared.topic("t").error.is_none());
 }
+
+#[test]
+fn partitions_without_a_leader_have_no_broker_in_common() {
+    let mut rig = Rig::new(config());
+    rig.leaders(1, &[(-1, 0), (-1, 0), (2, 0), (2, 0)]);
+    let leaders = &rig.shared.topic("t").topic.unwrap().leaders;
+    assert!(Arc::ptr_eq(&leaders[2].health, &leaders[3].health));
+    assert!(!Arc::ptr_eq(&leaders[0].health, &leaders[1].health), "-1 is no broker");
+}
