@@ -23,12 +23,11 @@ impl<T: Transport> Engine<T> {
         if entry.topic.as_ref().is_some_and(|known| known.version >= version) {
             return;
         }
-        let (key, mut lanes, state) = match &entry.topic {
-            Some(known) => (Arc::clone(&known.name), known.lanes.clone(), Arc::clone(&known.state)),
-            None => {
-                let seed = self.shared.config.seed ^ self.lanes.len() as u64;
-                (name.into(), self.revive(name), TopicState::new(seed, now_us))
-            }
+        let (key, mut lanes, state) = if let Some(known) = &entry.topic {
+            (Arc::clone(&known.name), known.lanes.clone(), Arc::clone(&known.state))
+        } else {
+            let seed = self.shared.config.seed ^ self.lanes.len() as u64;
+            (name.into(), self.revive(name), TopicState::new(seed, now_us))
         };
         // A topic never loses partitions. One that was deleted and made again with fewer keeps the lanes without a leader, so
         // that their records fail by their deadline, with a reason. No new record is sent to them.
