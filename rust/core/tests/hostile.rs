@@ -1,4 +1,5 @@
-//! Bytes that no honest broker sends: the corpus of the fuzz targets replayed, and its seeds mutated, the same way every time.
+//! Bytes that no honest broker sends: the corpus of the fuzz targets replayed, and its seeds mutated, the same way
+//! every time.
 //!
 //! The promises for any bytes are in `common/hostile.rs`. `make fuzz` searches for worse ones.
 

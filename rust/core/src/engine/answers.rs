@@ -14,8 +14,8 @@ use crate::lane::fate::Fate;
 use crate::outcome::completion::Outcome;
 use crate::wire::produce::{PartitionResponse, ProduceResponse, TopicRef, parse_response};
 
-/// From which Produce version on a broker that throttles answers first, and the client stops sending (KIP-219). Before, the
-/// broker delays the answer.
+/// From which Produce version on a broker that throttles answers first, and the client stops sending (KIP-219). Before,
+/// the broker delays the answer.
 const CLIENT_THROTTLES_SINCE: i16 = 6;
 
 impl<T: Transport> Engine<T> {
@@ -80,7 +80,7 @@ impl<T: Transport> Engine<T> {
         }
         let endpoints = response.node_endpoints.into_iter();
         self.endpoints.extend(endpoints.map(|node| (node.node_id, node.host, node.port, node.rack)));
-        // Answers are matched by what the request had, not by what is known of the topic by now.
+        // Answers are matched by the topic and partition in the request: the topic may be another one by now.
         let mut places: HashMap<(TopicRef, i32), usize> = HashMap::with_capacity(batches.len());
         for (place, sent) in batches.iter().enumerate() {
             let topic = if version >= TOPIC_IDS_SINCE {
@@ -157,7 +157,7 @@ impl<T: Transport> Engine<T> {
         self.after_answer(&sent.lane, now_us);
     }
 
-    /// A batch whose answer will not come.
+    /// The answer to this batch will not come.
     pub(super) fn lose(&mut self, sent: &SentBatch, fate: Fate, last: LastAnswer, now_us: u64) {
         let mut inner = sent.lane.inner.lock();
         let Some(batch) = inner.answered(sent.batch_id) else { return };
@@ -195,8 +195,8 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// An answer came for this lane, or something else that may let it go on: hand it over if it has settled, else schedule
-    /// it.
+    /// An answer came for this lane, or something else that may let it go on: hand it over if it has settled, else
+    /// schedule it.
     pub(super) fn after_answer(&mut self, lane: &Arc<Lane>, now_us: u64) {
         let mut inner = lane.inner.lock();
         if inner.topic_changed() {

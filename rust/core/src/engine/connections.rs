@@ -168,8 +168,8 @@ impl<T: Transport> Engine<T> {
         });
     }
 
-    /// A connection to this broker ended. True: records wait for one. Then the next pass asks for it once more, since the one
-    /// that ended may have been the control plane's own.
+    /// A connection to this broker ended. True: records wait for one. Then the next pass asks for it once more, since
+    /// the one that ended may have been the control plane's own.
     fn ask_again(&mut self, broker: i32) -> bool {
         let Some(broker) = self.brokers.get_mut(&broker) else { return false };
         broker.wanted = false;

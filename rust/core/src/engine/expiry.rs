@@ -75,7 +75,7 @@ impl<T: Transport> Engine<T> {
 
     /// Why the batches of a lane have not been sent: the last error's code (0 for none), and a message.
     fn why_unsent(&self, inner: &LaneInner, status: &str, now_us: u64) -> (i16, String) {
-        // A batch that was sent before goes first: the error that it met is what the others wait for.
+        // A batch that was sent before goes first: its error keeps the others waiting.
         if let Some(batch) = inner.first_tried() {
             let (attempts, last) = (batch.attempts(), batch.last());
             let error = if last.message.is_empty() { String::new() } else { format!(": {}", last.message) };
@@ -113,7 +113,7 @@ impl<T: Transport> Engine<T> {
     ) {
         let unsent = inner.expire(due, |batch, stage| {
             let mut failure = failure(batch);
-            // It is on the wire: only an answer could tell.
+            // It is on the wire: without an answer it may have been appended.
             failure.possibly_persisted |= stage == IN_FLIGHT;
             self.fail(batch, stage, failure);
         });

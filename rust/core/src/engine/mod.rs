@@ -1,7 +1,7 @@
 //! The I/O thread's work, one [`Engine::run_once`] after another: commands, timers, requests, answers, deadlines.
 //!
-//! It owns the connections and everything in flight. It never waits: time comes from [`Shared::now_us`], bytes go through
-//! [`Transport`], so that the whole engine can be stepped by hand with a manual clock and sockets in memory.
+//! It owns the connections and everything in flight. It never waits: time comes from [`Shared::now_us`], bytes go
+//! through [`Transport`], so that the whole engine can be stepped by hand with a manual clock and sockets in memory.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | `connections.rs` | sockets: connect, read, write, close |
 //! | `answers.rs` | frames become answers, answers change lanes |
 //! | `reports.rs` | lanes that are handed over to the control plane |
-//! | `expiry.rs` | the tick: records whose time has run out |
+//! | `expiry.rs` | the tick; records that fail while their lanes go on |
 //! | `resolving.rs` | a batch is resolved and its memory goes back |
 //! | `shutdown.rs` | the end of the producer |
 
@@ -127,7 +127,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// The transport, for those who step the engine by hand.
+    /// The transport: tests and the simulation step the engine by hand.
     pub fn transport(&mut self) -> &mut T {
         &mut self.transport
     }

@@ -20,8 +20,8 @@ impl<T: Transport> Engine<T> {
         let Some(connection) = self.brokers[&broker].connection.and_then(|id| self.connections.get_mut(&id)) else {
             unreachable!("drain has checked that the broker has a connection")
         };
-        // An older broker's metadata has no topic ids (a rolling upgrade): such a topic has only its name, and one of them
-        // in a request makes it a request by names (Java: `Sender.sendProduceRequest`).
+        // An older broker's metadata has no topic ids (a rolling upgrade): such a topic has only its name, and one of
+        // them in a request makes it a request by names (Java: `Sender.sendProduceRequest`).
         let nameless = picked.iter().any(|one| one.outgoing.topic_id == NO_TOPIC_ID);
         let version =
             if nameless { connection.produce_version.min(TOPIC_IDS_SINCE - 1) } else { connection.produce_version };
@@ -79,8 +79,8 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Consumers of a broker that old cannot read zstd (KIP-110). Nothing was sent, although the lane has counted an attempt.
-    /// Java refuses the same (`ProduceRequest.validateRecords`).
+    /// Consumers of a broker that old cannot read zstd (KIP-110). Nothing was sent, although the lane has counted an
+    /// attempt. Java refuses the same (`ProduceRequest.validateRecords`).
     fn refuse_zstd(&mut self, picked: &[Picked], version: i16, now_us: u64) {
         for Picked { lane, outgoing } in picked {
             let message = format!(

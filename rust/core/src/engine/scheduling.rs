@@ -11,7 +11,7 @@ use crate::lane::readiness::NextStep;
 use crate::lane::{Lane, LaneInner};
 use crate::sync::atomic::Ordering;
 
-/// Do what [`LaneInner::schedule`] asks for, but for the ready queue: true if the lane belongs there.
+/// Take the step that [`LaneInner::schedule`] gave, except the ready queue: true if the lane belongs there.
 fn do_step(shared: &Shared, timers: &mut Timers, lane: &Arc<Lane>, inner: &mut LaneInner, step: NextStep) -> bool {
     match step {
         NextStep::Queue => return true,
@@ -87,7 +87,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Send to this broker what is ready for it.
+    /// Send the batches that are ready for this broker.
     pub(super) fn drain(&mut self, id: i32, now_us: u64) {
         loop {
             let Some(broker) = self.brokers.get_mut(&id) else { return };

@@ -29,8 +29,8 @@ impl<T: Transport> Engine<T> {
             let seed = self.shared.config.seed ^ self.lanes.len() as u64;
             (name.into(), self.revive(name), TopicState::new(seed, now_us))
         };
-        // A topic never loses partitions. One that was deleted and made again with fewer keeps the lanes without a leader, so
-        // that their records fail by their deadline, with a reason. No new record is sent to them.
+        // A topic never loses partitions. One that was deleted and made again with fewer keeps the lanes without a
+        // leader, so that their records fail by their deadline, with a reason. No new record is sent to them.
         while lanes.len() < leaders.len() {
             let lane = Lane::new(self.lanes.len() as u32, Arc::clone(&key), lanes.len() as i32);
             self.lanes.push(Arc::clone(&lane));
@@ -63,8 +63,8 @@ impl<T: Transport> Engine<T> {
         lanes
     }
 
-    /// Shared by all snapshots of the topics that a broker leads. -1 is no broker: a partition without a leader has a health
-    /// of its own.
+    /// Shared by all snapshots of the topics that a broker leads. -1 is no broker: a partition without a leader has a
+    /// health of its own.
     fn health(&mut self, leader: i32) -> Arc<BrokerHealth> {
         if leader < 0 {
             return Arc::default();
@@ -77,7 +77,8 @@ impl<T: Transport> Engine<T> {
             self.shared.update_topic(name, |_| None);
             return;
         };
-        // Retired first, removed after: a sender that still has the snapshot finds a retired lane and asks for the topic again.
+        // Retired first, removed after: a sender that still has the snapshot finds a retired lane and asks for the
+        // topic again.
         let retired = topic.lanes.iter().take_while(|lane| lane.retire()).count();
         if retired < topic.lanes.len() {
             for lane in &topic.lanes[..retired] {
