@@ -229,7 +229,7 @@ MUTANTS: Final = (
     Mutant(
         "expired-in-flight-is-certain",
         "what expires in flight may be in the log",
-        ENGINE + "failures.rs",
+        ENGINE + "expiry.rs",
         "            failure.possibly_persisted |= stage == IN_FLIGHT;\n            self.fail",
         "            self.fail",
         0,
@@ -245,7 +245,7 @@ MUTANTS: Final = (
     Mutant(
         "deadlines-wait",
         "every future resolves by delivery.timeout.ms",
-        ENGINE + "failures.rs",
+        ENGINE + "expiry.rs",
         "let Some(limit_us) = now_us.checked_sub(self.shared.config.rules.delivery_timeout_us) else { return };",
         "let Some(limit_us) = now_us.checked_sub(2 * self.shared.config.rules.delivery_timeout_us) else { return };",
         0,
@@ -253,7 +253,7 @@ MUTANTS: Final = (
     Mutant(
         "memory-leaks",
         "buffer.memory comes back",
-        ENGINE + "failures.rs",
+        ENGINE + "resolving.rs",
         "        if callbacks.is_empty() {\n            self.shared.release(charged);\n",
         "        if callbacks.is_empty() {\n            let _ = charged;\n",
         0,
@@ -287,9 +287,9 @@ MUTANTS: Final = (
     Mutant(
         "children-swap-places",
         "a split's children keep their order, whichever is compressed first",
-        ENGINE + "commands.rs",
-        "                            remaining.extend(children);\n",
-        "                            remaining.extend(children.into_iter().rev());\n",
+        ENGINE + "decisions.rs",
+        "remaining.extend(children);",
+        "remaining.extend(children.into_iter().rev());",
         24,
         compression="lz4",
     ),
