@@ -224,6 +224,8 @@ class _Interception:
 
     def __init__(self, chain: InterceptorChain) -> None:
         self._chain = chain
+        self.wants_acknowledgements = chain.wants_acknowledgements
+        """Without one, native `send` neither wraps callbacks nor adds any."""
 
     def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
         return self._chain.on_send(record)

@@ -83,7 +83,7 @@ class Channel:
 
 
 class Bell:
-    """One greenlet's wait. Native code knows `inbox`, `ring` and `wait` by name (`runtime/hub.rs`)."""
+    """One greenlet's wait. Native code knows `inbox`, `ring` and `wait` by name (`loops/hub.rs`)."""
 
     def __init__(self, channel: Channel) -> None:
         """`ring` goes into the channel's inbox."""
@@ -324,7 +324,7 @@ def flush(engine: Engine, timeout: float | None) -> int:
     deadline = None if timeout is None else monotonic() + timeout
     pending, bell = PendingFlush(engine), channel.bell()
     try:
-        while not pending.attempt(bell.inbox, bell.ring):
+        while pending.attempt(bell.inbox, bell.ring)[0] != "done":
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 return engine.unresolved_records() or -1

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self, SupportsIndex, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, SupportsIndex, TypeVar, Unpack, cast, overload
 
 from penstock import _loops
 from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Column, Facade, Headers, SerializerLike
@@ -36,6 +36,11 @@ from penstock.config import ProducerConfig
 from penstock.control.metadata import PartitionInfo
 from penstock.metrics import Metrics
 
+if TYPE_CHECKING:
+    from penstock._native import _Step
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 K = TypeVar("K")
 V = TypeVar("V")
 K_contra = TypeVar("K_contra", contravariant=True)
@@ -273,8 +278,10 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         began = time.monotonic_ns()
         flush = PendingFlush(life.engine)
         try:
-            if not await _until(flush.attempt, timeout):
-                raise out_of_time(timeout, life.engine.unresolved_records() or -1)
+            try:
+                await _completed(flush, timeout)
+            except TimeoutError:
+                raise out_of_time(timeout, life.engine.unresolved_records() or -1) from None
             await _callbacks_so_far()
         finally:
             flush.end()
@@ -318,10 +325,7 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
             InvalidTopicError, TopicAuthorizationError: as the cluster says.
         """
         self._alive()
-        pending = self._find_topic(topic)
-        bell = _Bell()
-        while (patience_s := pending.attempt(bell.inbox, bell.ring)) is not None:
-            await bell.wait(patience_s)
+        await _completed(self._find_topic(topic))
         return self._known_partitions(topic)
 
     async def __aenter__(self) -> Self:
@@ -347,15 +351,12 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
     # --- What native `send` hands over ---
 
     async def _send_later(self, pending: PendingSend) -> AsyncDeliveryFuture:
-        """A record that waits for its topic or for memory. Interrupted, it is not sent and its turn goes to the next."""
-        bell = _Bell()
+        """A record that waits for its topic or for memory. Interrupted, it is not sent, and gives up its place in the queue."""
         try:
-            while not isinstance(found := pending.attempt(bell.inbox, bell.ring), AsyncDeliveryFuture):
-                await bell.wait(found)
+            return await _completed(pending)
         except BaseException as error:
             pending.refuse(error)
             raise
-        return found
 
     async def _refused(self, error: BaseException) -> AsyncDeliveryFuture:
         raise error
@@ -394,21 +395,40 @@ class _Bell:
         return rung
 
 
-async def _buffered(pending: PendingBulk) -> AsyncBulkResult:
-    """Take the steps of a bulk call, and await what is between them."""
+class _Pending(Protocol[T_co]):
+    """A native operation that takes its steps when asked, and never waits itself."""
+
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object], /) -> _Step[T_co]:
+        """Take the next steps."""
+        ...
+
+
+async def _completed(pending: _Pending[T], timeout: float | None = None) -> T:
+    """Take the steps of a native operation, and wait between them; for `timeout` seconds at most (`TimeoutError`)."""
+    deadline = None if timeout is None else time.monotonic() + timeout
     bell = _Bell()
+    while True:
+        match pending.attempt(bell.inbox, bell.ring):
+            case "done", result:
+                return result
+            case "wait", patience_s:
+                if deadline is not None:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError
+                    patience_s = left if patience_s is None else min(left, patience_s)
+                await bell.wait(patience_s)
+            case "yield", times:
+                for _ in range(times):
+                    await asyncio.sleep(0)
+            case "await", entry:
+                await _fed(cast("PendingBulk", pending), entry)
+
+
+async def _buffered(pending: PendingBulk) -> AsyncBulkResult:
+    """The result of a bulk call. Interrupted, its buffered records are sent, and the rest is not."""
     try:
-        while True:
-            match pending.attempt(bell.inbox, bell.ring):
-                case AsyncBulkResult() as result:
-                    return result
-                case int() as turns:
-                    for _ in range(turns):
-                        await asyncio.sleep(0)
-                case float() as patience_s:
-                    await bell.wait(patience_s)
-                case entry:
-                    await _fed(pending, entry)
+        return await _completed(pending)
     except BaseException as error:
         pending.give_up(error)
         raise
@@ -427,21 +447,9 @@ async def _fed(pending: PendingBulk, entry: Awaitable[Any]) -> None:
 
 
 async def until_resolved(result: AsyncBulkResult, end: PendingEnd) -> AsyncBulkResult:
-    """What awaiting a bulk result comes down to."""
-    await _until(end.attempt, None)
+    """The wait for the end of a bulk result's records."""
+    await _completed(end)
     return result
-
-
-async def _until(attempt: Callable[[LoopInbox, Callable[[], object]], bool], timeout: float | None) -> bool:
-    """Try again with every ring until it says True, for `timeout` seconds at most (False)."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    bell = _Bell()
-    while not attempt(bell.inbox, bell.ring):
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            return False
-        await bell.wait(left)
-    return True
 
 
 async def _callbacks_so_far() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driven import FACADES
 from facade_support import SOON_S, Log, MakeProducer, MakeTopic
 
 from penstock import (
@@ -22,6 +23,7 @@ from penstock import (
     StringSerializer,
     errors,
 )
+from penstock._lifecycle import Lifecycle
 from penstock.devbroker import Faults, RunningCluster
 from penstock.metrics import NOT_APPLICABLE
 
@@ -218,6 +220,32 @@ def test_interceptors_change_the_record_in_turn_and_hear_of_its_end(
     assert order == [1], "interceptors hear of it before the application"
     producer.close()
     assert (one.closed, two.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("facade", FACADES)
+def test_an_interceptor_without_on_acknowledgement_costs_no_callback(
+    new_producer: MakeProducer, topic: str, log: Log, facade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Adding:
+        def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
+            return record.replace(value=b"changed")
+
+    ran, run = [], Lifecycle._run
+    monkeypatch.setattr(Lifecycle, "_run", lambda self, calls: (ran.extend(calls[0]), run(self, calls)))
+    producer, outcomes = new_producer(interceptor_classes=[Adding()]), list[Any]()
+    producer.send(topic, b"1").result(SOON_S)
+    producer.send_many(topic, [b"2", b"3"]).raise_for_errors()
+    producer.flush()
+    assert ran == [], "the callback thread has nothing to call"
+
+    def noted(metadata: Any, error: Any) -> None:
+        outcomes.append((metadata.offset, error))
+
+    producer.send(topic, b"4", callback=noted).result(SOON_S)
+    producer.flush()
+    assert outcomes == [(3, None)]
+    assert ran == ([noted] if facade is KafkaProducer else []), "it is called without a wrapper"
+    assert log.values(topic) == [b"changed"] * 4
 
 
 def test_an_interceptor_may_send_the_record_elsewhere(
