@@ -20,7 +20,7 @@ from penstock._native import (
 )
 from penstock._native import __version__ as __version__
 from penstock.config import ProducerConfig
-from penstock.control.metadata import PartitionInfo
+from penstock.control.cluster_view import PartitionInfo
 from penstock.errors import (
     ApiError,
     AuthenticationError,

@@ -14,9 +14,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, SupportsIndex, TypeVar, Unpack, cast, overload
 
-from penstock import _loops
-from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Column, Facade, Headers, SerializerLike
-from penstock._lifecycle import out_of_time
 from penstock._native import (
     AsyncBulkResult,
     AsyncDeliveryFuture,
@@ -30,10 +27,14 @@ from penstock._native import (
     RecordMetadata,
     timeout_s,
 )
-from penstock._options import ProducerOptions
 from penstock._threads import OsThread
 from penstock.config import ProducerConfig
-from penstock.control.metadata import PartitionInfo
+from penstock.config.options import ProducerOptions
+from penstock.control.cluster_view import PartitionInfo
+from penstock.facade import loops
+from penstock.facade.assembly import INTERRUPT_DRAIN_S, Facade
+from penstock.facade.lifecycle import out_of_time
+from penstock.facade.types import ArrowData, Callback, Column, Headers, SerializerLike
 from penstock.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -313,7 +314,7 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         await _callbacks_so_far()
         if not was_closed:
             self._close_extensions()
-        _loops.sweep()
+        loops.sweep()
 
     async def partitions_for(self, topic: str) -> list[PartitionInfo]:
         """The partitions of a topic: leader, replicas, in-sync and offline replicas.
@@ -367,7 +368,7 @@ class _Bell:
 
     def __init__(self) -> None:
         self.inbox: LoopInbox
-        self._loop, self.inbox, _ = _loops.here()
+        self._loop, self.inbox, _ = loops.here()
         self._waiter: asyncio.Future[bool] | None = None
         self._rung = False
 

@@ -11,11 +11,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, SupportsIndex, TypeVar, Unpack, overload
 
-from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Facade, Headers, SerializerLike
 from penstock._native import BulkResult, DeliveryFuture, ProducerRecord, Sender
-from penstock._options import ProducerOptions
 from penstock.config import ProducerConfig
-from penstock.control.metadata import PartitionInfo
+from penstock.config.options import ProducerOptions
+from penstock.control.cluster_view import PartitionInfo
+from penstock.facade.assembly import INTERRUPT_DRAIN_S, Facade
+from penstock.facade.types import ArrowData, Callback, Headers, SerializerLike
 from penstock.metrics import Metrics
 
 K = TypeVar("K")

@@ -1,4 +1,4 @@
-"""Types of Arrow data whose values are more, or other, than their storage says: decimals, UUIDs, booleans of a byte."""
+"""Arrow types whose values differ from their storage: decimals, UUIDs, booleans of one byte."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from penstock.serialization import UUIDSerializer
 
 @pytest.fixture(params=FACADES)
 def facade(request: pytest.FixtureRequest) -> Any:
-    """What is shown here holds for both."""
+    """Every test here holds for both."""
     return request.param
 
 
@@ -50,7 +50,7 @@ PRECISION = {pa.decimal32: 9, pa.decimal64: 18, pa.decimal128: 38, pa.decimal256
 
 
 def decimals(kind: Callable[..., Any], precision: int, scale: int, unscaled: list[int | None]) -> Any:
-    """An array of any numbers that its width has room for, whatever the precision says."""
+    """An array of any numbers that its width can hold, whatever the precision is."""
     width = WIDTHS[kind]
     data = b"".join((number or 0).to_bytes(width, "little", signed=True) for number in unscaled)
     present = sum(1 << index for index, number in enumerate(unscaled) if number is not None)
@@ -78,7 +78,7 @@ def test_every_digit_of_every_decimal(case: tuple[Any, list[int | None], int]) -
     expected = [None if number is None else Decimal(number).scaleb(-scale, context) for number in numbers]
     found = [json.loads(text, parse_int=Decimal, parse_float=Decimal) for text in texts(array)]
     assert found == expected
-    for text in texts(array):  # as a column of one scale is shown everywhere
+    for text in texts(array):  # all values of a column have the same scale
         places = len(text.partition(".")[2])
         assert text == "null" or places == max(scale, 0)
 
@@ -99,7 +99,7 @@ def test_the_limits_of_a_decimal(kind: Callable[..., Any]) -> None:
 
 
 def runs(values: Any) -> Any:
-    """Two rows of the first value, one of the second. (`from_arrays` looks at the values.)"""
+    """Two rows of the first value, one of the second. (`from_arrays` checks the values.)"""
     ends = pa.array([2, 3], pa.int32())
     kind = pa.run_end_encoded(pa.int32(), values.type)
     return pa.Array.from_buffers(kind, 3, [None], children=[ends, values])
@@ -151,7 +151,7 @@ def test_huge_integers_of_duckdb() -> None:
         expected = [{"n": n, "l": [n, None], "s": {"s": n, "o": 1}, "m": {"k": n}, "a": [n]} for n in numbers]
         assert [json.loads(row[0]) for row in records(relation)] == expected
         assert [row[1] for row in records(relation, key=["n"])] == [b'{"n":%d}' % number for number in numbers]
-    # Beside each other, and a negative one of the type that has them.
+    # Beside each other, with a negative number of the signed type.
     both = connection.sql("select -1::hugeint as h, '340282366920938463463374607431768211455'::uhugeint as u")
     assert records(both)[0][0] == b'{"h":-1,"u":340282366920938463463374607431768211455}'
 
@@ -211,7 +211,7 @@ def test_uuids_of_other_libraries() -> None:
     assert [row[0] for row in records(pd.DataFrame({"id": [uuid.UUID(int=5)]}))] == expected
 
 
-def test_sixteen_bytes_that_are_no_uuid_are_bytes() -> None:
+def test_sixteen_bytes_without_the_uuid_type_are_bytes() -> None:
     plain = pa.array([b"0123456789abcdef"], pa.binary(16))
     assert texts(plain) == ['"MDEyMzQ1Njc4OWFiY2RlZg=="']
     assert records(pa.table({"v": plain}), value="v")[0][0] == b"0123456789abcdef"
@@ -219,11 +219,11 @@ def test_sixteen_bytes_that_are_no_uuid_are_bytes() -> None:
 
 @pytest.mark.parametrize("storage", [pa.array([b"short"], pa.binary(5)), pa.array(["text"]), pa.array([7])])
 @pytest.mark.parametrize("name", [b"arrow.uuid", b"arrow.bool8", b"arrow.unknown", b"", b"\xc3\xa9"])
-def test_an_extension_that_does_not_fit_its_storage_is_its_storage(storage: Any, name: bytes) -> None:
+def test_an_extension_with_another_storage_is_read_as_its_storage(storage: Any, name: bytes) -> None:
     field = pa.field("v", storage.type, metadata={b"ARROW:extension:name": name})
 
     class Raw:
-        """The capsule of a schema that pyarrow would not make."""
+        """The capsule of a schema that pyarrow refuses to make."""
 
         def __arrow_c_array__(self, requested_schema: Any = None) -> Any:
             batch = pa.record_batch({"v": storage})
@@ -238,7 +238,7 @@ def test_booleans_of_a_byte() -> None:
     assert [row[0] for row in records(pa.table({"v": array}), value="v")] == [b"\0", b"\1", None, b"\1"]
 
 
-def test_other_extensions_are_their_storage() -> None:
+def test_other_extensions_are_read_as_their_storage() -> None:
     storage = pa.array(['{"a":1}'])
     as_json = pa.ExtensionArray.from_storage(pa.json_(), storage)
     assert texts(as_json) == ['"{\\"a\\":1}"']
@@ -284,7 +284,7 @@ def test_a_dictionary_without_a_value_for_a_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("number", "unit"), [(2**62, "s"), (-(2**62), "s"), (-(2**63), "ms")])
-def test_a_duration_that_has_no_text_is_an_error_of_its_row(
+def test_a_duration_out_of_range_is_an_error_of_its_row(
     number: int, unit: str, producer: KafkaProducer[Any, Any], topic: str, log: Log
 ) -> None:
     data = pa.table({"d": pa.array([1, number], pa.duration(unit))})

@@ -11,10 +11,9 @@ from typing import Any
 import kafka_artifacts
 import pytest
 
-from penstock import _properties
-from penstock._config_def import Password
-from penstock._config_table import SETTINGS
-from penstock.config import ProducerConfig, describe
+from penstock.config import ProducerConfig, describe, properties
+from penstock.config.definition import Password
+from penstock.config.table import SETTINGS
 from penstock.errors import ConfigError
 from support.java import JavaError, JavaJudge
 
@@ -306,7 +305,7 @@ def read_by_java(texts: list[str]) -> list[dict[str, str] | None]:
 
 def read_here(text: str) -> dict[str, str] | None:
     try:
-        return _properties.parse(text)
+        return properties.parse(text)
     except ValueError:
         return None
 

@@ -9,9 +9,9 @@ import pytest
 from kafka_cluster import KafkaCluster
 
 from penstock import KafkaProducer, ProducerRecord
+from penstock._reader import Reader
 from penstock.errors import ProducerClosedError
 from penstock.protocol.records import CODECS
-from penstock.reader import Reader
 from support.fixtures import TopicFactory
 from support.java import JavaBatch, JavaJudge
 from support.judges import Record, by_partition, read_with_confluent, read_with_kafka_python

@@ -221,7 +221,7 @@ def test_a_batch_that_is_too_large_is_split(bench: Bench) -> None:
     bench.judge_all_acknowledged()
 
 
-def test_an_answer_that_never_comes(bench: Bench) -> None:
+def test_an_answer_that_is_never_sent(bench: Bench) -> None:
     """The connection stays open and silent; request.timeout.ms ends it, and the same batches come again."""
     with bench.producer(request_timeout_ms=500) as producer:
         bench.delivered(producer)

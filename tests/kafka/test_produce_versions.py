@@ -8,7 +8,7 @@ import pytest
 from kafka_cluster import KafkaCluster
 
 from penstock import KafkaProducer, ProducerRecord
-from penstock.control.connections import Peer
+from penstock.control.peers import Peer
 from penstock.devbroker import DevCluster
 from penstock.devbroker.handlers import HANDLERS, api_versions
 from penstock.protocol.message import Api

@@ -7,7 +7,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from kafka_cluster import KafkaCluster
 
 from penstock import KafkaProducer
-from penstock.reader import Reader
+from penstock._reader import Reader
 from support.fixtures import TopicFactory
 
 TIMEOUT_S = 30
@@ -31,7 +31,7 @@ def test_new_partitions_and_a_new_topic_are_read_from_their_beginning(
         admin.create_partitions([NewPartitions(topic, 2)])[topic].result(TIMEOUT_S)
         fill("grown-0", "grown-1")
 
-    def make_anew() -> None:
+    def recreate() -> None:
         admin.delete_topics([topic])[topic].result(TIMEOUT_S)
         while True:
             try:
@@ -42,7 +42,7 @@ def test_new_partitions_and_a_new_topic_are_read_from_their_beginning(
                     raise
         fill("anew-0", "anew-1")
 
-    steps = [lambda: None, grow, make_anew]
+    steps = [lambda: None, grow, recreate]
 
     def between() -> None:
         # Before the first request, once it knows where to begin, and when both grown records have been taken.

@@ -29,8 +29,7 @@ from penstock.control.boundary import (
     SetIdentity,
     SetTopic,
 )
-from penstock.control.connections import Resolve, Resolved
-from penstock.control.controller import AskTopicAges, Command, Log, Publish
+from penstock.control.commands import AskTopicAges, Command, Log, Publish, Resolve, Resolved
 from penstock.protocol import versions
 from penstock.protocol.message import Request, Response
 from penstock.protocol.messages.api_versions import ApiVersionsRequest

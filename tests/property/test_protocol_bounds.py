@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock._native import crc32c
+from penstock._reader import Connection
 from penstock.devbroker.connection import Connection as BrokerConnection
 from penstock.protocol import records
 from penstock.protocol.primitives import ProtocolError
-from penstock.reader import Connection
 
 sys.path.append(str(Path(__file__).parents[1] / "unit" / "protocol"))
 

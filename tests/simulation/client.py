@@ -14,14 +14,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from penstock import serialization
-from penstock._facade import Wiring, make_engine
-from penstock._lifecycle import Calls, one_by_one
 from penstock._native import BulkResult, DeliveryFuture, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
-from penstock.control.connections import Endpoint, Resolve
-from penstock.control.controller import AskTopicAges, Controller, Event, Log, Publish, TopicAges
+from penstock.control.commands import AskTopicAges, Event, Log, Publish, Resolve, TopicAges
+from penstock.control.controller import Controller
+from penstock.control.peers import Endpoint
 from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
+from penstock.facade.assembly import Wiring, make_engine
+from penstock.facade.lifecycle import Calls, one_by_one
 from simulation.cluster import sender_of
 from simulation.coroutines import Application, InLoop
 from simulation.network import Network

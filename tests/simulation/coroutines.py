@@ -15,10 +15,11 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from penstock import AsyncDeliveryFuture, AsyncKafkaProducer, RecordMetadata, _loops
-from penstock._facade import Wiring
+from penstock import AsyncDeliveryFuture, AsyncKafkaProducer, RecordMetadata
 from penstock._native import Engine
 from penstock.errors import DeliveryError, KafkaError
+from penstock.facade import loops
+from penstock.facade.assembly import Wiring
 from simulation.loop import VirtualLoop
 from simulation.plan import Plan
 from simulation.world import MS, World
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from simulation.client import Client, Sent
 
 CALLS_PER_TURN = 32
-"""Of `_loops.Channel`, at least: a slice lasts as long as it takes to look at the clock three times."""
+"""Of `loops.Channel`, at least: a slice lasts as long as it takes to look at the clock three times."""
 
 
 class InLoop:
@@ -96,7 +97,7 @@ class Application:
         for task in list(self._tasks):
             task.cancel()
         self.loop.finish()
-        _loops.sweep()
+        loops.sweep()
         return self.broken
 
     # ----------------------------------------------------------------------------------------------------------- tasks

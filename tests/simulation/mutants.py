@@ -315,7 +315,7 @@ MUTANTS: Final = (
     Mutant(
         "a-burst-loses-its-end",
         "a loop makes all calls that are due, however many",
-        "src/penstock/_loops.py",
+        "src/penstock/facade/loops.py",
         "            if more and not loop.is_closed():\n",
         "            if more and loop.is_closed():\n",
         200_022,
@@ -326,7 +326,7 @@ MUTANTS: Final = (
         "a send that was cancelled while it waited is not sent",
         "src/penstock/aio.py",
         "            pending.refuse(error)\n            raise\n",
-        "            pending.attempt(_loops.here()[1], int)\n            raise\n",
+        "            pending.attempt(loops.here()[1], int)\n            raise\n",
         200_013,
         first=ASYNCIO_SEEDS,
     ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from unittest import mock
 
-from penstock import _loops
+from penstock.facade import loops
 from simulation.client import Client
 from simulation.cluster import PROBE, Cluster
 from simulation.nemesis import Nemesis
@@ -51,7 +51,7 @@ def simulate(
     try:
         # What is due in an event loop is worked off in pieces, which are not to depend on the wall clock.
         looks = itertools.count()
-        with mock.patch.object(_loops, "time", SimpleNamespace(monotonic=lambda: next(looks) * 0.4 * _loops.SLICE_S)):
+        with mock.patch.object(loops, "time", SimpleNamespace(monotonic=lambda: next(looks) * 0.4 * loops.SLICE_S)):
             return _simulate(plan, world)
     except BaseException as error:  # a panic of the engine's is no Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit)):

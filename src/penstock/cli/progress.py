@@ -12,12 +12,12 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from penstock.cli.sending import Tally
+from penstock.cli.tally import Tally
 
 
 @contextmanager
 def progress(tally: Tally, *, total: int | None = None, console: Console | None = None) -> Iterator[None]:
-    """Show how far `tally` is; the sender does nothing for it, Rich's own thread looks ten times a second."""
+    """Show the progress of `tally`; Rich's thread reads it ten times a second, the sender does nothing for it."""
     shown = console if console is not None else Console(stderr=True)
     if not shown.is_terminal:
         yield
@@ -27,7 +27,7 @@ def progress(tally: Tally, *, total: int | None = None, console: Console | None 
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # the terminal may be gone by now
+        with contextlib.suppress(OSError):  # the terminal may be closed
             live.stop()
 
 

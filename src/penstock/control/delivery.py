@@ -23,7 +23,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from penstock import errors
-from penstock.control.boundary import BatchDecision, BatchReport, LaneReport, Renumber, ResumeLane
+from penstock.control.boundary import BatchDecision, BatchReport, LaneReport, Renumber, ResumeLane, Trouble
 from penstock.control.error_table import PRODUCE
 from penstock.control.error_table import ProduceOutcome as Outcome
 from penstock.control.settings import Backoff
@@ -52,7 +52,7 @@ class Verdict(NamedTuple):
     resume: ResumeLane | None  # None: a new producer id must be obtained first, then decide again
     identity: Identity | None = None  # the lane needed a new epoch: every lane's target from now on
     refresh_metadata: bool = False
-    fatal: tuple[int, str] | None = None  # code and message
+    fatal: Trouble = Trouble()  # the producer cannot go on
 
 
 class _Choice(NamedTuple):
@@ -228,15 +228,15 @@ def _wants_refresh(report: LaneReport) -> bool:
     return report.leader < 0 or Outcome.REFRESH in outcomes
 
 
-def _fatal(report: LaneReport, numbered: bool) -> tuple[int, str] | None:
+def _fatal(report: LaneReport, numbered: bool) -> Trouble:
     if not numbered:
-        return None
+        return Trouble()
     for batch in report.batches:
         if PRODUCE.outcome(batch.error_code) is Outcome.FATAL:
             where = f"{report.topic}-{report.partition}"
             said = f": {batch.error_message}" if batch.error_message else ""
-            return batch.error_code, f"{errors.error_name(batch.error_code)} from the leader of {where}{said}"
-    return None
+            return Trouble(batch.error_code, f"{errors.error_name(batch.error_code)} from the leader of {where}{said}")
+    return Trouble()
 
 
 def _delay_ms(

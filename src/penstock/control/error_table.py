@@ -6,8 +6,8 @@ of Java's exception for the code (KIP-1050): *refresh* (`InvalidMetadataExceptio
 neither. Codes that Kafka 4.4 does not have are neither, as in Java. Classes named as sources are the Java client's,
 unless they are said to be the broker's.
 
-`python -m codegen.error_tables` renders this file into DESIGN.md; `tests/unit/control/test_error_tables.py` steps every
-row through the code that acts on it.
+`python -m codegen.error_tables` renders this file into docs/error-codes.md;
+`tests/unit/control/test_error_tables.py` steps every row through the code that acts on it.
 """
 
 from enum import Enum

@@ -1,4 +1,4 @@
-"""Counting, pacing, and what happens on Ctrl-C, with a mock producer."""
+"""Counting, rates, and Ctrl-C, with a mock producer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, cast
 import pytest
 
 from penstock import KafkaProducer, RecordMetadata
+from penstock.cli.interrupts import Interrupts
 from penstock.cli.progress import line, progress
-from penstock.cli.sending import Interrupts, Pace, Tally, deliver, pump
+from penstock.cli.sending import Pace, deliver, pump
+from penstock.cli.tally import Tally
 from penstock.errors import KafkaError, KafkaTimeoutError
 from penstock.testing import MockProducer
 
@@ -70,8 +72,8 @@ def test_failures_that_differ_in_numbers_only_are_one_reason() -> None:
     assert (str(first), second.records) == ("1,999 records failed: failed after 0 ms (partition 0)", 1)
 
 
-def test_a_stuck_partition_does_not_keep_the_futures_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.cli.sending._SWEEP_AT", 4)
+def test_a_stuck_partition_does_not_hold_the_futures_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.cli.tally._SWEEP_AT", 4)
     tally, stuck = Tally(), MockProducer(auto_complete=False)
     tally.add(stuck.send("t", b"v"), 1)
     others = MockProducer()
@@ -89,7 +91,7 @@ def test_a_failed_record_has_no_latency() -> None:
 
 
 def test_the_number_of_latencies_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.cli.sending._MOST_SAMPLES", 4)
+    monkeypatch.setattr("penstock.cli.tally._MOST_SAMPLES", 4)
     tally = Tally(latency_every=1)
     for _ in range(5):
         tally.timed()(metadata(), None)
@@ -125,12 +127,12 @@ def test_a_rate_does_not_make_up_for_lost_time() -> None:
 
 
 def _not_taken_over(*_: object) -> None:
-    raise AssertionError("a signal came that nobody had taken over")
+    raise AssertionError("a signal arrived for which no handler was installed")
 
 
 @pytest.fixture
 def in_the_foreground() -> Iterator[None]:
-    """No signal is ignored, however the tests were started; and none that nobody takes over ends them."""
+    """No signal is ignored, however the tests were started; a signal without a handler does not end them."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, _not_taken_over) for number in numbers}
     yield
@@ -162,11 +164,11 @@ def test_a_signal_ends_the_sending_and_closes_with_a_time_limit(number: signal.S
 
 def test_the_second_ctrl_c_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
-    monkeypatch.setattr("penstock.cli.sending.os._exit", left.append)
+    monkeypatch.setattr("penstock.cli.interrupts.os._exit", left.append)
     with Interrupts():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):  # here the process does go on
+        with pytest.raises(KeyboardInterrupt):  # in this test the process does go on
             signal.raise_signal(signal.SIGINT)
     assert left == [130]
 
@@ -176,7 +178,7 @@ def test_a_second_sigterm_does_not_cut_the_drain_short_and_ctrl_c_after_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     left: list[int] = []
-    monkeypatch.setattr("penstock.cli.sending.os._exit", left.append)
+    monkeypatch.setattr("penstock.cli.interrupts.os._exit", left.append)
     with Interrupts() as interrupts:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
@@ -217,7 +219,7 @@ def test_a_send_that_waits_for_room_is_interrupted() -> None:
     assert tally.sent == 0
 
 
-def test_the_progress_line_says_how_far_it_is() -> None:
+def test_the_progress_line_shows_counts_and_rate() -> None:
     from rich.console import Console
 
     tally = Tally()
@@ -230,7 +232,7 @@ def test_the_progress_line_says_how_far_it_is() -> None:
         assert part in text
 
 
-def test_no_progress_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_progress_is_shown_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     with progress(Tally()):
         pass
     assert capfd.readouterr() == ("", "")

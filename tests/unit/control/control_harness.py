@@ -19,8 +19,9 @@ from penstock.control.boundary import (
     Ready,
     SendFrame,
 )
-from penstock.control.connections import Endpoint, Resolve, Resolved
-from penstock.control.controller import Command, Controller, Event, Log
+from penstock.control.commands import Command, Event, Log, Resolve, Resolved
+from penstock.control.controller import Controller
+from penstock.control.peers import Endpoint
 from penstock.protocol import versions
 from penstock.protocol.message import Request, Response
 from penstock.protocol.messages import index

@@ -17,8 +17,7 @@ from penstock.control.boundary import (
     SetStatus,
     TopicWanted,
 )
-from penstock.control.connections import Resolve
-from penstock.control.controller import Log
+from penstock.control.commands import Log, Resolve
 from penstock.control.identity import IdentityManager
 from penstock.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse

@@ -28,8 +28,7 @@ from penstock.control.boundary import (
     SetTopic,
     TopicWanted,
 )
-from penstock.control.connections import Resolve
-from penstock.control.controller import AskTopicAges, Log, Publish, TopicAges
+from penstock.control.commands import AskTopicAges, Log, Publish, Resolve, TopicAges
 from penstock.protocol.message import replace
 from penstock.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
 from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse

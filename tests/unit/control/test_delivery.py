@@ -97,7 +97,7 @@ def test_the_followers_of_a_batch_with_lost_state_follow_it_into_the_new_epoch()
 
 def test_an_unauthorized_topic_concerns_nobody_else() -> None:
     verdict = judge(lane(batch(error=29)))
-    assert verdict.fatal is None
+    assert not verdict.fatal
     assert verdict.resume is not None
     assert verdict.resume.decisions[0].error_code == 29
 

@@ -31,7 +31,7 @@ from penstock.control.boundary import (
     SetTopic,
     TopicWanted,
 )
-from penstock.control.connections import Resolve
+from penstock.control.commands import Resolve
 from penstock.control.error_table import (
     API_VERSIONS,
     FIND_COORDINATOR,

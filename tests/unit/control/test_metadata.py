@@ -8,7 +8,8 @@ from uuid import UUID
 from control_harness import Settings, metadata, topic
 
 from penstock.control.boundary import FailTopic, ForgetTopic, NodeEndpoint, PartitionLeader, SetTopic
-from penstock.control.metadata import Metadata, Node
+from penstock.control.cluster_view import Node
+from penstock.control.metadata import Metadata
 from penstock.partitioner import Cluster
 from penstock.protocol.messages.metadata import MetadataResponse, MetadataResponsePartition, MetadataResponseTopic
 

@@ -17,8 +17,7 @@ from penstock.control.boundary import (
     SendFrame,
     SetIdentity,
 )
-from penstock.control.connections import Resolve
-from penstock.control.controller import Publish
+from penstock.control.commands import Publish, Resolve
 from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from penstock.protocol.messages.metadata import MetadataRequest, MetadataResponse, MetadataResponseBroker
 

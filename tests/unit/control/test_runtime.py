@@ -16,8 +16,9 @@ from control_harness import Settings
 from penstock import errors
 from penstock.control import boundary
 from penstock.control.boundary import Connect, ConnectionClosed, EngineFailed
-from penstock.control.connections import Endpoint, Resolve, Resolved
-from penstock.control.controller import Controller, Log
+from penstock.control.commands import Log, Resolve, Resolved
+from penstock.control.controller import Controller
+from penstock.control.peers import Endpoint
 from penstock.control.runtime import RESOLVER_THREADS, Resolver, Runtime, bootstrap_endpoints
 
 PATIENCE_S = 10

@@ -46,8 +46,8 @@ static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// Import what destructors may need when nothing can be imported any more, if asyncio was used with Penstock.
 pub fn import_for_shutdown(py: Python<'_>) -> PyResult<()> {
-    if py.import("sys")?.getattr("modules")?.contains("penstock._loops")? {
-        HERE.import(py, "penstock._loops", "here")?;
+    if py.import("sys")?.getattr("modules")?.contains("penstock.facade.loops")? {
+        HERE.import(py, "penstock.facade.loops", "here")?;
         fairness::import_for_shutdown(py)?;
         COPY.import(py, "contextvars", "copy_context")?;
     }
@@ -59,7 +59,7 @@ pub fn here(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Arc<Inbox>)> {
     if let Some(found) = last(py) {
         return Ok(found);
     }
-    let function = HERE.import(py, "penstock._loops", "here")?;
+    let function = HERE.import(py, "penstock.facade.loops", "here")?;
     let (event_loop, inbox, ident): (Bound<'_, PyAny>, Bound<'_, LoopInbox>, Option<u64>) =
         shutdown::python(py, || function.call0()?.extract())?;
     let inbox = Arc::clone(&inbox.get().inbox);

@@ -1,6 +1,6 @@
 //! `LoopInbox`: the calls that are due in one event loop or greenlet hub.
 //!
-//! Nothing here calls into the user's code: `penstock._loops` and `penstock._hubs` take calls out of an inbox and make them,
+//! Nothing here calls into the user's code: `penstock.facade.loops` and `penstock._hubs` take calls out of an inbox and make them,
 //! in the loop.
 
 use std::sync::Arc;

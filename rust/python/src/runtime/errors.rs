@@ -84,7 +84,7 @@ pub fn report_callback_error(py: Python<'_>, function: &Bound<'_, PyAny>, error:
         return Ok(());
     }
     python(py, || {
-        py.import("penstock._lifecycle")?
+        py.import("penstock.facade.lifecycle")?
             .getattr("report_callback_error")?
             .call1((function, error.into_value(py)))
             .map(drop)

@@ -8,7 +8,7 @@ use crate::record::producer_record::ProducerRecord;
 use crate::runtime::shutdown;
 use crate::send::call::Call;
 
-/// The interceptors of one producer, as `penstock._facade` calls them.
+/// The interceptors of one producer, as `penstock.facade` calls them.
 pub struct Interceptors {
     /// An object with `on_send(record)`, `wrap(record, callback)` and `on_send_error(record, error)`.
     chain: Py<PyAny>,

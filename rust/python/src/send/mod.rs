@@ -4,7 +4,7 @@
 //! the call to the batch without running Python code.
 //!
 //! The steps are inlined by order, borrow their arguments, and box their errors (`runtime::errors::Quick`). A value that
-//! goes through memory between two steps costs more than most of the steps do (measured: DESIGN.md, "What a send costs").
+//! goes through memory between two steps costs more than most of the steps do (measured: docs/performance.md, "The cost of a send").
 
 pub(crate) mod call;
 pub(crate) mod interceptors;

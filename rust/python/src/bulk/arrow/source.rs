@@ -1,6 +1,6 @@
 //! The data of a `send_arrow` as a stream of record batches: a stream, a table or a single batch of whatever library.
 //!
-//! `penstock._arrow_sources` prepares it first: data that a library exports in a form that would be misread is replaced there
+//! `penstock.facade.arrow_sources` prepares it first: data that a library exports in a form that would be misread is replaced there
 //! and marked. A [`Stream`] applies the marks, so that its batches have the types that the library meant.
 
 use std::collections::HashMap;
@@ -74,7 +74,7 @@ pub struct Stream {
     marks: Vec<(Vec<usize>, Mark)>,
 }
 
-/// The result of `penstock._arrow_sources.prepare`.
+/// The result of `penstock.facade.arrow_sources.prepare`.
 #[derive(FromPyObject)]
 struct Prepared<'py> {
     data: Bound<'py, PyAny>,
@@ -86,7 +86,7 @@ struct Prepared<'py> {
 /// The batches of `data`, and properties of its columns that their types do not say.
 pub fn open(data: &Bound<'_, PyAny>, names: &Names) -> PyResult<(Stream, Notes)> {
     let py = data.py();
-    let sources = py.import(intern!(py, "penstock._arrow_sources"))?;
+    let sources = py.import(intern!(py, "penstock.facade.arrow_sources"))?;
     let prepared: Prepared<'_> =
         sources.call_method1(intern!(py, "prepare"), (data, names.index, names.columns()))?.extract()?;
     let mut stream = Stream::open(&prepared.data)?;

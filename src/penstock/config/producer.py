@@ -1,35 +1,20 @@
-"""The producer's configuration: Kafka's names and rules, read and judged before any thread starts.
-
-Each of the names of Java's `ProducerConfig` (kafka-clients 4.4) is known with its type, default, importance and
-validator. `penstock config` lists them with what Penstock makes of each: what is planned is refused unless it keeps its
-default, what only a JVM can do is accepted and logged, and what nobody knows is refused with a suggestion.
-"""
+"""`ProducerConfig`: names and values, read, checked and resolved; and the listing of all settings."""
 
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Self, Unpack
 
-from penstock import _properties
-from penstock._config_def import HIDDEN, OneOfIgnoringCase, Password, Setting
-from penstock._config_rules import INT_MAX, apply_rules, bootstrap_addresses, parse_bootstrap_servers
-from penstock._config_support import ELSEWHERE, JAVA_CLASSES, JAVA_CLASSES_REFUSED, JAVA_PACKAGES, Status, support
-from penstock._config_table import SETTINGS
 from penstock._log import say
-from penstock._options import ProducerOptions
+from penstock.config import properties
+from penstock.config.definition import HIDDEN, OneOfIgnoringCase, Password, Setting
+from penstock.config.options import ProducerOptions
+from penstock.config.rules import INT_MAX, apply_rules, bootstrap_addresses
+from penstock.config.support import ELSEWHERE, JAVA_CLASSES, JAVA_CLASSES_REFUSED, JAVA_PACKAGES, Status, support
+from penstock.config.table import SETTINGS
 from penstock.errors import ConfigError
 
-__all__ = [
-    "ConfigRow",
-    "Password",
-    "ProducerConfig",
-    "ProducerOptions",
-    "ProducerSettings",
-    "describe",
-    "parse_bootstrap_servers",
-]
-
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("penstock.config")
 
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 _BY_KEYWORD: Final = {name.replace(".", "_"): name for name in _BY_NAME}
@@ -159,9 +144,9 @@ class ProducerConfig(Mapping[str, Any]):
             OSError: the file cannot be read.
         """
         with open(path, "rb") as file:
-            text = _properties.decode(file.read())
+            text = properties.decode(file.read())
         try:
-            entries = _properties.parse(text)
+            entries = properties.parse(text)
         except ValueError as error:
             raise ConfigError(f"{os.fspath(path)}: {error}") from error
         try:

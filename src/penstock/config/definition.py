@@ -1,6 +1,6 @@
 """How one setting is read and checked: types and validators as in Java's `ConfigDef` (kafka-clients 4.4).
 
-Nothing here knows a setting by name; the table of all settings is `_config_table.py`, generated.
+Nothing here knows a setting by name; the table of all settings is `table.py`, generated.
 """
 
 import re

@@ -1,8 +1,8 @@
-"""The life of one producer's threads, for every facade: start, flush, close, exit of the interpreter, fork.
+"""The life of one producer's threads, for both facades: start, flush, close, interpreter shutdown, fork.
 
-Three threads: ``penstock-io`` (native, never takes the GIL), ``penstock-control`` (decisions) and ``penstock-callbacks``
-(the user's code). The last two are daemons: what must happen before the interpreter goes is done in `atexit`, while they
-still run.
+A producer has three threads: ``penstock-io`` (native, never takes the GIL), ``penstock-control`` (decisions) and
+``penstock-callbacks`` (the user's code). The last two are daemons. They still run during `atexit`, so a producer that
+is still open is drained there.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ from penstock.control.runtime import Runtime
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError
 
 Calls: TypeAlias = tuple[list[Callable[..., object]], list[Any], list[Any]]
-"""Of callbacks, as the engine hands them out: see `one_by_one`."""
+"""Callbacks as the engine returns them: functions, first arguments, second arguments; see `one_by_one`."""
 
 _logger: Final = logging.getLogger("penstock.producer")
 
 _RAISED: Final = "a callback raised: %r"
 
 EXIT_DRAIN_S: Final = 10.0
-"""At exit a producer that was not closed is drained for this long at most (or delivery.timeout.ms, if that is less)."""
+"""At exit an open producer is drained for this many seconds at most, or delivery.timeout.ms if that is less."""
 _FIRST_ERRORS: Final = 5
 _JOIN_S: Final = 5.0
 _LAST_CALLBACK_S: Final = 1.0
 _LAST_LINES_S: Final = 1.0
-"""How long a flush waits for log lines about its callbacks; a log handler may be waiting for this very flush."""
+"""A flush waits this long for the log lines about its callbacks. The limit avoids a deadlock: a log handler may be
+waiting for this flush."""
 
 _open: set[Lifecycle] = set()
-_registry_lock = _threads.RLock()  # a destructor or signal handler may come in between
+_registry_lock = _threads.RLock()  # reentrant: a destructor or a signal handler may interrupt its holder
 
 
 class Lifecycle:
@@ -59,10 +60,14 @@ class Lifecycle:
         self._ended = _threads.Event()
         self._abandoned = False
         self._raised = False
-        """Whether a callback has since the last flush: it ends behind the line about that."""
+        """Whether a callback has raised since the last flush, which then waits for the log line about it."""
 
     def start(self) -> None:
-        """Start the three threads; `KafkaError` if there can be none, because the interpreter exits or of a system's limit."""
+        """Start the three threads.
+
+        Raises:
+            KafkaError: no thread can be started: the interpreter shuts down, or a limit of the system is reached.
+        """
         try:
             self.engine.start()
             self._callbacks.start()
@@ -80,11 +85,11 @@ class Lifecycle:
 
     @property
     def ended(self) -> bool:
-        """Whether `close` has done its work."""
+        """Whether `close` has finished."""
         return self._ended.is_set()
 
     def flush(self, timeout: float | None) -> None:
-        """Deliver what is buffered; see `KafkaProducer.flush`."""
+        """Deliver all buffered records; see `KafkaProducer.flush`."""
         timeout = timeout_s(timeout)
         if _hubs.in_callback():
             raise KafkaError(
@@ -100,7 +105,7 @@ class Lifecycle:
         self.raise_unnoticed()
 
     def raise_unnoticed(self) -> None:
-        """Raise `DeliveryError` if records failed that nobody asked about."""
+        """Raise `DeliveryError` if records failed that had no callback, and whose future was not read."""
         count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
         if count:
             raise DeliveryError(count=count, errors=errors)
@@ -108,12 +113,13 @@ class Lifecycle:
     def close(self, timeout: float | None, *, wait: bool = True) -> None:
         """Refuse sends, drain for up to `timeout` seconds, fail the rest, end the threads.
 
-        A second call waits for the first one, unless that is what it interrupts (a signal handler), or in a callback.
+        A second call waits for the first one. It does not wait in a callback, nor in a signal handler that interrupted
+        the first one.
         """
         timeout = timeout_s(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         in_callback = _hubs.in_callback()
-        # Where a hub runs, the work is done by a thread: nothing stands still below a second call.
+        # Where a hub runs, another thread does the work: a second call cannot have interrupted it.
         closer = _threads.caller() if _hubs.here() is None else None
         with self._closing:
             first = not self._closed
@@ -123,7 +129,7 @@ class Lifecycle:
             if not in_callback and not _hubs.in_hub() and self._closer != _threads.caller():
                 _hubs.wait(self._ended, timeout)
             return
-        # The hub's own greenlet is as a callback: what callbacks may need to end waits for it.
+        # The hub's own greenlet must not wait for callbacks, as a callback must not: they may need the hub to finish.
         alone, quiet = in_callback or _hubs.in_hub(), handling()
         drain = partial(self._drain, timeout, deadline, wait=wait and not in_callback, alone=alone, quiet=quiet)
         _hubs.run(drain, "penstock-close")
@@ -132,7 +138,7 @@ class Lifecycle:
         left = 0
         try:
             self.engine.refuse_sends()
-            # Inside a callback nobody else can run callbacks: waiting for them would be waiting for oneself.
+            # Inside a callback no other callback can run: waiting for them would be a deadlock.
             if wait:
                 left = self.engine.flush(timeout, callbacks=False)
         finally:
@@ -145,35 +151,35 @@ class Lifecycle:
             if not alone and self._callbacks.is_alive():
                 self._callbacks.join(None if deadline is None else max(deadline - time.monotonic(), 0.1))
         finally:
-            self._ended.set()  # others may be waiting in `close`
+            self._ended.set()  # other threads may be waiting in `close`
         if not self._callbacks.is_alive():
             self._forget()
         self.runtime.settle_log(_LAST_LINES_S)
-        # Last of all: a log handler takes its time.
+        # Last, because a log handler may be slow.
         if left_behind > 0 and not quiet:
-            self._say(logging.WARNING, "%s was closed with %s not acknowledged", self.name, _records(left_behind))
+            self._log(logging.WARNING, "%s was closed with %s not acknowledged", self.name, _records(left_behind))
         count, errors = self.engine.take_unnoticed(_FIRST_ERRORS)
         if count and not quiet:
-            self._say(logging.ERROR, "%s: %s", self.name, DeliveryError(count=count, errors=errors))
+            self._log(logging.ERROR, "%s: %s", self.name, DeliveryError(count=count, errors=errors))
 
     @staticmethod
-    def _say(level: int, message: str, *arguments: object) -> None:
-        # `close` may run on a thread of ours.
+    def _log(level: int, message: str, *arguments: object) -> None:
+        # `close` may run on one of our threads.
         _hubs.call(lambda: say(_logger, level, message, *arguments))
 
     def abandon(self) -> None:
-        """The facade was dropped without `close`: drain in the background, so that nobody waits in a destructor."""
+        """The facade was dropped without `close`: drain in the background, so that no destructor waits."""
         if self._closed or self.engine.is_foreign():
             return
         thread = OsThread(partial(self.close, self._drain_s), "penstock-abandoned")
-        with contextlib.suppress(RuntimeError):  # the interpreter exits, and drains it itself
+        with contextlib.suppress(RuntimeError):  # the interpreter shuts down, and `atexit` drains the producer
             thread.start()
 
     def at_exit(self) -> None:
-        """Drain, and say how many records could not be delivered (by `close`'s warning)."""
+        """Drain; `close` logs how many records were not delivered."""
         if not self.engine.is_foreign():
             self.close(self._drain_s)
-            # Callbacks that are still queued are not run any more; one that runs gets a moment to end.
+            # Queued callbacks are not run any more; a running one has _LAST_CALLBACK_S to return.
             self._abandoned = True
             self.engine.abandon_callbacks()
             _hubs.join(self._callbacks, _LAST_CALLBACK_S)
@@ -186,13 +192,13 @@ class Lifecycle:
         try:
             while not self._abandoned and (calls := self.engine.take_callbacks()) is not None:
                 _hubs.call(partial(self._run, calls), is_callback=True)
-                del calls  # nothing of the user's is held while waiting
+                del calls  # the user's objects are released before the next wait
         finally:
             if self._ended.is_set():
                 self._forget()
 
     def _run(self, calls: Calls) -> None:
-        # A callback costs little more than the call itself. `...`: there is no second argument.
+        # A callback costs little more than the call itself. `...` means: there is no second argument.
         for function, outcome, error in one_by_one(calls):
             if self._abandoned:
                 return
@@ -202,8 +208,8 @@ class Lifecycle:
                 else:
                     function(outcome, error)
             except BaseException as raised:
-                # Not logged here: a log handler that waits, or that sends and has such a callback itself, would be a part
-                # of what it is told about.
+                # Not logged on this thread: a log handler may wait for this thread, or send with a callback that raises,
+                # too.
                 subject, trace = subject_of(function, raised), (type(raised), raised, raised.__traceback__)
                 self.runtime.say(_logger, logging.ERROR, subject, _RAISED, function, raised=trace)
                 self._raised = True
@@ -211,7 +217,10 @@ class Lifecycle:
 
 
 def one_by_one(calls: Calls) -> Iterable[tuple[Callable[..., object], Any, Any]]:
-    """Function, first and second argument of each call: one function is that of all, no second arguments are None each."""
+    """Function, first and second argument of each call.
+
+    A single function serves all calls. Without a list of second arguments, each is None.
+    """
     functions, outcomes, errors = calls
     return zip(
         functions if len(functions) != 1 else repeat(functions[0]), outcomes, errors or repeat(None), strict=False
@@ -219,7 +228,7 @@ def one_by_one(calls: Calls) -> Iterable[tuple[Callable[..., object], Any, Any]]
 
 
 def out_of_time(timeout: float | None, left: int) -> KafkaTimeoutError:
-    """The error of a flush that leaves so many records behind; -1: only callbacks."""
+    """The error of a flush that did not finish: `left` records are not acknowledged; -1: only callbacks have not run."""
     what = f"{_records(left)} not acknowledged yet" if left > 0 else "callbacks that have not run yet"
     return KafkaTimeoutError(f"flush({timeout:g}) ran out of time with {what}")
 
@@ -229,12 +238,12 @@ def _records(count: int) -> str:
 
 
 def report_callback_error(function: Callable[..., Any], error: BaseException) -> None:
-    """Log what a callback raised that ran on the caller's own thread: that of a future that was done."""
+    """Log the exception of a callback that ran on the caller's thread, because its future was done; for native code."""
     say(_logger, logging.ERROR, _RAISED, function, exc_info=error)
 
 
 def warn_waiting(runtime: Runtime, method: str, topic: str, partition: int | None, status: str) -> None:
-    """Say what a call of `method` has awaited for more than a second; on another thread, so that it does not take longer."""
+    """Log the topic or partition that `method` has been waiting for, after a second; on another thread, without delay."""
     what = f"topic {topic!r}" if partition is None else f"partition {partition} of topic {topic!r}"
     because = f" ({status})" if status else ""
     text = "%s() waits for %s to appear in the cluster's metadata%s"
@@ -249,10 +258,10 @@ def _drain_all() -> None:
 
 
 class _LastOfAll:
-    """An argument of an `atexit` callback, and dropped after the last of them has run: the last moment before finalisation.
+    """An argument of an `atexit` callback. Python drops it after the last callback has run, just before finalisation.
 
-    Then native code stops to call into Python on daemon threads (`EndOfPython`), and what was made in a later `atexit`
-    callback, and left open there, is drained.
+    At that moment native code stops calling into Python on daemon threads (`EndOfPython`), and producers that were
+    created by later `atexit` callbacks, and left open, are drained.
     """
 
     def __init__(self) -> None:
@@ -260,7 +269,7 @@ class _LastOfAll:
         self.native = EndOfPython()
 
     def __del__(self) -> None:
-        if self.has_come:  # a child process drops it, too
+        if self.has_come:  # a child process drops its copy, too
             _drain_all()
 
 
@@ -271,7 +280,7 @@ def _at_exit(end: _LastOfAll) -> None:
 
 
 def _after_fork_in_child() -> None:
-    # The parent's threads do not exist here, and its locks may be held for ever: forget, never touch.
+    # The parent's threads do not exist here, and its locks may be held for ever: replace them, never acquire them.
     global _registry_lock
     _native.after_fork_in_child()
     _registry_lock = _threads.RLock()

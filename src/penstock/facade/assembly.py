@@ -1,70 +1,39 @@
-"""What both facades have in common: configuration, serializers, interceptors, the partitioner, the engine, metrics.
+"""`Facade`: everything that both producers share, except `send` and the ways to wait.
 
-`send` is native, and each facade has its own (`penstock._native.Sender`, `AsyncSender`); what is here happens once per
-producer, or when somebody asks.
+It assembles a producer from its configuration: serializers, partitioner, interceptors, engine, controller, runtime,
+metrics. `send` is native, and each producer has its own (`penstock._native.Sender`, `AsyncSender`). Nothing here runs
+once per record.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Any, NamedTuple, Protocol, SupportsIndex, TypeAlias, TypedDict, TypeVar
+from typing import Any, NamedTuple, SupportsIndex, TypedDict
 
 from penstock import _hubs, _native, serialization
 from penstock import partitioner as partitioners
-from penstock._lifecycle import Lifecycle, warn_waiting
-from penstock._native import Engine, ProducerRecord, RecordMetadata
+from penstock._native import Engine
 from penstock.config import ProducerConfig, ProducerSettings
+from penstock.control.cluster_view import PartitionInfo
 from penstock.control.controller import Controller
-from penstock.control.metadata import PartitionInfo
 from penstock.control.runtime import Runtime, bootstrap_endpoints
 from penstock.errors import ConfigError, KafkaError
+from penstock.facade.extensions import Interception, PartitionChoice
+from penstock.facade.lifecycle import Lifecycle, warn_waiting
 from penstock.interceptor import InterceptorChain, as_interceptors
 from penstock.metrics import Metrics, MetricsView
-from penstock.partitioner import TopicView
 from penstock.serialization import Serializer
 
-T = TypeVar("T")
-
-Callback: TypeAlias = Callable[[RecordMetadata | None, KafkaError | None], object]
-"""Called once with (metadata, error); metadata is None exactly when error is set."""
-SerializerLike: TypeAlias = Serializer[T] | type[Serializer[T]] | Callable[[T], Any]
-"""A serializer, a class of one, or a plain function of the value."""
-HeaderValue: TypeAlias = bytes | bytearray | memoryview | None
-"""What is not bytes is copied when it is given."""
-Headers: TypeAlias = Iterable[tuple[str, HeaderValue]] | Mapping[str, HeaderValue]
-Column: TypeAlias = Iterable[T] | AsyncIterable[T]
-"""One entry per record, for `send_many` in asyncio."""
-
-
-class ArrowStream(Protocol):
-    """Tables, data frames, readers: the Arrow PyCapsule interface for streams."""
-
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """A capsule of the data."""
-        ...
-
-
-class ArrowArray(Protocol):
-    """Record batches: the Arrow PyCapsule interface for arrays."""
-
-    def __arrow_c_array__(self, requested_schema: Any = None) -> Any:
-        """A capsule of the schema and one of the data."""
-        ...
-
-
-ArrowData: TypeAlias = ArrowStream | ArrowArray
-"""What `send_arrow` takes: of pyarrow, polars, DuckDB, pandas and others, none of which is imported."""
-
 INTERRUPT_DRAIN_S = 5.0
-"""Ctrl-C inside a `with` block: what is buffered gets this long."""
+"""After Ctrl-C inside a `with` block, buffered records have this many seconds to be delivered."""
 
 
 class Wiring(TypedDict):
-    """What native `send` has to know of its facade."""
+    """The objects and functions that native `send` calls, and its settings: the arguments of `Sender._attach`."""
 
     key_serializer: Callable[[str, Any, Any], bytes | bytearray | memoryview | None]
     value_serializer: Callable[[str, Any, Any], bytes | bytearray | memoryview | None]
@@ -77,7 +46,7 @@ class Wiring(TypedDict):
 
 
 class Parts(NamedTuple):
-    """A producer's inside, before it is started."""
+    """The parts of a producer before it is started."""
 
     engine: Engine
     runtime: Runtime
@@ -85,12 +54,16 @@ class Parts(NamedTuple):
 
 
 class Facade:
-    """Everything of a producer but `send` and the ways to wait."""
+    """The base of both producers."""
 
     _life: Lifecycle | None = None
 
     def _assemble(self, config: ProducerConfig, *, look_up: bool) -> Parts:
-        """Configure everything, and start nothing. `look_up`: names may be looked up here, which blocks."""
+        """Configure everything, and start nothing. `look_up`: resolve the bootstrap servers here, which blocks.
+
+        Raises:
+            ConfigError: a serializer, the partitioner or an interceptor is refused, or no bootstrap server resolves.
+        """
         self._config = config
         settings = config.settings
         _hubs.settle()
@@ -119,8 +92,8 @@ class Facade:
             value_serializer=partial(serialization.serialize, self._value, setting="value.serializer"),
             key_fast=serialization.native_form(self._key),
             value_fast=serialization.native_form(self._value),
-            partitioner=None if self._partitioner is None else _Choice(self._partitioner, runtime),
-            interceptors=_Interception(self._interceptors) if self._interceptors else None,
+            partitioner=None if self._partitioner is None else PartitionChoice(self._partitioner, runtime),
+            interceptors=Interception(self._interceptors) if self._interceptors else None,
             warn_waiting=partial(warn_waiting, runtime),
             max_block_ms=settings.max_block_ms,
         )
@@ -143,7 +116,7 @@ class Facade:
 
     @property
     def config(self) -> ProducerConfig:
-        """The configuration in force."""
+        """The checked configuration of this producer."""
         return self._config
 
     @property
@@ -152,10 +125,16 @@ class Facade:
         return self._life is None or self._life.closed
 
     def metrics(self) -> Metrics:
-        """``{group: {name: value}}`` under the Java producer's names; rates look back metrics.num.samples windows.
+        """Values under the Java producer's names: ``{group: {name: value}}``.
 
-        Names with more tags than client-id carry them in braces: ``record-send-total{topic=flights}``.
-        `penstock.metrics.NOT_APPLICABLE` lists the names that say less than in Java, and why.
+        Rates and averages are over the last metrics.num.samples windows of metrics.sample.window.ms each. A name with
+        more tags than client-id has them in braces: ``record-send-total{topic=flights}``. `penstock.metrics.NOT_APPLICABLE`
+        lists the names with less information than in Java, and why.
+
+        Raises:
+            ProducerForkedError: the producer was created in a parent process.
+
+        Java: `KafkaProducer.metrics`.
         """
         life = self._alive()
         return self._metrics.read(
@@ -166,7 +145,7 @@ class Facade:
         return list(self._alive().runtime.cluster.topics.get(topic, ()))
 
     def _close_extensions(self) -> None:
-        """The user's objects; after the last record."""
+        """Close serializers, interceptors and partitioner, after the last record."""
         serialization.close(self._key)
         serialization.close(self._value)
         self._interceptors.close()
@@ -174,7 +153,7 @@ class Facade:
             partitioners.close(self._partitioner)
 
     def __del__(self) -> None:
-        """A producer that is dropped unclosed says so, and is drained in the background."""
+        """A producer that is dropped without `close` warns, and is drained in the background."""
         life = getattr(self, "_life", None)
         if life is None or life.closed or life.engine.is_foreign():
             return
@@ -197,51 +176,6 @@ class Facade:
         made = serialization.as_serializer(given, setting="key.serializer" if is_key else "value.serializer")
         serialization.configure(made, self._config, is_key)
         return made
-
-
-class _Choice:
-    """What native `send` asks for a partition. It does not know the producer: a cycle would keep it from being dropped."""
-
-    def __init__(self, partitioner: partitioners.Partitioner, runtime: Runtime) -> None:
-        self._partitioner = partitioner
-        self._runtime = runtime
-        self._views: dict[str, tuple[tuple[PartitionInfo, ...], TopicView]] = {}
-
-    def __call__(
-        self, topic: str, key: Any, key_bytes: bytes | None, value: Any, value_bytes: bytes | None
-    ) -> SupportsIndex:
-        known = self._runtime.cluster.topics.get(topic, ())
-        seen = self._views.get(topic)
-        if seen is None or seen[0] is not known:
-            partitions = tuple(info.partition for info in known)
-            available = tuple(info.partition for info in known if info.leader is not None)
-            seen = self._views[topic] = (known, TopicView(topic, partitions, available))
-        return self._partitioner.partition(topic, key, key_bytes, value, value_bytes, seen[1])
-
-
-class _Interception:
-    """What native `send` asks of interceptors: nothing they do may keep a record from being sent."""
-
-    def __init__(self, chain: InterceptorChain) -> None:
-        self._chain = chain
-        self.wants_acknowledgements = chain.wants_acknowledgements
-        """Without one, native `send` neither wraps callbacks nor adds any."""
-
-    def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
-        return self._chain.on_send(record)
-
-    def wrap(self, record: ProducerRecord[Any, Any], callback: Callback | None) -> Callback:
-        """The interceptors hear of the outcome first, then the application (as in Java)."""
-
-        def acknowledged(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
-            self._chain.on_acknowledgement(metadata, error, record.headers)
-            if callback is not None:
-                callback(metadata, error)
-
-        return acknowledged
-
-    def on_send_error(self, record: ProducerRecord[Any, Any], error: BaseException) -> None:
-        self._chain.on_acknowledgement(None, error, record.headers)
 
 
 def make_engine(settings: ProducerSettings, seed: int | None = None) -> Engine:

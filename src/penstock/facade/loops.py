@@ -1,13 +1,13 @@
-"""Event loops: one inbox for each, through which native code has things called there.
+"""Event loops: each has one inbox, and native code posts calls into it.
 
-What is resolved on the I/O thread is put into the loop's inbox natively, and one ring of a bell wakes the loop, however much
-it is. Where the loop can watch a descriptor, the bell is a byte in a socket pair. Where it cannot (Windows' proactor), a
-daemon thread waits without the GIL and says so with `call_soon_threadsafe`, which every loop has. That costs a hand-over of
-the GIL per burst; reading a socket with `loop.sock_recv` would cost a task, and tasks are in everybody's reach: whoever
-cancels all of them (test frameworks, `asyncio.run` at its end) would stop deliveries.
+The I/O thread resolves futures and posts their callbacks natively. At most one wake-up of the loop is outstanding,
+however many calls are posted. If the loop can watch a descriptor, the wake-up is a byte in a socket pair. If it cannot
+(Windows' proactor), a daemon thread waits without the GIL and calls `call_soon_threadsafe`, which every loop has. That
+costs one acquisition of the GIL per burst. Reading the socket with `loop.sock_recv` would need a task instead, and code
+that cancels all tasks (test frameworks, `asyncio.run` at its end) would stop deliveries.
 
-Callbacks run in the loop, but not through `call_soon` one by one: a burst is worked off in slices of `SLICE_S`, between
-which the loop has a turn.
+Callbacks run in the loop, but without a `call_soon` for each: a burst is processed in time slices of `SLICE_S`, and the
+loop runs other work between two slices.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from penstock._native import LoopInbox
 from penstock._threads import OsThread
 
 SLICE_S: Final = 0.001
-"""A burst of callbacks leaves the loop to others after this long."""
+"""A burst of callbacks yields to the loop after this many seconds."""
 _CHUNK: Final = 32
-"""Calls between looks at the clock."""
+"""Calls between two reads of the clock."""
 
 _lock = _threads.Lock()
 _channels: weakref.WeakKeyDictionary[AbstractEventLoop, Channel] = weakref.WeakKeyDictionary()
 _ended: list[LoopInbox] = []
-"""Inboxes of loops that have ended, while a record on its way may still put something in. Appended to without the lock."""
+"""Inboxes of loops that have ended, as long as a record in flight may still post to them. Appended to without the lock."""
 
 
 class Channel:
-    """A loop's inbox, and how the loop gets to hear of it. Knows the loop weakly: it must not outlive its end."""
+    """A loop's inbox, and how the loop is notified. It holds the loop weakly, so that the loop can be collected."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
-        """Begin to listen."""
+        """Have the loop watch the inbox."""
         self._loop = weakref.ref(loop)
         self._pid = os.getpid()
         self._calls: Iterator[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = iter(())
@@ -54,31 +54,31 @@ class Channel:
         try:
             loop.add_reader(self.inbox.fileno(), self.deliver)
         except (NotImplementedError, RuntimeError):
-            # RuntimeError: `fileno` of a platform without socket pairs.
+            # RuntimeError: from `fileno`, on a platform without socket pairs.
             self.inbox = LoopInbox(False)
             OsThread(partial(_wait_for, self, self.inbox), "penstock-loop").start()
 
     def is_over(self) -> bool:
-        """Whether the loop is closed, or gone."""
+        """Whether the loop is closed, or collected."""
         loop = self._loop()
         return loop is None or loop.is_closed()
 
-    def tell(self) -> bool:
-        """Have the loop look into the inbox, from another thread; whether it can."""
+    def notify(self) -> bool:
+        """Have the loop call `deliver`; from another thread. False: the loop is closed."""
         loop = self._loop()
         if loop is None:
             return False
         try:
             loop.call_soon_threadsafe(self.deliver)
-        except RuntimeError:  # it is closed
+        except RuntimeError:  # the loop is closed
             return False
         return True
 
     def deliver(self) -> None:
-        """Make the calls that are due; in the loop."""
+        """Make the calls in the inbox; runs in the loop."""
         loop = self._loop()
         if loop is None or self._pid != os.getpid():
-            return  # a child of the parent's loop: the bell is the parent's
+            return  # after a fork, in the child: the socket pair is the parent's
         until = time.monotonic() + SLICE_S
         more = True
         try:
@@ -101,7 +101,7 @@ class Channel:
                     more = False
                     break
         except BaseException:
-            more = True  # the calls behind the one that was interrupted
+            more = True  # the calls after the interrupted one
             raise
         finally:
             if more and not loop.is_closed():
@@ -109,11 +109,14 @@ class Channel:
 
 
 def report(loop: AbstractEventLoop, function: Callable[..., object], error: BaseException, repeats: Repeats) -> None:
-    """Tell the loop's exception handler. The default one logs, and a log handler may send, with such a callback again: it is
-    told only now and then."""
+    """Call the loop's exception handler.
+
+    The default one logs, and a log handler may send with a callback that raises again. So it is called at most once in
+    `LOG_EVERY_S` seconds for the same error.
+    """
     try:
         logs = loop.get_exception_handler() is None
-    except NotImplementedError:  # of loops that know no such handlers
+    except NotImplementedError:  # a loop without exception handlers
         logs = False
     more = repeats.more(subject_of(function, error), time.monotonic()) if logs else ""
     if more is not None:
@@ -125,17 +128,18 @@ def _wait_for(channel: Channel, inbox: LoopInbox) -> None:
     del channel
     while inbox.wait():
         strong = reference()
-        if strong is None or not strong.tell():
+        if strong is None or not strong.notify():
             return
-        del strong  # not while waiting
+        del strong  # not held during the wait
 
 
 def here() -> tuple[AbstractEventLoop, LoopInbox, int | None]:
-    """The loop that runs in this thread (or the thread's own, if none runs), its inbox, the thread's number.
+    """The loop that runs in this thread (or the thread's own loop, if none runs), its inbox, and the thread's number.
 
-    The number is None if the loop does not say by it (`_thread_id`) that it runs here.
+    The number is None if the loop has no attribute `_thread_id`, by which native code can check that it runs here.
 
-    Raises `RuntimeError` if there is none.
+    Raises:
+        RuntimeError: this thread has no event loop.
     """
     loop = _loop_here()
     with _lock:
@@ -143,8 +147,10 @@ def here() -> tuple[AbstractEventLoop, LoopInbox, int | None]:
         over = [] if channel is not None else _take_ended()
         if channel is None:
             channel = _channels[loop] = Channel(loop)
-            # A loop that is dropped unclosed; called by the garbage collector, which may interrupt whoever has the lock.
-            with contextlib.suppress(ImportError):  # at the interpreter's end it may find nothing to import
+            # For a loop that is dropped without being closed. The garbage collector may call this while the lock is held.
+            with contextlib.suppress(
+                ImportError
+            ):  # `finalize` imports `atexit`, which may fail at interpreter shutdown
                 weakref.finalize(loop, _ended.append, channel.inbox).atexit = False
     _drop(over)
     ident = threading.get_ident()
@@ -155,13 +161,13 @@ def _loop_here() -> AbstractEventLoop:
     with contextlib.suppress(RuntimeError):
         return asyncio.get_running_loop()
     with warnings.catch_warnings():
-        # For `loop.run_until_complete(future)`, which asks before it runs.
+        # For `loop.run_until_complete(future)`, which calls `__await__` before the loop runs.
         warnings.simplefilter("ignore", DeprecationWarning)
         return asyncio.get_event_loop()
 
 
 def next_turn() -> bool:
-    """Have the running loop say when it has had its next turn; False if none runs."""
+    """Have the running loop call `LoopInbox.begin_turn` in its next iteration; False if no loop runs."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -171,14 +177,18 @@ def next_turn() -> bool:
 
 
 def sweep() -> None:
-    """Drop what waits for loops that have ended. Now and then: when a loop is new, when a producer closes."""
+    """Drop the inboxes of loops that have ended. Called when a loop is new and when a producer closes."""
     with _lock:
         over = _take_ended()
     _drop(over)
 
 
 def _take_ended() -> list[LoopInbox]:
-    """Under the lock. A task keeps its loop, and what waits for a batch keeps the task: hence the look at all."""
+    """The inboxes to drop; under the lock.
+
+    All loops are checked, because not every ended loop is collected: a waiter of a batch references its task, and a task
+    its loop.
+    """
     over = [loop for loop, channel in _channels.items() if channel.is_over()]
     inboxes = _ended[:]
     del _ended[: len(inboxes)]
@@ -186,7 +196,7 @@ def _take_ended() -> list[LoopInbox]:
 
 
 def _drop(inboxes: list[LoopInbox]) -> None:
-    """Without the lock: what is dropped here may run anything."""
+    """Without the lock: destructors of the dropped objects may run any code."""
     for inbox in inboxes:
         inbox.close()
     left = [inbox for inbox in inboxes if not inbox.is_forgotten()]
@@ -194,7 +204,7 @@ def _drop(inboxes: list[LoopInbox]) -> None:
 
 
 def _after_fork_in_child() -> None:
-    # Descriptors and threads are the parent's.
+    # Descriptors and threads belong to the parent.
     global _lock, _channels
     _lock = _threads.Lock()
     _channels = weakref.WeakKeyDictionary()

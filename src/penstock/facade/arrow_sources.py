@@ -1,7 +1,9 @@
-"""What `send_arrow` is given, prepared for the native reader: what libraries export through Arrow's C interface in a way
-that would be misread, or not be read at all. Called once per `send_arrow`, before the first row.
+"""The data of `send_arrow`, prepared for the native reader.
 
-No library is imported here: what an application has not imported cannot have made its data.
+Some libraries export types through Arrow's C interface in a form that would be misread, or cannot be read. These are
+replaced here. Called once per `send_arrow`, before the first row.
+
+No library is imported here: a library that the application has not imported cannot have made its data.
 """
 
 from __future__ import annotations
@@ -17,31 +19,31 @@ Path: TypeAlias = tuple[int, ...]
 """A column's index, then the index of a child in each nested type below it (a list's elements are child 0)."""
 
 _UNNAMED_LEVEL: Final = re.compile(r"__index_level_\d+__")
-"""What pyarrow calls the levels of a pandas index that have no name."""
+"""pyarrow's name for the levels of a pandas index that have no name."""
 _CLEAN: Final = frozenset({"_duckdb", "duckdb", "pandas", "polars", "pyarrow"})
-"""Packages whose Null columns need no second look: they have no buffers, or were dealt with in `prepare`."""
+"""Packages whose Null columns can be read: they have no buffers, or `prepare` has replaced them."""
 
-_OBJECTS: Final = "holds Python objects (polars Object), of which Arrow would only get the addresses"
+_OBJECTS: Final = "holds Python objects (polars Object), and Arrow would only get their addresses"
 _WIDE: Final = "is of the polars type {}, which Arrow does not have (cast it to Decimal, Int64 or String)"
 
 
 @dataclass(slots=True)
 class Prepared:
-    """The data to read, and what its Arrow schema does not tell."""
+    """The data to read, and the facts that are missing in its Arrow schema."""
 
     data: Any
     refused: dict[int, str] = field(default_factory=dict)
-    """Columns that cannot be sent, by index, with the reason. What stands in their place are nulls."""
+    """Columns that cannot be sent: index → reason. Nulls stand in their place."""
     nulls: list[Path] = field(default_factory=list)
-    """What is of type Null, though it is Boolean in the data."""
+    """Columns of type Null, which are Boolean in the data."""
     unsigned: list[Path] = field(default_factory=list)
     """128-bit decimals that are unsigned integers."""
 
 
 def prepare(data: Any, index: bool | None, names: Sequence[str]) -> Prepared:
-    """`index` as in `send_arrow`; `names`: the columns that the caller named."""
+    """Replace what would be misread. `index` as in `send_arrow`; `names`: the columns that the caller named."""
     if _package(data) == "narwhals" and hasattr(data, "to_native"):
-        data = data.to_native()  # a shell around a frame of some library
+        data = data.to_native()  # narwhals wraps a frame of another library
     if polars := _maker(data, "polars", "DataFrame"):
         return _polars_frame(polars, data)
     if polars := _maker(data, "polars", "Series"):
@@ -55,9 +57,9 @@ def prepare(data: Any, index: bool | None, names: Sequence[str]) -> Prepared:
 
 
 def reread(data: Any) -> Any | None:
-    """The same data by way of pyarrow, whose Null columns have no buffers. Only asked for data with such columns.
+    """The same data, exported by pyarrow, whose Null columns have no buffers. Only called for data with such columns.
 
-    None if it is not needed, if there is no pyarrow, or if the data can be read only once.
+    None if it is not needed, if pyarrow is not installed, or if the data can be read only once.
     """
     if _package(data) in _CLEAN or hasattr(data, "__next__"):
         return None
@@ -67,28 +69,28 @@ def reread(data: Any) -> Any | None:
         if hasattr(data, "__arrow_c_stream__"):
             return pyarrow.RecordBatchReader.from_stream(data)
         return pyarrow.record_batch(data)
-    except Exception:  # no pyarrow, or its word that this cannot be had: the data is read as it is
+    except Exception:  # no pyarrow, or it refuses this data: the data is read as it is
         return None
 
 
 def levels_left_out(metadata: str, index: bool | None) -> list[str]:
-    """The columns that are levels of a pandas index and no fields of a row.
+    """The columns that are levels of a pandas index, and are not to become fields of a row.
 
-    `metadata`: what pandas or pyarrow wrote into the schema. With `index` None these are the levels without a name.
+    `metadata`: the schema's entry by pandas or pyarrow, as JSON. With `index` None these are the levels without a name.
     """
     if index:
         return []
     try:
         columns = json.loads(metadata)["index_columns"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        return []  # not pandas' own
-    # A range is described, not stored.
+        return []  # not written by pandas
+    # A range is described by a dict, not stored as a column.
     stored = [name for name in columns if isinstance(name, str)] if isinstance(columns, list) else []
     return stored if index is False else [name for name in stored if _UNNAMED_LEVEL.fullmatch(name)]
 
 
 def _maker(data: Any, package: str, kind: str) -> Any | None:
-    """The library, if the data is of this class of it."""
+    """The library, if the data is an instance of its class `kind`; else None."""
     module: Any = sys.modules.get(package)
     return module if isinstance(data, getattr(module, kind, ())) else None
 
@@ -98,10 +100,10 @@ def _package(data: Any) -> str:
 
 
 def _with_index(pandas: Any, frame: Any, index: bool | None, names: Sequence[str]) -> Any:
-    """The frame, its index in a form that is exported as a column where one is asked for.
+    """The frame; if its index is wanted as a column, in a form that is exported as one.
 
-    pandas keeps an index as a range where it can, and exports a range as metadata: whether there is a column would depend
-    on which rows were filtered.
+    pandas keeps an index as a range where it can, and exports a range as metadata only. Without this, filtering rows
+    would decide whether there is a column.
     """
     level = frame.index
     if not isinstance(level, pandas.RangeIndex):
@@ -116,7 +118,9 @@ def _with_index(pandas: Any, frame: Any, index: bool | None, names: Sequence[str
 
 
 def _unsigned(kind: Any, path: Path) -> list[Path]:
-    """DuckDB exports UHUGEINT as it does HUGEINT, as a 128-bit decimal: above 2**127 it would be read as negative."""
+    """The columns of type UHUGEINT. DuckDB exports them as it does HUGEINT, as 128-bit decimals: values from 2**127 on
+    would be read as negative.
+    """
     if kind.id == "uhugeint":
         return [path]
     if kind.id in ("list", "array"):
@@ -134,7 +138,7 @@ def _polars_frame(polars: Any, frame: Any) -> Prepared:
     for column, (name, kind) in enumerate(frame.schema.items()):
         cleaned = _cleaned(polars, kind, (column,), prepared)
         if column in prepared.refused:
-            # Nothing of it is handed over. (Objects cannot be cast, either.)
+            # Its values are not exported. (Objects cannot be cast, either.)
             changed.append(polars.repeat(None, frame.height, dtype=polars.Boolean, eager=True).alias(name))
         elif cleaned is not kind:
             changed.append(frame.get_column(name).cast(cleaned))
@@ -144,7 +148,7 @@ def _polars_frame(polars: Any, frame: Any) -> Prepared:
 
 
 def _polars_series(polars: Any, series: Any) -> Prepared:
-    """A Series of structs is read as rows; any other is refused by its type, later."""
+    """A Series of structs is read as rows; any other type is refused later."""
     prepared = Prepared(series)
     if series.dtype == polars.Struct:
         fields = [
@@ -157,13 +161,13 @@ def _polars_series(polars: Any, series: Any) -> Prepared:
 
 
 def _cleaned(polars: Any, kind: Any, path: Path, prepared: Prepared) -> Any:
-    """The type with another one wherever polars exports what is misread; the same object if there is nothing."""
+    """The type with replacements for the types that would be misread; the same object if there are none."""
 
     def child(of: Any, *step: int) -> Any:
         return _cleaned(polars, of, (*path, *step), prepared)
 
     if kind == polars.Null:
-        prepared.nulls.append(path)  # polars gives it a buffer, which Arrow's own does not have
+        prepared.nulls.append(path)  # polars exports a buffer, but Arrow's Null has none
         return polars.Boolean
     if kind == polars.Object:
         prepared.refused[path[0]] = _OBJECTS
