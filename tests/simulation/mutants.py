@@ -116,9 +116,9 @@ MUTANTS: Final = (
     Mutant(
         "an-error-stays",
         "a topic that is well again is told to be",
-        "src/penstock/control/metadata.py",
-        "if unchanged and topic.fresh and not failed_before:",
-        "if unchanged and topic.fresh:",
+        "src/penstock/control/topics.py",
+        "return not (unchanged and self.fresh and not failed_before)",
+        "return not (unchanged and self.fresh)",
         0,
     ),
     Mutant(
@@ -263,7 +263,7 @@ MUTANTS: Final = (
         "callbacks-get-lost",
         "a callback runs exactly once",
         "rust/core/src/outcome/completion.rs",
-        "let callbacks = std::mem::take(&mut side.callbacks);\n        let notices",
+        "let callbacks = std::mem::take(&mut watchers.callbacks);\n        let notices",
         "let callbacks = Vec::new();\n        let notices",
         0,
     ),

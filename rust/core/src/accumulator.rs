@@ -16,49 +16,18 @@ use crate::sync::{Condvar, Mutex, OnceLock, Rank};
 
 use crate::boundary::{Command, Event, EventQueue};
 use crate::codecs::{Codecs, Job};
-use crate::compression::{Codec, Compression, Encoder};
-use crate::event_loop::{Notice, Notices};
-use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness, SendRules};
+use crate::compression::{Codec, Encoder};
+use crate::config::Config;
+use crate::event_loop::{LoopToken, Notice, Notices};
+use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness};
 use crate::memory::{BufferPool, Waiter};
-use crate::outcome::completion::{CallbackQueue, Completion, Token};
+use crate::outcome::{CallbackQueue, CallbackToken, Completion};
 use crate::stats::Stats;
-use crate::topic::{PartitionRules, Topic, Turn};
+use crate::sticky::StickyChoice;
+use crate::topic::Topic;
 use crate::wire::record_batch::{
     BATCH_HEADER_LEN, BatchBuilder, Header, MAX_RECORD_OVERHEAD, MAX_UNCOMPRESSED, payload_len,
 };
-
-/// Settings of the data plane. Times are µs here, sizes bytes.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// client.id
-    pub client_id: String,
-    /// -1 (all), 0 or 1
-    pub acks: i16,
-    /// enable.idempotence, max in flight per lane, linger.ms, delivery.timeout.ms
-    pub rules: SendRules,
-    /// compression.type and its level
-    pub compression: Compression,
-    /// partitioner.*
-    pub partitioning: PartitionRules,
-    /// batch.size
-    pub batch_size: usize,
-    /// buffer.memory
-    pub buffer_memory: usize,
-    /// max.request.size
-    pub max_request_size: usize,
-    /// max.in.flight.requests.per.connection
-    pub max_in_flight_requests: usize,
-    /// request.timeout.ms
-    pub request_timeout_us: u64,
-    /// connections.max.idle.ms; 0 or less (as `None`): never
-    pub max_idle_us: Option<u64>,
-    /// send.buffer.bytes; `None`: the system's
-    pub send_buffer: Option<usize>,
-    /// receive.buffer.bytes; `None`: the system's
-    pub receive_buffer: Option<usize>,
-    /// Where all random choices come from.
-    pub seed: u64,
-}
 
 /// A record, serialized.
 #[derive(Clone, Copy, Debug)]
@@ -473,11 +442,8 @@ impl Shared {
     /// Wait until the topic table changes from `seen_version`, at most until `deadline`.
     pub fn wait_for_topics(&self, seen_version: u64, deadline: Instant) {
         let mut topics = self.topics.lock();
-        while self.topics_version.load(Ordering::Acquire) == seen_version {
-            if self.topics_changed.wait_until(&mut topics, deadline).timed_out() {
-                return;
-            }
-        }
+        let unchanged = |_: &Topics| self.topics_version.load(Ordering::Acquire) == seen_version;
+        self.topics_changed.wait_while(&mut topics, Some(deadline), unchanged);
     }
 
     /// Change the entry of one topic; `None` removes it.
@@ -491,7 +457,7 @@ impl Shared {
         let due = Notices(std::mem::take(&mut topics.notices));
         drop(topics);
         self.topics_changed.notify_all();
-        due.give();
+        due.post();
     }
 
     /// Have `notice` given when the topic table changes from `seen_version`. False: it has.
@@ -505,7 +471,7 @@ impl Shared {
     }
 
     /// Take a notice back. False: it was given.
-    pub fn take_topics_notice(&self, token: Token) -> bool {
+    pub fn take_topics_notice(&self, token: LoopToken) -> bool {
         let mut topics = self.topics.lock();
         let before = topics.notices.len();
         topics.notices.retain(|notice| notice.token != token);
@@ -550,7 +516,7 @@ impl Shared {
         topic: &Topic,
         partition: Option<u32>,
         record: &Record<'_>,
-        token: Option<(Token, bool)>,
+        token: Option<(CallbackToken, bool)>,
         grant: &mut usize,
     ) -> Appended {
         if let Some(codecs) = &self.codecs {
@@ -560,7 +526,7 @@ impl Shared {
         let payload = payload_len(record.key, record.value, record.headers);
         loop {
             // The clock is read only where something depends on it: a new batch, a new sticky partition.
-            let (partition, turn) = match partition {
+            let (partition, sticky) = match partition {
                 Some(partition) => (partition, None),
                 None => topic.choose(record.key, rules, || self.now_us()),
             };
@@ -572,7 +538,7 @@ impl Shared {
             let mut opened = false;
             let added = match record.add_to(&mut inner, payload) {
                 Some(added) => added,
-                None => match self.make_room(topic, lane, &mut inner, partition, turn, payload, grant) {
+                None => match self.make_room(topic, lane, &mut inner, partition, sticky, payload, grant) {
                     Room::Here { new } => {
                         opened = new;
                         record.add_to(&mut inner, payload).expect("room was made for it")
@@ -593,11 +559,11 @@ impl Shared {
             if opened || full {
                 self.announce(lane, &mut inner, self.now_us());
             }
-            if let Some(turn) = turn
-                && topic.appended(turn, &mut inner.turn, sent_bytes, full, rules)
+            if let Some(choice) = sticky
+                && topic.appended(choice, &mut inner.sticky, sent_bytes, full, rules)
             {
                 drop(inner);
-                topic.end(turn, rules, || self.now_us());
+                topic.end(choice, rules, || self.now_us());
             }
             return Appended::Done { completion, index };
         }
@@ -614,7 +580,7 @@ impl Shared {
         lane: &Arc<Lane>,
         inner: &mut LaneInner,
         partition: u32,
-        turn: Option<Turn>,
+        sticky: Option<StickyChoice>,
         payload: usize,
         grant: &mut usize,
     ) -> Room {
@@ -622,8 +588,8 @@ impl Shared {
         if self.grow(inner, bound) {
             return Room::Here { new: false };
         }
-        if let Some(turn) = turn
-            && topic.leave(turn, inner.turn, &self.config.partitioning, || self.now_us())
+        if let Some(choice) = sticky
+            && topic.leave(choice, inner.sticky, &self.config.partitioning, || self.now_us())
         {
             // What is open here has no room for the next record, so that waiting for more would be in vain.
             if let Some(builder) = inner.open_batch() {
@@ -815,7 +781,7 @@ impl Shared {
         let due = Notices(std::mem::take(&mut topics.notices));
         drop(topics);
         self.topics_changed.notify_all();
-        due.give();
+        due.post();
     }
 
     /// The fatal error, if there was one: (code, message).

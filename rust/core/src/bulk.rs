@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::accumulator::Shared;
 use crate::lane::{LaneInner, LaneState};
-use crate::outcome::completion::Completion;
+use crate::outcome::Completion;
 use crate::topic::Topic;
 use crate::wire::murmur2::partition_for_key;
 use crate::wire::record_batch::{BATCH_HEADER_LEN, Header, MAX_RECORD_OVERHEAD, payload_len};
@@ -344,7 +344,7 @@ impl Shared {
         let mut opened = false;
         if added.records == 0 && !group.rows.is_empty() {
             // What is open here, if anything, has no room for the next record, so that waiting for more would be in vain.
-            if sticky.is_some_and(|turn| topic.leave(turn, inner.turn, rules, clock)) {
+            if sticky.is_some_and(|choice| topic.leave(choice, inner.sticky, rules, clock)) {
                 if let Some(builder) = inner.open_batch() {
                     builder.close();
                     self.close_last(lane, &mut inner);
@@ -370,11 +370,11 @@ impl Shared {
         if opened || full {
             self.announce(lane, &mut inner, clock());
         }
-        let over =
-            sticky.filter(|&turn| added.records > 0 && topic.appended(turn, &mut inner.turn, sent_bytes, full, rules));
+        let over = sticky
+            .filter(|&choice| added.records > 0 && topic.appended(choice, &mut inner.sticky, sent_bytes, full, rules));
         drop(inner);
-        if let Some(turn) = over {
-            topic.end(turn, rules, clock);
+        if let Some(choice) = over {
+            topic.end(choice, rules, clock);
         }
         Progress::Done
     }

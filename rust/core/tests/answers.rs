@@ -6,7 +6,7 @@ mod rig;
 use penstock_core::boundary::{Command, Decision, Event, LaneReport};
 use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
+use penstock_core::outcome::{Completion, FailureKind, Outcome};
 
 use rig::{MS, Rig, Seen, config, offset};
 

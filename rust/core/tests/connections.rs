@@ -5,7 +5,7 @@ mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event, PartitionLeader, Stage};
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::Outcome;
+use penstock_core::outcome::Outcome;
 
 use rig::{MS, Rig, Seen, config, offset};
 

@@ -3,10 +3,10 @@
 #[path = "common/rig.rs"]
 mod rig;
 
-use penstock_core::accumulator::Config;
 use penstock_core::boundary::{Command, Decision, Event};
+use penstock_core::config::Config;
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
+use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
 
 use rig::{ME, MS, Rig, config, offset};
 

@@ -7,10 +7,11 @@ mod rig;
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::{Config, Shared};
+use penstock_core::accumulator::Shared;
 use penstock_core::boundary::{Command, Decision};
 use penstock_core::compression::{Codec, Compression, Encoder, decompress};
-use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
+use penstock_core::config::Config;
+use penstock_core::outcome::{Completion, FailureKind, Outcome};
 use penstock_core::wire::crc::crc32c;
 use penstock_core::wire::record_batch::{BATCH_HEADER_LEN, MAX_UNCOMPRESSED};
 

@@ -9,7 +9,7 @@ use penstock_core::accumulator::{Appended, Record};
 use penstock_core::boundary::{Command, Decision, Event, Stage};
 use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
+use penstock_core::outcome::{Completion, FailureKind, Outcome};
 
 use rig::{ME, MS, Rig, Seen, config, offset};
 

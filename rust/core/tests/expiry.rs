@@ -5,11 +5,11 @@ mod rig;
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::Config;
 use penstock_core::boundary::{Command, Decision, LaneReport};
+use penstock_core::config::Config;
 use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
+use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
 
 use rig::{MS, Rig, config, offset};
 

@@ -6,7 +6,7 @@ mod rig;
 use penstock_core::boundary::{Command, Decision, Event};
 use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::{FailureKind, Outcome};
+use penstock_core::outcome::{FailureKind, Outcome};
 
 use rig::{ME, MS, Rig, config, offset};
 

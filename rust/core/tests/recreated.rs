@@ -10,7 +10,7 @@ use std::sync::Arc;
 use penstock_core::boundary::{Command, Decision, LaneReport, PartitionLeader};
 use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
+use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
 use penstock_core::wire::produce::{PartitionResponse, ProduceResponse, TopicRef};
 
 use rig::{ME, MS, Rig, config, offset};

@@ -5,7 +5,7 @@ mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event};
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::Outcome;
+use penstock_core::outcome::Outcome;
 
 use rig::{MS, Rig, config, offset};
 
@@ -76,11 +76,7 @@ fn a_record_that_was_told_not_persisted_is_not_sent_again() {
     assert_eq!(report.batches[0].fate, Fate::Rejected);
     rig.resume(
         &report,
-        |_| Decision::Fail {
-            kind: penstock_core::outcome::completion::FailureKind::Timeout,
-            code: 0,
-            message: String::new(),
-        },
+        |_| Decision::Fail { kind: penstock_core::outcome::FailureKind::Timeout, code: 0, message: String::new() },
         Some((rig::ME, 0)),
     );
     rig.send(0, b"y");

@@ -250,7 +250,7 @@ class Controller:
         self._follow(peer, peer.handshake.answered(response, version))
 
     def _follow(self, peer: Peer, progress: Progress) -> None:
-        """Do what a handshake says."""
+        """Take the next step of a handshake."""
         match progress:
             case Ask(kind=kind, message=message, version=version):
                 answered = partial(self._handshake_answered, peer)

@@ -9,7 +9,7 @@ use crate::boundary::{BatchReport, Event, LaneReport, Stage};
 use crate::io::connection::{ReadEnd, RequestKind, SentBatch, Transport};
 use crate::lane::fate::Fate;
 use crate::lane::{Lane, LaneInner, LastAnswer, NETWORK_EXCEPTION};
-use crate::outcome::completion::Outcome;
+use crate::outcome::Outcome;
 use crate::wire::produce::{PartitionResponse, ProduceResponse, TopicRef, parse_response};
 
 impl<T: Transport> Engine<T> {

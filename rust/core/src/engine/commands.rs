@@ -9,7 +9,7 @@ use crate::accumulator::TopicEntry;
 use crate::boundary::{Command, Decision, Event, PartitionLeader, Stage};
 use crate::io::connection::{Connection, RequestKind, Transport};
 use crate::lane::{Identity, Lane, LaneInner, LaneState};
-use crate::outcome::completion::{FailureKind, Outcome};
+use crate::outcome::{FailureKind, Outcome};
 use crate::topic::{Leader, Topic, TopicState};
 use crate::wire::produce::Segment;
 

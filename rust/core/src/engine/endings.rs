@@ -10,7 +10,7 @@ use crate::boundary::{Event, Stage};
 use crate::io::connection::{RequestKind, Transport};
 use crate::lane::fate::Fate;
 use crate::lane::{Batch, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, Readiness, fail_batch};
-use crate::outcome::completion::{Burst, Failure, FailureKind, Outcome, Token};
+use crate::outcome::{Burst, CallbackToken, Failure, FailureKind, Outcome};
 
 const UNKNOWN_TOPIC_ID: i16 = 100;
 
@@ -35,7 +35,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    fn resolve_failed(&self, batch: &Batch, stage: &'static str, failure: Failure) -> Vec<(u32, Token)> {
+    fn resolve_failed(&self, batch: &Batch, stage: &'static str, failure: Failure) -> Vec<(u32, CallbackToken)> {
         if batch.expired {
             return Vec::new();
         }
@@ -49,7 +49,7 @@ impl<T: Transport> Engine<T> {
         callbacks
     }
 
-    fn dispose(&self, mut batch: Batch, callbacks: Vec<(u32, Token)>) {
+    fn dispose(&self, mut batch: Batch, callbacks: Vec<(u32, CallbackToken)>) {
         let (charged, completion) = (batch.settle_memory(), Arc::clone(&batch.completion));
         if let Some(buffer) = batch.into_buffer() {
             self.shared.pool.recycle(buffer);

@@ -9,7 +9,7 @@ use crate::compression::Codec;
 use crate::io::connection::{Request, RequestKind, SentBatch, Transport};
 use crate::lane::fate::Fate;
 use crate::lane::{Lane, LastAnswer, Readiness};
-use crate::outcome::completion::Outcome;
+use crate::outcome::Outcome;
 use crate::sync::atomic::Ordering;
 use crate::wire::produce::{ProducePartition, ProduceTopic, encode_request};
 

@@ -24,10 +24,11 @@ use std::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Mutex, Rank};
 
+use crate::config::SendRules;
 use crate::lane::fate::{Addressed, Fate, Numbering, TopicId};
-use crate::outcome::arrivals::Arrivals;
-use crate::outcome::completion::{Completion, Failure, FailureKind, Outcome};
-use crate::topic::TurnBytes;
+use crate::outcome::Arrivals;
+use crate::outcome::{Completion, Failure, FailureKind, Outcome};
+use crate::sticky::StickyBytes;
 use crate::wire::record_batch::{BatchBuilder, Body, SealedBatch};
 
 /// Position in the engine's table of lanes.
@@ -391,21 +392,8 @@ pub struct LaneInner {
     pub request: u64,
     /// The earliest timer that the engine holds for it; `u64::MAX`: none.
     pub armed_us: u64,
-    /// While it is the sticky partition's.
-    pub turn: TurnBytes,
-}
-
-/// What the engine may send under which conditions; constant for a producer.
-#[derive(Clone, Copy, Debug)]
-pub struct SendRules {
-    /// Numbers and identity are used.
-    pub idempotent: bool,
-    /// Batches of one lane in flight at once.
-    pub max_in_flight: usize,
-    /// linger.ms
-    pub linger_us: u64,
-    /// delivery.timeout.ms
-    pub delivery_timeout_us: u64,
+    /// While it is the sticky partition.
+    pub sticky: StickyBytes,
 }
 
 /// Whether and what a lane can send now.
@@ -473,7 +461,7 @@ impl Lane {
             queued: false,
             request: 0,
             armed_us: u64::MAX,
-            turn: TurnBytes::default(),
+            sticky: StickyBytes::default(),
         };
         Arc::new(Self { id, topic, partition, load: AtomicU32::new(0), inner: Mutex::ranked(Rank::Lane, inner) })
     }

@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::{Appended, Config, Record, Shared};
+use penstock_core::accumulator::{Appended, Record, Shared};
 use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader};
 use penstock_core::compression::Compression;
+use penstock_core::config::Config;
+use penstock_core::config::PartitionRules;
+use penstock_core::config::SendRules;
 use penstock_core::engine::Engine;
 use penstock_core::io::memory_net::MemoryNet;
-use penstock_core::lane::{Identity, SendRules};
-use penstock_core::outcome::completion::{Completion, Outcome};
-use penstock_core::topic::PartitionRules;
+use penstock_core::lane::Identity;
+use penstock_core::outcome::{Completion, Outcome};
 
 pub const MS: u64 = 1000;
 pub const ME: Identity = Identity { producer_id: 42, epoch: 0 };

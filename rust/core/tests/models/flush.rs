@@ -7,7 +7,7 @@ use loom::thread;
 use penstock_core::accumulator::{Appended, Record, Shared};
 use penstock_core::boundary::{Command, PartitionLeader};
 use penstock_core::engine::Engine;
-use penstock_core::outcome::completion::Completion;
+use penstock_core::outcome::Completion;
 
 use penstock_core::io::memory_net::MemoryNet;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_core::outcome::completion::Token;
+use penstock_core::event_loop::LoopToken;
 use pyo3::prelude::*;
 
 use crate::aio::step::Step;
@@ -20,7 +20,7 @@ pub struct PendingFlush {
     /// Bursts that the callback thread has to run first; None before all records are resolved.
     goal: Option<u64>,
     /// With the callback queue.
-    notice: Option<Token>,
+    notice: Option<LoopToken>,
     ended: bool,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use penstock_core::accumulator::Appended;
-use penstock_core::outcome::completion::{Completion, Token};
+use penstock_core::outcome::{CallbackToken, Completion};
 use penstock_core::topic::Topic;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
@@ -34,7 +34,7 @@ struct PendingRecord {
     /// The record that the interceptors made, for `on_send_error`.
     intercepted: Option<Py<ProducerRecord>>,
     /// The callback with the interceptors before it, for the callback thread.
-    token: Option<Token>,
+    token: Option<CallbackToken>,
     /// The application's callback, for its loop.
     callback: Option<LoopCallback>,
     observed: bool,

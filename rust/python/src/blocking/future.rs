@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_core::outcome::completion::{Completion, Outcome};
+use penstock_core::outcome::{Completion, Outcome};
 use pyo3::exceptions::{PyException, PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use penstock_core::event_loop::{LoopInbox as Inbox, Notice};
-use penstock_core::outcome::completion::{Completion, Token};
+use penstock_core::event_loop::{LoopInbox as Inbox, LoopToken, Notice};
+use penstock_core::outcome::Completion;
 use penstock_core::sync::{Mutex, Rank};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -35,22 +35,22 @@ pub struct LoopCalls {
 
 impl LoopCalls {
     /// Keep one.
-    pub fn insert(&self, call: LoopCall) -> Token {
+    pub fn insert(&self, call: LoopCall) -> LoopToken {
         self.slots.lock().insert(call)
     }
 
     /// Take one back.
-    pub fn remove(&self, token: Token) -> Option<LoopCall> {
+    pub fn remove(&self, token: LoopToken) -> Option<LoopCall> {
         self.slots.lock().try_remove(token)
     }
 
     /// Whether it calls a future's waiter.
-    pub fn is_done(&self, token: Token) -> bool {
+    pub fn is_done(&self, token: LoopToken) -> bool {
         matches!(self.slots.lock().get(token), Some(LoopCall::Done { .. }))
     }
 
     /// Whether a done callback is this function. Compared by Python's rules, after the lock is released.
-    pub fn is_done_callback(&self, py: Python<'_>, token: Token, function: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub fn is_done_callback(&self, py: Python<'_>, token: LoopToken, function: &Bound<'_, PyAny>) -> PyResult<bool> {
         let slots = self.slots.lock();
         let kept = match slots.get(token) {
             Some(LoopCall::Done { function, .. }) => function.clone_ref(py),

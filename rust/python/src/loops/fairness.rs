@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use penstock_core::event_loop::{Step, Turn};
+use penstock_core::event_loop::{Step, TimeSlice};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -12,7 +12,7 @@ use crate::runtime::shutdown;
 
 thread_local! {
     /// One loop runs in a thread at a time.
-    static SLICE: Cell<Turn> = const { Cell::new(Turn::NEW) };
+    static SLICE: Cell<TimeSlice> = const { Cell::new(TimeSlice::NEW) };
 }
 
 static NEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -57,7 +57,7 @@ fn request_slice(py: Python<'_>) -> PyResult<u8> {
 
 /// The loop has run: coroutines of this thread may continue without suspending for another slice.
 pub fn begin_slice() {
-    SLICE.with(|slice| slice.set(Turn::NEW));
+    SLICE.with(|slice| slice.set(TimeSlice::NEW));
 }
 
 /// The loop takes calls out of its inbox, which may happen often in one slice.

@@ -31,12 +31,12 @@ pub fn greenlet_wait(py: Python<'_>) -> PyResult<Option<GreenletWait<'_>>> {
         return Ok(None);
     }
     // Imported when it is first needed: it is loaded with the producers, after this module.
-    let made = shutdown::python(py, || py.import(intern!(py, "penstock._hubs"))?.call_method0(intern!(py, "bell")))?;
+    let made = shutdown::python(py, || py.import(intern!(py, "penstock._hubs"))?.call_method0(intern!(py, "waiter")))?;
     if made.is_none() {
         return Ok(None);
     }
     let inbox = made.getattr(intern!(py, "inbox"))?.cast_into::<LoopInbox>()?;
-    let function = made.getattr(intern!(py, "ring"))?.unbind();
+    let function = made.getattr(intern!(py, "wake"))?.unbind();
     let waker = Waker { inbox: Arc::clone(&inbox.get().inbox), function };
     Ok(Some(GreenletWait { object: made, waker }))
 }

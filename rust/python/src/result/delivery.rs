@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use penstock_core::outcome::completion::{Completion, Outcome};
+use penstock_core::outcome::{Completion, Outcome};
 use penstock_core::sync::Mutex;
 use pyo3::prelude::*;
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use penstock_core::outcome::completion::{Completion, Token};
+use penstock_core::event_loop::LoopToken;
+use penstock_core::outcome::Completion;
 use pyo3::prelude::*;
 
 use crate::loops::calls::{LOOP_CALLS, Waker};
@@ -14,7 +15,7 @@ use crate::runtime::waits::Awaited;
 /// A wait for the end of records: those of the batches in the list, the last one first.
 pub struct EndWait {
     pending: Vec<Arc<Completion>>,
-    notice: Option<(Token, Arc<Completion>)>,
+    notice: Option<(LoopToken, Arc<Completion>)>,
 }
 
 impl EndWait {
@@ -27,7 +28,7 @@ impl EndWait {
     pub fn poll(&mut self, py: Python<'_>, waker: Option<&Waker>) -> bool {
         self.forget();
         while let Some(completion) = self.pending.last() {
-            let Some(unresolved) = completion.unresolved() else {
+            let Some(unresolved) = completion.first_unresolved() else {
                 self.pending.pop();
                 continue;
             };
@@ -88,7 +89,7 @@ impl Drop for AllEnds<'_> {
 /// A blocking wait for the end of one record.
 pub struct RecordEnd<'a> {
     of: &'a Delivery,
-    notice: Option<Token>,
+    notice: Option<LoopToken>,
 }
 
 impl<'a> RecordEnd<'a> {

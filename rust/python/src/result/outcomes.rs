@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use penstock_core::accumulator::Shared;
 use penstock_core::bulk::{NOT_BUFFERED, Placed};
-use penstock_core::outcome::arrivals::Arrivals;
-use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
+use penstock_core::outcome::Arrivals;
+use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_core::accumulator::Shared;
-use penstock_core::outcome::completion::{Burst, Closed, Token};
+use penstock_core::outcome::{Burst, CallbackToken, Closed};
 use penstock_core::sync::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -50,24 +50,24 @@ pub struct Callbacks {
 
 impl Callbacks {
     /// Keep one.
-    pub fn insert(&self, callback: Callback) -> Token {
+    pub fn insert(&self, callback: Callback) -> CallbackToken {
         self.slots.lock().insert(callback)
     }
 
     /// What is known of a record once it is serialized.
-    pub fn set_sizes(&self, token: Token, known: Sizes) {
+    pub fn set_sizes(&self, token: CallbackToken, known: Sizes) {
         if let Some(Callback::Send { sizes, .. }) = self.slots.lock().get_mut(token) {
             *sizes = known;
         }
     }
 
     /// Take one back.
-    pub fn remove(&self, token: Token) -> Option<Callback> {
+    pub fn remove(&self, token: CallbackToken) -> Option<Callback> {
         self.slots.lock().try_remove(token)
     }
 
     /// Take back those of a batch, with one lock for all.
-    fn remove_all(&self, callbacks: &[(u32, Token)]) -> Vec<Option<Callback>> {
+    fn remove_all(&self, callbacks: &[(u32, CallbackToken)]) -> Vec<Option<Callback>> {
         let mut slots = self.slots.lock();
         callbacks.iter().map(|&(_, token)| slots.try_remove(token)).collect()
     }
@@ -162,7 +162,7 @@ pub struct Watcher {
 /// One unresolved batch carries the callback; when that one is resolved, the next one takes over.
 pub fn watch(of: &Arc<Outcomes>, mut function: Py<PyAny>, mut result: Py<PyAny>, from: usize) -> Option<Watcher> {
     for (at, batch) in of.batches().iter().enumerate().skip(from) {
-        while let Some(leaf) = batch.unresolved() {
+        while let Some(leaf) = batch.first_unresolved() {
             let token = CALLBACKS.insert(Callback::Bulk { function, result, of: Arc::clone(of), at });
             // Not as observed: the batch's first record may belong to another call.
             let Err(token) = leaf.add_callback(0, token, false) else { return None };

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use penstock_core::accumulator::{Config, Shared};
+use penstock_core::accumulator::Shared;
 use penstock_core::boundary::{Command, EventQueue};
 use penstock_core::compression::Compression;
-use penstock_core::lane::SendRules;
-use penstock_core::outcome::completion::{Completion, Outcome};
-use penstock_core::topic::PartitionRules;
+use penstock_core::config::Config;
+use penstock_core::config::PartitionRules;
+use penstock_core::config::SendRules;
+use penstock_core::outcome::{Completion, Outcome};
 
 use crate::loops::calls::Waker;
 use crate::runtime::boundary;

@@ -1,6 +1,6 @@
 //! Errors that native code raises or reports: the classes and functions of `penstock.errors`, looked up once.
 
-use penstock_core::outcome::completion::{Completion, Failure};
+use penstock_core::outcome::{Completion, Failure};
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

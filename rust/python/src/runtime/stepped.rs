@@ -13,7 +13,7 @@ use penstock_core::accumulator::Shared;
 use penstock_core::codecs::Codecs;
 use penstock_core::compression::Encoder;
 use penstock_core::io::memory_net::{MemoryNet, Socket};
-use penstock_core::outcome::completion::Completion;
+use penstock_core::outcome::Completion;
 
 use crate::runtime::callbacks::{CALLBACKS, Calls};
 use crate::runtime::engine::Engine;

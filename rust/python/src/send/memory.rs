@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use penstock_core::event_loop::LoopToken;
 use penstock_core::memory::Waiter;
-use penstock_core::outcome::completion::Token;
 use penstock_core::topic::Topic;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -18,7 +18,7 @@ use crate::send::waits::{count_wait, patience};
 /// See the module.
 pub struct MemoryWait {
     waiter: Arc<Waiter>,
-    token: Option<Token>,
+    token: Option<LoopToken>,
     pub bytes: usize,
     deadline: Instant,
     /// When the wait that is under way began.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use penstock_core::accumulator::TopicEntry;
-use penstock_core::outcome::completion::Token;
+use penstock_core::event_loop::LoopToken;
 use penstock_core::topic::Topic;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -67,7 +67,7 @@ pub struct TopicWait {
     requested: Option<Instant>,
     warned: bool,
     errors_before: Option<u64>,
-    notice: Option<Token>,
+    notice: Option<LoopToken>,
     /// When the wait that is under way began.
     since: Option<Instant>,
     /// The version of the table that has no such topic.

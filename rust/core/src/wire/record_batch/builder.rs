@@ -49,7 +49,7 @@ impl BatchBuilder {
     }
 
     /// The same batch with the mark that it will be compressed; its limits count bytes before that.
-    pub(super) fn to_be_compressed(self) -> Self {
+    pub(super) fn with_compression(self) -> Self {
         Self { ratio: Some(1.0), ..self }
     }
 

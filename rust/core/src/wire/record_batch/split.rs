@@ -44,7 +44,7 @@ impl SealedBatch {
     fn child(&self, limit: usize) -> BatchBuilder {
         let capacity = limit.min(self.uncompressed_size()).saturating_sub(BATCH_HEADER_LEN);
         let child = BatchBuilder::new(Vec::with_capacity(capacity), limit);
-        if self.codec() == Codec::None { child } else { child.to_be_compressed() }
+        if self.codec() == Codec::None { child } else { child.with_compression() }
     }
 }
 
