@@ -27,8 +27,8 @@ fn set_topic(rig: &mut Rig, name: &str, topic_id: [u8; 16]) {
 /// Buffer one record and let it go.
 fn send_to(rig: &mut Rig, topics: &[&str]) {
     for name in topics {
-        let topic = rig.shared.topic(name).topic.unwrap();
-        let record = penstock_core::accumulator::Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
+        let topic = rig.shared.topics.entry(name).topic.unwrap();
+        let record = penstock_core::append::Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
         rig.shared.append(&topic, Some(0), &record, None, &mut 0);
     }
     rig.pass(6 * MS);
@@ -87,7 +87,7 @@ fn a_request_with_both_kinds_of_topics_goes_by_name_and_its_answer_is_matched_by
     rig.deliver(1, &answer);
     assert_eq!(ended(&rig.events()), []);
     for (name, base_offset) in [("a", 5), ("b", 6)] {
-        let lane = std::sync::Arc::clone(&rig.shared.topic(name).topic.unwrap().lanes[0]);
+        let lane = std::sync::Arc::clone(&rig.shared.topics.entry(name).topic.unwrap().lanes[0]);
         assert_eq!(lane.inner.lock().last_acked_offset, base_offset);
     }
 }
@@ -276,7 +276,7 @@ fn records_without_a_key_move_away_from_a_broker_that_takes_nothing() {
     rig.send(1, &[1; 900]);
     rig.pass(6 * MS);
     rig.pass(600 * MS);
-    let topic = rig.shared.topic("t").topic.unwrap();
+    let topic = rig.shared.topics.entry("t").topic.unwrap();
     let chosen = |rig: &Rig| {
         let mut shares = [0; 2];
         for _ in 0..100 {
@@ -320,7 +320,7 @@ fn a_broker_that_answers_nothing_is_left_by_records_without_a_key_whatever_it_st
         rig.pass(6 * MS);
         let owed = rig.seen(2);
         assert_eq!(owed.len(), if confirmed { 5 } else { 1 });
-        let topic = rig.shared.topic("t").topic.unwrap();
+        let topic = rig.shared.topics.entry("t").topic.unwrap();
         let frozen = |rig: &Rig| {
             let choices = (0..100).map(|_| {
                 let (partition, turn) = topic.choose(None, &rules, || rig.now_us);
@@ -350,7 +350,7 @@ fn records_without_a_key_prefer_the_partition_with_the_shorter_queue() {
         rig.send(0, &[1; 900]);
     }
     rig.pass(6 * MS);
-    let topic = rig.shared.topic("t").topic.unwrap();
+    let topic = rig.shared.topics.entry("t").topic.unwrap();
     let rules = rig.shared.config.partitioning;
     let mut frozen = 0;
     for _ in 0..200 {

@@ -98,11 +98,11 @@ fn another_connection_to_a_broker_that_closes_does_not_stand_for_the_one_wanted(
     rig.send(0, &[1; 990]);
     rig.events();
     rig.now_us += 6 * MS;
-    rig.shared.set_now_us(rig.now_us);
+    rig.shared.clock.set_us(rig.now_us);
     // The lane becomes ready for broker 2, and the control connection ends, in the same pass.
     let partitions = vec![penstock_core::boundary::PartitionLeader { leader: 2, leader_epoch: 1, local: false }];
     let set = Command::SetTopic { name: "t".into(), topic_id: [7; 16], version: 2, partitions };
-    rig.shared.command([set, Command::Close { connection: 9, reason: "not needed".into() }]);
+    rig.shared.mailbox.command([set, Command::Close { connection: 9, reason: "not needed".into() }]);
     rig.engine.turn();
     assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionWanted { broker: 2 })));
 }
@@ -155,7 +155,7 @@ fn a_batch_in_hand_when_the_io_thread_panics_fails_too() {
     let mut rig = Rig::ready(config(), 1);
     let (completion, _) = rig.send(0, b"x");
     rig.pass(6 * MS);
-    let lane = std::sync::Arc::clone(&rig.shared.topic("t").topic.unwrap().lanes[0]);
+    let lane = std::sync::Arc::clone(&rig.shared.topics.entry("t").topic.unwrap().lanes[0]);
     let batch = lane.inner.lock().in_flight.pop_front();
     // What unwinding does.
     drop(batch);

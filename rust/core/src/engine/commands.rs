@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Engine;
-use crate::accumulator::TopicEntry;
 use crate::boundary::{Command, Decision, Event, PartitionLeader, Stage};
 use crate::io::connection::{Connection, RequestKind, Transport};
 use crate::lane::{Identity, Lane, LaneInner, LaneState};
 use crate::outcome::{FailureKind, Outcome};
+use crate::shared::TopicEntry;
 use crate::topic::{Leader, Topic, TopicState};
 use crate::wire::produce::Segment;
 
@@ -40,13 +40,13 @@ impl<T: Transport> Engine<T> {
                 self.set_topic(&name, topic_id, version, &partitions, now_us);
             }
             Command::FailTopic { name, code, message, last_word } => {
-                self.shared.update_topic(&name, |entry| {
+                self.shared.topics.update(&name, |entry| {
                     let errors = entry.errors + 1;
                     Some(TopicEntry { error: Some((code, message, last_word)), errors, ..entry })
                 });
             }
             Command::ForgetTopic { name } => self.forget_topic(&name),
-            Command::SetStatus { message } => self.shared.set_status(message),
+            Command::SetStatus { message } => self.shared.topics.set_status(message),
             Command::SetBrokerStatus { broker, message } => self.brokers.entry(broker).or_default().trouble = message,
             Command::SetIdentity(identity) => {
                 self.identity = Some(identity);
@@ -117,7 +117,7 @@ impl<T: Transport> Engine<T> {
         leaders: &[PartitionLeader],
         now_us: u64,
     ) {
-        let entry = self.shared.topic(name);
+        let entry = self.shared.topics.entry(name);
         if entry.topic.as_ref().is_some_and(|known| known.version >= version) {
             return;
         }
@@ -126,7 +126,7 @@ impl<T: Transport> Engine<T> {
             Some(known) => known.lanes.clone(),
             None => self.retired.remove(name).unwrap_or_default(),
         };
-        if entry.topic.is_none() && self.shared.fatal().is_none() {
+        if entry.topic.is_none() && self.shared.failures.fatal().is_none() {
             for lane in &lanes {
                 lane.revive();
             }
@@ -174,12 +174,14 @@ impl<T: Transport> Engine<T> {
         }
         let partitions = leaders.len() as u32;
         let topic = Topic { name: key, id, version, partitions, lanes, leaders: snapshot, state };
-        self.shared.update_topic(name, |entry| Some(TopicEntry { topic: Some(Arc::new(topic)), error: None, ..entry }));
+        self.shared
+            .topics
+            .update(name, |entry| Some(TopicEntry { topic: Some(Arc::new(topic)), error: None, ..entry }));
     }
 
     pub(super) fn forget_topic(&mut self, name: &str) {
-        let Some(topic) = self.shared.topic(name).topic else {
-            self.shared.update_topic(name, |_| None);
+        let Some(topic) = self.shared.topics.entry(name).topic else {
+            self.shared.topics.update(name, |_| None);
             return;
         };
         // Closed first, removed after: a sender that still has the snapshot finds a closed lane and looks the topic up again.
@@ -191,7 +193,7 @@ impl<T: Transport> Engine<T> {
             return;
         }
         self.retired.insert(Arc::clone(&topic.name), topic.lanes.clone());
-        self.shared.update_topic(name, |_| None);
+        self.shared.topics.update(name, |_| None);
         self.leader_wanted.remove(name);
     }
 
@@ -206,7 +208,8 @@ impl<T: Transport> Engine<T> {
     ) -> Result<(), &'static str> {
         let lane = self
             .shared
-            .topic(topic)
+            .topics
+            .entry(topic)
             .topic
             .and_then(|topic| topic.lanes.get(usize::try_from(partition).ok()?).cloned())
             .ok_or("no such lane")?;
@@ -240,14 +243,14 @@ impl<T: Transport> Engine<T> {
                 Decision::Split => {
                     let shared = &self.shared;
                     let limit = batch.split_limit(shared.config.batch_size);
-                    if let (Some(codecs), Some(ratio)) = (&shared.codecs, batch.ratio()) {
+                    if let (Some(codecs), Some(ratio)) = (shared.encoding.codecs(), batch.ratio()) {
                         codecs.ratios.reset(&lane.topic, ratio as f32);
                     }
                     match LaneInner::split(batch, limit, || shared.next_batch_id()) {
                         Ok(mut children) => {
                             shared.stats.lock().splits += 1;
                             for child in &mut children {
-                                shared.encode(&lane, child);
+                                shared.encoding.encode(&lane, child);
                             }
                             remaining.extend(children);
                         }

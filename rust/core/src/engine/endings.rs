@@ -45,7 +45,7 @@ impl<T: Transport> Engine<T> {
         stats.topic(&batch.completion.topic).errors += u64::from(count);
         drop(stats);
         let callbacks = fail_batch(batch, stage, failure).unwrap_or_default();
-        self.shared.note_failure(&batch.completion, count);
+        self.shared.failures.note(&batch.completion, count);
         callbacks
     }
 
@@ -180,7 +180,7 @@ impl<T: Transport> Engine<T> {
 
     pub(super) fn expire_records(&mut self, now_us: u64) {
         let Some(limit_us) = now_us.checked_sub(self.shared.config.rules.delivery_timeout_us) else { return };
-        let status = self.shared.status();
+        let status = self.shared.topics.status();
         for at in 0..self.lanes.len() {
             let lane = Arc::clone(&self.lanes[at]);
             let mut inner = lane.inner.lock();
@@ -315,7 +315,7 @@ impl<T: Transport> Engine<T> {
     }
 
     pub(super) fn fail_everything(&mut self, kind: FailureKind, code: i16, message: &str, now_us: u64) {
-        let status = self.shared.status();
+        let status = self.shared.topics.status();
         for at in 0..self.lanes.len() {
             let lane = Arc::clone(&self.lanes[at]);
             let mut inner = lane.inner.lock();
@@ -350,7 +350,7 @@ impl<T: Transport> Engine<T> {
 
     /// `close` gave up on what is left.
     pub fn shut_down(&mut self) {
-        let now_us = self.shared.now_us();
+        let now_us = self.shared.clock.now_us();
         self.fail_everything(FailureKind::Closed, 0, "", now_us);
         let open: Vec<u64> = self.connections.keys().copied().collect();
         for id in open {
@@ -366,7 +366,7 @@ impl<T: Transport> Engine<T> {
             return;
         }
         self.shared.set_fatal(-1, message.to_owned());
-        let now_us = self.shared.now_us();
+        let now_us = self.shared.clock.now_us();
         self.fail_everything(FailureKind::Internal, 0, message, now_us);
     }
 

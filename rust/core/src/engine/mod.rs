@@ -12,10 +12,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::accumulator::Shared;
 use crate::boundary::{LaneReport, Stage};
 use crate::io::connection::{Connection, Transport};
 use crate::lane::{Identity, Lane, Outgoing};
+use crate::shared::Shared;
 use crate::topic::BrokerHealth;
 
 /// How often deadlines of records and requests are looked at while there are any.
@@ -112,8 +112,8 @@ impl<T: Transport> Engine<T> {
 
     /// One pass. Returns when the next one is due (µs); `u64::MAX`: when there is news.
     pub fn turn(&mut self) -> u64 {
-        let now_us = self.shared.now_us();
-        let inbox = self.shared.take_inbox();
+        let now_us = self.shared.clock.now_us();
+        let inbox = self.shared.mailbox.take();
         for command in inbox.commands {
             self.apply(command, now_us);
         }

@@ -19,7 +19,7 @@ const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 impl<T: Transport> Engine<T> {
     /// Put a lane where it belongs now: a ready queue, a timer, or nowhere until something happens to it.
     pub(super) fn reconsider(&mut self, lane: &Arc<Lane>, now_us: u64) {
-        let hurry = self.shared.in_a_hurry();
+        let hurry = self.shared.hurry.is_on();
         let mut inner = lane.inner.lock();
         if inner.queued {
             return;
@@ -36,7 +36,7 @@ impl<T: Transport> Engine<T> {
                     self.timers.push(Reverse((at_us, lane.id)));
                 }
             }
-            Readiness::Encode => self.shared.encode_head(lane, &mut inner),
+            Readiness::Encode => self.shared.encoding.encode_head(lane, &mut inner),
             Readiness::Encoding | Readiness::Blocked => {}
         }
     }
@@ -65,7 +65,7 @@ impl<T: Transport> Engine<T> {
             if leader >= 0 || !queued {
                 continue; // it was routed anew when the leader became known
             }
-            let version = self.shared.topic(&lane.topic).topic.map_or(0, |topic| topic.version);
+            let version = self.shared.topics.entry(&lane.topic).topic.map_or(0, |topic| topic.version);
             if self.leader_wanted.insert(Arc::clone(&lane.topic), version) != Some(version) {
                 topics.push(lane.topic.to_string());
             }
@@ -129,7 +129,7 @@ impl<T: Transport> Engine<T> {
     /// One batch of each lane in turn, as many as fit into max.request.size (the first one always does).
     pub(super) fn pick(&mut self, id: i32, now_us: u64) -> Vec<Picked> {
         let shared = Arc::clone(&self.shared);
-        let hurry = shared.in_a_hurry();
+        let hurry = shared.hurry.is_on();
         let rules = &shared.config.rules;
         let mut picked: Vec<Picked> = Vec::new();
         let mut room = usize::MAX;
@@ -153,7 +153,7 @@ impl<T: Transport> Engine<T> {
                     self.timers.push(Reverse((at_us, lane.id)));
                 }
                 if readiness == Readiness::Encode {
-                    shared.encode_head(&lane, &mut inner);
+                    shared.encoding.encode_head(&lane, &mut inner);
                 }
                 continue;
             }
@@ -177,7 +177,7 @@ impl<T: Transport> Engine<T> {
                 }
                 Readiness::Encode => {
                     inner.queued = false;
-                    shared.encode_head(&lane, &mut inner);
+                    shared.encoding.encode_head(&lane, &mut inner);
                 }
                 Readiness::Encoding | Readiness::Blocked => inner.queued = false,
             }

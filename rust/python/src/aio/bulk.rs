@@ -115,7 +115,7 @@ impl PendingBulk {
         Ok(match want {
             Want::Topic(partition) => Waiting::Topic(TopicWait::new(method, state), partition),
             Want::Memory(bytes) => {
-                let deadline = state.core.shared.now() + state.max_block;
+                let deadline = state.core.shared.clock.now() + state.max_block;
                 Waiting::Memory(MemoryWait::new(state, bytes, deadline, inbox, wake.clone_ref(py)))
             }
             Want::Record => Waiting::Record,

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use penstock_core::accumulator::Appended;
+use penstock_core::append::Appended;
 use penstock_core::event_loop::LoopToken;
 use penstock_core::outcome::{CallbackToken, Completion};
 use penstock_core::topic::Topic;
@@ -681,7 +681,7 @@ impl PendingFlush {
         }
         let shared = &self.core.shared;
         if self.goal.is_none() {
-            py.detach(|| shared.settle_flush());
+            py.detach(|| shared.topics.settle());
         }
         let goal = *self.goal.get_or_insert_with(|| shared.callbacks.pushed());
         let notice = notice(&inbox.get().inbox, LoopCall::Wake { function: wake });
@@ -697,7 +697,7 @@ impl PendingFlush {
     fn end(&mut self) {
         if !self.core.is_foreign() && !std::mem::replace(&mut self.ended, true) {
             self.forget();
-            self.core.shared.end_flush();
+            self.core.shared.hurry.end_flush();
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct TopicWait {
 
 impl TopicWait {
     pub fn new(method: &'static str, state: &State) -> Self {
-        let now = state.core.shared.now();
+        let now = state.core.shared.clock.now();
         Self { search: Search::new(method, now), deadline: now + state.max_block, notice: None, since: None }
     }
 
@@ -50,15 +50,15 @@ impl TopicWait {
     ) -> PyResult<Result<Arc<Topic>, Duration>> {
         self.forget(&state.core);
         if let Some(since) = self.since.take() {
-            count_wait(&state.core.shared.metadata_wait_ns, since);
+            count_wait(&state.core.shared.topics.waited, since);
         }
         loop {
-            let now = state.core.shared.now();
+            let now = state.core.shared.clock.now();
             match state.look(py, name, partition, self.deadline, now, &mut self.search)? {
                 Look::Known(topic) => return Ok(Ok(topic)),
                 Look::Absent(version) => {
                     let notice = notice(&inbox.inbox, LoopCall::Wake { function: wake.clone_ref(py) });
-                    if state.core.shared.notice_topics(version, &notice) {
+                    if state.core.shared.topics.add_notice(version, &notice) {
                         self.notice = Some(notice.token);
                         self.since = Some(now);
                         return Ok(Err(patience(self.deadline, now)));
@@ -73,7 +73,7 @@ impl TopicWait {
     pub fn forget(&mut self, core: &Core) {
         if let Some(token) = self.notice.take()
             && !core.is_foreign()
-            && core.shared.take_topics_notice(token)
+            && core.shared.topics.take_notice(token)
         {
             drop(LOOP_CALLS.remove(token));
         }
@@ -94,8 +94,8 @@ impl MemoryWait {
     pub fn new(state: &State, bytes: usize, deadline: Instant, inbox: &LoopInbox, wake: Py<PyAny>) -> Self {
         let notice = notice(&inbox.inbox, LoopCall::Wake { function: wake });
         let (shared, token) = (&state.core.shared, notice.token);
-        let waiter = shared.queue_for_memory_with(bytes, Some(notice));
-        Self { waiter, token, bytes, deadline, since: shared.now() }
+        let waiter = shared.queue_for_memory(bytes, Some(notice));
+        Self { waiter, token, bytes, deadline, since: shared.clock.now() }
     }
 
     /// How long to wait at first.
@@ -106,8 +106,8 @@ impl MemoryWait {
     /// None when the memory is the caller's and the wait over, or how long to wait.
     pub fn look(&mut self, py: Python<'_>, state: &State, topic: &Topic) -> PyResult<Option<Duration>> {
         let shared = &state.core.shared;
-        let now = shared.now();
-        count_wait(&shared.memory_wait_ns, std::mem::replace(&mut self.since, now));
+        let now = shared.clock.now();
+        count_wait(&shared.pool.waited, std::mem::replace(&mut self.since, now));
         if shared.pool.is_granted(&self.waiter) {
             return Ok(None);
         }

@@ -4,8 +4,8 @@
 //! A call is a [`Source`] of chunks and an [`Ongoing`]. It advances in steps; where a step has to wait, the blocking facade
 //! waits there and then, and asyncio's (`aio/bulk.rs`) comes back with the next step.
 
-use penstock_core::accumulator::Shared;
-use penstock_core::bulk::{CHOOSE, Chunk, Partitions, Placed, Progress, Rows};
+use penstock_core::append::{CHOOSE, Chunk, Partitions, Placed, Progress, Rows};
+use penstock_core::shared::Shared;
 use penstock_core::topic::Topic;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -63,9 +63,9 @@ impl Buffering {
                 Progress::NeedsMemory(_) if !may_wait => return false,
                 Progress::NeedsMemory(bytes) => {
                     let began = Instant::now();
-                    let waiter = shared.queue_for_memory(bytes);
+                    let waiter = shared.queue_for_memory(bytes, None);
                     let granted = shared.pool.wait(&waiter, began + SLICE);
-                    count_wait(&shared.memory_wait_ns, began);
+                    count_wait(&shared.pool.waited, began);
                     if !granted {
                         shared.pool.cancel(&waiter);
                         shared.relax();

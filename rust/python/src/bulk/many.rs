@@ -3,7 +3,7 @@
 //! With the GIL a chunk of values is gathered and serialized (borrowed where they are bytes or text); without it the chunk
 //! is appended. Where an interceptor or a partitioner of the user's has a say, records go one by one as in `send`.
 
-use penstock_core::bulk::{Partitions, Rows, Timestamps};
+use penstock_core::append::{Partitions, Rows, Timestamps};
 use penstock_core::wire::record_batch::Header;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;

@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use slab::Slab;
 
-use penstock_core::accumulator::Shared;
 use penstock_core::outcome::{Burst, CallbackToken, Closed, Completion, Outcome};
+use penstock_core::shared::Shared;
 use std::sync::Arc;
 
 use crate::blocking::bulk_result::{Outcomes, Watcher};

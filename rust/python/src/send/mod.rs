@@ -12,11 +12,10 @@ mod call;
 mod recent;
 mod waits;
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use penstock_core::accumulator::{Appended, Record};
+use penstock_core::append::{Appended, Record};
 use penstock_core::compression::Codec;
 use penstock_core::topic::Topic;
 use penstock_core::wire::record_batch::{BATCH_HEADER_LEN, Header, record_len_upper_bound};
@@ -100,14 +99,14 @@ impl State {
     #[inline]
     pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         let shared = &self.core.shared;
-        if let Some((code, message)) = shared.fatal() {
+        if let Some((code, message)) = shared.failures.fatal() {
             return Err(match code {
                 -1 => python::error(py, "InternalError", message, &[]),
                 0 => python::error(py, "KafkaError", message, &[]),
                 code => python::error_for_code(py, *code, message, None),
             });
         }
-        if shared.closed.load(Ordering::Acquire) {
+        if shared.hurry.is_closed() {
             return Err(python::closed(py));
         }
         Ok(())

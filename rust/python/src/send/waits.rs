@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use penstock_core::accumulator::TopicEntry;
+use penstock_core::shared::TopicEntry;
+use penstock_core::stats::WaitTime;
 use penstock_core::topic::Topic;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -94,10 +94,10 @@ impl State {
             let waited = if let Some(Some(bell)) = &bell {
                 self.wait_for_topics_in_hub(py, bell, version, deadline)
             } else {
-                py.detach(|| shared.wait_for_topics(version, deadline.min(began + SLICE)));
+                py.detach(|| shared.topics.wait(version, deadline.min(began + SLICE)));
                 py.check_signals()
             };
-            count_wait(&shared.metadata_wait_ns, began);
+            count_wait(&shared.topics.waited, began);
             waited?;
         }
     }
@@ -106,13 +106,13 @@ impl State {
     fn wait_for_topics_in_hub(&self, py: Python<'_>, bell: &Bell<'_>, version: u64, deadline: Instant) -> PyResult<()> {
         let shared = &self.core.shared;
         let notice = bell.notice(py);
-        if !shared.notice_topics(version, &notice) {
+        if !shared.topics.add_notice(version, &notice) {
             hub::drop_notice(notice.token);
             return Ok(());
         }
         let waited = bell.wait(py, Some(deadline.min(Instant::now() + LOOK_AGAIN)));
         self.core.check_fork(py)?;
-        if shared.take_topics_notice(notice.token) {
+        if shared.topics.take_notice(notice.token) {
             hub::drop_notice(notice.token);
         }
         waited
@@ -149,7 +149,7 @@ impl State {
 
     #[inline]
     fn table(&self) -> Table {
-        Table { sender: self.id, version: self.core.shared.topics_version.load(Ordering::Acquire) }
+        Table { sender: self.id, version: self.core.shared.topics.version() }
     }
 
     /// The topic, if this thread has sent to it of late and nothing has changed since; raises for what is no topic at all.
@@ -179,8 +179,8 @@ impl State {
         let shared = &self.core.shared;
         let text = name.to_str()?;
         self.check_open(py)?;
-        let version = shared.topics_version.load(Ordering::Acquire);
-        let entry = shared.topic(text);
+        let version = shared.topics.version();
+        let entry = shared.topics.entry(text);
         if let TopicEntry { topic: Some(topic), error: None, .. } = &entry
             && topic.partitions() > 0
             && has_partition(topic, partition)
@@ -206,7 +206,7 @@ impl State {
         }
         if !search.warned && now.duration_since(search.started) >= Duration::from_secs(1) {
             search.warned = true;
-            let why = entry.error.as_ref().map_or_else(|| shared.status(), |(_, why, _)| why.clone());
+            let why = entry.error.as_ref().map_or_else(|| shared.topics.status(), |(_, why, _)| why.clone());
             shutdown::python(py, || self.warn_waiting.bind(py).call1((search.method, text, partition, why)))?;
         }
         Ok(Look::Absent(version))
@@ -222,7 +222,7 @@ impl State {
             ("waited_ms", (self.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
             ("code", code.into_pyobject(py)?.into_any()),
             ("message", PyString::new(py, why).into_any()),
-            ("status", PyString::new(py, &self.core.shared.status()).into_any()),
+            ("status", PyString::new(py, &self.core.shared.topics.status()).into_any()),
         ];
         Ok(python::error_by(py, "metadata_timeout", &arguments))
     }
@@ -234,7 +234,7 @@ impl State {
         let bell = hub::bell(py)?;
         let notice = bell.as_ref().map(|bell| bell.notice(py));
         let token = notice.as_ref().map(|notice| notice.token);
-        let waiter = shared.queue_for_memory_with(bytes, notice);
+        let waiter = shared.queue_for_memory(bytes, notice);
         loop {
             let began = Instant::now();
             let (is_mine, ended) = match &bell {
@@ -250,7 +250,7 @@ impl State {
                     (shared.pool.is_granted(&waiter), ended)
                 }
             };
-            count_wait(&shared.memory_wait_ns, began);
+            count_wait(&shared.pool.waited, began);
             if is_mine && ended.is_ok() {
                 return Ok(());
             }
@@ -279,7 +279,8 @@ impl State {
     pub fn exhausted(&self, py: Python<'_>, topic: &Topic, needed: usize) -> PyResult<PyErr> {
         let shared = &self.core.shared;
         let oldest = shared
-            .oldest()
+            .topics
+            .oldest(shared.clock.now_us())
             .map(|it| (it.topic.to_string(), it.partition, it.age_ms, it.attempts, it.broker, it.code, it.message));
         let any = |value: usize| value.into_pyobject(py).map(Bound::into_any);
         let arguments = [
@@ -289,7 +290,7 @@ impl State {
             ("total", any(shared.pool.total())?),
             ("waited_ms", (self.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
             ("oldest", oldest.into_pyobject(py)?),
-            ("status", PyString::new(py, &shared.status()).into_any()),
+            ("status", PyString::new(py, &shared.topics.status()).into_any()),
         ];
         Ok(python::error_by(py, "buffer_exhausted", &arguments))
     }
@@ -313,6 +314,6 @@ fn has_partition(topic: &Topic, partition: Option<i32>) -> bool {
 }
 
 /// Add a wait to a counter of ns.
-pub fn count_wait(counter: &AtomicU64, began: Instant) {
-    counter.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+pub fn count_wait(waited: &WaitTime, began: Instant) {
+    waited.add(began.elapsed());
 }
