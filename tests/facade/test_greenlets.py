@@ -139,7 +139,7 @@ INTERRUPTED = """
     world.at("before")
     import gc
     import types
-    from penstock import KafkaProducer, KafkaTimeoutError, ProducerClosedError, _hubs, wait
+    from penstock import KafkaProducer, KafkaTimeoutError, ProducerClosedError, _hub_channels, wait
 
     silent, bootstrap, slow, topic = world.ARGUMENTS
     pulse = world.Pulse()
@@ -215,7 +215,7 @@ INTERRUPTED = """
     world.sleep(0.01)
     gc.collect()
     methods = [thing for thing in gc.get_objects() if isinstance(thing, types.MethodType)]
-    assert not [method for method in methods if isinstance(method.__self__, _hubs.Bell)]
+    assert not [method for method in methods if isinstance(method.__self__, _hub_channels.Waiter)]
     print(len(futures))
 """
 

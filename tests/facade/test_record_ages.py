@@ -20,7 +20,7 @@ YOUNG = re.compile(
     r"not delivered: after about (\d+) ms the record failed with its batch, which began (\d+) ms before it and after"
     r" (\d+) ms \(delivery\.timeout\.ms\) was still waiting to be sent again; the last error was NOT_ENOUGH_REPLICAS"
     r": a scripted fault \(topic .*, partition 0, broker \d+, 1 attempt, stage: retry, not persisted\)\."
-    r" Remove what the last error names, or raise delivery\.timeout\.ms\."
+    r" Remove the cause of the last error, or raise delivery\.timeout\.ms\."
 )
 
 

@@ -211,7 +211,7 @@ def test_the_timeout_of_a_retried_record_has_the_last_error(
         error,
         "not delivered: after # ms the record was still waiting to be sent again; the last error was NOT_ENOUGH_REPLICAS:"
         f" a scripted fault (topic {topic}, partition 0, broker #, 1 attempt, stage: retry, not persisted)."
-        " Remove what the last error names, or raise delivery.timeout.ms.",
+        " Remove the cause of the last error, or raise delivery.timeout.ms.",
     )
     assert isinstance(error, KafkaTimeoutError)
     assert isinstance(error.cause, errors.NotEnoughReplicasError)

@@ -18,6 +18,7 @@ from penstock.config import (
     ProducerConfig,
     ProducerOptions,
     describe,
+    foreign,
     parse_bootstrap_servers,
 )
 from penstock.config import support as setting_support
@@ -98,11 +99,11 @@ class TestNames:
 
     def test_advice_names_only_settings_that_exist(self) -> None:
         names = {setting.name for setting in SETTINGS}
-        for foreign, advice in setting_support.ELSEWHERE.items():
-            assert foreign not in names
+        for name, advice in foreign.ELSEWHERE.items():
+            assert name not in names
             if advice.startswith("use "):
                 words = advice.removeprefix("use ").replace(":", " ").replace(";", " ").replace(",", " ").split()
-                assert words[0].partition("=")[0] in names or words[0] == "the", foreign
+                assert words[0].partition("=")[0] in names or words[0] == "the", name
 
 
 class TestValues:
@@ -242,14 +243,14 @@ class TestClasses:
         made = config(partitioner_class="org.apache.kafka.clients.producer.RoundRobinPartitioner")
         assert made.settings.partitioner_class is RoundRobinPartitioner
 
-    @pytest.mark.parametrize("java", sorted(setting_support.JAVA_CLASSES))
+    @pytest.mark.parametrize("java", sorted(foreign.JAVA_CLASSES))
     def test_every_java_class_with_a_counterpart_has_one(self, java: str) -> None:
         name = "partitioner.class" if "Partitioner" in java else "key.serializer"
         assert isinstance(config({name: java})[name], type)
 
-    @pytest.mark.parametrize("java", sorted(setting_support.JAVA_CLASSES_REFUSED))
+    @pytest.mark.parametrize("java", sorted(foreign.JAVA_CLASSES_REFUSED))
     def test_java_classes_that_people_name_get_advice(self, java: str) -> None:
-        assert setting_support.JAVA_CLASSES_REFUSED[java] in refusal(value_serializer=java)
+        assert foreign.JAVA_CLASSES_REFUSED[java] in refusal(value_serializer=java)
 
     def test_any_other_java_class_is_refused_with_the_reason(self) -> None:
         assert "looks like a Java class" in refusal(partitioner_class="com.example.MyPartitioner")

@@ -17,7 +17,9 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use crate::compression::{Compression, Encoder, Ratios};
-use crate::lane::{Batch, Lane, Ticket};
+use crate::lane::Lane;
+use crate::lane::batch::LaneBatch;
+use crate::lane::content::Ticket;
 use crate::panics::panic_text;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex};
@@ -114,9 +116,9 @@ impl Codecs {
     }
 
     /// Take a closed batch of `lane`, if it is open and to be compressed. Called under the lane's lock, and cheap.
-    pub fn submit_batch(&self, lane: &Arc<Lane>, batch: &mut Batch) {
+    pub fn submit_batch(&self, lane: &Arc<Lane>, batch: &mut LaneBatch) {
         if let Some((builder, ticket)) = batch.begin_encoding() {
-            self.submit(Job { lane: Arc::clone(lane), batch_id: batch.id, builder, ticket });
+            self.submit(Job { lane: Arc::clone(lane), batch_id: batch.id(), builder, ticket });
         }
     }
 

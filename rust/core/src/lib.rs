@@ -9,7 +9,7 @@
 //! | where | what |
 //! |---|---|
 //! | [`sync`] | locks that survive a fork, and the order of locks |
-//! | [`config`] | settings |
+//! | [`config`], [`kafka_errors`] | settings; Kafka's error codes that the data plane names |
 //! | [`stats`] | numbers for `metrics()` |
 //! | [`wire`], [`compression`] | bytes: record batches, Produce, varints, checksums; the codecs |
 //! | [`event_loop`] | how event loops are notified, and fairness among coroutines |
@@ -30,6 +30,7 @@ pub mod config;
 pub mod engine;
 pub mod event_loop;
 pub mod io;
+pub mod kafka_errors;
 pub mod lane;
 pub mod memory;
 pub mod outcome;

@@ -159,7 +159,7 @@ fn encode_all(rig: &mut Rig) {
     while let Some(job) = codecs.take(0) {
         codecs.run(job, &*rig.shared, &mut encoder).unwrap();
     }
-    rig.engine.turn();
+    rig.engine.run_once();
 }
 
 /// See everything that is buffered arrive, and say so of each.

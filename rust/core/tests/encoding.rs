@@ -39,7 +39,7 @@ fn encode(rig: &mut Rig, at: usize) {
     let codecs = rig.shared.encoding.codecs().unwrap();
     let job = codecs.take(at).expect("a job");
     codecs.run(job, &*rig.shared, &mut Encoder::new(codecs.compression).unwrap()).unwrap();
-    rig.engine.turn();
+    rig.engine.run_once();
 }
 
 fn encode_all(rig: &mut Rig) {

@@ -12,7 +12,7 @@ use penstock_core::config::Config;
 use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
 use penstock_core::io::net;
-use penstock_core::lane::Identity;
+use penstock_core::lane::identity::Identity;
 use penstock_core::outcome::{FailureKind, Outcome};
 use penstock_core::shared::Shared;
 

@@ -6,9 +6,11 @@ default, a setting that only a JVM can honour is accepted and logged, and an unk
 """
 
 from penstock.config.definition import Password
+from penstock.config.listing import ConfigRow, describe
 from penstock.config.options import ProducerOptions
-from penstock.config.producer import ConfigRow, ProducerConfig, ProducerSettings, describe
+from penstock.config.producer import ProducerConfig
 from penstock.config.rules import parse_bootstrap_servers
+from penstock.config.settings import ProducerSettings
 
 __all__ = [
     "ConfigRow",

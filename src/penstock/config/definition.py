@@ -1,6 +1,6 @@
 """How one setting is read and checked: types and validators as in Java's `ConfigDef` (kafka-clients 4.4).
 
-Nothing here knows a setting by name; the table of all settings is `table.py`, generated.
+No setting is named here: the table of all settings is `table.py`, which is generated.
 """
 
 import re
@@ -15,7 +15,7 @@ HIDDEN: Final = "[hidden]"
 
 
 class Password:
-    """A secret that does not print itself; `value` is the text."""
+    """A secret; `repr()` and `str()` hide it, and `value` is the text."""
 
     __slots__ = ("value",)
 
@@ -37,10 +37,10 @@ class Password:
 
 
 class Validator(Protocol):
-    """What a parsed value must satisfy; `str()` gives the valid values in ConfigDef's notation."""
+    """A condition on a parsed value; `str()` gives the valid values in ConfigDef's notation."""
 
     def check(self, value: Any) -> str | None:
-        """What is wrong with the value; None if nothing is."""
+        """The problem with the value; None if it is valid."""
 
 
 class Range(NamedTuple):
@@ -83,12 +83,12 @@ class RangeOr(NamedTuple):
 
 
 class OneOf(NamedTuple):
-    """One of these strings, spelled exactly so."""
+    """One of these strings, in exactly this spelling."""
 
     values: tuple[str, ...]
 
     def check(self, value: Any) -> str | None:
-        """Null is none of them."""
+        """Null is not valid."""
         return None if value in self.values else f"it must be one of {', '.join(self.values)}"
 
     def __str__(self) -> str:
@@ -102,7 +102,7 @@ class OneOfIgnoringCase(NamedTuple):
     values: tuple[str, ...]
 
     def check(self, value: Any) -> str | None:
-        """Null is none of them."""
+        """Null is not valid."""
         if value is not None and value.upper() in self.values:
             return None
         return f"it must be one of {', '.join(self.values)} (in any case)"
@@ -116,7 +116,7 @@ class NonEmptyString(NamedTuple):
     """Anything but the empty string."""
 
     def check(self, value: Any) -> str | None:
-        """Null is fine."""
+        """Null is valid."""
         return "it must not be empty" if value == "" else None
 
     def __str__(self) -> str:
@@ -125,12 +125,12 @@ class NonEmptyString(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A list without empty strings, itself empty only if so allowed. Duplicates are gone before it is checked."""
+    """A list without empty strings; empty only if `allows_empty`. Duplicates are removed before the check."""
 
     allows_empty: bool
 
     def check(self, value: Any) -> str | None:
-        """Null is no list."""
+        """Null is not valid."""
         if value is None:
             return "it must not be null"
         if not value and not self.allows_empty:
@@ -145,7 +145,7 @@ class Items(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One row of the table: what Kafka's producer knows of a setting."""
+    """One row of the table: Kafka's definition of a setting."""
 
     name: str
     type: Type
@@ -156,10 +156,11 @@ class Setting(NamedTuple):
     internal: bool = False
 
     def parse(self, value: Any) -> Any:
-        """The value as this setting's type, valid. Lists become tuples; classes are left as named.
+        """The value with this setting's type, valid. Lists become tuples; names of classes stay names.
 
         Raises:
-            ConfigError: wrong type, no number, or refused by the validator. A secret's value is not in the message.
+            ConfigError: the type is wrong, the text is no number, or the validator refuses the value. The message hides
+                the value of a secret.
         """
         parsed = None if value is None else _PARSERS[self.type](self, value)
         problem = None if self.validator is None else self.validator.check(parsed)
@@ -167,13 +168,18 @@ class Setting(NamedTuple):
             raise self.refused(value, problem)
         return parsed
 
+    @property
+    def default_text(self) -> str:
+        """The default as in a `.properties` file; null for None."""
+        return _as_text(self.default)
+
     def refused(self, value: Any, problem: str) -> ConfigError:
         """A `ConfigError` that names setting, value and problem."""
         shown = HIDDEN if self.type == "PASSWORD" else repr(value)
         return ConfigError(f"{self.name} = {shown}: {problem}", setting=self.name)
 
 
-# Java's String.trim() cuts whatever is not above the space; its regular expressions know ASCII whitespace only.
+# Java's String.trim() removes all characters up to the space; its regular expressions have ASCII whitespace only.
 _TRIMMED: Final = "".join(map(chr, range(33)))
 _COMMA: Final = re.compile(r"[ \t\n\v\f\r]*,[ \t\n\v\f\r]*")
 _INTEGER: Final = re.compile(r"[+-]?\d+")
@@ -212,7 +218,7 @@ def _integer(setting: Setting, value: Any) -> int:
         # Java's parser takes any Unicode digit of the basic plane, and no underscores or inner blanks.
         if not _INTEGER.fullmatch(text) or max(text) > "\uffff":
             raise setting.refused(value, "it is not an integer")
-        if len(text) > 1000:  # Python would refuse to convert some of these, in words of its own
+        if len(text) > 1000:  # Python refuses to convert some of these, with a message of its own
             raise setting.refused(value, "it is not an integer of reasonable length")
         number = int(text)
     elif isinstance(value, int) and not isinstance(value, bool):
@@ -258,13 +264,21 @@ def _list(setting: Setting, value: Any) -> tuple[Any, ...]:
 
 
 def _distinct(items: Sequence[Any]) -> tuple[Any, ...]:
-    # By equality, for objects (interceptors) need not be hashable; these lists are short.
+    # By equality, because objects (interceptors) may not be hashable; these lists are short.
     return tuple(item for at, item in enumerate(items) if item not in items[:at])
 
 
 def _class(setting: Setting, value: Any) -> Any:
-    # Java takes a class or its name. Here an instance will do, too; what it must be able to do is checked by its user.
+    # Java takes a class or its name; here an instance is accepted, too. The code that uses the object checks its methods.
     return value.strip(_TRIMMED) if isinstance(value, str) else value
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _type_name(value: Any) -> str:

@@ -9,10 +9,10 @@ _ESCAPES: Final = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 
 def decode(data: bytes) -> str:
-    """The text of a file: UTF-8 if it is valid as such, else ISO-8859-1, which Java assumes.
+    """The text of a file: UTF-8 if it is valid UTF-8, else ISO-8859-1, which Java assumes.
 
-    A file that Java reads as intended is ASCII with Unicode escapes or ISO-8859-1; the latter is hardly ever valid
-    UTF-8 by chance once it holds more than ASCII, and people do write UTF-8.
+    A file that Java reads correctly is in ASCII with Unicode escapes, or in ISO-8859-1. ISO-8859-1 with characters beyond
+    ASCII is hardly ever valid UTF-8 by chance.
     """
     try:
         return data.decode("utf-8-sig")
@@ -21,7 +21,7 @@ def decode(data: bytes) -> str:
 
 
 def parse(text: str) -> dict[str, str]:
-    """The entries; a later one of the same name wins. Blanks at the end of a value belong to it.
+    """The entries; of two with the same name the later one wins. Spaces at the end of a value belong to it.
 
     Raises:
         ValueError: a Unicode escape is malformed; the message names the line.
@@ -37,8 +37,8 @@ def parse(text: str) -> dict[str, str]:
 
 
 def _logical_lines(text: str) -> list[tuple[int, str]]:
-    """Lines that say something, with continuation lines joined, each with the number of its first line."""
-    # Not splitlines(): only these three end a line in Java.
+    """Lines with an entry, continuation lines joined, each with the number of its first line."""
+    # Not splitlines(), which has more separators than Java.
     natural = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     lines: list[tuple[int, str]] = []
     at = 0
@@ -49,7 +49,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
             continue
         while _is_continued(line):
             line = line[:-1]
-            # With nothing so far, the next line begins anew, and may be a comment.
+            # An empty line before the backslash: the next line stands for itself, and may be a comment.
             if not line or at == len(natural):
                 break
             line += natural[at].lstrip(_BLANK)
@@ -67,7 +67,7 @@ def _end_of_key(line: str) -> int:
     at = 0
     while at < len(line):
         if line[at] == "\\":
-            at += 1  # whatever follows belongs to the key
+            at += 1  # the next character belongs to the key
         elif line[at] in "=: \t\f":
             return at
         at += 1
@@ -95,5 +95,5 @@ def _unescape(text: str, line: int) -> str:
             at += 4
         else:
             out.append(_ESCAPES.get(char, char))
-    # Two escapes may be the halves of one character.
+    # Two escapes may be a surrogate pair, which is one character.
     return "".join(out).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

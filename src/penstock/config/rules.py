@@ -1,4 +1,4 @@
-"""What settings demand of one another, and the addresses in bootstrap.servers: rules of the whole configuration.
+"""Rules between settings, and the addresses in bootstrap.servers.
 
 The rules are those of Java's `ProducerConfig.postProcessParsedConfig`, `KafkaProducer` and `ClientUtils`.
 """
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from penstock._log import say
+from penstock._log import log_line
 from penstock.errors import ConfigError
 
 _log: Final = logging.getLogger("penstock.config")
@@ -28,12 +28,12 @@ _ADDRESS: Final = re.compile(r"(?:[0-9a-zA-Z\-%._]*://)?\[?([0-9a-zA-Z\-%._:]*)\
 
 
 def parse_bootstrap_servers(servers: Iterable[str]) -> list[tuple[str, int]]:
-    """Each "host:port" as a pair, in order; nothing is looked up.
+    """Each "host:port" as a pair, in order; no name is resolved.
 
-    As Java's `ClientUtils`, except that an empty host and port 0, to which nobody can connect, are refused here.
+    As Java's `ClientUtils`, except that an empty host and port 0 are refused: no connection to them is possible.
 
     Raises:
-        ConfigError: an entry is malformed, or there is none.
+        ConfigError: an entry is malformed, or the list is empty.
     """
     addresses: list[tuple[str, int]] = []
     for server in servers:
@@ -55,7 +55,7 @@ def parse_bootstrap_servers(servers: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def bootstrap_addresses(values: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
-    """The addresses of a whole configuration."""
+    """The bootstrap servers of a configuration; raises `ConfigError` as `parse_bootstrap_servers`, and for none."""
     servers = values["bootstrap.servers"]
     if servers is None:
         raise ConfigError(
@@ -66,7 +66,7 @@ def bootstrap_addresses(values: Mapping[str, Any]) -> tuple[tuple[str, int], ...
 
 
 def apply_rules(values: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Adjust all values as Java does, knowing which were given; raises `ConfigError` where they are at odds."""
+    """Adjust `values` as Java does; `given` are those that the user gave. Raises `ConfigError` if they contradict."""
     _rule_backoff(values, given)
     _rule_idempotence(values, given)
     _rule_delivery_timeout(values, given)
@@ -78,7 +78,7 @@ def apply_rules(values: dict[str, Any], given: Mapping[str, Any]) -> None:
 def _rule_backoff(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     if "reconnect.backoff.ms" in given and "reconnect.backoff.max.ms" not in given:
         values["reconnect.backoff.max.ms"] = values["reconnect.backoff.ms"]
-        say(
+        log_line(
             _log,
             logging.INFO,
             "reconnect backoff does not grow: reconnect.backoff.ms is given and reconnect.backoff.max.ms is not",
@@ -89,13 +89,13 @@ def _rule_backoff(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     )
     for first, most in pairs:
         if values[first] > values[most]:
-            say(
+            log_line(
                 _log, logging.WARNING, "%s = %s is above %s = %s, which holds", first, values[first], most, values[most]
             )
 
 
 def _rule_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Asked for, idempotence makes demands; not asked for, it gives way to acks and retries (never to in-flight)."""
+    """Given, idempotence refuses conflicting settings. By default, acks and retries switch it off, but in-flight does not."""
     if values["acks"] == "all":
         values["acks"] = "-1"
     if values["enable.idempotence"]:
@@ -103,7 +103,7 @@ def _rule_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None:
         obstacles += ["retries = 0"] if values["retries"] == 0 else []
         if obstacles and "enable.idempotence" in given:
             raise ConfigError(
-                f"enable.idempotence is asked for and cannot be had with {' and '.join(obstacles)}",
+                f"enable.idempotence is true, which is not possible with {' and '.join(obstacles)}",
                 setting="enable.idempotence",
             )
         in_flight = values["max.in.flight.requests.per.connection"]
@@ -114,7 +114,7 @@ def _rule_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None:
                 setting="max.in.flight.requests.per.connection",
             )
         if obstacles:
-            say(
+            log_line(
                 _log,
                 logging.INFO,
                 "idempotence is off because of %s: retries may duplicate records",
@@ -124,9 +124,9 @@ def _rule_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def _rule_strings_in_requests(values: Mapping[str, Any]) -> None:
-    """What goes into requests as a string must be one of the protocol's: UTF-8, its length a 16-bit number.
+    """Strings in requests must fit the protocol: UTF-8, with a length of 16 bits.
 
-    (Java finds out when the first request is written, and tries again until max.block.ms is over.)
+    Java does not check this: there the first request fails, and is retried until max.block.ms has passed.
     """
     for name in ("client.id", "client.rack", "transactional.id"):
         text = values[name]
@@ -159,8 +159,8 @@ def _rule_delivery_timeout(values: dict[str, Any], given: Mapping[str, Any]) -> 
     if "delivery.timeout.ms" in given:
         raise ConfigError(
             f"delivery.timeout.ms = {values['delivery.timeout.ms']} is below linger.ms + request.timeout.ms = {needed}"
-            ": a record could expire before its first request has",
+            ": a record could expire before its first request does",
             setting="delivery.timeout.ms",
         )
-    say(_log, logging.WARNING, "delivery.timeout.ms is raised to linger.ms + request.timeout.ms = %d", needed)
+    log_line(_log, logging.WARNING, "delivery.timeout.ms is raised to linger.ms + request.timeout.ms = %d", needed)
     values["delivery.timeout.ms"] = needed

@@ -12,12 +12,12 @@ class DataConnections:
     """See the module. Times are milliseconds on the engine's clock."""
 
     def __init__(self, connections: Connections, metadata: Metadata, purpose: Purpose) -> None:
-        """None is wanted yet."""
+        """No connection is wanted yet."""
         self._connections = connections
         self._metadata = metadata
         self._purpose = purpose
         self.without_address: set[int] = set()
-        """Brokers that records wait for, and whose address is in no metadata."""
+        """Brokers without a known address that records wait for."""
         self._accepted: list[Peer] = []  # the handshake passed, `Ready` is not announced yet
 
     def want(self, broker_id: int) -> None:

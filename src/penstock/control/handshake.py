@@ -1,7 +1,7 @@
 """The handshake of a connection: the requests between TCP (or TLS) and the first request of its purpose. Sans-IO.
 
-A handshake is a sequence of steps. A step begins with what the steps before it have learnt (`Session`), and takes the
-answers to its own requests. Each time it says one of:
+A handshake is a sequence of steps. A step begins with the `Session` of the step before it, and takes the answers to its own
+requests. Each time it returns one of:
 
 | progress | meaning |
 |---|---|
@@ -32,7 +32,7 @@ _UNSUPPORTED_VERSION: Final = 35
 
 
 class Session(NamedTuple):
-    """What a handshake has learnt of the broker."""
+    """The result of a handshake."""
 
     versions: Mapping[int, tuple[int, int]] = MappingProxyType({})
     """API key → lowest and highest version that the broker offers."""
@@ -46,7 +46,7 @@ class Session(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Send this request, and give the answer to the step."""
+    """Send this request; the step takes the answer."""
 
     kind: RequestKind[Any]
     message: Request
@@ -85,7 +85,7 @@ class Handshake:
     """The steps of one connection, one after the other."""
 
     def __init__(self, steps: Iterable[Step], session: Session = Session()) -> None:  # noqa: B008 (immutable)
-        """Nothing is asked before `begin`. `session`: what is known already, on a connection that is open."""
+        """Nothing is asked before `begin`. `session`: of an open connection, for re-authentication."""
         self._steps = iter(steps)
         self._step: Step | None = None
         self._session = session
@@ -112,7 +112,7 @@ class Handshake:
 class ApiVersionsStep(NamedTuple):
     """Ask which versions the broker has, and let it check that it is the broker that we want.
 
-    The newest version is asked first. A broker that lacks it answers in version 0 and says which it has (KIP-511).
+    The newest version is asked first. A broker that lacks it answers in version 0, with its own versions (KIP-511).
     """
 
     software_version: str
@@ -131,7 +131,7 @@ class ApiVersionsStep(NamedTuple):
             offered = {key.api_key: key.max_version for key in response.api_keys}
             return self._ask(max(0, min(offered.get(index.API_VERSIONS.key, 0), version - 1)))
         if outcome is VersionsOutcome.REBOOTSTRAP:
-            message = "the node says that it is not the one looked for (another cluster or node id)"
+            message = "another cluster or node is at this address (metadata.cluster.check.enable)"
             return Failed(Trouble(response.error_code, message), wrong_node=True)
         if outcome is not VersionsOutcome.OPEN:
             message = f"ApiVersions was answered with {errors.error_name(response.error_code)}"

@@ -37,7 +37,7 @@ _MAX_INT32: Final = 2**31 - 1
 
 
 class Refused(NamedTuple):
-    """No producer id for what is buffered now; perhaps for what comes later."""
+    """No producer id for the records that are buffered now; perhaps for later ones."""
 
     code: int
     message: str
@@ -51,7 +51,7 @@ class Fatal(NamedTuple):
 
 
 class IdentityManager:
-    """The state machine in the table above. Times are milliseconds on the engine's clock."""
+    """See the module. Times are milliseconds on the engine's clock."""
 
     def __init__(self, settings: ControlSettings, random: Random) -> None:
         """Begin without an identity; one is needed at once if idempotence is enabled."""
@@ -85,7 +85,7 @@ class IdentityManager:
     def answered(
         self, error_code: int, producer_id: int, epoch: int, now_ms: float
     ) -> Identity | Refused | Fatal | None:
-        """The answer to InitProducerId: the new identity, or why there is none; None for another attempt alone."""
+        """Take the answer: the new identity, or why there is none; None if another attempt follows, and nothing else."""
         if self.state != "requested":
             return None
         outcome = INIT_PRODUCER_ID.outcome(error_code)
@@ -102,13 +102,13 @@ class IdentityManager:
         return Refused(error_code, message) if outcome is IdentityOutcome.REFUSED else None
 
     def next_identity(self) -> Identity | None:
-        """What a lane would adopt if it needed a new epoch now; None if a new producer id must be obtained first."""
+        """The identity for a lane that needs a new epoch; None if a new producer id must be obtained first."""
         if self.state != "held" or self.current is None or self.current.epoch >= MAX_EPOCH:
             return None
         return Identity(self.current.producer_id, self.current.epoch + 1)
 
     def adopt(self, identity: Identity) -> None:
-        """A lane has adopted what `next_identity` offered: it is the target of all lanes from now on."""
+        """A lane has adopted `next_identity`: all lanes adopt it from now on."""
         self.current = identity
 
     def renew(self, now_ms: float) -> None:

@@ -30,7 +30,7 @@ class Lanes:
         self._random = random
         self._parked: list[LaneReport] = []  # they wait for a new producer id
         self.fatal = Trouble()
-        """Why the producer cannot go on, as a report said."""
+        """The fatal error of a report, if there was one."""
 
     def take_hints(self, event: LanesHandedOver) -> tuple[bool, list[SetTopic]]:
         """New leaders that Produce answers named (KIP-951): whether brokers changed, and the new snapshots."""

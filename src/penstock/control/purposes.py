@@ -1,4 +1,4 @@
-"""What connections are for. All differences between purposes are fields here: other files compare no names."""
+"""The purposes of connections. All differences between them are fields here; other files compare no names."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class Purpose(NamedTuple):
     reopened_by_engine: bool
     """After it closed it is wanted only if the data plane has records for it. Otherwise the part that opened it decides."""
     loss_refreshes_metadata: bool
-    """An unexpected end says that leaders may have moved (Java: `handleServerDisconnect`)."""
+    """After an unexpected end metadata is asked for: leaders may have moved (Java: `handleServerDisconnect`)."""
 
 
 class Purposes(NamedTuple):

@@ -1,4 +1,4 @@
-"""Control requests as data: how each is on the wire, when it is due, who builds it and who takes its answer.
+"""Control requests as data: the API of each, when it is due, how it is built, and what takes its answer.
 
 A new request is a row of the controller's table (`ControlRequest`). Requests of a handshake are no rows, since their
 order is the handshake's; they share `RequestKind` and `Awaited` with the others.

@@ -15,7 +15,7 @@ _UNANSWERED: Final[Mapping[PeerState, str]] = {
 
 
 class Status:
-    """What the engine was last told, so that only changes are sent."""
+    """Stores the last status, so that only changes are sent."""
 
     def __init__(self, connections: Connections) -> None:
         """Nothing is wrong."""
@@ -26,8 +26,8 @@ class Status:
     def changes(self, *, waiting: bool, without_address: Iterable[int]) -> list[Command]:
         """The commands for all that has changed.
 
-        `waiting`: a control request is due and cannot be sent. `without_address`: brokers that records wait for, and whose
-        address is not known.
+        `waiting`: a control request is due and cannot be sent. `without_address`: brokers without a known address that records
+        wait for.
         """
         commands: list[Command] = []
         status = self._of_cluster() if waiting else Trouble()
@@ -69,6 +69,6 @@ class Status:
 
 
 def _together(troubles: Mapping[str, Trouble]) -> Trouble:
-    """All of them in one message. The code is the first that a broker has given: it says more than a refused connection."""
+    """All of them in one message. The code is the first that a broker has given."""
     code = next((trouble.code for trouble in troubles.values() if trouble.code), 0)
     return Trouble(code, "; ".join(f"{label}: {trouble.message}" for label, trouble in troubles.items()))

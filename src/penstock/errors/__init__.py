@@ -1,25 +1,29 @@
-"""What can go wrong: one tree under `KafkaError`.
+"""All errors of Penstock: one tree under `KafkaError`.
 
 Names are the Java client's with `Exception` replaced by `Error`; `TimeoutException` is `KafkaTimeoutError`, because it
-would shadow the builtin (which it also is). The branches follow KIP-1050 as the Java client's classes do:
+would shadow the builtin, which is one of its bases. The branches follow KIP-1050 as the Java client's classes do:
 
     KafkaError
-    ├── ApiError                         what a broker may answer
+    ├── ApiError                         the answer of a broker
     │   ├── RetriableError               the same request may succeed later
     │   │   └── RefreshRetriableError    … once the metadata is refreshed
-    │   │       └── InvalidMetadataError … because what the client believed about the cluster is out of date
-    │   ├── AbortableError               the transaction is lost, the producer is not
-    │   ├── ApplicationRecoverableError  the producer is lost, a new one may go on
+    │   │       └── InvalidMetadataError … because the client's metadata is out of date
+    │   ├── AbortableError               the transaction must be aborted; the producer can go on
+    │   ├── ApplicationRecoverableError  the producer cannot go on; a new one may
     │   └── InvalidConfigurationError    only a changed configuration (or permission) helps
     │       ├── AuthenticationError
     │       └── AuthorizationError
-    └── ConfigError, SerializationError, ProducerClosedError, DeliveryError, …    what the client itself finds
+    └── ConfigError, SerializationError, ProducerClosedError, DeliveryError, …    found by the client itself
 
-As in Java, `InvalidConfigurationError` is a category and also the class of one code (40, INVALID_CONFIG). Settings that
-the producer refuses before it starts are `ConfigError`.
+As in Java, `InvalidConfigurationError` is a category and also the class of one code (40, INVALID_CONFIG). A setting that
+the producer refuses before it starts raises `ConfigError`.
 
-Each instance says what happened (`str(error)`), and as attributes: `code`, `name`, `retriable`, `possibly_persisted`,
-`topic`, `partition`, `broker`, `attempts`, `stage`, `cause`, `hint`. All survive copying and pickling.
+`str(error)` says what happened, where, and what to change. The attributes of each instance are `code`, `name`,
+`retriable`, `possibly_persisted`, `topic`, `partition`, `broker`, `attempts`, `stage`, `cause` and `hint`. Copies and
+pickles keep them.
+
+Where to look: `base.py` (attributes and text), `categories.py`, `client.py` (no codes), `codes.py` (a class per code of
+Kafka, generated; its texts are in `codegen/error_texts.py`), `lookup.py` (code → error), `records.py` (failed records).
 """
 
 from penstock.errors import codes as _codes

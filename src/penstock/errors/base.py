@@ -13,27 +13,27 @@ class KafkaError(Exception):
     """Base of all errors of Penstock.
 
     Args:
-        message: what happened, for people.
+        message: what happened, in a sentence.
         code: Kafka's error code; by default the class's.
         name: Kafka's name of the code; by default the class's.
-        topic: the topic concerned.
+        topic: the topic.
         partition: its partition.
-        broker: the broker concerned: its id, or text such as "1 (host:9092)".
-        attempts: how many times the record was put on the wire.
-        stage: where a record's journey ended: "metadata", "buffer", "linger", "in flight" or "retry".
-        possibly_persisted: whether the record may be in the log in spite of this error.
-        cause: the error behind this one; also `__cause__`.
+        broker: the broker: its id, or text such as "1 (host:9092)".
+        attempts: how often the record was sent.
+        stage: where the record was when it failed: "metadata", "buffer", "linger", "in flight" or "retry".
+        possibly_persisted: whether the record may be in the log despite this error.
+        cause: the error that led to this one; also `__cause__`.
         hint: what to change; by default the class's.
     """
 
     code: int | None = None
-    """Kafka's error code; None for what only a client can find."""
+    """Kafka's error code; None for an error that the client itself finds."""
     name: str | None = None
     """Kafka's name of the code, such as NOT_LEADER_OR_FOLLOWER."""
     retriable: bool = False
     """Whether the same operation may succeed later."""
     possibly_persisted: bool = False
-    """Whether the record may be in the log in spite of this error; False means that it is not."""
+    """Whether the record may be in the log despite this error; False: it is not."""
     topic: str | None = None
     partition: int | None = None
     broker: int | str | None = None
@@ -41,7 +41,7 @@ class KafkaError(Exception):
     stage: str | None = None
     cause: BaseException | None = None
     hint: str = ""
-    """What to change, as a sentence; empty where there is no general advice."""
+    """What to change, in a sentence; empty if there is no general advice."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class KafkaError(Exception):
         cause: BaseException | None = None,
         hint: str | None = None,
     ) -> None:
-        """All but the message are keywords, and all are optional."""
+        """All arguments are optional; all except the message are keywords."""
         super().__init__(message)
         self._set(
             code=code,
@@ -76,7 +76,7 @@ class KafkaError(Exception):
 
     @property
     def message(self) -> str:
-        """What happened, without where and what to change."""
+        """What happened; without the place and the hint."""
         return str(self.args[0]) if self.args else ""
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class KafkaError(Exception):
         return _restore, (type(self), self.args, dict(self.__dict__))
 
     def _set(self, **given: Any) -> None:
-        # Only what was given: everything else stays the class's, and an error is one small object.
+        # Only what was given: the rest is read from the class, and an instance stays small.
         for attribute, value in given.items():
             if value is not None:
                 setattr(self, attribute, value)
@@ -110,12 +110,12 @@ class KafkaError(Exception):
             yield f"stage: {self.stage}"
         if self.possibly_persisted:
             yield "possibly persisted"
-        elif self.stage is not None:  # only of a record does it say anything
+        elif self.stage is not None:  # has a meaning for records only
             yield "not persisted"
 
 
 def _shown(topic: str) -> str:
-    """A topic's name; what cannot be one is quoted, and shortened: whoever uses the wrong variable may send a novel."""
+    """A topic's name. An invalid name is quoted and shortened: by mistake it may be a long text."""
     if len(topic) > _MAX_TOPIC_LENGTH:
         return f"{topic[:_TOPIC_SHOWN]!r}…"
     return topic if topic.isprintable() and topic.split() == [topic] else repr(topic)

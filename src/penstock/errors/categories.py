@@ -1,4 +1,4 @@
-"""The categories of errors (KIP-1050, and the Java client's own): what to do about an error, without its code."""
+"""The categories of errors (KIP-1050, and the Java client's own): they tell how to react, without a list of codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from penstock.errors.base import KafkaError
 
 
 class ApiError(KafkaError):
-    """What a broker may answer, and what the client answers in its place."""
+    """The answer of a broker, or an error that the client reports in its place."""
 
 
 class RetriableError(ApiError):
@@ -16,11 +16,11 @@ class RetriableError(ApiError):
 
 
 class RefreshRetriableError(RetriableError):
-    """The same request may succeed once the metadata (or the coordinator's place) is refreshed."""
+    """The same request may succeed once the metadata, or the coordinator, is looked up again."""
 
 
 class InvalidMetadataError(RefreshRetriableError):
-    """What the client believed about the cluster is out of date."""
+    """The client's metadata is out of date."""
 
 
 class AbortableError(ApiError):
@@ -34,21 +34,21 @@ class ApplicationRecoverableError(ApiError):
 
 
 class InvalidConfigurationError(ApiError):
-    """Only a changed configuration or permission helps; also the answer INVALID_CONFIG (40) itself."""
+    """Only a changed configuration or permission helps; also the class of the code INVALID_CONFIG (40)."""
 
     code: int | None = 40
     name: str | None = "INVALID_CONFIG"
 
 
 class AuthenticationError(InvalidConfigurationError):
-    """The broker and the client did not accept one another."""
+    """Authentication between broker and client failed."""
 
     code: int | None = None
     name: str | None = None
 
 
 class AuthorizationError(InvalidConfigurationError):
-    """The principal may not do this."""
+    """The principal lacks the permission."""
 
     code: int | None = None
     name: str | None = None

@@ -1,4 +1,4 @@
-"""Errors that the client itself finds. They have no code, except the timeout."""
+"""Errors that the client itself finds. They have no code, except the timeout, which a broker may also answer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from penstock.errors.categories import ApiError, AuthenticationError, RetriableE
 
 
 class KafkaTimeoutError(RetriableError, TimeoutError):
-    """Time ran out: the producer's for a record, or the broker's for its replicas. Also a builtin `TimeoutError`."""
+    """A timeout expired: the producer's for a record, or the broker's for its replicas. Also a builtin `TimeoutError`."""
 
     code: int | None = 7
     name: str | None = "REQUEST_TIMED_OUT"
     hint = (
         "Check the network and the load of the brokers; max.block.ms, request.timeout.ms and delivery.timeout.ms "
-        "bound the waiting."
+        "limit the waiting time."
     )
 
 
@@ -29,7 +29,7 @@ class BufferExhaustedError(KafkaTimeoutError):
 
 
 class DisconnectError(RetriableError):
-    """The connection was closed while a request was under way."""
+    """The connection was closed while a request was in flight."""
 
 
 class SslAuthenticationError(AuthenticationError):
@@ -41,18 +41,18 @@ class TransactionAbortedError(ApiError):
 
 
 class ConfigError(KafkaError, ValueError):
-    """A setting is unknown, of the wrong type or out of range, not supported, or at odds with another one.
+    """A setting is unknown, has the wrong type, is out of range, is not supported, or contradicts another one.
 
     Args:
-        message: what is wrong with it.
-        setting: the setting's name, dotted; None if several are at odds.
+        message: the problem.
+        setting: the setting's dotted name; None if several contradict one another.
         context: see `KafkaError`.
     """
 
     setting: str | None = None
 
     def __init__(self, message: str = "", *, setting: str | None = None, **context: Any) -> None:
-        """All but the message are keywords, and all are optional."""
+        """All arguments are optional; all except the message are keywords."""
         super().__init__(message, **context)
         self._set(setting=setting)
 
@@ -61,7 +61,7 @@ class SerializationError(KafkaError):
     """A key or value could not be turned into bytes; nothing was sent.
 
     Args:
-        message: what is wrong with it.
+        message: the problem.
         setting: "key.serializer" or "value.serializer".
         context: see `KafkaError`.
     """
@@ -69,7 +69,7 @@ class SerializationError(KafkaError):
     setting: str | None = None
 
     def __init__(self, message: str = "", *, setting: str | None = None, **context: Any) -> None:
-        """All but the message are keywords, and all are optional."""
+        """All arguments are optional; all except the message are keywords."""
         super().__init__(message, **context)
         self._set(setting=setting)
 
@@ -90,10 +90,10 @@ class ProducerForkedError(KafkaError):
 
 
 class DeliveryError(KafkaError):
-    """Records failed whose future nobody asked and that had no callback; raised by `flush()` and on leaving `with`.
+    """Records failed that had no callback and whose future was not read; raised by `flush()` and at the end of `with`.
 
     Args:
-        message: made from `count` and `errors` if empty.
+        message: by default made from `count` and `errors`.
         count: how many records failed.
         errors: the errors of the first ones.
         context: see `KafkaError`; `cause` is the first error unless given.
@@ -101,12 +101,12 @@ class DeliveryError(KafkaError):
 
     count: int = 0
     errors: tuple[BaseException, ...] = ()
-    hint = "Keep the future, or give a callback, to handle a failed record yourself."
+    hint = "Read the future, or give a callback, to handle a failed record yourself."
 
     def __init__(
         self, message: str = "", *, count: int | None = None, errors: Iterable[BaseException] = (), **context: Any
     ) -> None:
-        """All but the message are keywords, and all are optional."""
+        """All arguments are optional; all except the message are keywords."""
         first = tuple(errors)
         total = len(first) if count is None else count
         if first:
@@ -117,7 +117,7 @@ class DeliveryError(KafkaError):
 
 
 class InternalError(KafkaError):
-    """The producer itself failed: a defect in Penstock. The producer cannot go on."""
+    """The producer itself failed, by a defect in Penstock. It cannot go on."""
 
     hint = "Please report this with the log; close this producer and create a new one."
 

@@ -1,4 +1,4 @@
-"""From a code to its name, its error, and whether to try again."""
+"""From an error code to its name, its error, and whether to retry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RETRIABLE_CODES: Final = frozenset(code for code, known in ERROR_BY_CODE.items()
 REFRESH_CODES: Final = frozenset(
     code for code, known in ERROR_BY_CODE.items() if issubclass(known, RefreshRetriableError)
 )
-"""Codes after which the metadata (or the coordinator's place) has to be refreshed first."""
+"""Codes after which the metadata, or the coordinator, has to be looked up again first."""
 
 
 def error_name(code: int) -> str:
@@ -29,8 +29,8 @@ def error_for_code(code: int, message: str | None = None, **context: Any) -> Kaf
     """The error for a broker's answer.
 
     Args:
-        code: any error code but 0; one that Kafka 4.4 does not know gives an `UnknownServerError` with that code.
-        message: what the broker said besides, if anything.
+        code: any error code except 0; a code that Kafka 4.4 does not have gives an `UnknownServerError` with that code.
+        message: the broker's message, if any; by default the first sentence of the class.
         context: the keywords of `KafkaError`.
     """
     known = ERROR_BY_CODE.get(code)
@@ -38,16 +38,16 @@ def error_for_code(code: int, message: str | None = None, **context: Any) -> Kaf
         context.setdefault("hint", "The broker is newer than this client; an update may know the code.")
         context = {"code": code, "name": error_name(code), **context}
         return UnknownServerError(message or f"the broker answered with the unknown error code {code}", **context)
-    name, words = known.name or "", message or known.__doc__ or ""
-    # What comes from the control plane may begin with the name: log lines are made of the same words.
-    return known(words if words.split(" ", 1)[0].rstrip(":;") == name else f"{name}: {words}", **context)
+    name, text = known.name or "", message or known.__doc__ or ""
+    # A message of the control plane may begin with the name, because it is also a log line.
+    return known(text if text.split(" ", 1)[0].rstrip(":;") == name else f"{name}: {text}", **context)
 
 
 def is_retriable(code: int) -> bool:
-    """Whether the same request may succeed later; unknown codes are not."""
+    """Whether the same request may succeed later; False for unknown codes."""
     return code in RETRIABLE_CODES
 
 
 def needs_refresh(code: int) -> bool:
-    """Whether the metadata (or the coordinator's place) has to be refreshed before trying again."""
+    """Whether the metadata, or the coordinator, has to be looked up again before a retry."""
     return code in REFRESH_CODES

@@ -66,7 +66,7 @@ class Facade:
         """
         self._config = config
         settings = config.settings
-        _hubs.settle()
+        _hubs.prepare()
         try:
             if look_up:
                 bootstrap = _hubs.run(lambda: bootstrap_endpoints(settings), "penstock-resolver")

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::chunk::{Chunk, Group, Rows};
 use super::placed::{NOT_BUFFERED, Placed};
 use super::room::{Filled, Room, Target};
-use crate::lane::{Batch, LaneInner, LaneState};
+use crate::lane::LaneInner;
+use crate::lane::batch::LaneBatch;
 use crate::shared::Shared;
 use crate::topic::Topic;
 use crate::wire::record_batch::{BATCH_HEADER_LEN, MAX_RECORD_OVERHEAD, payload_len};
@@ -73,7 +74,7 @@ impl Shared {
         };
         let lane = &topic.lanes[partition as usize];
         let mut inner = lane.inner.lock();
-        if inner.state == LaneState::Closed {
+        if !inner.takes_records() {
             return Progress::Closed;
         }
         let limit = self.largest_record();
@@ -111,7 +112,7 @@ impl Shared {
     ) -> AddedRows {
         let mut added = AddedRows::default();
         loop {
-            let batch = inner.queue.back_mut().expect("an open batch is the last one");
+            let batch = inner.last_unsent().expect("an open batch is the last one");
             let some = sink.fill(rows, group, batch, limit);
             added.records += some.records;
             added.bytes += some.bytes;
@@ -167,10 +168,10 @@ impl Sink<'_> {
     }
 
     /// Add records of a group to an open batch until it takes no more.
-    fn fill(&mut self, rows: &Rows<'_>, group: &mut Group, batch: &mut Batch, limit: usize) -> AddedRows {
+    fn fill(&mut self, rows: &Rows<'_>, group: &mut Group, batch: &mut LaneBatch, limit: usize) -> AddedRows {
         let mut added = AddedRows::default();
-        let mut largest = batch.largest;
-        let completion = Arc::clone(&batch.completion);
+        let mut largest = 0;
+        let completion = Arc::clone(batch.completion());
         let Some(builder) = batch.builder() else { return added };
         let mut number = NOT_BUFFERED;
         let (mut first, mut count) = (builder.count(), 0);
@@ -206,7 +207,7 @@ impl Sink<'_> {
             group.rows.start += 1;
         }
         self.placed.push(number, first, count);
-        batch.largest = largest;
+        batch.note_record_size(largest);
         added
     }
 }

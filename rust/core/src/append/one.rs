@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::room::{Filled, Room, Target};
-use crate::lane::{LaneInner, LaneState};
+use crate::lane::LaneInner;
 use crate::outcome::{CallbackToken, Completion};
 use crate::shared::Shared;
 use crate::topic::Topic;
@@ -37,13 +37,13 @@ impl Record<'_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "on the way of each record")]
     fn add_to(&self, inner: &mut LaneInner, payload: usize) -> Option<Added> {
-        let batch = inner.last_open()?;
+        let batch = inner.last_unsent()?;
         let builder = batch.builder()?;
         let index = builder.try_append_sized(self.timestamp, self.key, self.value, self.headers, payload)?;
         let bytes = MAX_RECORD_OVERHEAD + payload;
         let (full, sent_bytes) = (builder.is_full(), builder.estimated(bytes));
-        batch.largest = batch.largest.max(bytes);
-        Some(Added { index, completion: Arc::clone(&batch.completion), full, sent_bytes })
+        batch.note_record_size(bytes);
+        Some(Added { index, completion: Arc::clone(batch.completion()), full, sent_bytes })
     }
 }
 
@@ -86,7 +86,7 @@ impl Shared {
             };
             let lane = &topic.lanes[partition as usize];
             let mut inner = lane.inner.lock();
-            if inner.state == LaneState::Closed {
+            if !inner.takes_records() {
                 return Appended::Closed;
             }
             let mut opened = false;

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use crate::lane::{Batch, Lane, LaneInner};
+use crate::lane::batch::LaneBatch;
+use crate::lane::{Lane, LaneInner};
 use crate::outcome::Completion;
 use crate::shared::Shared;
 use crate::sticky::StickyChoice;
@@ -61,7 +62,7 @@ impl Shared {
             return Room::Here { new: false };
         }
         if let Some(choice) = target.sticky
-            && target.topic.leave(choice, inner.sticky, &self.config.partitioning, || self.clock.now_us())
+            && target.topic.leave(choice, *inner.sticky_bytes(), &self.config.partitioning, || self.clock.now_us())
         {
             // The open batch has no room for the next record, so that it need not linger for more.
             if let Some(builder) = inner.open_batch() {
@@ -85,14 +86,14 @@ impl Shared {
         if !self.encoding.is_on() {
             return false;
         }
-        let Some(batch) = inner.last_open() else { return false };
+        let Some(batch) = inner.last_unsent() else { return false };
         let Some(builder) = batch.builder() else { return false };
         let Some(more) = builder.growth(bound, self.config.batch_size) else { return false };
         if !self.pool.try_take(more) {
             return false;
         }
         builder.grow(more);
-        batch.charged += more;
+        batch.charge(more);
         true
     }
 
@@ -116,7 +117,7 @@ impl Shared {
         let builder = self.encoding.builder(self.pool.buffer(charge), charge, &topic.name);
         self.encoding.encode_last(lane, inner);
         let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
-        inner.queue.push_back(Batch::open(self.next_batch_id(), builder, completion, now_us, charge));
+        inner.push(LaneBatch::open(self.next_batch_id(), builder, completion, now_us, charge));
         lane.publish_load(inner);
     }
 
@@ -140,7 +141,7 @@ impl Shared {
         }
         let rules = &self.config.partitioning;
         if let Some(choice) = sticky
-            && topic.appended(choice, &mut inner.sticky, filled.sent_bytes, filled.full, rules)
+            && topic.appended(choice, inner.sticky_bytes(), filled.sent_bytes, filled.full, rules)
         {
             drop(inner);
             topic.end(choice, rules, || self.clock.now_us());

@@ -134,7 +134,7 @@ fn run(engine: &mut Engine<NetTransport>, mut poll: Poll, shared: &Arc<Shared>) 
     let mut events = Events::with_capacity(256);
     let mut woke = Instant::now();
     while !shared.mailbox.is_stopped() {
-        let wake_at_us = engine.turn();
+        let wake_at_us = engine.run_once();
         let now_us = shared.clock.now_us();
         let sleep = if wake_at_us <= now_us || !shared.mailbox.prepare_sleep(wake_at_us) {
             Some(Duration::ZERO)

@@ -38,7 +38,7 @@ impl TopicTable {
     /// The completions of all batches that are unresolved now.
     pub(super) fn unresolved(&self) -> Vec<Arc<Completion>> {
         let mut pending = Vec::new();
-        self.visit(|_, inner| pending.extend(inner.unresolved().map(|batch| Arc::clone(&batch.completion))));
+        self.visit(|_, inner| pending.extend(inner.unresolved().map(|batch| Arc::clone(batch.completion()))));
         pending
     }
 
@@ -61,20 +61,20 @@ impl TopicTable {
     pub fn oldest(&self, now_us: u64) -> Option<Oldest> {
         let mut oldest: Option<(u64, Oldest)> = None;
         self.visit(|lane, inner| {
-            let Some(batch) = inner.unresolved().min_by_key(|batch| batch.created_us) else { return };
-            if oldest.as_ref().is_some_and(|(created_us, _)| *created_us <= batch.created_us) {
+            let Some(batch) = inner.unresolved().min_by_key(|batch| batch.created_us()) else { return };
+            if oldest.as_ref().is_some_and(|(created_us, _)| *created_us <= batch.created_us()) {
                 return;
             }
             let found = Oldest {
                 topic: Arc::clone(&lane.topic),
                 partition: lane.partition,
-                age_ms: now_us.saturating_sub(batch.created_us) / 1000,
-                attempts: batch.attempts,
-                broker: if batch.attempts > 0 { batch.broker } else { inner.leader },
-                code: batch.last.code,
-                message: batch.last.message.clone(),
+                age_ms: now_us.saturating_sub(batch.created_us()) / 1000,
+                attempts: batch.attempts(),
+                broker: if batch.attempts() > 0 { batch.broker() } else { inner.leader() },
+                code: batch.last().code,
+                message: batch.last().message.clone(),
             };
-            oldest = Some((batch.created_us, found));
+            oldest = Some((batch.created_us(), found));
         });
         oldest.map(|(_, found)| found)
     }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Weak};
 use crate::codecs::{CodecOwner, Codecs};
 use crate::compression::Codec;
 use crate::config::Config;
-use crate::lane::{Batch, Lane, LaneInner};
+use crate::lane::batch::LaneBatch;
+use crate::lane::{Lane, LaneInner};
 use crate::wire::record_batch::BatchBuilder;
 
 /// The codec workers, unless compression.type is none.
@@ -50,7 +51,7 @@ impl BatchCodecs {
     }
 
     /// Give a closed batch of `lane` to the workers, if it is open and to be compressed. Under the lane's lock.
-    pub fn encode(&self, lane: &Arc<Lane>, batch: &mut Batch) {
+    pub fn encode(&self, lane: &Arc<Lane>, batch: &mut LaneBatch) {
         if let Some(codecs) = &self.codecs {
             codecs.submit_batch(lane, batch);
         }
@@ -58,7 +59,7 @@ impl BatchCodecs {
 
     /// [`BatchCodecs::encode`] for the batch that goes next.
     pub fn encode_head(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
-        if let Some(head) = inner.queue.front_mut() {
+        if let Some(head) = inner.head() {
             self.encode(lane, head);
         }
     }
@@ -66,7 +67,7 @@ impl BatchCodecs {
     /// [`BatchCodecs::encode`] for the last batch, which takes no more records, whatever is ahead of it.
     pub(crate) fn encode_last(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
         if self.is_on()
-            && let Some(last) = inner.queue.back_mut()
+            && let Some(last) = inner.last_unsent()
         {
             self.encode(lane, last);
         }

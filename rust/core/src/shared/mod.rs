@@ -19,7 +19,8 @@ use crate::boundary::{Command, Event, EventQueue};
 use crate::codecs::{CodecOwner, Codecs};
 use crate::config::Config;
 use crate::event_loop::Notice;
-use crate::lane::{Lane, LaneInner, Readiness};
+use crate::lane::readiness::NextStep;
+use crate::lane::{Lane, LaneInner};
 use crate::memory::{BufferPool, Waiter};
 use crate::outcome::{CallbackQueue, Completion};
 use crate::stats::Stats;
@@ -100,20 +101,11 @@ impl Shared {
 
     /// Notify the I/O thread of what a lane can do, unless it was. The caller holds the lane's lock.
     pub(crate) fn announce(&self, lane: &Arc<Lane>, inner: &mut LaneInner, now_us: u64) {
-        if inner.queued {
-            return;
-        }
-        match inner.readiness(&self.config.rules, now_us, self.hurry.is_on()) {
-            Readiness::Ready => {
-                inner.queued = true;
-                self.mailbox.ready(lane);
-            }
-            Readiness::At(at_us) if at_us < inner.armed_us => {
-                inner.armed_us = at_us;
-                self.mailbox.timer(at_us, lane);
-            }
-            Readiness::Encode => self.encoding.encode_head(lane, inner),
-            Readiness::At(_) | Readiness::Encoding | Readiness::Blocked => {}
+        match inner.schedule(&self.config.rules, now_us, self.hurry.is_on()) {
+            NextStep::Queue => self.mailbox.ready(lane),
+            NextStep::Timer(at_us) => self.mailbox.timer(at_us, lane),
+            NextStep::Encode => self.encoding.encode_head(lane, inner),
+            NextStep::Nothing => {}
         }
     }
 

@@ -12,7 +12,7 @@ use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
 use penstock_core::engine::Engine;
 use penstock_core::io::memory_net::MemoryNet;
-use penstock_core::lane::Identity;
+use penstock_core::lane::identity::Identity;
 use penstock_core::outcome::{Completion, Outcome};
 use penstock_core::shared::Shared;
 
@@ -117,14 +117,14 @@ impl Rig {
 
     pub fn command(&mut self, command: Command) {
         self.shared.mailbox.command([command]);
-        self.engine.turn();
+        self.engine.run_once();
     }
 
     /// Let time pass; returns when the engine means to wake up next.
     pub fn pass(&mut self, us: u64) -> u64 {
         self.now_us += us;
         self.shared.clock.set_us(self.now_us);
-        self.engine.turn()
+        self.engine.run_once()
     }
 
     pub fn send(&self, partition: u32, value: &[u8]) -> (Arc<Completion>, u32) {
@@ -194,7 +194,7 @@ impl Rig {
         socket.incoming.extend((frame.len() as u32).to_be_bytes());
         socket.incoming.extend(frame);
         self.engine.on_socket(connection, true, false);
-        self.engine.turn();
+        self.engine.run_once();
     }
 
     pub fn resume(

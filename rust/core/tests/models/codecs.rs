@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use loom::thread;
 use penstock_core::append::{Appended, Record};
 use penstock_core::compression::{Codec, Compression, Encoder};
-use penstock_core::lane::LaneState;
+use penstock_core::lane::readiness::NextStep;
 use penstock_core::outcome::Completion;
 use penstock_core::shared::Shared;
 use penstock_core::topic::Topic;
@@ -63,14 +63,12 @@ fn what_two_workers_compress_is_announced_to_a_sleeping_io_thread() {
         while taken.len() < 2 {
             for lane in shared.mailbox.take().ready {
                 let mut inner = lane.inner.lock();
-                inner.queued = false;
-                while let Some(head) = inner.queue.front()
-                    && !head.is_encoding()
-                {
-                    taken.push(head.id);
-                    assert!(head.ratio().is_some_and(|ratio| ratio < 0.5), "compressed");
-                    let batch = inner.queue.pop_front().unwrap();
-                    batch.completion.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));
+                while inner.reschedule(&shared.config.rules, 1, false) == NextStep::Queue {
+                    let outgoing = inner.take(None, &shared.config.rules, usize::MAX, 1, 1).unwrap();
+                    assert!(outgoing.ratio < 0.5, "compressed");
+                    taken.push(outgoing.batch_id);
+                    let batch = inner.answered(outgoing.batch_id).unwrap();
+                    batch.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));
                 }
             }
             if taken.len() < 2 && shared.mailbox.prepare_sleep(u64::MAX) {
@@ -99,9 +97,8 @@ fn a_batch_that_is_given_up_while_it_is_compressed_gives_its_memory_back_once() 
         // The I/O thread gives up on it, as an expiry or a close does.
         let lane = &topic.lanes[0];
         let mut inner = lane.inner.lock();
-        inner.state = LaneState::Closed;
-        let mut batch = inner.queue.pop_front().unwrap();
-        batch.completion.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));
+        let (mut batch, _) = inner.close().remove(0);
+        batch.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));
         let now = batch.settle_memory();
         drop(batch);
         drop(inner);

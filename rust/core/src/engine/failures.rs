@@ -1,6 +1,5 @@
 //! How things end: batches resolved, connections closed, deadlines, the producer's end.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,49 +7,48 @@ use std::time::Duration;
 use super::{Engine, TICK_US};
 use crate::boundary::{Event, Stage};
 use crate::io::connection::{RequestKind, Transport};
-use crate::lane::fate::Fate;
-use crate::lane::{Batch, LaneInner, LaneState, LastAnswer, NETWORK_EXCEPTION, Readiness, fail_batch};
+use crate::kafka_errors::{NETWORK_EXCEPTION, NONE, UNKNOWN_TOPIC_ID};
+use crate::lane::LaneInner;
+use crate::lane::batch::{IN_FLIGHT, LINGER, LaneBatch, LastAnswer};
 use crate::outcome::{Burst, CallbackToken, Failure, FailureKind, Outcome};
-
-const UNKNOWN_TOPIC_ID: i16 = 100;
 
 impl<T: Transport> Engine<T> {
     /// Resolve a batch; its memory goes back, or follows its callbacks.
-    pub(super) fn finish(&self, batch: Batch, outcome: Outcome) {
-        let callbacks = if batch.expired { None } else { batch.completion.resolve(outcome) };
-        self.dispose(batch, callbacks.unwrap_or_default());
+    pub(super) fn finish(&self, batch: LaneBatch, outcome: Outcome) {
+        let callbacks = batch.resolve(outcome);
+        self.dispose(batch, callbacks);
     }
 
-    pub(super) fn finish_failed(&self, batch: Batch, stage: &'static str, failure: Failure) {
+    pub(super) fn finish_failed(&self, batch: LaneBatch, stage: &'static str, failure: Failure) {
         let callbacks = self.resolve_failed(&batch, stage, failure);
         self.dispose(batch, callbacks);
     }
 
     /// Fail the records of a batch that goes on living for its numbers' sake, and so keeps its memory.
-    pub(super) fn fail(&self, batch: &Batch, stage: &'static str, failure: Failure) {
+    pub(super) fn fail(&self, batch: &LaneBatch, stage: &'static str, failure: Failure) {
         let callbacks = self.resolve_failed(batch, stage, failure);
         if !callbacks.is_empty() {
-            let completion = Arc::clone(&batch.completion);
+            let completion = Arc::clone(batch.completion());
             self.shared.callbacks.push(Burst { completion, callbacks, charged: 0 });
         }
     }
 
-    fn resolve_failed(&self, batch: &Batch, stage: &'static str, failure: Failure) -> Vec<(u32, CallbackToken)> {
-        if batch.expired {
+    fn resolve_failed(&self, batch: &LaneBatch, stage: &'static str, failure: Failure) -> Vec<(u32, CallbackToken)> {
+        if batch.is_expired() {
             return Vec::new();
         }
         let count = batch.count();
         // Counted first: whoever hears of the failure finds it in the metrics.
         let mut stats = self.shared.stats.lock();
-        stats.topic(&batch.completion.topic).errors += u64::from(count);
+        stats.topic(&batch.completion().topic).errors += u64::from(count);
         drop(stats);
-        let callbacks = fail_batch(batch, stage, failure).unwrap_or_default();
-        self.shared.failures.note(&batch.completion, count);
+        let callbacks = batch.fail(stage, failure);
+        self.shared.failures.note(batch.completion(), count);
         callbacks
     }
 
-    fn dispose(&self, mut batch: Batch, callbacks: Vec<(u32, CallbackToken)>) {
-        let (charged, completion) = (batch.settle_memory(), Arc::clone(&batch.completion));
+    fn dispose(&self, mut batch: LaneBatch, callbacks: Vec<(u32, CallbackToken)>) {
+        let (charged, completion) = (batch.settle_memory(), Arc::clone(batch.completion()));
         if let Some(buffer) = batch.into_buffer() {
             self.shared.pool.recycle(buffer);
         }
@@ -76,12 +74,7 @@ impl<T: Transport> Engine<T> {
             let fate = connection.fate(&request);
             if let RequestKind::Produce { batches, .. } = request.kind {
                 for sent in batches.iter().filter(|sent| !sent.answered) {
-                    let last = LastAnswer {
-                        code: NETWORK_EXCEPTION,
-                        message: reason.to_owned(),
-                        base_offset: -1,
-                        ..LastAnswer::default()
-                    };
+                    let last = LastAnswer::error(NETWORK_EXCEPTION, reason.to_owned());
                     self.lose(sent, fate, last, now_us);
                 }
             }
@@ -139,12 +132,8 @@ impl<T: Transport> Engine<T> {
             return;
         }
         for lane in &self.lanes {
-            let inner = lane.inner.lock();
-            if inner.state == LaneState::Flowing
-                && !inner.in_flight.is_empty()
-                && !inner.queue.is_empty()
-                && inner.readiness(rules, now_us, true) == Readiness::Blocked
-                && let Some(broker) = self.brokers.get(&inner.used_leader.0)
+            if let Some(leader) = lane.inner.lock().held_up_by(rules, now_us)
+                && let Some(broker) = self.brokers.get(&leader)
             {
                 Self::stuck(broker, now_us);
             }
@@ -184,7 +173,7 @@ impl<T: Transport> Engine<T> {
         for at in 0..self.lanes.len() {
             let lane = Arc::clone(&self.lanes[at]);
             let mut inner = lane.inner.lock();
-            let oldest = inner.unresolved().map(|batch| batch.created_us).min();
+            let oldest = inner.unresolved().map(LaneBatch::created_us).min();
             if oldest.is_none_or(|created_us| created_us > limit_us) {
                 continue;
             }
@@ -197,73 +186,51 @@ impl<T: Transport> Engine<T> {
 
     pub(super) fn expire_lane(&self, inner: &mut LaneInner, status: &str, limit_us: u64, now_us: u64) {
         let (held_up_code, held_up_by) = self.why_unsent(inner, status, now_us);
-        let leader = inner.leader;
-        let timeout = |batch: &Batch| {
-            let mut failure = batch.failure(FailureKind::Timeout, batch.last.code, batch.last.message.clone(), now_us);
-            if batch.attempts == 0 {
+        let leader = inner.leader();
+        let timeout = |batch: &LaneBatch| {
+            let mut failure =
+                batch.failure(FailureKind::Timeout, batch.last().code, batch.last().message.clone(), now_us);
+            if batch.attempts() == 0 {
                 (failure.code, failure.message, failure.broker) = (held_up_code, held_up_by.clone(), leader);
-            } else if failure.code == 0 && failure.message.is_empty() {
+            } else if failure.code == NONE && failure.message.is_empty() {
                 failure.message =
-                    format!("sent {} ms ago, not answered yet", now_us.saturating_sub(batch.sent_us) / 1000);
+                    format!("sent {} ms ago, not answered yet", now_us.saturating_sub(batch.sent_us()) / 1000);
             }
             failure
         };
-        self.give_up(inner, |batch| batch.created_us <= limit_us, timeout);
+        self.give_up(inner, |batch| batch.created_us() <= limit_us, timeout);
     }
 
     /// Fail the records of the batches that are due. A batch that was sent stays for its numbers' sake, marked.
-    fn give_up(&self, inner: &mut LaneInner, due: impl Fn(&Batch) -> bool, failure: impl Fn(&Batch) -> Failure) {
-        // Sent and unanswered, or with the control plane: the records fail now, the batch goes on.
-        let mut sent_expired = false;
-        for batch in &mut inner.in_flight {
-            if !batch.expired && due(batch) {
-                // It is on the wire: only an answer could say more.
-                let mut failure = failure(batch);
-                failure.possibly_persisted = true;
-                self.fail(batch, "in flight", failure);
-                batch.fate = Fate::Unknown;
-                batch.expired = true;
-                sent_expired = true;
-            }
-        }
-        for batch in &mut inner.settled {
-            if !batch.expired && due(batch) {
-                self.fail(batch, "retry", failure(batch));
-                batch.expired = true;
-            }
-        }
-        let mut kept = VecDeque::with_capacity(inner.queue.len());
-        for mut batch in std::mem::take(&mut inner.queue) {
-            if batch.expired || !due(&batch) {
-                kept.push_back(batch);
-            } else if batch.attempts > 0 {
-                self.fail(&batch, "retry", failure(&batch));
-                batch.expired = true;
-                sent_expired = true;
-                kept.push_back(batch);
-            } else {
-                // Never sent, never numbered: nothing depends on it.
-                let failure = failure(&batch);
-                self.finish_failed(batch, "linger", failure);
-            }
-        }
-        inner.queue = kept;
-        if sent_expired {
-            inner.begin_settling();
+    fn give_up(
+        &self,
+        inner: &mut LaneInner,
+        due: impl Fn(&LaneBatch) -> bool,
+        failure: impl Fn(&LaneBatch) -> Failure,
+    ) {
+        let unsent = inner.expire(due, |batch, stage| {
+            let mut failure = failure(batch);
+            // It is on the wire: only an answer could say more.
+            failure.possibly_persisted |= stage == IN_FLIGHT;
+            self.fail(batch, stage, failure);
+        });
+        for batch in unsent {
+            let failure = failure(&batch);
+            self.finish_failed(batch, LINGER, failure);
         }
     }
 
     /// See [`LaneInner::enter_topic`]; what is stranded fails.
     pub(super) fn enter_topic(&self, inner: &mut LaneInner, now_us: u64) {
         if inner.enter_topic() {
-            let stranded = |batch: &Batch| {
+            let stranded = |batch: &LaneBatch| {
                 let message =
                     "the topic has an id again under which this batch may be in the log; meanwhile it had another \
                                one, and the batch got other sequence numbers"
                         .to_owned();
                 batch.failure(FailureKind::Broker, UNKNOWN_TOPIC_ID, message, now_us)
             };
-            self.give_up(inner, |batch| batch.stranded, stranded);
+            self.give_up(inner, LaneBatch::is_stranded, stranded);
         }
     }
 
@@ -275,7 +242,7 @@ impl<T: Transport> Engine<T> {
             if inner.unresolved().next().is_none() {
                 continue;
             }
-            let refused = |batch: &Batch| batch.failure(FailureKind::Broker, code, message.to_owned(), now_us);
+            let refused = |batch: &LaneBatch| batch.failure(FailureKind::Broker, code, message.to_owned(), now_us);
             self.give_up(&mut inner, |_| true, refused);
             lane.publish_load(&inner);
             drop(inner);
@@ -286,32 +253,34 @@ impl<T: Transport> Engine<T> {
     /// What keeps the batches of a lane in the buffer: the last error's code (0 for none), and words for people.
     fn why_unsent(&self, inner: &LaneInner, status: &str, now_us: u64) -> (i16, String) {
         // Whatever has been tried before goes first, and what it met is what the others wait for.
-        let tried = inner.settled.iter().chain(inner.queue.iter().filter(|batch| batch.attempts > 0)).next();
+        let tried = inner.first_tried();
         if let Some(batch) = tried {
-            let said = if batch.last.message.is_empty() { String::new() } else { format!(": {}", batch.last.message) };
+            let said =
+                if batch.last().message.is_empty() { String::new() } else { format!(": {}", batch.last().message) };
             let times =
-                if batch.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", batch.attempts) };
-            return (batch.last.code, format!("met by the batch before it, after {times}{said}"));
+                if batch.attempts() == 1 { "1 attempt".to_owned() } else { format!("{} attempts", batch.attempts()) };
+            return (batch.last().code, format!("met by the batch before it, after {times}{said}"));
         }
         let and_status = if status.is_empty() { String::new() } else { format!("; {status}") };
-        let why = match self.brokers.get(&inner.leader) {
-            _ if inner.leader < 0 => format!("the partition has no leader{and_status}"),
+        let why = match self.brokers.get(&inner.leader()) {
+            _ if inner.leader() < 0 => format!("the partition has no leader{and_status}"),
             Some(broker) if broker.connection.is_none() && !broker.trouble.is_empty() => broker.trouble.clone(),
-            _ if self.shared.config.rules.idempotent && self.identity.is_none() && inner.identity.is_none() => {
+            _ if self.shared.config.rules.idempotent && self.identity.is_none() && inner.identity().is_none() => {
                 format!("no broker has given the producer its id yet{and_status}")
             }
-            _ if inner.in_flight.is_empty() && inner.queue.front().is_some_and(Batch::is_encoding) => {
-                "its batch is still being compressed".to_owned()
-            }
-            _ if !inner.in_flight.is_empty() => {
-                let sent_us = inner.in_flight.iter().map(|batch| batch.sent_us).min().unwrap_or(now_us);
-                let waited_ms = now_us.saturating_sub(sent_us) / 1000;
-                format!("the batch before it was sent {waited_ms} ms ago and is not answered yet")
-            }
-            Some(broker) if broker.connection.is_none() => format!("no connection to the leader yet{and_status}"),
-            _ => status.to_owned(),
+            _ if inner.waits_for_encoding() => "its batch is still being compressed".to_owned(),
+            broker => match (inner.oldest_sent_us(), broker) {
+                (Some(sent_us), _) => {
+                    let waited_ms = now_us.saturating_sub(sent_us) / 1000;
+                    format!("the batch before it was sent {waited_ms} ms ago and is not answered yet")
+                }
+                (None, Some(broker)) if broker.connection.is_none() => {
+                    format!("no connection to the leader yet{and_status}")
+                }
+                _ => status.to_owned(),
+            },
         };
-        (0, why)
+        (NONE, why)
     }
 
     pub(super) fn fail_everything(&mut self, kind: FailureKind, code: i16, message: &str, now_us: u64) {
@@ -319,29 +288,17 @@ impl<T: Transport> Engine<T> {
         for at in 0..self.lanes.len() {
             let lane = Arc::clone(&self.lanes[at]);
             let mut inner = lane.inner.lock();
-            inner.state = LaneState::Closed;
-            inner.queued = false;
-            let settled = std::mem::take(&mut inner.settled);
-            let in_flight = std::mem::take(&mut inner.in_flight);
-            let queue = std::mem::take(&mut inner.queue);
-            for (batch, stage) in settled
-                .into_iter()
-                .map(|batch| (batch, "retry"))
-                .chain(in_flight.into_iter().map(|batch| (batch, "in flight")))
-                .chain(queue.into_iter().map(|batch| {
-                    let stage = if batch.attempts > 0 { "retry" } else { "linger" };
-                    (batch, stage)
-                }))
-            {
+            for (batch, stage) in inner.close() {
+                let last = batch.last();
                 let mut failure = match kind {
                     // Whoever gives up wants to know what the record met with last.
-                    FailureKind::Closed if batch.last.message.is_empty() => {
-                        batch.failure(kind, batch.last.code, status.clone(), now_us)
+                    FailureKind::Closed if last.message.is_empty() => {
+                        batch.failure(kind, last.code, status.clone(), now_us)
                     }
-                    FailureKind::Closed => batch.failure(kind, batch.last.code, batch.last.message.clone(), now_us),
+                    FailureKind::Closed => batch.failure(kind, last.code, last.message.clone(), now_us),
                     _ => batch.failure(kind, code, message.to_owned(), now_us),
                 };
-                failure.possibly_persisted |= stage == "in flight";
+                failure.possibly_persisted |= stage == IN_FLIGHT;
                 self.finish_failed(batch, stage, failure);
             }
             lane.publish_load(&inner);
