@@ -278,9 +278,9 @@ MUTANTS: Final = (
     Mutant(
         "compressed-and-forgotten",
         "a lane hears of a batch that is compressed",
-        "rust/core/src/accumulator.rs",
-        "            self.announce(&lane, &mut inner, self.now_us());\n        } else {",
-        "        } else {",
+        "rust/core/src/shared/mod.rs",
+        "            self.announce(lane, &mut inner, self.clock.now_us());\n        }\n        is_wanted",
+        "        }\n        is_wanted",
         0,
         compression="zstd",
     ),

@@ -237,11 +237,11 @@ fn another_connection_to_a_broker_that_closes_does_not_stand_for_the_one_wanted(
     rig.send(0, &[1; 990]);
     rig.events();
     rig.now_us += 6 * MS;
-    rig.shared.set_now_us(rig.now_us);
+    rig.shared.clock.set_us(rig.now_us);
     // The lane becomes ready for broker 2, and the control connection ends, in the same pass.
     let partitions = vec![PartitionLeader { leader: 2, leader_epoch: 1, local: false }];
     let set = Command::SetTopic { name: "t".into(), topic_id: [7; 16], version: 2, partitions };
-    rig.shared.command([set, Command::Close { connection: 9, reason: "not needed".into() }]);
+    rig.shared.mailbox.command([set, Command::Close { connection: 9, reason: "not needed".into() }]);
     rig.engine.run_once();
     assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionWanted { broker: 2 })));
 }

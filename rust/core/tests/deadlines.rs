@@ -221,7 +221,7 @@ fn a_batch_that_a_panic_takes_from_its_lane_fails_too() {
     let mut rig = Rig::ready(config(), 1);
     let (completion, _) = rig.send(0, b"x");
     rig.pass(6 * MS);
-    let lane = Arc::clone(&rig.shared.topic("t").topic.unwrap().lanes[0]);
+    let lane = Arc::clone(&rig.shared.topics.entry("t").topic.unwrap().lanes[0]);
     let mut inner = lane.inner.lock();
     let id = inner.unresolved().next().unwrap().id();
     let batch = inner.answered(id);

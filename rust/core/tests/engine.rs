@@ -5,7 +5,7 @@ mod rig;
 
 use std::collections::VecDeque;
 
-use penstock_core::accumulator::{Appended, Record};
+use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::{Command, Decision, Event, Stage};
 use penstock_core::lane::fate::Fate;
 use penstock_core::lane::identity::Identity;
@@ -260,11 +260,11 @@ fn a_flush_ends_lingering_and_memory_shortage_does_too() {
     assert_eq!((pending.len(), seen.len()), (1, 1));
     rig.answer(1, &seen, 0, 0);
     assert!(pending[0].outcome().is_some());
-    rig.shared.end_flush();
+    rig.shared.hurry.end_flush();
     rig.send(0, b"y");
     rig.pass(MS);
     assert!(rig.seen(1).is_empty());
-    let waiter = rig.shared.queue_for_memory(100_000);
+    let waiter = rig.shared.queue_for_memory(100_000, None);
     rig.pass(MS);
     let seen = rig.seen(1);
     rig.answer(1, &seen, 0, 1);
@@ -281,7 +281,7 @@ fn a_wrong_decision_fails_every_record_loudly() {
     let other = Identity { producer_id: 42, epoch: 1 };
     rig.resume(&report, |_| Decision::Retry, Some((other, 0)));
     assert!(rig.events().iter().any(|event| matches!(event, Event::EngineFailed { .. })));
-    assert!(rig.shared.fatal().is_some());
+    assert!(rig.shared.failures.fatal().is_some());
     assert!(matches!(completion.outcome(), Some(Outcome::Failed(_))));
 }
 
@@ -325,7 +325,7 @@ fn closing_fails_what_is_left_and_reports_what_may_be_persisted() {
     };
     assert_eq!(failed(&flying), (FailureKind::Closed, true));
     assert_eq!(failed(&waiting), (FailureKind::Closed, false));
-    let topic = rig.shared.topic("t").topic.unwrap();
+    let topic = rig.shared.topics.entry("t").topic.unwrap();
     let record = Record { timestamp: 1, key: None, value: None, headers: &[] };
     assert!(matches!(rig.shared.append(&topic, Some(0), &record, None, &mut 0), Appended::Closed));
 }
@@ -356,11 +356,11 @@ fn a_forgotten_topic_comes_back_with_its_sequences() {
     rig.pass(6 * MS);
     let seen = rig.seen(1);
     rig.command(Command::ForgetTopic { name: "t".into() });
-    assert!(rig.shared.topic("t").topic.is_some(), "it holds a record");
+    assert!(rig.shared.topics.entry("t").topic.is_some(), "it holds a record");
     rig.answer(1, &seen, 0, 0);
-    let old = rig.shared.topic("t").topic.unwrap();
+    let old = rig.shared.topics.entry("t").topic.unwrap();
     rig.command(Command::ForgetTopic { name: "t".into() });
-    assert!(rig.shared.topic("t").topic.is_none());
+    assert!(rig.shared.topics.entry("t").topic.is_none());
     let record = Record { timestamp: 1, key: None, value: None, headers: &[] };
     assert!(matches!(rig.shared.append(&old, Some(0), &record, None, &mut 0), Appended::Closed));
     rig.leaders(9, &[(1, 0)]);

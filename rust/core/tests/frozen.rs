@@ -39,7 +39,7 @@ fn records_without_a_key_move_away_from_a_broker_that_takes_nothing() {
     rig.send(1, &[1; 900]);
     rig.pass(6 * MS);
     rig.pass(600 * MS);
-    let topic = rig.shared.topic("t").topic.unwrap();
+    let topic = rig.shared.topics.entry("t").topic.unwrap();
     let chosen = |rig: &Rig| {
         let mut shares = [0; 2];
         for _ in 0..100 {
@@ -83,7 +83,7 @@ fn records_without_a_key_leave_a_broker_that_answers_nothing() {
         rig.pass(6 * MS);
         let owed = rig.seen(2);
         assert_eq!(owed.len(), if confirmed { 5 } else { 1 });
-        let topic = rig.shared.topic("t").topic.unwrap();
+        let topic = rig.shared.topics.entry("t").topic.unwrap();
         let frozen = |rig: &Rig| {
             let choices = (0..100).map(|_| {
                 let (partition, choice) = topic.choose(None, &rules, || rig.now_us);
@@ -113,7 +113,7 @@ fn records_without_a_key_prefer_the_partition_with_the_shorter_queue() {
         rig.send(0, &[1; 900]);
     }
     rig.pass(6 * MS);
-    let topic = rig.shared.topic("t").topic.unwrap();
+    let topic = rig.shared.topics.entry("t").topic.unwrap();
     let rules = rig.shared.config.partitioning;
     let mut frozen = 0;
     for _ in 0..200 {

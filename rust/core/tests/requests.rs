@@ -6,7 +6,7 @@ mod rig;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use penstock_core::accumulator::{Appended, Record};
+use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::{Command, Decision, Event, PartitionLeader, Stage};
 use penstock_core::config::Config;
 use penstock_core::outcome::Completion;
@@ -21,7 +21,7 @@ fn plain() -> Config {
 
 /// Append without naming a partition; where it went.
 fn send_anywhere(rig: &Rig, key: Option<&[u8]>, value: &[u8]) -> Arc<Completion> {
-    let topic = rig.shared.topic("t").topic.unwrap();
+    let topic = rig.shared.topics.entry("t").topic.unwrap();
     let record = Record { timestamp: 1, key, value: Some(value), headers: &[] };
     match rig.shared.append(&topic, None, &record, None, &mut 0) {
         Appended::Done { completion, .. } => completion,
@@ -173,7 +173,7 @@ fn a_topic_made_anew_with_fewer_partitions_has_only_those() {
     rig.answer(1, &seen, 0, 0);
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }; 2];
     rig.command(Command::SetTopic { name: "t".into(), topic_id: [8; 16], version: 2, partitions });
-    let topic = rig.shared.topic("t").topic.unwrap();
+    let topic = rig.shared.topics.entry("t").topic.unwrap();
     assert_eq!(topic.partitions(), 2, "what send() checks a partition against");
     for key in &keys {
         let expected = penstock_core::wire::murmur2::partition_for_key(key, 2);
@@ -183,7 +183,7 @@ fn a_topic_made_anew_with_fewer_partitions_has_only_those() {
     // Made once more, with more of them.
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }; 5];
     rig.command(Command::SetTopic { name: "t".into(), topic_id: [9; 16], version: 3, partitions });
-    assert_eq!(rig.shared.topic("t").topic.unwrap().partitions(), 5);
+    assert_eq!(rig.shared.topics.entry("t").topic.unwrap().partitions(), 5);
     assert!(keys.iter().any(|key| send_anywhere(&rig, Some(key), b"v").partition == 4));
 }
 
@@ -196,7 +196,7 @@ fn records_for_a_partition_that_is_gone_fail_in_time() {
     rig.command(Command::SetTopic { name: "t".into(), topic_id: [8; 16], version: 2, partitions });
     let pending = rig.shared.begin_flush();
     assert_eq!(pending.len(), 1, "a flush waits for it");
-    rig.shared.end_flush();
+    rig.shared.hurry.end_flush();
     rig.pass(121_000 * MS);
     assert!(completion.outcome().is_some());
 }
@@ -312,7 +312,7 @@ fn requests_that_are_out_while_the_broker_throttles_get_that_much_longer() {
 fn a_broker_counts_as_stuck_only_while_something_is_ready_for_it() {
     let (mut rig, seen) = throttled(6);
     rig.answer(1, &seen[1..], 0, 1);
-    let health = Arc::clone(&rig.shared.topic("t").topic.unwrap().leaders[0].health);
+    let health = Arc::clone(&rig.shared.topics.entry("t").topic.unwrap().leaders[0].health);
     let stuck = || health.stuck_since_us.load(Ordering::Relaxed);
     rig.pass(100 * MS);
     assert_eq!(stuck(), 0, "it is throttled, but nothing waits");
@@ -332,17 +332,17 @@ fn a_broker_counts_as_stuck_only_while_something_is_ready_for_it() {
 fn a_snapshot_takes_an_error_back() {
     let mut rig = Rig::ready(config(), 1);
     rig.command(Command::FailTopic { name: "t".into(), code: 29, message: "no".into(), last_word: true });
-    assert!(rig.shared.topic("t").error.is_some());
-    assert!(rig.shared.topic("t").topic.is_some(), "its lanes keep their records");
+    assert!(rig.shared.topics.entry("t").error.is_some());
+    assert!(rig.shared.topics.entry("t").topic.is_some(), "its lanes keep their records");
     rig.leaders(2, &[(1, 0)]);
-    assert!(rig.shared.topic("t").error.is_none());
+    assert!(rig.shared.topics.entry("t").error.is_none());
 }
 
 #[test]
 fn partitions_without_a_leader_have_no_broker_in_common() {
     let mut rig = Rig::new(config());
     rig.leaders(1, &[(-1, 0), (-1, 0), (2, 0), (2, 0)]);
-    let leaders = &rig.shared.topic("t").topic.unwrap().leaders;
+    let leaders = &rig.shared.topics.entry("t").topic.unwrap().leaders;
     assert!(Arc::ptr_eq(&leaders[2].health, &leaders[3].health));
     assert!(!Arc::ptr_eq(&leaders[0].health, &leaders[1].health), "-1 is no broker");
 }

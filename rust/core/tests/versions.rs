@@ -16,8 +16,8 @@ fn set_topic(rig: &mut Rig, name: &str, topic_id: [u8; 16]) {
 /// Buffer one record and let it go.
 fn send_to(rig: &mut Rig, topics: &[&str]) {
     for name in topics {
-        let topic = rig.shared.topic(name).topic.unwrap();
-        let record = penstock_core::accumulator::Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
+        let topic = rig.shared.topics.entry(name).topic.unwrap();
+        let record = penstock_core::append::Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
         rig.shared.append(&topic, Some(0), &record, None, &mut 0);
     }
     rig.pass(6 * MS);
@@ -74,7 +74,7 @@ fn a_request_with_both_kinds_of_topics_goes_by_name_and_its_answer_is_matched_by
     rig.deliver(1, &answer);
     assert_eq!(ended(&rig.events()), []);
     for (name, base_offset) in [("a", 5), ("b", 6)] {
-        let lane = std::sync::Arc::clone(&rig.shared.topic(name).topic.unwrap().lanes[0]);
+        let lane = std::sync::Arc::clone(&rig.shared.topics.entry(name).topic.unwrap().lanes[0]);
         assert_eq!(lane.inner.lock().last_acked_offset(), base_offset);
     }
 }

@@ -6,7 +6,7 @@ use std::io::Read;
 
 use xxhash_rust::xxh32::xxh32;
 
-use super::Codec;
+use super::codec::Codec;
 use super::encode::{LZ4_STORED, SNAPPY_HEADER};
 
 /// Why bytes cannot be decompressed.

@@ -1,10 +1,10 @@
 //! Applies the control plane's commands.
 
 use super::Engine;
-use crate::accumulator::TopicEntry;
 use crate::boundary::{Command, Event};
 use crate::io::connection::{RequestKind, Transport};
 use crate::outcome::FailureKind;
+use crate::shared::TopicEntry;
 use crate::wire::produce::Segment;
 
 impl<T: Transport> Engine<T> {
@@ -22,13 +22,13 @@ impl<T: Transport> Engine<T> {
                 self.set_topic(&name, topic_id, version, &partitions, now_us);
             }
             Command::FailTopic { name, code, message, last_word } => {
-                self.shared.update_topic(&name, |entry| {
+                self.shared.topics.update(&name, |entry| {
                     let errors = entry.errors + 1;
                     Some(TopicEntry { error: Some((code, message, last_word)), errors, ..entry })
                 });
             }
             Command::ForgetTopic { name } => self.forget_topic(&name),
-            Command::SetStatus { message } => self.shared.set_status(message),
+            Command::SetStatus { message } => self.shared.topics.set_status(message),
             Command::SetBrokerStatus { broker, message } => self.brokers.entry(broker).or_default().trouble = message,
             Command::SetIdentity(identity) => {
                 self.identity = Some(identity);

@@ -45,7 +45,7 @@ impl<T: Transport> Engine<T> {
 
     /// A socket has an event.
     pub fn on_socket(&mut self, id: u64, readable: bool, writable: bool) {
-        let now_us = self.shared.now_us();
+        let now_us = self.shared.clock.now_us();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if connection.stage == Stage::Connecting {
             match self.transport.connected(id) {

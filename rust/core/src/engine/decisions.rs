@@ -22,7 +22,7 @@ impl<T: Transport> Engine<T> {
         delay_us: u64,
         now_us: u64,
     ) -> Result<(), &'static str> {
-        let topic = self.shared.topic(topic).topic.ok_or("no such lane")?;
+        let topic = self.shared.topics.entry(topic).topic.ok_or("no such lane")?;
         let lane = usize::try_from(partition).ok().and_then(|at| topic.lanes.get(at)).ok_or("no such lane")?;
         let mut inner = lane.inner.lock();
         let Some(settled) = inner.take_settled(decisions.iter().map(|(id, _)| *id))? else { return Ok(()) };
@@ -69,14 +69,14 @@ impl<T: Transport> Engine<T> {
     fn split(&self, lane: &Arc<Lane>, batch: LaneBatch, remaining: &mut VecDeque<LaneBatch>, now_us: u64) {
         let shared = &self.shared;
         let limit = batch.split_limit(shared.config.batch_size);
-        if let (Some(codecs), Some(ratio)) = (&shared.codecs, batch.ratio()) {
+        if let (Some(codecs), Some(ratio)) = (shared.encoding.codecs(), batch.ratio()) {
             codecs.ratios.reset(&lane.topic, ratio as f32);
         }
         match batch.split(limit, || shared.next_batch_id()) {
             Ok(mut children) => {
                 shared.stats.lock().splits += 1;
                 for child in &mut children {
-                    shared.encode(lane, child);
+                    shared.encoding.encode(lane, child);
                 }
                 remaining.extend(children);
             }

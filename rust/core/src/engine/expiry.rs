@@ -29,7 +29,7 @@ impl<T: Transport> Engine<T> {
 
     fn expire_records(&mut self, now_us: u64) {
         let Some(limit_us) = now_us.checked_sub(self.shared.config.rules.delivery_timeout_us) else { return };
-        let status = self.shared.status();
+        let status = self.shared.topics.status();
         let due = |batch: &LaneBatch| batch.created_us() <= limit_us;
         self.fail_in_lanes(due, now_us, |engine, inner| engine.expire_lane(inner, due, &status, now_us));
     }

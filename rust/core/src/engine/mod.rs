@@ -34,12 +34,12 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::accumulator::Shared;
 use crate::boundary::{LaneReport, Stage};
 use crate::io::connection::{Connection, Transport};
 use crate::lane::identity::Identity;
 use crate::lane::sending::Outgoing;
 use crate::lane::{Lane, LaneId};
+use crate::shared::Shared;
 use crate::topic::BrokerHealth;
 
 /// How often the deadlines of records and requests are checked while there are any.
@@ -134,8 +134,8 @@ impl<T: Transport> Engine<T> {
 
     /// One pass (Java: `Sender.runOnce`). Returns when the next one is due (µs); `u64::MAX`: at the next wake-up.
     pub fn run_once(&mut self) -> u64 {
-        let now_us = self.shared.now_us();
-        let inbox = self.shared.take_inbox();
+        let now_us = self.shared.clock.now_us();
+        let inbox = self.shared.mailbox.take();
         for command in inbox.commands {
             self.apply(command, now_us);
         }

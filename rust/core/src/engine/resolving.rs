@@ -38,7 +38,7 @@ impl<T: Transport> Engine<T> {
         stats.topic(&batch.completion().topic).errors += u64::from(count);
         drop(stats);
         let callbacks = batch.fail(stage, failure);
-        self.shared.note_failure(batch.completion(), count);
+        self.shared.failures.note(batch.completion(), count);
         callbacks
     }
 

@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::{Broker, Engine, Picked, Timers};
-use crate::accumulator::Shared;
 use crate::boundary::Event;
 use crate::io::connection::Transport;
 use crate::lane::readiness::NextStep;
 use crate::lane::{Lane, LaneInner};
+use crate::shared::Shared;
 use crate::sync::atomic::Ordering;
 
 /// Take the step that [`LaneInner::schedule`] gave, except the ready queue: true if the lane belongs there.
@@ -16,7 +16,7 @@ fn do_step(shared: &Shared, timers: &mut Timers, lane: &Arc<Lane>, inner: &mut L
     match step {
         NextStep::Queue => return true,
         NextStep::Timer(at_us) => timers.push(Reverse((at_us, lane.id))),
-        NextStep::Encode => shared.encode_head(lane, inner),
+        NextStep::Encode => shared.encoding.encode_head(lane, inner),
         NextStep::Nothing => {}
     }
     false
@@ -44,7 +44,7 @@ impl<T: Transport> Engine<T> {
 
     /// Put a lane where it belongs now: a ready queue, a timer, or nowhere until something happens to it.
     pub(super) fn reconsider(&mut self, lane: &Arc<Lane>, now_us: u64) {
-        let hurry = self.shared.in_a_hurry();
+        let hurry = self.shared.hurry.is_on();
         let mut inner = lane.inner.lock();
         let step = inner.schedule(&self.shared.config.rules, now_us, hurry);
         if do_step(&self.shared, &mut self.timers, lane, &mut inner, step) {
@@ -73,7 +73,7 @@ impl<T: Transport> Engine<T> {
             if !lane.inner.lock().waits_for_leader() {
                 continue; // it was routed anew when the leader became known
             }
-            let version = self.shared.topic(&lane.topic).topic.map_or(0, |topic| topic.version);
+            let version = self.shared.topics.entry(&lane.topic).topic.map_or(0, |topic| topic.version);
             if self.leader_wanted.insert(Arc::clone(&lane.topic), version) != Some(version) {
                 topics.push(lane.topic.to_string());
             }
@@ -135,7 +135,7 @@ impl<T: Transport> Engine<T> {
     /// One batch of each lane, as many as fit into max.request.size (the first one always does).
     fn pick(&mut self, id: i32, now_us: u64) -> Vec<Picked> {
         let shared = Arc::clone(&self.shared);
-        let hurry = shared.in_a_hurry();
+        let hurry = shared.hurry.is_on();
         let rules = &shared.config.rules;
         let mut picked: Vec<Picked> = Vec::new();
         let mut room = usize::MAX;

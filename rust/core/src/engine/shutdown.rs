@@ -9,7 +9,7 @@ use crate::outcome::FailureKind;
 
 impl<T: Transport> Engine<T> {
     pub(super) fn fail_everything(&mut self, kind: FailureKind, code: i16, message: &str, now_us: u64) {
-        let status = self.shared.status();
+        let status = self.shared.topics.status();
         for at in 0..self.lanes.len() {
             let lane = Arc::clone(&self.lanes[at]);
             let mut inner = lane.inner.lock();
@@ -32,7 +32,7 @@ impl<T: Transport> Engine<T> {
 
     /// `close` does not wait any longer.
     pub fn shut_down(&mut self) {
-        let now_us = self.shared.now_us();
+        let now_us = self.shared.clock.now_us();
         self.fail_everything(FailureKind::Closed, 0, "", now_us);
         let open: Vec<u64> = self.connections.keys().copied().collect();
         for id in open {
@@ -48,7 +48,7 @@ impl<T: Transport> Engine<T> {
             return;
         }
         self.shared.set_fatal(-1, message.to_owned());
-        let now_us = self.shared.now_us();
+        let now_us = self.shared.clock.now_us();
         self.fail_everything(FailureKind::Internal, 0, message, now_us);
     }
 }

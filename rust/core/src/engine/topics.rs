@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::Engine;
-use crate::accumulator::TopicEntry;
 use crate::boundary::PartitionLeader;
 use crate::io::connection::Transport;
 use crate::lane::Lane;
 use crate::lane::fate::TopicId;
+use crate::shared::TopicEntry;
 use crate::topic::{BrokerHealth, Leader, Topic, TopicState};
 
 impl<T: Transport> Engine<T> {
@@ -19,7 +19,7 @@ impl<T: Transport> Engine<T> {
         leaders: &[PartitionLeader],
         now_us: u64,
     ) {
-        let entry = self.shared.topic(name);
+        let entry = self.shared.topics.entry(name);
         if entry.topic.as_ref().is_some_and(|known| known.version >= version) {
             return;
         }
@@ -51,7 +51,9 @@ impl<T: Transport> Engine<T> {
         }
         let partitions = leaders.len() as u32;
         let topic = Topic { name: key, id, version, partitions, lanes, leaders: snapshot, state };
-        self.shared.update_topic(name, |entry| Some(TopicEntry { topic: Some(Arc::new(topic)), error: None, ..entry }));
+        self.shared
+            .topics
+            .update(name, |entry| Some(TopicEntry { topic: Some(Arc::new(topic)), error: None, ..entry }));
     }
 
     /// The lanes of a topic that was forgotten; none if it is a new one.
@@ -73,8 +75,8 @@ impl<T: Transport> Engine<T> {
     }
 
     pub(super) fn forget_topic(&mut self, name: &str) {
-        let Some(topic) = self.shared.topic(name).topic else {
-            self.shared.update_topic(name, |_| None);
+        let Some(topic) = self.shared.topics.entry(name).topic else {
+            self.shared.topics.update(name, |_| None);
             return;
         };
         // Retired first, removed after: a sender that still has the snapshot finds a retired lane and asks for the
@@ -87,7 +89,7 @@ impl<T: Transport> Engine<T> {
             return;
         }
         self.retired.insert(Arc::clone(&topic.name), topic.lanes.clone());
-        self.shared.update_topic(name, |_| None);
+        self.shared.topics.update(name, |_| None);
         self.leader_wanted.remove(name);
     }
 }

@@ -200,7 +200,7 @@ pub fn engine(data: &[u8]) {
         }
     }
     assert!(offset(&hit).is_some(), "delivered in the end: {:?}", hit.outcome());
-    assert!(rig.shared.fatal().is_none());
+    assert!(rig.shared.failures.fatal().is_none());
     assert_eq!(rig.shared.pool.available(), rig.shared.pool.total());
     assert_eq!(rig.shared.stats.lock().in_flight, 0);
 }

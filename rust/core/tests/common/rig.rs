@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::{Appended, Record, Shared};
+use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader, Stage};
 use penstock_core::compression::Compression;
 use penstock_core::config::Config;
@@ -14,6 +14,7 @@ use penstock_core::engine::Engine;
 use penstock_core::io::memory_net::MemoryNet;
 use penstock_core::lane::identity::Identity;
 use penstock_core::outcome::{Completion, Outcome};
+use penstock_core::shared::Shared;
 
 pub const MS: u64 = 1000;
 pub const ME: Identity = Identity { producer_id: 42, epoch: 0 };
@@ -78,7 +79,7 @@ pub fn config() -> Config {
 impl Rig {
     pub fn new(config: Config) -> Self {
         let shared = Shared::new(config);
-        shared.set_now_us(1);
+        shared.clock.set_us(1);
         let engine = Engine::new(Arc::clone(&shared), MemoryNet::accepting());
         Self { shared, engine, now_us: 1, produce_version: 3 }
     }
@@ -115,19 +116,19 @@ impl Rig {
     }
 
     pub fn command(&mut self, command: Command) {
-        self.shared.command([command]);
+        self.shared.mailbox.command([command]);
         self.engine.run_once();
     }
 
     /// Let time pass; returns when the engine means to wake up next.
     pub fn pass(&mut self, us: u64) -> u64 {
         self.now_us += us;
-        self.shared.set_now_us(self.now_us);
+        self.shared.clock.set_us(self.now_us);
         self.engine.run_once()
     }
 
     pub fn send(&self, partition: u32, value: &[u8]) -> (Arc<Completion>, u32) {
-        let topic = self.shared.topic("t").topic.unwrap();
+        let topic = self.shared.topics.entry("t").topic.unwrap();
         let record = Record { timestamp: 1, key: None, value: Some(value), headers: &[] };
         match self.shared.append(&topic, Some(partition), &record, None, &mut 0) {
             Appended::Done { completion, index } => (completion, index),

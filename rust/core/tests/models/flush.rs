@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use loom::thread;
-use penstock_core::accumulator::{Appended, Record, Shared};
+use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::{Command, PartitionLeader};
 use penstock_core::engine::Engine;
 use penstock_core::outcome::Completion;
+use penstock_core::shared::Shared;
 
 use penstock_core::io::memory_net::MemoryNet;
 
@@ -18,20 +19,20 @@ fn engine(shared: &Arc<Shared>) -> Engine<MemoryNet> {
     let mut engine = Engine::new(Arc::clone(shared), MemoryNet::accepting());
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }];
     let address = "127.0.0.1:9092".parse().unwrap();
-    shared.command([
+    shared.mailbox.command([
         Command::SetTopic { name: "t".into(), topic_id: [0; 16], version: 1, partitions },
         Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 1_000_000 },
     ]);
     engine.run_once();
     engine.on_socket(1, false, true);
-    shared.command([Command::Ready { connection: 1, produce_version: 3 }]);
+    shared.mailbox.command([Command::Ready { connection: 1, produce_version: 3 }]);
     engine.run_once();
     engine
 }
 
 /// None: the producer is closed.
 fn append(shared: &Shared) -> Option<Arc<Completion>> {
-    let topic = shared.topic("t").topic.unwrap();
+    let topic = shared.topics.entry("t").topic.unwrap();
     let record = Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
     match shared.append(&topic, Some(0), &record, None, &mut 0) {
         Appended::Done { completion, .. } => Some(completion),
@@ -42,15 +43,15 @@ fn append(shared: &Shared) -> Option<Arc<Completion>> {
 
 /// The I/O thread, with a broker that acknowledges at once, until the producer stops.
 fn run(shared: &Shared, engine: &mut Engine<MemoryNet>, bell: &Bell) {
-    while !shared.stop.load(Ordering::Acquire) {
+    while !shared.mailbox.is_stopped() {
         let wake_at_us = engine.run_once();
         if acknowledge(engine) {
             continue;
         }
-        if wake_at_us > 1 && shared.prepare_sleep(wake_at_us) {
+        if wake_at_us > 1 && shared.mailbox.prepare_sleep(wake_at_us) {
             bell.wait();
         }
-        shared.awake();
+        shared.mailbox.awake();
     }
 }
 
@@ -98,10 +99,10 @@ fn a_flush_hurries_what_was_sent_before_it_and_a_close_leaves_nothing_open() {
             thread::spawn(move || {
                 let pending = shared.begin_flush();
                 assert!(pending.iter().all(|completion| completion.wait_all(None)));
-                shared.settle_flush();
-                shared.end_flush();
+                shared.topics.settle();
+                shared.hurry.end_flush();
                 assert!(before.outcome().is_some(), "it was sent before");
-                shared.request_stop();
+                shared.mailbox.request_stop();
             })
         };
         run(&shared, &mut engine, &bell);

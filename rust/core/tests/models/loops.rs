@@ -110,8 +110,8 @@ fn memory_that_a_cancelled_waiter_was_granted_goes_to_the_next_in_a_loop() {
         let inbox = LoopInbox::with_thread();
         let pool = Arc::new(BufferPool::new(10, 1));
         assert!(pool.try_take(10));
-        let first = pool.queue_with(6, Some(notice(&inbox, 1)));
-        let second = pool.queue_with(6, Some(notice(&inbox, 2)));
+        let first = pool.queue(6, Some(notice(&inbox, 1)));
+        let second = pool.queue(6, Some(notice(&inbox, 2)));
         let giver = {
             let pool = Arc::clone(&pool);
             thread::spawn(move || pool.give(10))

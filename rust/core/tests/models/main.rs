@@ -43,12 +43,12 @@ mod topics;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock_core::accumulator::Shared;
 use penstock_core::compression::Compression;
 use penstock_core::config::Config;
 use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
 use penstock_core::lane::Lane;
+use penstock_core::shared::Shared;
 use penstock_core::sync::{Condvar, Mutex};
 use penstock_core::topic::{BrokerHealth, Leader, Topic, TopicState};
 
@@ -106,7 +106,7 @@ fn config() -> Config {
 /// The clock stands at 1 µs.
 fn shared() -> Arc<Shared> {
     let shared = Shared::new(config());
-    shared.set_now_us(1);
+    shared.clock.set_us(1);
     shared
 }
 
@@ -135,7 +135,7 @@ impl Bell {
     fn on(shared: &Shared) -> Arc<Self> {
         let bell = Arc::new(Self::default());
         let mine = Arc::clone(&bell);
-        shared.set_waker(Box::new(move || mine.ring()));
+        shared.mailbox.set_waker(Box::new(move || mine.ring()));
         bell
     }
 
