@@ -133,13 +133,13 @@ fn the_records_of_a_split_batch_keep_their_ages() {
 fn a_batch_that_waits_for_its_compression_keeps_the_ages_of_its_records() {
     let compression = Compression { codec: Codec::Lz4, level: 9 };
     let mut rig = Rig::ready(Config { compression, ..one_second() }, 1);
-    rig.shared.codecs.as_ref().unwrap().step_by_hand();
+    rig.shared.encoding.codecs().unwrap().step_by_hand();
     let older = rig.send(0, b"older");
     wait(&mut rig, 300);
     let newer = rig.send(0, b"newer");
     rig.shared.begin_flush();
     wait(&mut rig, 700);
-    assert_eq!(rig.shared.codecs.as_ref().unwrap().waiting(), 1, "and no worker compresses it");
+    assert_eq!(rig.shared.encoding.codecs().unwrap().waiting(), 1, "and no worker compresses it");
     assert!(reports_age(&older, 1_000, 1_000) && reports_age(&newer, 700, 1_000));
 }
 
