@@ -81,10 +81,10 @@ def parse(lines: Iterable[str]) -> Functions:
 
 def sort_threads(threads: list[Functions]) -> Counted:
     """The first thread is the application's; the one that runs the engine is the I/O thread; the others are Python's."""
-    engine = [any("engine::Engine" in name and "turn" in name for name in functions) for functions in threads]
+    engine = [any("engine::Engine" in name and "run_once" in name for name in functions) for functions in threads]
     application, io, other = Counter(threads[0]), Functions(), Functions()
-    for functions, turns in zip(threads[1:], engine[1:], strict=True):
-        (io if turns else other).update(functions)
+    for functions, is_io in zip(threads[1:], engine[1:], strict=True):
+        (io if is_io else other).update(functions)
     return Counted(application, io, other)
 
 
