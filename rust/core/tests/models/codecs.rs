@@ -2,7 +2,6 @@
 //! or left to its worker, who gives its memory back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use loom::thread;
 use penstock_core::append::{Appended, Record};

@@ -1,7 +1,6 @@
 //! The whole engine between a flush and an append: what was sent before the flush is on its way, however long the linger.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use loom::thread;
 use penstock_core::append::{Appended, Record};
