@@ -26,6 +26,7 @@ TOKENS = re.compile(
 PATH = re.compile(r"(?<![\w:$])(?:\$?crate|super|self|[a-z_]\w*)(?:::\w+)+")
 USE = re.compile(r"(?P<pub>\bpub(?:\([^)]*\))?\s+)?\buse\s+(?P<tree>[^;]+);")
 TYPE = re.compile(r"\b(?:struct|enum|trait|union|type)\s+([A-Z]\w*)")
+INLINE = re.compile(r"\bmod \w+\s*\{")
 CFG = re.compile(r"#!?\[cfg\b")
 
 
@@ -91,8 +92,7 @@ class Crate:
             parts = path.relative_to(self.source).with_suffix("").parts
             self.files[parts[:-1] if parts[-1] in ("mod", "lib") else parts] = path
         self.texts = {
-            module: without(blanked(path.read_text(encoding="utf-8")), TEST_ITEM)
-            for module, path in self.files.items()
+            module: without(blanked(path.read_text(encoding="utf-8")), TEST_ITEM) for module, path in self.files.items()
         }
         for module in [module for module in self.files if self.is_for_tests(module)]:
             del self.files[module], self.texts[module]
@@ -132,31 +132,31 @@ class Crate:
     def mentions(self, module: Module) -> Iterator[tuple[int, Module]]:
         """(line, path from the root) of each item that the file names."""
         text = self.texts[module]
+        inner = [(found.end(), end_of_item(text, found.start())) for found in INLINE.finditer(text)]
+
+        def named(path: list[str], at: int) -> Iterator[tuple[int, Module]]:
+            # In a module inside the file the first `super` is the file itself.
+            for begin, end in inner:
+                if begin <= at < end and path[0] == "super":
+                    path = path[1:] if path[1:2] == ["super"] else ["self", *path[1:]]
+            if target := self.absolute(module, path):
+                yield text.count("\n", 0, at) + 1, target
+
         for found in USE.finditer(text):
             for path in leaves(found["tree"]):
-                if target := self.absolute(module, path):
-                    yield text.count("\n", 0, found.start("tree")) + 1, target
+                yield from named(path, found.start("tree"))
         for found in PATH.finditer(USE.sub(lambda use: re.sub(r"[^\n]", " ", use[0]), text)):
-            # Of a module in the file itself, `super` is the file: nothing is missed but what it shares with its parent.
-            if target := self.absolute(module, found[0].split("::")):
-                yield text.count("\n", 0, found.start()) + 1, target
+            yield from named(found[0].split("::"), found.start())
 
     def edges(self) -> Edges:
         """Module → module that it needs → the lines that say so."""
         edges: Edges = {module: defaultdict(list) for module in self.files}
         for module in self.files:
-            inner = re.search(r"\bmod \w+ \{", self.texts[module]) is not None
             for line, path in self.mentions(module):
                 target = self.file_of(path)
-                # `super` in a module inside a file is the file itself: not a need of the parent's file.
-                from_inner = inner and self.indentation(module, line) > 0 and path[: len(module) - 1] == module[:-1]
-                if target != module and not (from_inner and target == module[:-1]):
+                if target != module:
                     edges[module][target].append(f"{self.files[module]}:{line}: {'::'.join(path)}")
         return edges
-
-    def indentation(self, module: Module, line: int) -> int:
-        text = self.texts[module].split("\n")[line - 1]
-        return len(text) - len(text.lstrip())
 
 
 def circles(edges: Edges) -> list[list[Module]]:
@@ -193,8 +193,9 @@ def twins(crate: Crate) -> Iterator[str]:
     for module, text in crate.texts.items():
         for found in TYPE.finditer(text):
             before = text[: found.start()]
-            if text[before.rfind("\n") + 1 : found.start()].strip() not in ("", "pub") and "pub" not in (
-                text[before.rfind("\n") + 1 : found.start()]
+            if (
+                text[before.rfind("\n") + 1 : found.start()].strip() not in ("", "pub")
+                and "pub" not in (text[before.rfind("\n") + 1 : found.start()])
             ):
                 continue
             indented = text[before.rfind("\n") + 1] == " "

@@ -25,7 +25,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex};
 use crate::wire::record_batch::{BatchBuilder, SealedBatch};
 
-/// What a worker needs of the producer that it works for.
+/// The needs of a worker: the part of its producer that it calls.
 pub trait CodecOwner: Send + Sync + 'static {
     /// The producer's workers; `None`: it has none.
     fn codecs(&self) -> Option<&Codecs>;

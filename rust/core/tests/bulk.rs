@@ -1,4 +1,4 @@
-//! `append_many`: as many appends as there are records, whatever the lanes, the buffer and the partitions look like.
+//! `append_many` does the same as one append per record, for all lanes, buffers and partitions.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -140,7 +140,7 @@ fn a_full_buffer_stops_it_where_it_is_and_a_grant_goes_on() {
 
 // ---------------------------------------------------------------------------------------------------------- compression
 
-/// A rig whose jobs are run when the test says so, and which has learnt how well its topic compresses.
+/// A rig whose jobs the test runs, with an estimate of how well its topic compresses.
 fn compressing(config: Config, partitions: usize, ratio: f32) -> Rig {
     let rig = Rig::speaking(7, config, partitions);
     if let Some(codecs) = rig.shared.encoding.codecs() {
@@ -162,7 +162,7 @@ fn encode_all(rig: &mut Rig) {
     rig.engine.run_once();
 }
 
-/// See everything that is buffered arrive, and say so of each.
+/// Receive everything that is buffered, and acknowledge each batch.
 fn drain(rig: &mut Rig, seen: &mut Vec<Seen>) {
     while rig.shared.pool.available() < rig.shared.pool.total() {
         rig.pass(6 * MS);

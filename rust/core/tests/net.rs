@@ -107,7 +107,7 @@ fn a_panic_of_the_io_thread_fails_every_record_and_refuses_later_ones() {
         shared.append(&topic, Some(partition), &record, None, &mut 0)
     };
     let Appended::Done { completion, .. } = send(0) else { panic!("not appended") };
-    // A bug of ours, as good as any: the encoder asserts that it knows the version.
+    // It stands for any bug of ours: the encoder asserts that the version is supported.
     shared.mailbox.command([Command::Ready { connection: 1, produce_version: 99 }]);
     assert!(wait_for(
         &shared,

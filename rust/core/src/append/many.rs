@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::topic::Topic;
 use crate::wire::record_batch::{BATCH_HEADER_LEN, MAX_RECORD_OVERHEAD, payload_len};
 
-/// What [`Shared::append_many`] did.
+/// The result of [`Shared::append_many`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Every record is buffered or too large.
@@ -124,7 +124,7 @@ impl Shared {
     }
 }
 
-/// What one call of [`Sink::fill`] added.
+/// The result of one [`Sink::fill`].
 #[derive(Clone, Copy, Debug, Default)]
 struct AddedRows {
     records: u32,

@@ -47,7 +47,7 @@ impl Record<'_> {
     }
 }
 
-/// What [`Shared::append`] did.
+/// The result of [`Shared::append`].
 #[derive(Debug)]
 pub enum Appended {
     /// Buffered: the record is `index` in the batch behind `completion`.

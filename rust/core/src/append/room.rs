@@ -1,8 +1,8 @@
 //! Room for records: the rule that an append of one record and one of many share.
 //!
 //! Without room in the open batch: grow it if it is to be compressed; else choose another sticky partition if enough bytes
-//! went to this one; else charge buffer.memory and open a batch. Afterwards: close what is full, announce the lane, and
-//! count the bytes of the sticky choice.
+//! went to this one; else charge buffer.memory and open a batch. Afterwards: close the batch if it is full, announce the
+//! lane, and count the bytes of the sticky choice.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(super) struct Target<'a> {
     pub sticky: Option<StickyChoice>,
 }
 
-/// What [`Shared::make_room`] did.
+/// The result of [`Shared::make_room`].
 pub(super) enum Room {
     /// The last batch takes the record; it may be a new one.
     Here { new: bool },
@@ -35,7 +35,7 @@ pub(super) enum Room {
     NeedsMemory(usize),
 }
 
-/// What records did to their batch.
+/// The batch after records were added.
 pub(super) struct Filled {
     /// Bytes that they will take on the wire, as estimated.
     pub sent_bytes: usize,

@@ -26,7 +26,7 @@ pub struct Oldest {
 }
 
 impl TopicTable {
-    /// Each lane in turn, locked.
+    /// Each lane, locked, one after the other.
     fn visit(&self, mut each: impl FnMut(&Arc<Lane>, &LaneInner)) {
         for topic in self.all() {
             for lane in &topic.lanes {

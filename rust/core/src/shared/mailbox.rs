@@ -12,7 +12,7 @@ use crate::lane::Lane;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::sync::{Mutex, OnceLock};
 
-/// What other threads have left for the I/O thread.
+/// The content of the mailbox.
 #[derive(Debug, Default)]
 pub struct Inbox {
     /// Lanes that can send.

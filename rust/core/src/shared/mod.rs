@@ -1,4 +1,4 @@
-//! What application threads, the I/O thread and the codec workers of one producer share.
+//! The state that application threads, the I/O thread and the codec workers of one producer share.
 //!
 //! Each part has its own state and file; [`Shared`] owns them, and does what takes several of them.
 //!

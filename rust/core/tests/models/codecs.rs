@@ -2,7 +2,6 @@
 //! or left to its worker, who gives its memory back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use loom::thread;
 use penstock_core::append::{Appended, Record};
@@ -12,7 +11,7 @@ use penstock_core::outcome::Completion;
 use penstock_core::shared::Shared;
 use penstock_core::topic::Topic;
 
-use crate::{Bell, config, explore, topic};
+use crate::{WakeUp, config, explore, topic};
 
 const SNAPPY: Compression = Compression { codec: Codec::Snappy, level: 0 };
 
@@ -47,7 +46,7 @@ fn work(shared: &Shared) {
 fn what_two_workers_compress_is_announced_to_a_sleeping_io_thread() {
     explore(2, || {
         let shared = compressing();
-        let bell = Bell::on(&shared);
+        let wake_up = WakeUp::on(&shared);
         let topic = Arc::new(topic());
         let workers: Vec<_> = (0..2)
             .map(|_| {
@@ -72,7 +71,7 @@ fn what_two_workers_compress_is_announced_to_a_sleeping_io_thread() {
                 }
             }
             if taken.len() < 2 && shared.mailbox.prepare_sleep(u64::MAX) {
-                bell.wait();
+                wake_up.wait();
             }
             shared.mailbox.awake();
         }
@@ -94,7 +93,7 @@ fn a_batch_that_is_given_up_while_it_is_compressed_gives_its_memory_back_once() 
             let shared = Arc::clone(&shared);
             thread::spawn(move || work(&shared))
         };
-        // The I/O thread gives up on it, as an expiry or a close does.
+        // The I/O thread abandons it, as an expiry or a close does.
         let lane = &topic.lanes[0];
         let mut inner = lane.inner.lock();
         let (mut batch, _) = inner.close().remove(0);

@@ -1,7 +1,6 @@
 //! The whole engine between a flush and an append: what was sent before the flush is on its way, however long the linger.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use loom::thread;
 use penstock_core::append::{Appended, Record};
@@ -13,7 +12,7 @@ use penstock_core::shared::Shared;
 use penstock_core::io::memory_net::MemoryNet;
 
 use crate::rig::{Seen, parse_produce};
-use crate::{Bell, explore, shared};
+use crate::{WakeUp, explore, shared};
 
 fn engine(shared: &Arc<Shared>) -> Engine<MemoryNet> {
     let mut engine = Engine::new(Arc::clone(shared), MemoryNet::accepting());
@@ -42,14 +41,14 @@ fn append(shared: &Shared) -> Option<Arc<Completion>> {
 }
 
 /// The I/O thread, with a broker that acknowledges at once, until the producer stops.
-fn run(shared: &Shared, engine: &mut Engine<MemoryNet>, bell: &Bell) {
+fn run(shared: &Shared, engine: &mut Engine<MemoryNet>, wake_up: &WakeUp) {
     while !shared.mailbox.is_stopped() {
         let wake_at_us = engine.run_once();
         if acknowledge(engine) {
             continue;
         }
         if wake_at_us > 1 && shared.mailbox.prepare_sleep(wake_at_us) {
-            bell.wait();
+            wake_up.wait();
         }
         shared.mailbox.awake();
     }
@@ -87,7 +86,7 @@ fn success(batch: &Seen) -> Vec<u8> {
 fn a_flush_hurries_what_was_sent_before_it_and_a_close_leaves_nothing_open() {
     explore(1, || {
         let shared = shared();
-        let bell = Bell::on(&shared);
+        let wake_up = WakeUp::on(&shared);
         let mut engine = engine(&shared);
         let before = append(&shared).unwrap();
         let sender = {
@@ -105,7 +104,7 @@ fn a_flush_hurries_what_was_sent_before_it_and_a_close_leaves_nothing_open() {
                 shared.mailbox.request_stop();
             })
         };
-        run(&shared, &mut engine, &bell);
+        run(&shared, &mut engine, &wake_up);
         engine.shut_down();
         flush.join().unwrap();
         let appended = sender.join().unwrap();

@@ -1,4 +1,4 @@
-//! buffer.memory: grants, timeouts and returns at once; no byte is lost, and nobody overtakes.
+//! buffer.memory: grants, timeouts and returns at once; no byte is lost, and no waiter overtakes.
 
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ fn while_somebody_waits_for_memory_nothing_lingers() {
     explore(3, || {
         let shared = shared();
         assert!(shared.pool.try_take(1_000));
-        // A shortage that is over, but nobody has looked yet.
+        // A shortage that is over, but `relax` has not run yet.
         let waiter = shared.queue_for_memory(1, None);
         shared.pool.cancel(&waiter);
         let sender = {

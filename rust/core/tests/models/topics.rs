@@ -1,7 +1,6 @@
-//! Senders that wait for metadata hear of a topic, and of the producer's end, without running out of time first.
+//! Senders that wait for metadata are notified of a topic, and of the producer's end, before they run out of time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use loom::thread;
 use penstock_core::shared::{Shared, TopicEntry};
