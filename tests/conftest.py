@@ -67,7 +67,7 @@ def _needs_jars(item: pytest.Item) -> bool:
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaCluster]:
     """A real Apache Kafka of one node, shared by the session; topics are not created by using them."""
-    with KafkaCluster() as cluster:
+    with KafkaCluster(short_lived=True) as cluster:
         yield cluster
 
 
