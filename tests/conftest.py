@@ -36,10 +36,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the real Kafka, however indirectly, before `-m` is applied."""
+    """Mark what uses the real Kafka, however indirectly, before `-m` is applied.
+
+    `make test` has two workers (pytest-xdist). Tests that share the Kafka, or the JVM that judges, share a worker.
+    """
     for item in items:
         if "kafka" in _fixtures(item):
             item.add_marker(pytest.mark.kafka)
+        if _needs_jars(item):
+            item.add_marker(pytest.mark.xdist_group("kafka" if item.get_closest_marker("kafka") else "java"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
