@@ -117,6 +117,7 @@ check: $(MODULE) ## format, lint, types, layers, drift of generated code, stub: 
 	$(BIN)/python tools/layout/lines.py
 	$(BIN)/python -m codegen --check
 	$(BIN)/python -m codegen.config --check
+	$(BIN)/python -m codegen.errors --check
 	$(BIN)/python -m codegen.error_tables --check
 	$(BIN)/python -m mypy.stubtest penstock._native
 
@@ -128,6 +129,7 @@ format: $(DEPS) ## format everything
 codegen: $(DEPS) ## write the generated code anew from the kafka-clients jar
 	$(BIN)/python -m codegen
 	$(BIN)/python -m codegen.config
+	$(BIN)/python -m codegen.errors
 
 bench: $(BUILT) ## every row against other clients; ROWS=100B,keyed picks, FRESH=1 measures again
 	$(BIN)/python -m bench

@@ -96,7 +96,7 @@ def more_partitions(client: RawClient, topic: str) -> Any:
         asked = CreatePartitionsTopic(name=name, count=count, assignments=None)
         request = CreatePartitionsRequest(topics=(asked,), timeout_ms=10_000, validate_only=only)
         seen.append(client.ask(request, CreatePartitionsResponse, 3).results[0].error_code)
-    # Kafka's brokers hear of the new partitions a moment after the answer.
+    # Kafka's brokers receive the new partitions a moment after the answer.
     deadline = time.monotonic() + 10
     while (known := len(client.metadata(topic).topics[0].partitions)) < 4 and time.monotonic() < deadline:
         pass
@@ -118,7 +118,7 @@ def topics_are_deleted(client: RawClient, topic: str) -> Any:
     return [*seen, client.metadata(topic).topics[0].error_code]
 
 
-# Metadata and what describes.
+# Metadata and Describe requests.
 
 
 @script([(0, 2), (3, 0), (17, 0), (100, None, 0), (0, 2)])
@@ -143,7 +143,7 @@ def metadata_of_topics(client: RawClient, topic: str) -> Any:
 def every_version_of_metadata(client: RawClient, topic: str) -> Any:
     seen = []
     for version in range(14):
-        create = version < 4  # before, it cannot be declined
+        create = version < 4  # older versions cannot decline it
         answer = client.metadata(topic, version=version, create=create)
         partitions = [
             (part.partition_index, part.leader_id, part.replica_nodes, part.isr_nodes)

@@ -60,8 +60,7 @@ class Mutant:
 
 
 DELIVERY: Final = "src/penstock/control/delivery.py"
-LANE: Final = "rust/core/src/lane/mod.rs"
-FATE: Final = "rust/core/src/lane/fate.rs"
+LANE: Final = "rust/core/src/lane/"
 ENGINE: Final = "rust/core/src/engine/"
 
 MUTANTS: Final = (
@@ -117,9 +116,9 @@ MUTANTS: Final = (
     Mutant(
         "an-error-stays",
         "a topic that is well again is told to be",
-        "src/penstock/control/metadata.py",
-        "if unchanged and topic.fresh and not failed_before:",
-        "if unchanged and topic.fresh:",
+        "src/penstock/control/topics.py",
+        "return not (unchanged and self.fresh and not failed_before)",
+        "return not (unchanged and self.fresh)",
         0,
     ),
     Mutant(
@@ -133,7 +132,7 @@ MUTANTS: Final = (
     Mutant(
         "fate-is-forgotten",
         "fate is sticky: the worst over all attempts counts",
-        LANE,
+        LANE + "answers.rs",
         "batch.fate = batch.fate.max(fate);",
         "batch.fate = fate;",
         0,
@@ -141,15 +140,15 @@ MUTANTS: Final = (
     Mutant(
         "errors-mean-rejected",
         "an error after the append leaves the fate open",
-        FATE,
-        "            3 | 6 if base_offset >= 0 => Self::Unknown,\n",
+        LANE + "fate.rs",
+        "            UNKNOWN_TOPIC_OR_PARTITION | NOT_LEADER_OR_FOLLOWER if base_offset >= 0 => Self::Unknown,\n",
         "",
         59,
     ),
     Mutant(
         "an-old-topic-is-forgotten",
         "what may be in the log of a topic that had the name before is not called not persisted",
-        FATE,
+        LANE + "fate.rs",
         "            self.former.push((left, numbering));\n",
         "            let _ = (left, numbering);\n",
         276,
@@ -158,7 +157,7 @@ MUTANTS: Final = (
     Mutant(
         "a-name-is-an-id",
         "a request that names its topic may arrive in the topic made anew",
-        FATE,
+        LANE + "fate.rs",
         "if self.topic_id == topic_id || self.by_name {",
         "if self.topic_id == topic_id {",
         276,
@@ -167,7 +166,7 @@ MUTANTS: Final = (
     Mutant(
         "open-too-early",
         "a lane is handed over when nothing of it is in flight any more",
-        LANE,
+        LANE + "answers.rs",
         "if self.state != LaneState::Settling || !self.in_flight.is_empty() {",
         "if self.state != LaneState::Settling {",
         0,
@@ -175,15 +174,15 @@ MUTANTS: Final = (
     Mutant(
         "many-before-the-first",
         "until the first success one batch is in flight",
-        LANE,
-        "let limit = if rules.idempotent && !self.confirmed { 1 } else { rules.max_in_flight };",
+        LANE + "readiness.rs",
+        "let limit = if rules.idempotent && !self.numbers.is_confirmed() { 1 } else { rules.max_in_flight };",
         "let limit = rules.max_in_flight;",
         78,
     ),
     Mutant(
         "two-leaders-at-once",
         "nothing goes to a new leader before the old one's answers are in",
-        LANE,
+        LANE + "readiness.rs",
         "if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.moved()) {",
         "if self.in_flight.len() >= limit {",
         225,
@@ -191,25 +190,25 @@ MUTANTS: Final = (
     Mutant(
         "adopt-at-once",
         "an identity is adopted by a quiescent lane only",
-        LANE,
-        "if self.identity != target && self.quiescent() {",
-        "if self.identity != target {",
+        LANE + "sending.rs",
+        "if self.identity() != target && self.quiescent() {",
+        "if self.identity() != target {",
         106,
     ),
     Mutant(
         "go-on-sending",
         "trouble stops a lane until it is decided",
-        LANE,
-        "            self.state = LaneState::Settling;\n",
-        "            self.state = self.state;\n",
+        LANE + "state.rs",
+        "    (Flowing, Trouble, Settling),\n",
+        "    (Flowing, Trouble, Flowing),\n",
         0,
     ),
     Mutant(
         "sequences-skip",
         "sequences are contiguous",
-        LANE,
-        "            self.next_sequence = advance_sequence(self.next_sequence, batch.count());\n        }\n        self.state",
-        "            self.next_sequence = advance_sequence(self.next_sequence, batch.count() + 1);\n        }\n        self.state",
+        LANE + "numbers.rs",
+        "self.next_sequence = advance_sequence(first, count);",
+        "self.next_sequence = advance_sequence(first, count + 1);",
         441,
     ),
     Mutant(
@@ -231,23 +230,23 @@ MUTANTS: Final = (
     Mutant(
         "expired-in-flight-is-certain",
         "what expires in flight may be in the log",
-        ENGINE + "endings.rs",
-        "                failure.possibly_persisted = true;\n                self.fail",
-        "                self.fail",
+        ENGINE + "failures.rs",
+        "            failure.possibly_persisted |= stage == IN_FLIGHT;\n            self.fail",
+        "            self.fail",
         0,
     ),
     Mutant(
         "expiry-leaves-a-gap",
         "what expires after it was sent is decided upon",
-        ENGINE + "endings.rs",
-        "        if sent_expired {\n            inner.begin_settling();\n        }\n",
+        LANE + "expiry.rs",
+        "        if sent_expired {\n            self.on(LaneEvent::Trouble);\n        }\n",
         "        let _ = sent_expired;\n",
         33,
     ),
     Mutant(
         "deadlines-wait",
         "every future resolves by delivery.timeout.ms",
-        ENGINE + "endings.rs",
+        ENGINE + "failures.rs",
         "let Some(limit_us) = now_us.checked_sub(self.shared.config.rules.delivery_timeout_us) else { return };",
         "let Some(limit_us) = now_us.checked_sub(2 * self.shared.config.rules.delivery_timeout_us) else { return };",
         0,
@@ -255,7 +254,7 @@ MUTANTS: Final = (
     Mutant(
         "memory-leaks",
         "buffer.memory comes back",
-        ENGINE + "endings.rs",
+        ENGINE + "failures.rs",
         "        if callbacks.is_empty() {\n            self.shared.release(charged);\n",
         "        if callbacks.is_empty() {\n            let _ = charged;\n",
         0,
@@ -264,15 +263,15 @@ MUTANTS: Final = (
         "callbacks-get-lost",
         "a callback runs exactly once",
         "rust/core/src/outcome/completion.rs",
-        "let callbacks = std::mem::take(&mut side.callbacks);\n        let notices",
+        "let callbacks = std::mem::take(&mut watchers.callbacks);\n        let notices",
         "let callbacks = Vec::new();\n        let notices",
         0,
     ),
     Mutant(
         "a-worker-keeps-memory",
         "a batch that expires while it is compressed gives its memory back",
-        LANE,
-        "            encoding.ticket.owed.store(self.charged, Ordering::Release);\n",
+        LANE + "content.rs",
+        "        stub.ticket.owed.store(charged, Ordering::Release);\n",
         "",
         25,
         compression="gzip",
@@ -316,7 +315,7 @@ MUTANTS: Final = (
     Mutant(
         "a-burst-loses-its-end",
         "a loop makes all calls that are due, however many",
-        "src/penstock/_loops.py",
+        "src/penstock/facade/loops.py",
         "            if more and not loop.is_closed():\n",
         "            if more and loop.is_closed():\n",
         200_022,
@@ -327,7 +326,7 @@ MUTANTS: Final = (
         "a send that was cancelled while it waited is not sent",
         "src/penstock/aio.py",
         "            pending.refuse(error)\n            raise\n",
-        "            pending.attempt(bell.inbox, bell.ring)\n            raise\n",
+        "            pending.attempt(waiter.inbox, waiter.wake)\n            raise\n",
         200_013,
         first=ASYNCIO_SEEDS,
     ),

@@ -16,49 +16,20 @@ use crate::sync::{Condvar, Mutex, OnceLock, Rank};
 
 use crate::boundary::{Command, Event, EventQueue};
 use crate::codecs::{Codecs, Job};
-use crate::compression::{Codec, Compression, Encoder};
-use crate::event_loop::{Notice, Notices};
-use crate::lane::{Batch, Lane, LaneInner, LaneState, Readiness, SendRules};
+use crate::compression::{Codec, Encoder};
+use crate::config::Config;
+use crate::event_loop::{LoopToken, Notice, Notices};
+use crate::lane::batch::LaneBatch;
+use crate::lane::readiness::NextStep;
+use crate::lane::{Lane, LaneInner};
 use crate::memory::{BufferPool, Waiter};
-use crate::outcome::completion::{CallbackQueue, Completion, Token};
+use crate::outcome::{CallbackQueue, CallbackToken, Completion};
 use crate::stats::Stats;
-use crate::topic::{PartitionRules, Topic, Turn};
+use crate::sticky::StickyChoice;
+use crate::topic::Topic;
 use crate::wire::record_batch::{
     BATCH_HEADER_LEN, BatchBuilder, Header, MAX_RECORD_OVERHEAD, MAX_UNCOMPRESSED, payload_len,
 };
-
-/// Settings of the data plane. Times are µs here, sizes bytes.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// client.id
-    pub client_id: String,
-    /// -1 (all), 0 or 1
-    pub acks: i16,
-    /// enable.idempotence, max in flight per lane, linger.ms, delivery.timeout.ms
-    pub rules: SendRules,
-    /// compression.type and its level
-    pub compression: Compression,
-    /// partitioner.*
-    pub partitioning: PartitionRules,
-    /// batch.size
-    pub batch_size: usize,
-    /// buffer.memory
-    pub buffer_memory: usize,
-    /// max.request.size
-    pub max_request_size: usize,
-    /// max.in.flight.requests.per.connection
-    pub max_in_flight_requests: usize,
-    /// request.timeout.ms
-    pub request_timeout_us: u64,
-    /// connections.max.idle.ms; 0 or less (as `None`): never
-    pub max_idle_us: Option<u64>,
-    /// send.buffer.bytes; `None`: the system's
-    pub send_buffer: Option<usize>,
-    /// receive.buffer.bytes; `None`: the system's
-    pub receive_buffer: Option<usize>,
-    /// Where all random choices come from.
-    pub seed: u64,
-}
 
 /// A record, serialized.
 #[derive(Clone, Copy, Debug)]
@@ -88,13 +59,13 @@ impl Record<'_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "on the way of each record")]
     fn add_to(&self, inner: &mut LaneInner, payload: usize) -> Option<Added> {
-        let batch = inner.last_open()?;
+        let batch = inner.last_unsent()?;
         let builder = batch.builder()?;
         let index = builder.try_append_sized(self.timestamp, self.key, self.value, self.headers, payload)?;
         let bytes = MAX_RECORD_OVERHEAD + payload;
         let (full, sent_bytes) = (builder.is_full(), builder.estimated(bytes));
-        batch.largest = batch.largest.max(bytes);
-        Some(Added { index, completion: Arc::clone(&batch.completion), full, sent_bytes })
+        batch.note_record_size(bytes);
+        Some(Added { index, completion: Arc::clone(batch.completion()), full, sent_bytes })
     }
 }
 
@@ -378,39 +349,34 @@ impl Shared {
 
     /// Tell the I/O thread what a lane can do, unless it knows. The caller holds the lane's lock.
     pub(crate) fn announce(&self, lane: &Arc<Lane>, inner: &mut LaneInner, now_us: u64) {
-        if inner.queued {
-            return;
-        }
-        match inner.readiness(&self.config.rules, now_us, self.in_a_hurry()) {
-            Readiness::Ready => {
-                inner.queued = true;
+        match inner.schedule(&self.config.rules, now_us, self.in_a_hurry()) {
+            NextStep::Queue => {
                 self.inbox.lock().ready.push(Arc::clone(lane));
                 self.wake_io(0);
             }
-            Readiness::At(at_us) if at_us < inner.armed_us => {
-                inner.armed_us = at_us;
+            NextStep::Timer(at_us) => {
                 self.inbox.lock().timers.push((at_us, Arc::clone(lane)));
                 self.wake_io(at_us);
             }
-            Readiness::Encode => self.encode_head(lane, inner),
-            Readiness::At(_) | Readiness::Encoding | Readiness::Blocked => {}
+            NextStep::Encode => self.encode_head(lane, inner),
+            NextStep::Nothing => {}
         }
     }
 
     // ------------------------------------------------------------------------------------------------- compression
 
     /// Hand a closed batch of `lane` to the codec workers, if it is open and to be compressed. Under the lane's lock.
-    pub fn encode(&self, lane: &Arc<Lane>, batch: &mut Batch) {
+    pub fn encode(&self, lane: &Arc<Lane>, batch: &mut LaneBatch) {
         if let Some(codecs) = &self.codecs
             && let Some((builder, ticket)) = batch.begin_encoding()
         {
-            codecs.submit(Job { lane: Arc::clone(lane), batch_id: batch.id, builder, ticket });
+            codecs.submit(Job { lane: Arc::clone(lane), batch_id: batch.id(), builder, ticket });
         }
     }
 
     /// [`Shared::encode`] for the batch that is to go next.
     pub fn encode_head(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
-        if let Some(head) = inner.queue.front_mut() {
+        if let Some(head) = inner.head() {
             self.encode(lane, head);
         }
     }
@@ -473,11 +439,8 @@ impl Shared {
     /// Wait until the topic table changes from `seen_version`, at most until `deadline`.
     pub fn wait_for_topics(&self, seen_version: u64, deadline: Instant) {
         let mut topics = self.topics.lock();
-        while self.topics_version.load(Ordering::Acquire) == seen_version {
-            if self.topics_changed.wait_until(&mut topics, deadline).timed_out() {
-                return;
-            }
-        }
+        let unchanged = |_: &Topics| self.topics_version.load(Ordering::Acquire) == seen_version;
+        self.topics_changed.wait_while(&mut topics, Some(deadline), unchanged);
     }
 
     /// Change the entry of one topic; `None` removes it.
@@ -491,7 +454,7 @@ impl Shared {
         let due = Notices(std::mem::take(&mut topics.notices));
         drop(topics);
         self.topics_changed.notify_all();
-        due.give();
+        due.post();
     }
 
     /// Have `notice` given when the topic table changes from `seen_version`. False: it has.
@@ -505,7 +468,7 @@ impl Shared {
     }
 
     /// Take a notice back. False: it was given.
-    pub fn take_topics_notice(&self, token: Token) -> bool {
+    pub fn take_topics_notice(&self, token: LoopToken) -> bool {
         let mut topics = self.topics.lock();
         let before = topics.notices.len();
         topics.notices.retain(|notice| notice.token != token);
@@ -550,7 +513,7 @@ impl Shared {
         topic: &Topic,
         partition: Option<u32>,
         record: &Record<'_>,
-        token: Option<(Token, bool)>,
+        token: Option<(CallbackToken, bool)>,
         grant: &mut usize,
     ) -> Appended {
         if let Some(codecs) = &self.codecs {
@@ -560,19 +523,19 @@ impl Shared {
         let payload = payload_len(record.key, record.value, record.headers);
         loop {
             // The clock is read only where something depends on it: a new batch, a new sticky partition.
-            let (partition, turn) = match partition {
+            let (partition, sticky) = match partition {
                 Some(partition) => (partition, None),
                 None => topic.choose(record.key, rules, || self.now_us()),
             };
             let lane = &topic.lanes[partition as usize];
             let mut inner = lane.inner.lock();
-            if inner.state == LaneState::Closed {
+            if !inner.takes_records() {
                 return Appended::Closed;
             }
             let mut opened = false;
             let added = match record.add_to(&mut inner, payload) {
                 Some(added) => added,
-                None => match self.make_room(topic, lane, &mut inner, partition, turn, payload, grant) {
+                None => match self.make_room(topic, lane, &mut inner, partition, sticky, payload, grant) {
                     Room::Here { new } => {
                         opened = new;
                         record.add_to(&mut inner, payload).expect("room was made for it")
@@ -593,11 +556,11 @@ impl Shared {
             if opened || full {
                 self.announce(lane, &mut inner, self.now_us());
             }
-            if let Some(turn) = turn
-                && topic.appended(turn, &mut inner.turn, sent_bytes, full, rules)
+            if let Some(choice) = sticky
+                && topic.appended(choice, inner.sticky_bytes(), sent_bytes, full, rules)
             {
                 drop(inner);
-                topic.end(turn, rules, || self.now_us());
+                topic.end(choice, rules, || self.now_us());
             }
             return Appended::Done { completion, index };
         }
@@ -614,7 +577,7 @@ impl Shared {
         lane: &Arc<Lane>,
         inner: &mut LaneInner,
         partition: u32,
-        turn: Option<Turn>,
+        sticky: Option<StickyChoice>,
         payload: usize,
         grant: &mut usize,
     ) -> Room {
@@ -622,8 +585,8 @@ impl Shared {
         if self.grow(inner, bound) {
             return Room::Here { new: false };
         }
-        if let Some(turn) = turn
-            && topic.leave(turn, inner.turn, &self.config.partitioning, || self.now_us())
+        if let Some(choice) = sticky
+            && topic.leave(choice, *inner.sticky_bytes(), &self.config.partitioning, || self.now_us())
         {
             // What is open here has no room for the next record, so that waiting for more would be in vain.
             if let Some(builder) = inner.open_batch() {
@@ -647,21 +610,21 @@ impl Shared {
         if self.codecs.is_none() {
             return false;
         }
-        let Some(batch) = inner.last_open() else { return false };
+        let Some(batch) = inner.last_unsent() else { return false };
         let Some(builder) = batch.builder() else { return false };
         let Some(more) = builder.growth(upper_bound, self.config.batch_size) else { return false };
         if !self.pool.try_take(more) {
             return false;
         }
         builder.grow(more);
-        batch.charged += more;
+        batch.charge(more);
         true
     }
 
     /// The last batch takes no more records: if it is to be compressed, that begins now, whatever is ahead of it.
     pub(crate) fn close_last(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
         if self.codecs.is_some()
-            && let Some(last) = inner.queue.back_mut()
+            && let Some(last) = inner.last_unsent()
         {
             self.encode(lane, last);
         }
@@ -697,7 +660,7 @@ impl Shared {
         };
         self.close_last(lane, inner);
         let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
-        inner.queue.push_back(Batch::open(self.next_batch_id(), builder, completion, now_us, charge));
+        inner.push(LaneBatch::open(self.next_batch_id(), builder, completion, now_us, charge));
         lane.publish_load(inner);
         inner.open_batch().expect("it was just opened")
     }
@@ -742,7 +705,7 @@ impl Shared {
         for topic in self.all_topics() {
             for lane in &topic.lanes {
                 let inner = lane.inner.lock();
-                pending.extend(inner.unresolved().map(|batch| Arc::clone(&batch.completion)));
+                pending.extend(inner.unresolved().map(|batch| Arc::clone(batch.completion())));
             }
         }
         self.sweep();
@@ -783,20 +746,20 @@ impl Shared {
         for topic in self.all_topics() {
             for lane in &topic.lanes {
                 let inner = lane.inner.lock();
-                let Some(batch) = inner.unresolved().min_by_key(|batch| batch.created_us) else { continue };
-                if oldest.as_ref().is_some_and(|(created_us, _)| *created_us <= batch.created_us) {
+                let Some(batch) = inner.unresolved().min_by_key(|batch| batch.created_us()) else { continue };
+                if oldest.as_ref().is_some_and(|(created_us, _)| *created_us <= batch.created_us()) {
                     continue;
                 }
                 let found = Oldest {
                     topic: Arc::clone(&lane.topic),
                     partition: lane.partition,
-                    age_ms: now_us.saturating_sub(batch.created_us) / 1000,
-                    attempts: batch.attempts,
-                    broker: if batch.attempts > 0 { batch.broker } else { inner.leader },
-                    code: batch.last.code,
-                    message: batch.last.message.clone(),
+                    age_ms: now_us.saturating_sub(batch.created_us()) / 1000,
+                    attempts: batch.attempts(),
+                    broker: if batch.attempts() > 0 { batch.broker() } else { inner.leader() },
+                    code: batch.last().code,
+                    message: batch.last().message.clone(),
                 };
-                oldest = Some((batch.created_us, found));
+                oldest = Some((batch.created_us(), found));
             }
         }
         oldest.map(|(_, found)| found)
@@ -815,7 +778,7 @@ impl Shared {
         let due = Notices(std::mem::take(&mut topics.notices));
         drop(topics);
         self.topics_changed.notify_all();
-        due.give();
+        due.post();
     }
 
     /// The fatal error, if there was one: (code, message).

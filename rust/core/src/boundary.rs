@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex};
 
-use crate::lane::Identity;
 use crate::lane::fate::Fate;
-use crate::outcome::completion::FailureKind;
+use crate::lane::identity::Identity;
+use crate::outcome::FailureKind;
 
 /// One partition in a topic snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -330,16 +330,7 @@ impl EventQueue {
     pub fn take(&self, timeout: Option<Duration>) -> VecDeque<Event> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.state.lock();
-        while state.events.is_empty() && !state.woken {
-            match deadline {
-                None => self.arrived.wait(&mut state),
-                Some(deadline) => {
-                    if self.arrived.wait_until(&mut state, deadline).timed_out() {
-                        break;
-                    }
-                }
-            }
-        }
+        self.arrived.wait_while(&mut state, deadline, |state| state.events.is_empty() && !state.woken);
         state.woken = false;
         std::mem::take(&mut state.events)
     }

@@ -10,8 +10,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::accumulator::Shared;
-use crate::lane::{LaneInner, LaneState};
-use crate::outcome::completion::Completion;
+use crate::lane::LaneInner;
+use crate::lane::batch::LaneBatch;
+use crate::outcome::Completion;
 use crate::topic::Topic;
 use crate::wire::murmur2::partition_for_key;
 use crate::wire::record_batch::{BATCH_HEADER_LEN, Header, MAX_RECORD_OVERHEAD, payload_len};
@@ -333,7 +334,7 @@ impl Shared {
         };
         let lane = &topic.lanes[partition as usize];
         let mut inner = lane.inner.lock();
-        if inner.state == LaneState::Closed {
+        if !inner.takes_records() {
             return Progress::Closed;
         }
         let limit = self.largest_record();
@@ -344,7 +345,7 @@ impl Shared {
         let mut opened = false;
         if added.records == 0 && !group.rows.is_empty() {
             // What is open here, if anything, has no room for the next record, so that waiting for more would be in vain.
-            if sticky.is_some_and(|turn| topic.leave(turn, inner.turn, rules, clock)) {
+            if sticky.is_some_and(|choice| topic.leave(choice, *inner.sticky_bytes(), rules, clock)) {
                 if let Some(builder) = inner.open_batch() {
                     builder.close();
                     self.close_last(lane, &mut inner);
@@ -370,11 +371,12 @@ impl Shared {
         if opened || full {
             self.announce(lane, &mut inner, clock());
         }
-        let over =
-            sticky.filter(|&turn| added.records > 0 && topic.appended(turn, &mut inner.turn, sent_bytes, full, rules));
+        let over = sticky.filter(|&choice| {
+            added.records > 0 && topic.appended(choice, inner.sticky_bytes(), sent_bytes, full, rules)
+        });
         drop(inner);
-        if let Some(turn) = over {
-            topic.end(turn, rules, clock);
+        if let Some(choice) = over {
+            topic.end(choice, rules, clock);
         }
         Progress::Done
     }
@@ -390,7 +392,7 @@ impl Shared {
     ) -> Added {
         let mut added = Added::default();
         loop {
-            let batch = inner.queue.back_mut().expect("an open batch is the last one");
+            let batch = inner.last_unsent().expect("an open batch is the last one");
             let some = sink.fill(rows, group, batch, limit);
             added.records += some.records;
             added.bytes += some.bytes;
@@ -446,10 +448,10 @@ impl Sink<'_> {
     }
 
     /// Add records of a group to an open batch until it takes no more.
-    fn fill(&mut self, rows: &Rows<'_>, group: &mut Group, batch: &mut crate::lane::Batch, limit: usize) -> Added {
+    fn fill(&mut self, rows: &Rows<'_>, group: &mut Group, batch: &mut LaneBatch, limit: usize) -> Added {
         let mut added = Added::default();
-        let mut largest = batch.largest;
-        let completion = Arc::clone(&batch.completion);
+        let mut largest = 0;
+        let completion = Arc::clone(batch.completion());
         let Some(builder) = batch.builder() else { return added };
         let mut number = NOT_BUFFERED;
         let (mut first, mut count) = (builder.count(), 0);
@@ -485,7 +487,7 @@ impl Sink<'_> {
             group.rows.start += 1;
         }
         self.placed.push(number, first, count);
-        batch.largest = largest;
+        batch.note_record_size(largest);
         added
     }
 }

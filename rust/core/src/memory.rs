@@ -1,7 +1,7 @@
 //! buffer.memory: one bounded pool, one FIFO of waiters for every facade, and the recycling of batch buffers.
 //!
-//! Memory that comes free is handed to the waiter at the head, so a late caller cannot overtake; a waiter that gives up
-//! passes on what it was granted meanwhile (the race that loses memory in naive pools).
+//! Memory that comes free is granted to the waiter at the head, so a late caller cannot overtake. A waiter that is
+//! cancelled passes on what it was granted meanwhile (the race that loses memory in naive pools).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ struct PoolState {
     available: usize,
     waiters: VecDeque<Arc<Waiter>>,
     free: Vec<Vec<u8>>,
-    /// What those hold.
+    /// Capacity of those.
     free_bytes: usize,
 }
 
@@ -61,7 +61,7 @@ impl BufferPool {
     }
 
     /// Recycle buffers of up to `largest` bytes, too: those of batches that grow because they will be compressed. Such a
-    /// buffer may serve a batch that is charged for less; so that this does not add up, fewer are kept.
+    /// buffer may serve a batch that is charged for less. To limit the difference, fewer are kept.
     #[must_use]
     pub fn keeping(mut self, largest: usize) -> Self {
         self.largest = self.largest.max(largest);
@@ -74,7 +74,7 @@ impl BufferPool {
         self.total
     }
 
-    /// Bytes that nobody holds.
+    /// Free bytes.
     pub fn available(&self) -> usize {
         self.state.lock().available
     }
@@ -84,7 +84,7 @@ impl BufferPool {
         self.state.lock().waiters.len()
     }
 
-    /// Take `bytes` now, unless somebody waits already or too little is left.
+    /// Take `bytes` now. False: a caller waits already, or too little is left.
     pub fn try_take(&self, bytes: usize) -> bool {
         let mut state = self.state.lock();
         if state.available < bytes || !state.waiters.is_empty() {
@@ -99,7 +99,7 @@ impl BufferPool {
         self.queue_with(bytes, None)
     }
 
-    /// The same for a waiter in an event loop: `notice` is given with the grant.
+    /// The same for a waiter in an event loop: `notice` is posted with the grant.
     pub fn queue_with(&self, bytes: usize, notice: Option<Notice>) -> Arc<Waiter> {
         debug_assert!(bytes <= self.total);
         let waiting = Mutex::ranked(Rank::Nested, WaitState::Waiting);
@@ -108,7 +108,7 @@ impl BufferPool {
         state.waiters.push_back(Arc::clone(&waiter));
         let granted = Self::grant(&mut state);
         drop(state);
-        granted.give();
+        granted.post();
         waiter
     }
 
@@ -120,19 +120,15 @@ impl BufferPool {
     /// Wait for a grant until `deadline`. True: the bytes are the caller's.
     pub fn wait(&self, waiter: &Waiter, deadline: Instant) -> bool {
         let mut state = waiter.state.lock();
-        while *state == WaitState::Waiting {
-            if waiter.granted.wait_until(&mut state, deadline).timed_out() {
-                break;
-            }
-        }
+        waiter.granted.wait_while(&mut state, Some(deadline), |state| *state == WaitState::Waiting);
         *state == WaitState::Granted
     }
 
-    /// Leave the queue; what was granted meanwhile goes to the next. True: nothing was, and no notice is given.
+    /// Leave the queue; a grant goes to the next waiter. True: there was none, and no notice is posted.
     pub fn cancel(&self, waiter: &Arc<Waiter>) -> bool {
         let mut state = self.state.lock();
         let mut mine = waiter.state.lock();
-        let in_vain = *mine == WaitState::Waiting;
+        let was_waiting = *mine == WaitState::Waiting;
         match *mine {
             WaitState::Granted => state.available += waiter.needed,
             WaitState::Waiting => state.waiters.retain(|other| !Arc::ptr_eq(other, waiter)),
@@ -142,8 +138,8 @@ impl BufferPool {
         drop(mine);
         let granted = Self::grant(&mut state);
         drop(state);
-        granted.give();
-        in_vain
+        granted.post();
+        was_waiting
     }
 
     /// Give `bytes` back.
@@ -153,7 +149,7 @@ impl BufferPool {
         debug_assert!(state.available <= self.total);
         let granted = Self::grant(&mut state);
         drop(state);
-        granted.give();
+        granted.post();
     }
 
     fn grant(state: &mut PoolState) -> Notices {
@@ -231,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_that_gives_up_passes_its_grant_on() {
+    fn a_cancelled_waiter_passes_its_grant_on() {
         let pool = BufferPool::new(100, 10);
         assert!(pool.try_take(100));
         let (first, second) = (pool.queue(60), pool.queue(50));

@@ -7,10 +7,10 @@ mod rig;
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::Config;
 use penstock_core::boundary::{Command, Decision};
 use penstock_core::compression::{Codec, Compression};
-use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
+use penstock_core::config::Config;
+use penstock_core::outcome::{Completion, FailureKind, Outcome};
 
 use rig::{MS, Rig, config};
 

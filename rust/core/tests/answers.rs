@@ -4,9 +4,9 @@
 mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event, LaneReport};
-use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
+use penstock_core::lane::identity::Identity;
+use penstock_core::outcome::{Completion, FailureKind, Outcome};
 
 use rig::{MS, Rig, Seen, config, offset};
 
@@ -66,14 +66,22 @@ fn failure(completion: &Completion) -> (FailureKind, i16, &'static str, bool) {
 }
 
 #[test]
-fn an_error_with_an_offset_was_appended_first() {
-    // A leader that is deposed (6) or loses the partition (3) while it waits for its followers answers with the error in
-    // the place of success: the offset of the append is still there, and the next leader may have the batch.
-    for code in [3, 6] {
-        let appended = settled(Said { code, base_offset: 17, log_start: 0 });
-        assert_eq!((appended.batches[0].error_code, appended.batches[0].fate), (code, Fate::Unknown));
-        let refused = settled(Said { code, ..REFUSED });
-        assert_eq!((refused.batches[0].error_code, refused.batches[0].fate), (code, Fate::Rejected));
+fn an_error_with_an_offset_came_after_the_append() {
+    // Seen on Kafka 4.4: a leader that waits for its followers and loses the partition meanwhile answers
+    // NOT_LEADER_OR_FOLLOWER with the offset of its append, and the record is in the new leader's log.
+    for (code, base_offset, fate) in [(6, 1, Fate::Unknown), (3, 0, Fate::Unknown), (6, -1, Fate::Rejected)] {
+        let mut config = config();
+        config.rules.delivery_timeout_us = 1_000 * MS;
+        let mut rig = Rig::ready(config, 1);
+        let (sent, _) = rig.send(0, b"hello");
+        rig.pass(6 * MS);
+        let seen = rig.seen(1);
+        rig.answer(1, &seen, code, base_offset);
+        let report = rig.handed_over().remove(0);
+        assert_eq!(report.batches[0].fate, fate, "error {code} with offset {base_offset}");
+        rig.pass(1_000 * MS);
+        let Some(Outcome::Failed(failure)) = sent.outcome() else { panic!("not expired") };
+        assert_eq!(failure.possibly_persisted, fate == Fate::Unknown);
     }
 }
 
@@ -230,4 +238,32 @@ fn a_lane_with_the_control_plane_can_be_refused_before_it_comes_back() {
     assert!(again.batches[0].expired);
     rig.resume(&again, |_| Decision::Fail { kind: FailureKind::Timeout, code: 19, message: String::new() }, None);
     assert_eq!(failure(&refused), (FailureKind::Broker, 31, "retry", false), "once");
+}
+
+#[test]
+fn a_decided_batch_does_not_show_the_offset_of_its_old_answer() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let first = rig.seen(1);
+    rig.answer(1, &first, 0, 0);
+    for _ in 0..2 {
+        rig.send(0, &[1; 900]);
+    }
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    // REQUEST_TIMED_OUT carries the offset at which the leader appended; the replicas may never have seen it.
+    rig.answer(1, &seen[..1], 7, 1);
+    rig.answer(1, &seen[1..], 7, 2);
+    let report = rig.handed_over().remove(0);
+    assert_eq!(report.batches[1].base_offset, 2);
+    rig.leaders(2, &[(2, 1)]);
+    rig.connect(2, 2);
+    rig.resume(&report, |_| Decision::Retry, None);
+    rig.pass(MS);
+    assert_eq!(rig.seen(2).len(), 1);
+    rig.command(Command::Close { connection: 2, reason: "cut".into() });
+    let report = rig.handed_over().remove(0);
+    let told: Vec<_> = report.batches.iter().map(|batch| (batch.error_code, batch.base_offset)).collect();
+    assert_eq!(told, [(13, -1), (0, -1)], "0 with an offset would be taken for an acknowledgement");
 }

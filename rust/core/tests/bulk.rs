@@ -3,11 +3,12 @@
 #[path = "common/rig.rs"]
 mod rig;
 
-use penstock_core::accumulator::{Appended, Config, Record};
+use penstock_core::accumulator::{Appended, Record};
 use penstock_core::boundary::Decision;
 use penstock_core::bulk::{CHOOSE, Chunk, NOT_BUFFERED, Partitions, Placed, Progress, Rows, Timestamps};
 use penstock_core::compression::{Codec, Compression, Encoder, decompress};
-use penstock_core::outcome::completion::Completion;
+use penstock_core::config::Config;
+use penstock_core::outcome::Completion;
 use penstock_core::wire::murmur2::partition_for_key;
 use penstock_core::wire::record_batch::{BATCH_HEADER_LEN, record_len_upper_bound};
 use rig::{MS, Rig, Seen, config, offset};
@@ -158,7 +159,7 @@ fn encode_all(rig: &mut Rig) {
     while let Some(job) = codecs.take(0) {
         rig.shared.run_job(job, &mut encoder).unwrap();
     }
-    rig.engine.turn();
+    rig.engine.run_once();
 }
 
 /// See everything that is buffered arrive, and say so of each.

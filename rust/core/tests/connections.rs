@@ -5,7 +5,7 @@ mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event, PartitionLeader, Stage};
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::Outcome;
+use penstock_core::outcome::Outcome;
 
 use rig::{MS, Rig, Seen, config, offset};
 
@@ -88,7 +88,7 @@ fn a_request_with_both_kinds_of_topics_goes_by_name_and_its_answer_is_matched_by
     assert_eq!(ended(&rig.events()), []);
     for (name, base_offset) in [("a", 5), ("b", 6)] {
         let lane = std::sync::Arc::clone(&rig.shared.topic(name).topic.unwrap().lanes[0]);
-        assert_eq!(lane.inner.lock().last_acked_offset, base_offset);
+        assert_eq!(lane.inner.lock().last_acked_offset(), base_offset);
     }
 }
 
@@ -116,6 +116,22 @@ fn without_acks_a_request_that_left_whole_is_complete_though_a_later_write_fails
     };
     let fates: Vec<_> = lanes[0].batches.iter().map(|batch| batch.fate).collect();
     assert_eq!(fates, [Fate::PartlyWritten]);
+}
+
+#[test]
+fn without_acks_the_next_requests_need_no_event() {
+    let mut config = config();
+    config.acks = 0;
+    config.rules.idempotent = false;
+    let mut rig = Rig::ready(config, 1);
+    let sent: Vec<_> = (0..40).map(|_| rig.send(0, &[1; 900]).0).collect();
+    for _ in 0..20 {
+        if rig.pass(0) > rig.now_us {
+            break;
+        }
+    }
+    // All but the last, which lingers.
+    assert!(sent[..39].iter().all(|completion| completion.outcome().is_some()), "a sleep with room to send");
 }
 
 // ------------------------------------------------------------------------------------------------------ half open, slow
@@ -403,4 +419,27 @@ fn a_connection_that_waits_for_an_answer_is_not_idle() {
         rig.pass(1_000 * MS);
     }
     assert!(rig.events().is_empty(), "request.timeout.ms is what bounds this");
+}
+
+#[test]
+fn another_connection_to_a_broker_that_closes_does_not_stand_for_the_one_wanted() {
+    let mut rig = Rig::ready(config(), 1);
+    let address = "127.0.0.1:9092".parse().unwrap();
+    // A control connection to broker 2.
+    rig.command(Command::Connect { connection: 9, broker: 2, address, setup_timeout_us: 1_000 * MS });
+    rig.engine.on_socket(9, false, true);
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.answer(1, &seen, 0, 0);
+    rig.send(0, &[1; 990]);
+    rig.events();
+    rig.now_us += 6 * MS;
+    rig.shared.set_now_us(rig.now_us);
+    // The lane becomes ready for broker 2, and the control connection ends, in the same pass.
+    let partitions = vec![PartitionLeader { leader: 2, leader_epoch: 1, local: false }];
+    let set = Command::SetTopic { name: "t".into(), topic_id: [7; 16], version: 2, partitions };
+    rig.shared.command([set, Command::Close { connection: 9, reason: "not needed".into() }]);
+    rig.engine.run_once();
+    assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionWanted { broker: 2 })));
 }

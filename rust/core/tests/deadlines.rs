@@ -3,10 +3,11 @@
 #[path = "common/rig.rs"]
 mod rig;
 
-use penstock_core::accumulator::Config;
 use penstock_core::boundary::{Command, Decision, Event};
+use penstock_core::config::Config;
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
+use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
+use std::sync::Arc;
 
 use rig::{ME, MS, Rig, config, offset};
 
@@ -166,7 +167,7 @@ fn what_the_socket_has_not_taken_yet_is_never_overwritten_by_another_batch() {
         next.resize(1_000, 0xaa);
         rig.engine.transport().sockets.get_mut(&1).unwrap().room = usize::MAX;
         rig.engine.on_socket(1, false, true);
-        rig.engine.turn();
+        rig.engine.run_once();
         assert_eq!(rig.seen(1)[0].bytes, as_sent(), "CVE-2026-35554 of the Java client");
     }
 }
@@ -203,4 +204,30 @@ fn closing_fails_what_the_control_plane_has_and_its_late_decision_is_ignored() {
     rig.resume(&report, |_| Decision::Retry, None);
     assert!(!rig.events().iter().any(|event| matches!(event, Event::EngineFailed { .. })));
     assert_eq!(rig.shared.pool.available(), 100_000);
+}
+
+#[test]
+fn an_endless_linger_does_not_end() {
+    let mut config = config();
+    config.rules.linger_us = u64::MAX;
+    let mut rig = Rig::ready(config, 1);
+    rig.send(0, b"x");
+    rig.pass(1_000 * MS);
+    assert!(rig.seen(1).is_empty());
+}
+
+#[test]
+fn a_batch_that_a_panic_takes_from_its_lane_fails_too() {
+    let mut rig = Rig::ready(config(), 1);
+    let (completion, _) = rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let lane = Arc::clone(&rig.shared.topic("t").topic.unwrap().lanes[0]);
+    let mut inner = lane.inner.lock();
+    let id = inner.unresolved().next().unwrap().id();
+    let batch = inner.answered(id);
+    drop(inner);
+    // Unwinding does this.
+    drop(batch);
+    rig.engine.die("a bug");
+    assert!(matches!(completion.outcome(), Some(Outcome::Failed(failure)) if failure.possibly_persisted));
 }

@@ -7,10 +7,11 @@ mod rig;
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::{Config, Shared};
+use penstock_core::accumulator::Shared;
 use penstock_core::boundary::{Command, Decision};
 use penstock_core::compression::{Codec, Compression, Encoder, decompress};
-use penstock_core::outcome::completion::{Completion, FailureKind, Outcome};
+use penstock_core::config::Config;
+use penstock_core::outcome::{Completion, FailureKind, Outcome};
 use penstock_core::wire::crc::crc32c;
 use penstock_core::wire::record_batch::{BATCH_HEADER_LEN, MAX_UNCOMPRESSED};
 
@@ -38,7 +39,7 @@ fn encode(rig: &mut Rig, at: usize) {
     let codecs = rig.shared.codecs.as_ref().unwrap();
     let job = codecs.take(at).expect("a job");
     rig.shared.run_job(job, &mut Encoder::new(codecs.compression).unwrap()).unwrap();
-    rig.engine.turn();
+    rig.engine.run_once();
 }
 
 fn encode_all(rig: &mut Rig) {

@@ -5,13 +5,13 @@ mod rig;
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::Config;
 use penstock_core::boundary::{Command, Decision, LaneReport};
-use penstock_core::lane::Identity;
+use penstock_core::config::Config;
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
+use penstock_core::lane::identity::Identity;
+use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
 
-use rig::{MS, Rig, config, offset};
+use rig::{ME, MS, Rig, config, offset};
 
 /// The deadline is looked at this often.
 const TICK: u64 = 50 * MS;
@@ -116,6 +116,37 @@ fn the_children_of_a_split_batch_are_as_old_as_it_was() {
     assert!(flying.iter().all(|&it| it == ("in flight", true)), "{stages:?}");
     // Their parent was sent and refused.
     assert!(!waiting.is_empty() && waiting.iter().all(|&it| it == ("retry", false)), "{stages:?}");
+}
+
+#[test]
+fn a_record_that_was_reported_as_not_persisted_is_not_sent_again() {
+    let mut config = config();
+    config.rules.delivery_timeout_us = 1_000 * MS;
+    let mut rig = Rig::ready(config, 1);
+    let (completion, _) = rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.answer(1, &seen, 6, -1);
+    let report = rig.handed_over().remove(0);
+    assert!(!report.batches[0].expired);
+    rig.pass(1_100 * MS);
+    let Some(Outcome::Failed(failure)) = completion.outcome() else { panic!("not failed") };
+    assert!(!failure.possibly_persisted);
+    // The control plane decides by what it was told before.
+    rig.resume(&report, |_| Decision::Retry, None);
+    rig.pass(MS);
+    assert!(rig.seen(1).is_empty(), "it would be in the log after all");
+    let report = rig.handed_over().remove(0);
+    assert!(report.batches[0].expired);
+    assert_eq!(report.batches[0].fate, Fate::Rejected);
+    rig.resume(
+        &report,
+        |_| Decision::Fail { kind: FailureKind::Timeout, code: 0, message: String::new() },
+        Some((ME, 0)),
+    );
+    rig.send(0, b"y");
+    rig.pass(6 * MS);
+    assert_eq!(rig.seen(1)[0].sequence, 0);
 }
 
 // ------------------------------------------------------------------------------------ behind one that expired in flight

@@ -5,13 +5,15 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock_core::accumulator::{Appended, Config, Record, Shared};
+use penstock_core::accumulator::{Appended, Record, Shared};
 use penstock_core::boundary::{Command, Event, PartitionLeader};
 use penstock_core::compression::{Codec, Compression};
+use penstock_core::config::Config;
+use penstock_core::config::PartitionRules;
+use penstock_core::config::SendRules;
 use penstock_core::io::net;
-use penstock_core::lane::{Identity, SendRules};
-use penstock_core::outcome::completion::{FailureKind, Outcome};
-use penstock_core::topic::PartitionRules;
+use penstock_core::lane::identity::Identity;
+use penstock_core::outcome::{FailureKind, Outcome};
 
 fn shared() -> Arc<Shared> {
     Shared::new(config())

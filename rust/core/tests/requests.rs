@@ -6,9 +6,10 @@ mod rig;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use penstock_core::accumulator::{Appended, Config, Record};
+use penstock_core::accumulator::{Appended, Record};
 use penstock_core::boundary::{Command, Decision, Event, PartitionLeader, Stage};
-use penstock_core::outcome::completion::Completion;
+use penstock_core::config::Config;
+use penstock_core::outcome::Completion;
 
 use rig::{Answer, FINE, MS, Rig, Seen, config};
 

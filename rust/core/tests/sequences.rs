@@ -6,9 +6,9 @@ mod rig;
 use std::collections::VecDeque;
 
 use penstock_core::boundary::{Command, Decision};
-use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::{FailureKind, Outcome};
+use penstock_core::lane::identity::Identity;
+use penstock_core::outcome::{FailureKind, Outcome};
 
 use rig::{Answer, FINE, ME, MS, Rig, Seen, config, offset};
 

@@ -28,6 +28,21 @@ Only ``unknown`` means *possibly persisted*, and a batch of unknown fate is neve
 Action: TypeAlias = Literal["retry", "fail", "complete", "split"]
 
 
+class Trouble(NamedTuple):
+    """Why something does not work at present. ``Trouble()`` is false: nothing is wrong.
+
+    ``code`` is Kafka's error code, 0 if no broker has given one. It reaches the user: an error that is raised because of this
+    trouble has the error of that code as its cause.
+    """
+
+    code: int = 0
+    message: str = ""  # human-readable
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.code or self.message)
+
+
 # ------------------------------------------------------------------------------------------------ control plane → data plane
 
 

@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering;
 use super::{Engine, KEEPS_STILL_SINCE, TOPIC_IDS_SINCE};
 use crate::boundary::{BatchReport, Event, LaneReport, Stage};
 use crate::io::connection::{ReadEnd, RequestKind, SentBatch, Transport};
+use crate::kafka_errors::{NETWORK_EXCEPTION, NONE};
+use crate::lane::batch::LastAnswer;
 use crate::lane::fate::Fate;
-use crate::lane::{Lane, LaneInner, LastAnswer, NETWORK_EXCEPTION};
-use crate::outcome::completion::Outcome;
+use crate::lane::{Lane, LaneInner};
+use crate::outcome::Outcome;
 use crate::wire::produce::{PartitionResponse, ProduceResponse, TopicRef, parse_response};
 
 impl<T: Transport> Engine<T> {
@@ -164,12 +166,7 @@ impl<T: Transport> Engine<T> {
             self.on_partition(&batches[place], answer, now_us);
         }
         for sent in batches.iter().filter(|sent| !sent.answered) {
-            let last = LastAnswer {
-                code: NETWORK_EXCEPTION,
-                message: "the broker's answer left this partition out".to_owned(),
-                base_offset: -1,
-                ..LastAnswer::default()
-            };
+            let last = LastAnswer::error(NETWORK_EXCEPTION, "the broker's answer left this partition out".to_owned());
             self.lose(sent, Fate::Unknown, last, now_us);
         }
         nonsense.map_or(Ok(()), |why| Err(why.to_owned()))
@@ -179,8 +176,8 @@ impl<T: Transport> Engine<T> {
         let mut inner = sent.lane.inner.lock();
         let Some(batch) = inner.answered(sent.batch_id) else { return };
         // Of an error too: with UNKNOWN_PRODUCER_ID it tells lost state from a partition that is moving.
-        inner.log_start_offset = answer.log_start_offset;
-        if answer.error_code == 0 {
+        inner.note_log_start(answer.log_start_offset);
+        if answer.error_code == NONE {
             inner.acknowledge(&batch, answer.base_offset);
             let (base_offset, log_append_time_ms) = (answer.base_offset, answer.log_append_time_ms);
             self.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms });
@@ -216,7 +213,7 @@ impl<T: Transport> Engine<T> {
     /// Something came back for this lane: hand it over if it has settled, else see whether it can send on.
     pub(super) fn after_answer(&mut self, lane: &Arc<Lane>, now_us: u64) {
         let mut inner = lane.inner.lock();
-        if inner.used_topic != inner.topic_id {
+        if inner.topic_changed() {
             self.enter_topic(&mut inner, now_us);
         }
         if inner.hand_over() {
@@ -231,35 +228,36 @@ impl<T: Transport> Engine<T> {
 
     pub(super) fn lane_report(&self, lane: &Lane, inner: &LaneInner, now_us: u64) -> LaneReport {
         let timeout_us = self.shared.config.rules.delivery_timeout_us as i64;
-        let batches = inner.settled.iter().map(|batch| {
-            let age_us = now_us.saturating_sub(batch.created_us) as i64;
+        let batches = inner.settled().map(|batch| {
+            let age_us = now_us.saturating_sub(batch.created_us()) as i64;
+            // After a decision only the message stays, for people. An offset with code 0 would pass for an acknowledgement.
+            let undecided = batch.undecided();
             BatchReport {
-                batch_id: batch.id,
-                base_sequence: batch.numbering.map_or(-1, |(_, sequence)| sequence),
+                batch_id: batch.id(),
+                base_sequence: batch.numbering().map_or(-1, |(_, sequence)| sequence),
                 record_count: batch.count(),
                 size: batch.size(),
-                attempts: batch.attempts,
-                fate: batch.fate,
-                error_code: if batch.decided { 0 } else { batch.last.code },
-                error_message: batch.last.message.clone(),
+                attempts: batch.attempts(),
+                fate: batch.fate(),
+                error_code: undecided.map_or(NONE, |last| last.code),
+                error_message: batch.last().message.clone(),
                 age_ms: age_us / 1000,
                 remaining_ms: (timeout_us - age_us) / 1000,
-                expired: batch.expired,
-                // Of an answer that was decided upon, nothing may be taken for news: an error's offset least of all.
-                base_offset: if batch.decided { -1 } else { batch.last.base_offset },
-                current_leader: batch.last.leader.filter(|_| !batch.decided).unwrap_or((-1, -1)),
+                expired: batch.is_expired(),
+                base_offset: undecided.map_or(-1, |last| last.base_offset),
+                current_leader: undecided.and_then(|last| last.leader).unwrap_or((-1, -1)),
             }
         });
         LaneReport {
             topic: lane.topic.to_string(),
-            topic_id: inner.topic_id,
+            topic_id: inner.topic_id(),
             partition: lane.partition,
-            leader: inner.used_leader,
-            identity: inner.identity,
-            last_acked_sequence: inner.last_acked_sequence,
-            last_acked_offset: inner.last_acked_offset,
-            log_start_offset: inner.log_start_offset,
-            failures: inner.failures,
+            leader: inner.used_leader(),
+            identity: inner.identity(),
+            last_acked_sequence: inner.last_acked_sequence(),
+            last_acked_offset: inner.last_acked_offset(),
+            log_start_offset: inner.log_start_offset(),
+            failures: inner.failures(),
             numbers_used_elsewhere: inner.numbers_used_elsewhere(),
             batches: batches.collect(),
         }

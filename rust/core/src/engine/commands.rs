@@ -8,9 +8,11 @@ use super::Engine;
 use crate::accumulator::TopicEntry;
 use crate::boundary::{Command, Decision, Event, PartitionLeader, Stage};
 use crate::io::connection::{Connection, RequestKind, Transport};
-use crate::lane::{Identity, Lane, LaneInner, LaneState};
-use crate::outcome::completion::{FailureKind, Outcome};
-use crate::topic::{Leader, Topic, TopicState};
+use crate::lane::Lane;
+use crate::lane::batch::{IN_FLIGHT, RETRY};
+use crate::lane::identity::Identity;
+use crate::outcome::{FailureKind, Outcome};
+use crate::topic::{BrokerHealth, Leader, Topic, TopicState};
 use crate::wire::produce::Segment;
 
 impl<T: Transport> Engine<T> {
@@ -126,7 +128,7 @@ impl<T: Transport> Engine<T> {
             Some(known) => known.lanes.clone(),
             None => self.retired.remove(name).unwrap_or_default(),
         };
-        if entry.topic.is_none() && self.shared.fatal().is_none() {
+        if entry.topic.is_none() {
             for lane in &lanes {
                 lane.revive();
             }
@@ -146,27 +148,10 @@ impl<T: Transport> Engine<T> {
         let none = PartitionLeader { leader: -1, leader_epoch: -1, local: false };
         for (partition, lane) in lanes.iter().enumerate() {
             let told = leaders.get(partition).copied().unwrap_or(none);
-            let broker = self.brokers.entry(told.leader).or_default();
-            snapshot.push(Leader { id: told.leader, local: told.local, health: Arc::clone(&broker.health) });
+            let health = self.health(told.leader);
+            snapshot.push(Leader { id: told.leader, local: told.local, health });
             let mut inner = lane.inner.lock();
-            let recreated = inner.topic_id != id;
-            if recreated {
-                inner.topic_id = id;
-                inner.confirmed = false;
-                inner.last_acked_offset = -1;
-            }
-            let newer = told.leader_epoch > inner.leader_epoch || recreated;
-            let moved = inner.leader != told.leader;
-            inner.leader = told.leader;
-            inner.leader_epoch = told.leader_epoch;
-            if newer && let LaneState::Waiting(_) = inner.state {
-                inner.state = LaneState::Waiting(now_us);
-            }
-            if moved {
-                // It may stand in its old leader's queue; there it is skipped.
-                inner.queued = false;
-            }
-            if recreated {
+            if inner.set_target(told.leader, told.leader_epoch, id) {
                 self.enter_topic(&mut inner, now_us);
             }
             drop(inner);
@@ -175,6 +160,14 @@ impl<T: Transport> Engine<T> {
         let partitions = leaders.len() as u32;
         let topic = Topic { name: key, id, version, partitions, lanes, leaders: snapshot, state };
         self.shared.update_topic(name, |entry| Some(TopicEntry { topic: Some(Arc::new(topic)), error: None, ..entry }));
+    }
+
+    /// Shared with the snapshots of topics. A partition without a leader has one of its own.
+    fn health(&mut self, leader: i32) -> Arc<BrokerHealth> {
+        if leader < 0 {
+            return Arc::default();
+        }
+        Arc::clone(&self.brokers.entry(leader).or_default().health)
     }
 
     pub(super) fn forget_topic(&mut self, name: &str) {
@@ -211,24 +204,15 @@ impl<T: Transport> Engine<T> {
             .and_then(|topic| topic.lanes.get(usize::try_from(partition).ok()?).cloned())
             .ok_or("no such lane")?;
         let mut inner = lane.inner.lock();
-        match inner.state {
-            LaneState::HandedOver => {}
-            LaneState::Closed => return Ok(()),
-            _ => return Err("it was not handed over"),
-        }
-        if decisions.len() != inner.settled.len()
-            || decisions.iter().zip(&inner.settled).any(|((id, _), batch)| *id != batch.id)
-        {
-            return Err("not one decision for each batch, in order");
-        }
+        let Some(settled) = inner.take_settled(decisions.iter().map(|(id, _)| *id))? else { return Ok(()) };
         let mut remaining = VecDeque::with_capacity(decisions.len());
-        for (batch, (_, decision)) in std::mem::take(&mut inner.settled).into_iter().zip(decisions) {
+        for (batch, (_, decision)) in settled.into_iter().zip(decisions) {
             match decision {
                 Decision::Retry => remaining.push_back(batch),
                 Decision::Fail { kind, code, message } => {
                     let failure = batch.failure(kind, code, message, now_us);
                     // Refused at its first attempt, it was never retried.
-                    let stage = if batch.attempts > 1 { "retry" } else { "in flight" };
+                    let stage = if batch.attempts() > 1 { RETRY } else { IN_FLIGHT };
                     self.finish_failed(batch, stage, failure);
                 }
                 Decision::Complete { base_offset } => {
@@ -243,7 +227,7 @@ impl<T: Transport> Engine<T> {
                     if let (Some(codecs), Some(ratio)) = (&shared.codecs, batch.ratio()) {
                         codecs.ratios.reset(&lane.topic, ratio as f32);
                     }
-                    match LaneInner::split(batch, limit, || shared.next_batch_id()) {
+                    match batch.split(limit, || shared.next_batch_id()) {
                         Ok(mut children) => {
                             shared.stats.lock().splits += 1;
                             for child in &mut children {
@@ -253,23 +237,16 @@ impl<T: Transport> Engine<T> {
                         }
                         Err(batch) => {
                             let message = "the broker refuses a batch that holds one record only".to_owned();
-                            let failure = batch.failure(FailureKind::Broker, batch.last.code, message, now_us);
-                            self.finish_failed(*batch, "retry", failure);
+                            let failure = batch.failure(FailureKind::Broker, batch.last().code, message, now_us);
+                            self.finish_failed(*batch, RETRY, failure);
                         }
                     }
                 }
             }
         }
-        if let Err((refused, why)) = inner.resume(remaining, renumber, now_us.saturating_add(delay_us)) {
-            inner.settled = refused;
-            return Err(why);
-        }
+        inner.resume(remaining, renumber, now_us.saturating_add(delay_us))?;
         self.enter_topic(&mut inner, now_us);
-        if inner.queue.iter().any(|batch| batch.expired) {
-            // Its time ran out after it was reported. Its records have been told what was known then, and sending it
-            // again could make that a lie: back for another decision.
-            inner.begin_settling();
-        }
+        inner.settle_expired();
         lane.publish_load(&inner);
         drop(inner);
         self.after_answer(&lane, now_us);

@@ -1,11 +1,11 @@
-//! The I/O thread's work, one [`Engine::turn`] after another: news in, timers, requests out, answers in, deadlines.
+//! The I/O thread's work, one [`Engine::run_once`] after another: news in, timers, requests out, answers in, deadlines.
 //!
 //! It owns connections and everything in flight. It never waits: time comes from [`Shared::now_us`], bytes through
 //! [`Transport`], so that the whole engine can be stepped by hand with a manual clock and sockets in memory.
 
 mod answers;
 mod commands;
-mod endings;
+mod failures;
 mod sending;
 
 use std::cmp::Reverse;
@@ -15,7 +15,9 @@ use std::sync::Arc;
 use crate::accumulator::Shared;
 use crate::boundary::{LaneReport, Stage};
 use crate::io::connection::{Connection, Transport};
-use crate::lane::{Identity, Lane, Outgoing};
+use crate::lane::identity::Identity;
+use crate::lane::sending::Outgoing;
+use crate::lane::{Lane, LaneId};
 use crate::topic::BrokerHealth;
 
 /// How often deadlines of records and requests are looked at while there are any.
@@ -26,8 +28,9 @@ const TOPIC_IDS_SINCE: i16 = 13;
 const KEEPS_STILL_SINCE: i16 = 6;
 /// From which Produce version on batches may be compressed with zstd (KIP-110).
 const ZSTD_SINCE: i16 = 7;
-/// The id of a topic whose metadata came from a broker without ids.
-const NO_TOPIC_ID: [u8; 16] = [0; 16];
+
+/// Lanes that are to be checked at a time (µs), the earliest first.
+type Timers = BinaryHeap<Reverse<(u64, LaneId)>>;
 
 /// A broker, as the leader of lanes.
 #[derive(Debug, Default)]
@@ -54,7 +57,7 @@ pub struct Engine<T> {
     lanes: Vec<Arc<Lane>>,
     /// Lanes of topics that are forgotten: their sequences go on if the topic comes back.
     retired: HashMap<Arc<str>, Vec<Arc<Lane>>>,
-    timers: BinaryHeap<Reverse<(u64, u32)>>,
+    timers: Timers,
     /// Ready, but without a leader.
     leaderless: Vec<Arc<Lane>>,
     /// Topic versions for which a leader was asked for.
@@ -111,7 +114,7 @@ impl<T: Transport> Engine<T> {
     }
 
     /// One pass. Returns when the next one is due (µs); `u64::MAX`: when there is news.
-    pub fn turn(&mut self) -> u64 {
+    pub fn run_once(&mut self) -> u64 {
         let now_us = self.shared.now_us();
         let inbox = self.shared.take_inbox();
         for command in inbox.commands {
@@ -134,7 +137,7 @@ impl<T: Transport> Engine<T> {
         {
             self.timers.pop();
             let lane = Arc::clone(&self.lanes[lane as usize]);
-            lane.inner.lock().armed_us = u64::MAX;
+            lane.inner.lock().timer_is_due();
             self.reconsider(&lane, now_us);
         }
         if now_us >= self.next_tick_us {

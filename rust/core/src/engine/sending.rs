@@ -3,47 +3,46 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::{Broker, Engine, NO_TOPIC_ID, Picked, TOPIC_IDS_SINCE, ZSTD_SINCE};
+use super::{Broker, Engine, Picked, TOPIC_IDS_SINCE, Timers, ZSTD_SINCE};
+use crate::accumulator::Shared;
 use crate::boundary::{Event, Stage};
 use crate::compression::Codec;
 use crate::io::connection::{Request, RequestKind, SentBatch, Transport};
-use crate::lane::fate::Fate;
-use crate::lane::{Lane, LastAnswer, Readiness};
-use crate::outcome::completion::Outcome;
+use crate::kafka_errors::UNSUPPORTED_COMPRESSION_TYPE;
+use crate::lane::batch::LastAnswer;
+use crate::lane::fate::{Fate, NO_TOPIC_ID};
+use crate::lane::readiness::NextStep;
+use crate::lane::{Lane, LaneInner};
+use crate::outcome::Outcome;
 use crate::sync::atomic::Ordering;
 use crate::wire::produce::{ProducePartition, ProduceTopic, encode_request};
 
-/// Kafka's code.
-const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
+/// Do what [`LaneInner::schedule`] asks for, but for the ready queue: true if the lane belongs there.
+fn do_step(shared: &Shared, timers: &mut Timers, lane: &Arc<Lane>, inner: &mut LaneInner, step: NextStep) -> bool {
+    match step {
+        NextStep::Queue => return true,
+        NextStep::Timer(at_us) => timers.push(Reverse((at_us, lane.id))),
+        NextStep::Encode => shared.encode_head(lane, inner),
+        NextStep::Nothing => {}
+    }
+    false
+}
 
 impl<T: Transport> Engine<T> {
     /// Put a lane where it belongs now: a ready queue, a timer, or nowhere until something happens to it.
     pub(super) fn reconsider(&mut self, lane: &Arc<Lane>, now_us: u64) {
         let hurry = self.shared.in_a_hurry();
         let mut inner = lane.inner.lock();
-        if inner.queued {
-            return;
-        }
-        match inner.readiness(&self.shared.config.rules, now_us, hurry) {
-            Readiness::Ready => {
-                inner.queued = true;
-                drop(inner);
-                self.route(lane);
-            }
-            Readiness::At(at_us) => {
-                if at_us < inner.armed_us {
-                    inner.armed_us = at_us;
-                    self.timers.push(Reverse((at_us, lane.id)));
-                }
-            }
-            Readiness::Encode => self.shared.encode_head(lane, &mut inner),
-            Readiness::Encoding | Readiness::Blocked => {}
+        let step = inner.schedule(&self.shared.config.rules, now_us, hurry);
+        if do_step(&self.shared, &mut self.timers, lane, &mut inner, step) {
+            drop(inner);
+            self.route(lane);
         }
     }
 
     /// Queue a lane (whose `queued` is set) with its leader.
     pub(super) fn route(&mut self, lane: &Arc<Lane>) {
-        let leader = lane.inner.lock().leader;
+        let leader = lane.inner.lock().leader();
         if leader < 0 {
             self.leaderless.push(Arc::clone(lane));
         } else {
@@ -58,11 +57,7 @@ impl<T: Transport> Engine<T> {
         let mut topics: Vec<String> = Vec::new();
         let mut still = Vec::new();
         for lane in std::mem::take(&mut self.leaderless) {
-            let (leader, queued) = {
-                let inner = lane.inner.lock();
-                (inner.leader, inner.queued)
-            };
-            if leader >= 0 || !queued {
+            if !lane.inner.lock().waits_for_leader() {
                 continue; // it was routed anew when the leader became known
             }
             let version = self.shared.topic(&lane.topic).topic.map_or(0, |topic| topic.version);
@@ -88,10 +83,7 @@ impl<T: Transport> Engine<T> {
             }
             let Some(connection) = broker.connection.and_then(|id| self.connections.get(&id)) else {
                 // Lanes whose leader moved on are queued elsewhere by now, and need no connection here.
-                broker.ready.retain(|lane| {
-                    let inner = lane.inner.lock();
-                    inner.leader == id && inner.queued
-                });
+                broker.ready.retain(|lane| lane.inner.lock().is_queued_at(id));
                 if broker.ready.is_empty() {
                     continue;
                 }
@@ -139,54 +131,27 @@ impl<T: Transport> Engine<T> {
         for _ in 0..broker.ready.len() {
             let Some(lane) = broker.ready.pop_front() else { break };
             let mut inner = lane.inner.lock();
-            // Its leader moved on and it is queued there; or it moved away and back and stands here twice.
-            if inner.leader != id || !inner.queued || inner.request == self.request {
+            if !inner.may_join(id, self.request) {
                 continue;
             }
-            let readiness = inner.readiness(rules, now_us, hurry);
-            if readiness != Readiness::Ready {
-                inner.queued = false;
-                if let Readiness::At(at_us) = readiness
-                    && at_us < inner.armed_us
-                {
-                    inner.armed_us = at_us;
-                    self.timers.push(Reverse((at_us, lane.id)));
-                }
-                if readiness == Readiness::Encode {
-                    shared.encode_head(&lane, &mut inner);
-                }
+            let step = inner.reschedule(rules, now_us, hurry);
+            if !do_step(&shared, &mut self.timers, &lane, &mut inner, step) {
                 continue;
             }
-            let Some(outgoing) = inner.take(self.identity, rules, room, now_us) else {
-                // It does not fit into what is left of this request: it is the first of the next one.
+            let Some(outgoing) = inner.take(self.identity, rules, room, now_us, self.request) else {
+                // It does not fit into the rest of this request: it is the first of the next one.
                 drop(inner);
                 broker.ready.push_front(lane);
                 break;
             };
-            inner.request = self.request;
             lane.publish_load(&inner);
-            let readiness = inner.readiness(rules, now_us, hurry);
-            match readiness {
-                Readiness::Ready => {}
-                Readiness::At(at_us) => {
-                    inner.queued = false;
-                    if at_us < inner.armed_us {
-                        inner.armed_us = at_us;
-                        self.timers.push(Reverse((at_us, lane.id)));
-                    }
-                }
-                Readiness::Encode => {
-                    inner.queued = false;
-                    shared.encode_head(&lane, &mut inner);
-                }
-                Readiness::Encoding | Readiness::Blocked => inner.queued = false,
-            }
-            drop(inner);
-            let spent = if room == usize::MAX { shared.config.max_request_size } else { room };
-            room = spent.saturating_sub(outgoing.size);
-            if readiness == Readiness::Ready {
+            let step = inner.reschedule(rules, now_us, hurry);
+            if do_step(&shared, &mut self.timers, &lane, &mut inner, step) {
                 again.push(Arc::clone(&lane));
             }
+            drop(inner);
+            let left = if room == usize::MAX { shared.config.max_request_size } else { room };
+            room = left.saturating_sub(outgoing.size);
             picked.push(Picked { lane, outgoing });
         }
         // Those that were not reached come first next time; those served go to the back.
@@ -277,15 +242,11 @@ impl<T: Transport> Engine<T> {
     /// refuses the same (`ProduceRequest.validateRecords`).
     fn refuse_zstd(&mut self, picked: &[Picked], version: i16, now_us: u64) {
         for Picked { lane, outgoing } in picked {
-            let last = LastAnswer {
-                code: UNSUPPORTED_COMPRESSION_TYPE,
-                message: format!(
-                    "the broker takes Produce version {version} at most, and zstd needs {ZSTD_SINCE} (Kafka 2.1): set \
-                     compression.type to lz4, snappy, gzip or none"
-                ),
-                base_offset: -1,
-                ..LastAnswer::default()
-            };
+            let message = format!(
+                "the broker takes Produce version {version} at most, and zstd needs {ZSTD_SINCE} (Kafka 2.1): set \
+                 compression.type to lz4, snappy, gzip or none"
+            );
+            let last = LastAnswer::error(UNSUPPORTED_COMPRESSION_TYPE, message);
             let mut inner = lane.inner.lock();
             if let Some(batch) = inner.answered(outgoing.batch_id) {
                 inner.settle(batch, Fate::Unsent, true, last);

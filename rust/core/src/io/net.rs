@@ -127,7 +127,7 @@ fn run(engine: &mut Engine<NetTransport>, mut poll: Poll, shared: &Arc<Shared>) 
     let mut events = Events::with_capacity(256);
     let mut woke = Instant::now();
     while !shared.stop.load(crate::sync::atomic::Ordering::Acquire) {
-        let wake_at_us = engine.turn();
+        let wake_at_us = engine.run_once();
         let now_us = shared.now_us();
         let sleep = if wake_at_us <= now_us || !shared.prepare_sleep(wake_at_us) {
             Some(Duration::ZERO)

@@ -226,7 +226,7 @@ fn say(rig: &mut Rig, stream: &[u8], piece: usize) {
         let Some(socket) = rig.engine.transport().sockets.get_mut(&1) else { return };
         socket.incoming.extend(piece);
         rig.engine.on_socket(1, true, false);
-        rig.engine.turn();
+        rig.engine.run_once();
     }
 }
 

@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::{Appended, Config, Record, Shared};
+use penstock_core::accumulator::{Appended, Record, Shared};
 use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader};
 use penstock_core::compression::Compression;
+use penstock_core::config::Config;
+use penstock_core::config::PartitionRules;
+use penstock_core::config::SendRules;
 use penstock_core::engine::Engine;
 use penstock_core::io::memory_net::MemoryNet;
-use penstock_core::lane::{Identity, SendRules};
-use penstock_core::outcome::completion::{Completion, Outcome};
-use penstock_core::topic::PartitionRules;
+use penstock_core::lane::identity::Identity;
+use penstock_core::outcome::{Completion, Outcome};
 
 pub const MS: u64 = 1000;
 pub const ME: Identity = Identity { producer_id: 42, epoch: 0 };
@@ -114,14 +116,14 @@ impl Rig {
 
     pub fn command(&mut self, command: Command) {
         self.shared.command([command]);
-        self.engine.turn();
+        self.engine.run_once();
     }
 
     /// Let time pass; returns when the engine means to wake up next.
     pub fn pass(&mut self, us: u64) -> u64 {
         self.now_us += us;
         self.shared.set_now_us(self.now_us);
-        self.engine.turn()
+        self.engine.run_once()
     }
 
     pub fn send(&self, partition: u32, value: &[u8]) -> (Arc<Completion>, u32) {
@@ -191,7 +193,7 @@ impl Rig {
         socket.incoming.extend((frame.len() as u32).to_be_bytes());
         socket.incoming.extend(frame);
         self.engine.on_socket(connection, true, false);
-        self.engine.turn();
+        self.engine.run_once();
     }
 
     pub fn resume(

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use loom::thread;
 use penstock_core::accumulator::{Appended, Record, Shared};
 use penstock_core::compression::{Codec, Compression, Encoder};
-use penstock_core::lane::LaneState;
-use penstock_core::outcome::completion::Completion;
+use penstock_core::lane::readiness::NextStep;
+use penstock_core::outcome::Completion;
 use penstock_core::topic::Topic;
 
 use crate::{Bell, config, explore, topic};
@@ -17,7 +17,7 @@ const SNAPPY: Compression = Compression { codec: Codec::Snappy, level: 0 };
 
 /// The clock stands at 1 µs; no thread is started, models have their own.
 fn compressing() -> Arc<Shared> {
-    let shared = Shared::new(penstock_core::accumulator::Config { compression: SNAPPY, ..config() });
+    let shared = Shared::new(penstock_core::config::Config { compression: SNAPPY, ..config() });
     shared.set_now_us(1);
     shared.codecs.as_ref().unwrap().step_by_hand();
     shared
@@ -61,14 +61,12 @@ fn what_two_workers_compress_is_announced_to_a_sleeping_io_thread() {
         while taken.len() < 2 {
             for lane in shared.take_inbox().ready {
                 let mut inner = lane.inner.lock();
-                inner.queued = false;
-                while let Some(head) = inner.queue.front()
-                    && !head.is_encoding()
-                {
-                    taken.push(head.id);
-                    assert!(head.ratio().is_some_and(|ratio| ratio < 0.5), "compressed");
-                    let batch = inner.queue.pop_front().unwrap();
-                    batch.completion.resolve(penstock_core::outcome::completion::Outcome::Split(Vec::new()));
+                while inner.reschedule(&shared.config.rules, 1, false) == NextStep::Queue {
+                    let outgoing = inner.take(None, &shared.config.rules, usize::MAX, 1, 1).unwrap();
+                    assert!(outgoing.ratio < 0.5, "compressed");
+                    taken.push(outgoing.batch_id);
+                    let batch = inner.answered(outgoing.batch_id).unwrap();
+                    batch.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));
                 }
             }
             if taken.len() < 2 && shared.prepare_sleep(u64::MAX) {
@@ -97,9 +95,8 @@ fn a_batch_that_is_given_up_while_it_is_compressed_gives_its_memory_back_once() 
         // The I/O thread gives up on it, as an expiry or a close does.
         let lane = &topic.lanes[0];
         let mut inner = lane.inner.lock();
-        inner.state = LaneState::Closed;
-        let mut batch = inner.queue.pop_front().unwrap();
-        batch.completion.resolve(penstock_core::outcome::completion::Outcome::Split(Vec::new()));
+        let (mut batch, _) = inner.close().remove(0);
+        batch.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));
         let now = batch.settle_memory();
         drop(batch);
         drop(inner);

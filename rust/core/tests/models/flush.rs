@@ -7,7 +7,7 @@ use loom::thread;
 use penstock_core::accumulator::{Appended, Record, Shared};
 use penstock_core::boundary::{Command, PartitionLeader};
 use penstock_core::engine::Engine;
-use penstock_core::outcome::completion::Completion;
+use penstock_core::outcome::Completion;
 
 use penstock_core::io::memory_net::MemoryNet;
 
@@ -22,10 +22,10 @@ fn engine(shared: &Arc<Shared>) -> Engine<MemoryNet> {
         Command::SetTopic { name: "t".into(), topic_id: [0; 16], version: 1, partitions },
         Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 1_000_000 },
     ]);
-    engine.turn();
+    engine.run_once();
     engine.on_socket(1, false, true);
     shared.command([Command::Ready { connection: 1, produce_version: 3 }]);
-    engine.turn();
+    engine.run_once();
     engine
 }
 
@@ -43,7 +43,7 @@ fn append(shared: &Shared) -> Option<Arc<Completion>> {
 /// The I/O thread, with a broker that acknowledges at once, until the producer stops.
 fn run(shared: &Shared, engine: &mut Engine<MemoryNet>, bell: &Bell) {
     while !shared.stop.load(Ordering::Acquire) {
-        let wake_at_us = engine.turn();
+        let wake_at_us = engine.run_once();
         if acknowledge(engine) {
             continue;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loom::thread;
 use penstock_core::event_loop::{LoopInbox, Notice};
 use penstock_core::memory::BufferPool;
-use penstock_core::outcome::completion::{Completion, Outcome};
+use penstock_core::outcome::{Completion, Outcome};
 
 use crate::explore;
 

@@ -43,11 +43,14 @@ mod topics;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock_core::accumulator::{Config, Shared};
+use penstock_core::accumulator::Shared;
 use penstock_core::compression::Compression;
-use penstock_core::lane::{Lane, SendRules};
+use penstock_core::config::Config;
+use penstock_core::config::PartitionRules;
+use penstock_core::config::SendRules;
+use penstock_core::lane::Lane;
 use penstock_core::sync::{Condvar, Mutex};
-use penstock_core::topic::{BrokerHealth, Leader, PartitionRules, Topic, TopicState};
+use penstock_core::topic::{BrokerHealth, Leader, Topic, TopicState};
 
 const LINGER_US: u64 = 5_000;
 

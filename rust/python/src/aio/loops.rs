@@ -1,13 +1,13 @@
 //! Event loops as native code sees them: an inbox each, what is to be called there, and whose turn it is.
 //!
-//! Nothing here calls into the user's code: `penstock._loops` takes calls out of an inbox and makes them, in the loop.
+//! Nothing here calls into the user's code: `penstock.facade.loops` takes calls out of an inbox and makes them, in the loop.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
-use penstock_core::event_loop::{LoopInbox as Inbox, Notice, Step, Turn};
-use penstock_core::outcome::completion::{Completion, Token};
+use penstock_core::event_loop::{LoopInbox as Inbox, LoopToken, Notice, Step, TimeSlice};
+use penstock_core::outcome::Completion;
 use penstock_core::sync::{Mutex, Rank};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -45,22 +45,22 @@ pub struct LoopCalls {
 
 impl LoopCalls {
     /// Keep one.
-    pub fn insert(&self, call: LoopCall) -> Token {
+    pub fn insert(&self, call: LoopCall) -> LoopToken {
         self.slots.lock().insert(call)
     }
 
     /// Take one back.
-    pub fn remove(&self, token: Token) -> Option<LoopCall> {
+    pub fn remove(&self, token: LoopToken) -> Option<LoopCall> {
         self.slots.lock().try_remove(token)
     }
 
     /// Whether it calls a future's waiter.
-    pub fn is_done(&self, token: Token) -> bool {
+    pub fn is_done(&self, token: LoopToken) -> bool {
         matches!(self.slots.lock().get(token), Some(LoopCall::Done { .. }))
     }
 
     /// Whether a done callback is this function. Compared by Python's rules, after the lock is let go.
-    pub fn is_done_callback(&self, py: Python<'_>, token: Token, function: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub fn is_done_callback(&self, py: Python<'_>, token: LoopToken, function: &Bound<'_, PyAny>) -> PyResult<bool> {
         let slots = self.slots.lock();
         let kept = match slots.get(token) {
             Some(LoopCall::Done { function, .. }) => function.clone_ref(py),
@@ -103,10 +103,10 @@ impl LoopInbox {
     /// None is the caller's own.
     fn take<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<(Bound<'py, PyList>, bool)> {
         let (tokens, more) = self.inbox.take(limit);
-        TURN.with(|turn| {
-            let mut now = turn.get();
+        TIME_SLICE.with(|slice| {
+            let mut now = slice.get();
             now.passed();
-            turn.set(now);
+            slice.set(now);
         });
         let calls = PyList::empty(py);
         for token in tokens {
@@ -152,7 +152,7 @@ impl LoopInbox {
     /// The loop had a turn: coroutines of this thread may go on without suspending for another one.
     #[staticmethod]
     fn begin_turn() {
-        TURN.with(|turn| turn.set(Turn::NEW));
+        TIME_SLICE.with(|slice| slice.set(TimeSlice::NEW));
     }
 }
 
@@ -189,9 +189,9 @@ static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// Import what destructors may need once nothing can be imported any more, if anybody has used asyncio with us.
 pub fn prepare_for_the_end(py: Python<'_>) -> PyResult<()> {
-    if py.import("sys")?.getattr("modules")?.contains("penstock._loops")? {
-        HERE.import(py, "penstock._loops", "here")?;
-        NEXT.import(py, "penstock._loops", "next_turn")?;
+    if py.import("sys")?.getattr("modules")?.contains("penstock.facade.loops")? {
+        HERE.import(py, "penstock.facade.loops", "here")?;
+        NEXT.import(py, "penstock.facade.loops", "next_turn")?;
         COPY.import(py, "contextvars", "copy_context")?;
     }
     Ok(())
@@ -202,7 +202,7 @@ pub fn here(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Arc<Inbox>)> {
     if let Some(found) = last(py) {
         return Ok(found);
     }
-    let function = HERE.import(py, "penstock._loops", "here")?;
+    let function = HERE.import(py, "penstock.facade.loops", "here")?;
     let (event_loop, inbox, ident): (Bound<'_, PyAny>, Bound<'_, LoopInbox>, Option<u64>) =
         shutdown::python(py, || function.call0()?.extract())?;
     let inbox = Arc::clone(&inbox.get().inbox);
@@ -225,7 +225,7 @@ pub fn notice(inbox: &Arc<Inbox>, call: LoopCall) -> Notice {
 
 thread_local! {
     /// One loop runs in a thread at a time.
-    static TURN: Cell<Turn> = const { Cell::new(Turn::NEW) };
+    static TIME_SLICE: Cell<TimeSlice> = const { Cell::new(TimeSlice::NEW) };
 }
 
 /// How many steps pass between looks at the clock, where nothing else has looked at it.
@@ -234,8 +234,8 @@ const LOOK: u32 = 32;
 /// A coroutine goes on without having suspended: how often it has to yield first. `at_ms`: the time, if it is known.
 #[inline]
 pub fn step(py: Python<'_>, at_ms: Option<i64>) -> Result<u8, Box<PyErr>> {
-    let decision = TURN.with(|turn| {
-        let mut now = turn.get();
+    let decision = TIME_SLICE.with(|slice| {
+        let mut now = slice.get();
         let decision = match at_ms {
             Some(at_ms) => now.step(at_ms),
             None if now.is_over() || now.steps() % LOOK == LOOK - 1 => now.step(now_ms()),
@@ -244,7 +244,7 @@ pub fn step(py: Python<'_>, at_ms: Option<i64>) -> Result<u8, Box<PyErr>> {
                 Step::Go
             }
         };
-        turn.set(now);
+        slice.set(now);
         decision
     });
     match decision {
@@ -257,11 +257,11 @@ pub fn step(py: Python<'_>, at_ms: Option<i64>) -> Result<u8, Box<PyErr>> {
 /// The loop's turn is over: how often to yield so that everybody else has one.
 #[cold]
 fn next_turn(py: Python<'_>) -> PyResult<u8> {
-    let function = NEXT.import(py, "penstock._loops", "next_turn")?;
+    let function = NEXT.import(py, "penstock.facade.loops", "next_turn")?;
     // No loop runs here: somebody steps a coroutine by hand, and keeps nobody waiting.
     let asked: bool = shutdown::python(py, || function.call0()?.extract())?;
     if !asked {
-        TURN.with(|turn| turn.set(Turn::NEW));
+        TIME_SLICE.with(|slice| slice.set(TimeSlice::NEW));
     }
     Ok(if asked { 2 } else { 0 })
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use penstock_core::accumulator::Appended;
-use penstock_core::outcome::completion::{Completion, Token};
+use penstock_core::event_loop::LoopToken;
+use penstock_core::outcome::{CallbackToken, Completion};
 use penstock_core::topic::Topic;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
@@ -122,7 +123,7 @@ struct Entry {
     /// The record that the interceptors made, for `on_send_error`.
     intercepted: Option<Py<ProducerRecord>>,
     /// The callback of the interceptors, for the callback thread.
-    token: Option<Token>,
+    token: Option<CallbackToken>,
     /// The application's callback, for its loop.
     callback: Option<(Py<PyAny>, Py<PyAny>)>,
     observed: bool,
@@ -171,7 +172,7 @@ fn try_append(
     call: &Call<'_, '_>,
     topic: &Topic,
     serialized: Serialized<'_>,
-    token: Option<(Token, bool)>,
+    token: Option<(CallbackToken, bool)>,
     grant: &mut usize,
 ) -> Quick<Tried> {
     state.with_record(py, call, serialized, |record, sizes| {
@@ -657,7 +658,7 @@ pub struct PendingFlush {
     /// Bursts of the callback thread that are to have run; none before all is resolved.
     goal: Option<u64>,
     /// With the callback thread.
-    notice: Option<Token>,
+    notice: Option<LoopToken>,
     ended: bool,
 }
 

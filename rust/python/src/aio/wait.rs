@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use penstock_core::event_loop::LoopToken;
 use penstock_core::memory::Waiter;
-use penstock_core::outcome::completion::{Completion, Token};
+use penstock_core::outcome::Completion;
 use penstock_core::topic::Topic;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -26,7 +27,7 @@ fn patience(deadline: Instant, now: Instant) -> Duration {
 pub struct TopicWait {
     search: Search,
     pub deadline: Instant,
-    notice: Option<Token>,
+    notice: Option<LoopToken>,
     /// When the wait that is under way began.
     since: Option<Instant>,
 }
@@ -82,7 +83,7 @@ impl TopicWait {
 /// A place in the queue for memory.
 pub struct MemoryWait {
     waiter: Arc<Waiter>,
-    token: Token,
+    token: LoopToken,
     pub bytes: usize,
     deadline: Instant,
     since: Instant,
@@ -134,7 +135,7 @@ impl MemoryWait {
 /// A wait for the end of records: those of the batches in the list, the last one first.
 pub struct EndWait {
     pending: Vec<Arc<Completion>>,
-    notice: Option<(Token, Arc<Completion>)>,
+    notice: Option<(LoopToken, Arc<Completion>)>,
 }
 
 impl EndWait {

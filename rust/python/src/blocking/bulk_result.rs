@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use penstock_core::accumulator::Shared;
 use penstock_core::bulk::{NOT_BUFFERED, Placed};
-use penstock_core::outcome::arrivals::Arrivals;
-use penstock_core::outcome::completion::{Completion, Failure, FailureKind, Outcome};
+use penstock_core::outcome::Arrivals;
+use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
 use pyo3::exceptions::{PyException, PyTimeoutError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -258,7 +258,7 @@ impl Outcomes {
     /// One batch at a time carries it: when that one is resolved, the next one that is not takes over.
     pub fn watch(self: &Arc<Self>, mut function: Py<PyAny>, mut result: Py<PyAny>, from: usize) -> Option<Watcher> {
         for (at, batch) in self.placed.batches.iter().enumerate().skip(from) {
-            while let Some(leaf) = batch.unresolved() {
+            while let Some(leaf) = batch.first_unresolved() {
                 let of = Arc::clone(self);
                 let token = CALLBACKS.insert(Callback::Bulk { function, result, of, at });
                 // Not as observed: the batch's first record may be somebody else's.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyException, PyOverflowError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use penstock_core::outcome::completion::{Completion, Outcome};
+use penstock_core::outcome::{Completion, Outcome};
 use penstock_core::sync::Mutex;
 
 use crate::record::RecordMetadata;

@@ -9,7 +9,7 @@ use pyo3::types::PyList;
 use slab::Slab;
 
 use penstock_core::accumulator::Shared;
-use penstock_core::outcome::completion::{Burst, Closed, Completion, Outcome, Token};
+use penstock_core::outcome::{Burst, CallbackToken, Closed, Completion, Outcome};
 use std::sync::Arc;
 
 use crate::blocking::bulk_result::{Outcomes, Watcher};
@@ -52,24 +52,24 @@ pub struct Callbacks {
 
 impl Callbacks {
     /// Keep one.
-    pub fn insert(&self, callback: Callback) -> Token {
+    pub fn insert(&self, callback: Callback) -> CallbackToken {
         self.slots.lock().insert(callback)
     }
 
     /// What is known of a record once it is serialized.
-    pub fn set_sizes(&self, token: Token, known: Sizes) {
+    pub fn set_sizes(&self, token: CallbackToken, known: Sizes) {
         if let Some(Callback::Send { sizes, .. }) = self.slots.lock().get_mut(token) {
             *sizes = known;
         }
     }
 
     /// Take one back.
-    pub fn remove(&self, token: Token) -> Option<Callback> {
+    pub fn remove(&self, token: CallbackToken) -> Option<Callback> {
         self.slots.lock().try_remove(token)
     }
 
     /// Take back those of a batch, with one lock for all.
-    fn remove_all(&self, callbacks: &[(u32, Token)]) -> Vec<Option<Callback>> {
+    fn remove_all(&self, callbacks: &[(u32, CallbackToken)]) -> Vec<Option<Callback>> {
         let mut slots = self.slots.lock();
         callbacks.iter().map(|&(_, token)| slots.try_remove(token)).collect()
     }

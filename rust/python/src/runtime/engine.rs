@@ -10,13 +10,14 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use penstock_core::accumulator::{Config, Shared};
+use penstock_core::accumulator::Shared;
 use penstock_core::boundary::{Command, EventQueue};
 use penstock_core::compression::Compression;
-use penstock_core::lane::SendRules;
-use penstock_core::outcome::completion::Outcome;
+use penstock_core::config::Config;
+use penstock_core::config::PartitionRules;
+use penstock_core::config::SendRules;
+use penstock_core::outcome::Outcome;
 use penstock_core::stats::{Meter, Stats};
-use penstock_core::topic::PartitionRules;
 
 use crate::blocking::future::{deadline, wait_in_slices};
 use crate::record;

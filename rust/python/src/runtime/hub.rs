@@ -6,8 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use penstock_core::event_loop::Notice;
-use penstock_core::outcome::completion::Token;
+use penstock_core::event_loop::{LoopToken, Notice};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -31,12 +30,12 @@ pub fn bell(py: Python<'_>) -> PyResult<Option<Bell<'_>>> {
         return Ok(None);
     }
     // Imported when it is first needed: it is loaded with the producers, after this module.
-    let made = shutdown::python(py, || py.import(intern!(py, "penstock._hubs"))?.call_method0(intern!(py, "bell")))?;
+    let made = shutdown::python(py, || py.import(intern!(py, "penstock._hubs"))?.call_method0(intern!(py, "waiter")))?;
     if made.is_none() {
         return Ok(None);
     }
     let inbox = made.getattr(intern!(py, "inbox"))?.cast_into::<LoopInbox>()?;
-    let ring = made.getattr(intern!(py, "ring"))?.unbind();
+    let ring = made.getattr(intern!(py, "wake"))?.unbind();
     Ok(Some(Bell { object: made, inbox, ring }))
 }
 
@@ -73,7 +72,7 @@ impl Bell<'_> {
 }
 
 /// A notice that is not given.
-pub fn drop_notice(token: Token) {
+pub fn drop_notice(token: LoopToken) {
     drop(LOOP_CALLS.remove(token));
 }
 

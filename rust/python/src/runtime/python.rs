@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 
-use penstock_core::outcome::completion::{Completion, Failure};
+use penstock_core::outcome::{Completion, Failure};
 use pyo3::IntoPyObjectExt;
 
 use crate::runtime::shutdown::{self, python};
@@ -117,7 +117,7 @@ pub fn report_callback_error(py: Python<'_>, function: &Bound<'_, PyAny>, error:
         return Ok(());
     }
     python(py, || {
-        py.import("penstock._lifecycle")?
+        py.import("penstock.facade.lifecycle")?
             .getattr("report_callback_error")?
             .call1((function, error.into_value(py)))
             .map(drop)

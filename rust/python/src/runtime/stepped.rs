@@ -12,7 +12,7 @@ use penstock_core::accumulator::Shared;
 use penstock_core::codecs::Codecs;
 use penstock_core::compression::Encoder;
 use penstock_core::io::memory_net::{MemoryNet, Socket};
-use penstock_core::outcome::completion::Completion;
+use penstock_core::outcome::Completion;
 
 use crate::runtime::callbacks::{CALLBACKS, Calls};
 use crate::runtime::engine::Engine;
@@ -66,7 +66,7 @@ impl SteppedEngine {
 
     /// One pass of the I/O thread; when the next one is due (µs), None: when there is news.
     fn turn(&self) -> Option<u64> {
-        Some(held(&self.engine).turn()).filter(|&at_us| at_us != u64::MAX)
+        Some(held(&self.engine).run_once()).filter(|&at_us| at_us != u64::MAX)
     }
 
     /// Connections begun since the last look: (connection, IP address, port).

@@ -142,7 +142,7 @@ impl State {
         self.send(py, &call, made).inspect_err(|error| Self::tell_failure(py, interceptors, &record, error.value(py)))
     }
 
-    /// The record after the interceptors, and their callback around `callback`.
+    /// The record after the interceptors, and their callback around `callback`; None if neither wants the outcome.
     pub fn intercept<'py>(
         py: Python<'py>,
         interceptors: &Bound<'py, PyAny>,
@@ -164,7 +164,8 @@ impl State {
         before: &Call<'_, 'py>,
     ) -> Quick<Call<'a, 'py>> {
         let (observed, serialized) = (before.callback.is_some(), before.serialized);
-        Ok(Call { serialized, observed, ..Self::call_of(py, record.get(), Some(wrapped))? })
+        let callback = (!wrapped.is_none()).then_some(wrapped);
+        Ok(Call { serialized, observed, ..Self::call_of(py, record.get(), callback)? })
     }
 
     /// Tell the interceptors why a record was not sent.

@@ -1,6 +1,6 @@
 //! The data of a `send_arrow` as a stream of record batches: a stream, a table or a single batch of whatever library.
 //!
-//! `penstock._arrow_sources` looks at it first: what a library exports in a form that would be misread is replaced there
+//! `penstock.facade.arrow_sources` looks at it first: what a library exports in a form that would be misread is replaced there
 //! and marked. A [`Stream`] puts the marks back, so that what comes after it sees the types that the library meant.
 
 use std::collections::HashMap;
@@ -73,7 +73,7 @@ pub struct Stream {
     marks: Vec<(Vec<usize>, Mark)>,
 }
 
-/// What `penstock._arrow_sources.prepare` returns.
+/// What `penstock.facade.arrow_sources.prepare` returns.
 #[derive(FromPyObject)]
 struct Prepared<'py> {
     data: Bound<'py, PyAny>,
@@ -85,7 +85,7 @@ struct Prepared<'py> {
 /// The batches of `data`, and what is known of its columns besides their types.
 pub fn open(data: &Bound<'_, PyAny>, names: &Names) -> PyResult<(Stream, Notes)> {
     let py = data.py();
-    let sources = py.import(intern!(py, "penstock._arrow_sources"))?;
+    let sources = py.import(intern!(py, "penstock.facade.arrow_sources"))?;
     let prepared: Prepared<'_> =
         sources.call_method1(intern!(py, "prepare"), (data, names.index, names.columns()))?.extract()?;
     let mut stream = Stream::open(&prepared.data)?;
