@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any, Final
 
 from penstock import _threads
@@ -86,6 +87,16 @@ class Waiter:
         Raises what another greenlet throws into this one (`gevent.Timeout`, `GreenletExit`).
         """
         return self._wait(_LONGEST_S if timeout is None else min(max(timeout, 0.0), _LONGEST_S))
+
+    def wait_until(self, ready: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until `ready()`, which is called again after each wake-up, or for up to `timeout` seconds (False)."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while not ready():
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                return False
+            self.wait(left)
+        return True
 
     def _wait(self, timeout: float) -> bool:
         raise NotImplementedError

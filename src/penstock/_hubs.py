@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from _queue import SimpleQueue
 from collections.abc import Callable
-from time import monotonic
 from typing import Final, Generic, TypeVar
 
 from penstock import _threads
@@ -111,14 +110,9 @@ def wait(event: Event, timeout: float | None = None) -> bool:
     def notify() -> None:
         waiter.inbox.post(waiter.wake)
 
-    deadline = None if timeout is None else monotonic() + timeout
     if event.add_waiter(notify):
         try:
-            while not event.is_set():
-                left = None if deadline is None else deadline - monotonic()
-                if left is not None and left <= 0:
-                    break
-                waiter.wait(left)
+            waiter.wait_until(event.is_set, timeout)
         finally:
             event.remove_waiter(notify)
     return event.is_set()
@@ -163,14 +157,10 @@ def flush(engine: Engine, timeout: float | None) -> int:
     channel = here()
     if channel is None:
         return engine.flush(timeout, callbacks=not in_hub())
-    deadline = None if timeout is None else monotonic() + timeout
     pending, waiter = PendingFlush(engine), channel.waiter()
     try:
-        while not pending.attempt(waiter.inbox, waiter.wake):
-            left = None if deadline is None else deadline - monotonic()
-            if left is not None and left <= 0:
-                return engine.unresolved_records() or -1
-            waiter.wait(left)
+        if not waiter.wait_until(lambda: pending.attempt(waiter.inbox, waiter.wake)[0] == "done", timeout):
+            return engine.unresolved_records() or -1
     finally:
         pending.end()
     return 0
@@ -262,14 +252,9 @@ class Arrivals(Generic[T]):
         channel = here()
         if channel is None:
             return self._items.get(timeout=timeout)
-        deadline = None if timeout is None else monotonic() + timeout
         self._waiter = waiter = channel.waiter()
         try:
-            while self._items.empty():
-                left = None if deadline is None else deadline - monotonic()
-                if left is not None and left <= 0:
-                    break
-                waiter.wait(left)
+            waiter.wait_until(lambda: not self._items.empty(), timeout)
             return self._items.get_nowait()
         finally:
             self._waiter = None

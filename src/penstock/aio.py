@@ -30,7 +30,7 @@ from penstock.config.options import ProducerOptions
 from penstock.control.cluster_view import PartitionInfo
 from penstock.facade import loops
 from penstock.facade.assembly import INTERRUPT_DRAIN_S, Facade
-from penstock.facade.coroutine_waits import LoopWaiter, in_thread, until, until_buffered, until_called
+from penstock.facade.coroutine_waits import in_thread, until_buffered, until_called, until_done
 from penstock.facade.lifecycle import out_of_time
 from penstock.facade.types import ArrowData, Callback, Column, Headers, SerializerLike
 from penstock.metrics import Metrics
@@ -287,8 +287,10 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         began = time.monotonic_ns()
         flush = PendingFlush(life.engine)
         try:
-            if not await until(flush.attempt, timeout):
-                raise out_of_time(timeout, life.engine.unresolved_records() or -1)
+            try:
+                await until_done(flush, timeout)
+            except TimeoutError:
+                raise out_of_time(timeout, life.engine.unresolved_records() or -1) from None
             await until_called()
         finally:
             flush.end()
@@ -340,10 +342,7 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         Java: `KafkaProducer.partitionsFor`.
         """
         self._alive()
-        pending = self._find_topic(topic)
-        waiter = LoopWaiter()
-        while (wait_s := pending.attempt(waiter.inbox, waiter.wake)) is not None:
-            await waiter.wait(wait_s)
+        await until_done(self._find_topic(topic))
         return self._known_partitions(topic)
 
     async def __aenter__(self) -> Self:
@@ -370,14 +369,11 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
     async def _send_later(self, pending: PendingSend) -> AsyncDeliveryFuture:
         """A record that waits for its topic or for memory. If the wait is interrupted, it is not sent, and the next record
         in line may be buffered."""
-        waiter = LoopWaiter()
         try:
-            while not isinstance(found := pending.attempt(waiter.inbox, waiter.wake), AsyncDeliveryFuture):
-                await waiter.wait(found)
+            return await until_done(pending)
         except BaseException as error:
             pending.refuse(error)
             raise
-        return found
 
     async def _refused(self, error: BaseException) -> AsyncDeliveryFuture:
         raise error
@@ -385,5 +381,5 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
 
 async def until_resolved(result: AsyncBulkResult, end: PendingEnd) -> AsyncBulkResult:
     """`await result`: wait until all its records have an outcome. For native code."""
-    await until(end.attempt, None)
+    await until_done(end)
     return result

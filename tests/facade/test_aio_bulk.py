@@ -24,6 +24,7 @@ from penstock import (
     SerializationError,
     errors,
 )
+from penstock._native import LoopInbox
 from penstock.devbroker import Faults, RunningCluster
 
 Producing = Callable[..., Any]
@@ -75,6 +76,24 @@ one_by_one = pytest.mark.parametrize("options", [{}, {"interceptor_classes": [Un
 
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [list, tuple])
+def test_large_values_are_buffered_in_steps_between_which_the_loop_runs(
+    run: Producing, topic: str, shape: Callable[[list[bytes]], Any]
+) -> None:
+    async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
+        await producer.partitions_for(topic)
+        pending, inbox = producer._send_many(topic, shape([b"x" * 32 * 1024] * 2048)), LoopInbox(False)
+        yields = 0
+        while (step := pending.attempt(inbox, int))[0] == "yield":
+            yields += 1
+            for _ in range(step[1]):
+                await asyncio.sleep(0)
+        assert step[0] == "done"
+        assert yields >= 4, "64 MiB take several time slices of 1 ms"
+
+    run(scenario, buffer_memory=128 << 20, batch_size=1 << 20, linger_ms=60_000)
 
 
 @each_way

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driven import FACADES
 from facade_support import SOON_S, Log, MakeProducer, MakeTopic
 
 from penstock import (
@@ -23,7 +24,7 @@ from penstock import (
     errors,
 )
 from penstock.devbroker import Faults, RunningCluster
-from penstock.interceptor import InterceptorChain
+from penstock.facade.lifecycle import Lifecycle
 from penstock.metrics import NOT_APPLICABLE
 
 # ----------------------------------------------------------------------------------------- serializers and configuration
@@ -219,6 +220,32 @@ def test_interceptors_change_the_record_in_order_and_are_notified_of_its_end(
     assert (one.closed, two.closed) == (1, 1)
 
 
+@pytest.mark.parametrize("facade", FACADES)
+def test_an_interceptor_without_on_acknowledgement_costs_no_callback(
+    new_producer: MakeProducer, topic: str, log: Log, facade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Adding:
+        def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
+            return record.replace(value=b"changed")
+
+    ran, run = [], Lifecycle._run
+    monkeypatch.setattr(Lifecycle, "_run", lambda self, calls: (ran.extend(calls[0]), run(self, calls)))
+    producer, outcomes = new_producer(interceptor_classes=[Adding()]), list[Any]()
+    producer.send(topic, b"1").result(SOON_S)
+    producer.send_many(topic, [b"2", b"3"]).raise_for_errors()
+    producer.flush()
+    assert ran == [], "the callback thread has nothing to call"
+
+    def noted(metadata: Any, error: Any) -> None:
+        outcomes.append((metadata.offset, error))
+
+    producer.send(topic, b"4", callback=noted).result(SOON_S)
+    producer.flush()
+    assert outcomes == [(3, None)]
+    assert ran == ([noted] if facade is KafkaProducer else []), "it is called without a wrapper"
+    assert log.values(topic) == [b"changed"] * 4
+
+
 def test_an_interceptor_may_send_the_record_elsewhere(
     new_producer: MakeProducer, new_topic: MakeTopic, log: Log
 ) -> None:
@@ -230,25 +257,6 @@ def test_an_interceptor_may_send_the_record_elsewhere(
 
     assert new_producer(interceptor_classes=[Diverting()]).send(first, b"value").result(SOON_S).topic == second
     assert (log.values(first), log.values(second)) == ([], [b"changed"])
-
-
-def test_an_interceptor_without_on_acknowledgement_costs_no_callback_per_record(
-    new_producer: MakeProducer, topic: str, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class OnlySend:
-        def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
-            return record.replace(value=b"changed")
-
-    outcomes: list[Any] = []
-    monkeypatch.setattr(InterceptorChain, "on_acknowledgement", lambda _chain, *outcome: outcomes.append(outcome))
-    producer = new_producer(interceptor_classes=[OnlySend()])
-    seen: list[Any] = []
-    producer.send(topic, b"value")
-    producer.send(topic, b"value", callback=lambda metadata, error: seen.append((metadata.offset, error)))
-    producer.flush()
-    assert log.values(topic) == [b"changed", b"changed"]
-    assert seen == [(1, None)]
-    assert outcomes == []
 
 
 def test_interceptors_are_notified_of_failures_of_the_record_and_of_send(

@@ -1,7 +1,7 @@
 //! Kafka's error codes that the data plane names. Java: `org.apache.kafka.common.protocol.Errors`.
 //!
-//! What an error means for a batch is decided by the control plane; here stands only what the bytes need: whether the
-//! append may have happened (`lane/fate.rs`), and codes for what the client itself finds out.
+//! The control plane decides what an error means for a batch. The data plane needs codes for two things only: whether a
+//! batch may have been appended (`lane/fate.rs`), and errors that the client finds itself.
 
 /// UNKNOWN_SERVER_ERROR
 pub const UNKNOWN_SERVER_ERROR: i16 = -1;

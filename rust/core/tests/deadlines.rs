@@ -1,4 +1,4 @@
-//! Deadlines, memory and endings.
+//! Deadlines, memory, and the end of the producer.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -54,7 +54,7 @@ fn a_batch_that_expired_in_flight_is_neither_sent_again_nor_split_whatever_is_an
         rig.answer(1, &seen, code, -1);
         let report = rig.handed_over().remove(0);
         assert!(report.batches[0].expired, "the control plane fails what has expired");
-        assert_eq!(report.batches[0].fate, Fate::Unknown, "its records were told that they may be persisted");
+        assert_eq!(report.batches[0].fate, Fate::Unknown, "its records were reported as possibly persisted");
         rig.resume(&report, |_| out_of_time(), None);
         rig.pass(6 * MS);
         assert!(rig.seen(1).is_empty());
@@ -147,7 +147,7 @@ fn as_sent() -> Vec<u8> {
 }
 
 #[test]
-fn what_the_socket_has_not_taken_yet_is_never_overwritten_by_another_batch() {
+fn bytes_that_the_socket_has_not_taken_are_never_overwritten_by_another_batch() {
     let endings: [fn(&mut Rig); 2] = [
         |rig| {
             rig.pass(1_100 * MS);
@@ -184,7 +184,7 @@ fn after_a_fatal_error_late_answers_harm_nothing() {
         assert_eq!((failure.code, failure.possibly_persisted), (31, true), "its answer is still out");
     }
     rig.answer(1, &seen, 0, 0);
-    assert!(sent.iter().all(|completion| offset(completion).is_none()), "what was told stays so");
+    assert!(sent.iter().all(|completion| offset(completion).is_none()), "an outcome does not change");
     assert_eq!(rig.shared.pool.available(), 100_000);
     assert!(!rig.events().iter().any(|event| matches!(event, Event::EngineFailed { .. })));
 }

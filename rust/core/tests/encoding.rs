@@ -1,6 +1,6 @@
 //! Batches that are compressed on their way: when, in which order, and what else can happen to them meanwhile.
 //!
-//! Stepped by hand: a job is run when the test says so.
+//! Stepped by hand: the test runs the jobs.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -62,7 +62,7 @@ fn large(fill: u8) -> Vec<u8> {
     vec![fill; 600]
 }
 
-/// The records of a batch: its attributes say how they are compressed, and its checksum covers them as they are sent.
+/// The records of a batch: its attributes name their codec, and its checksum covers them as they are sent.
 fn records(seen: &Seen, codec: Codec) -> Vec<u8> {
     assert_eq!(seen.bytes[21..23], codec.attributes().to_be_bytes());
     assert_eq!(seen.bytes[17..21], crc32c(&seen.bytes[21..]).to_be_bytes());
@@ -111,7 +111,7 @@ fn a_batch_is_compressed_when_its_linger_is_over_and_sent_when_it_is_compressed(
 }
 
 #[test]
-fn a_full_batch_is_compressed_by_whom_the_sender_tells_without_the_io_thread() {
+fn a_full_batch_is_compressed_without_the_io_thread() {
     let mut rig = ready(compressing(LZ4));
     rig.send(0, &large(1));
     assert_eq!(jobs(&rig.shared), 0);
@@ -119,12 +119,12 @@ fn a_full_batch_is_compressed_by_whom_the_sender_tells_without_the_io_thread() {
     assert_eq!(jobs(&rig.shared), 1, "the second found no room: the first is closed");
     rig.shared.begin_flush();
     rig.pass(0);
-    assert_eq!(jobs(&rig.shared), 1, "the other one is not its turn yet");
+    assert_eq!(jobs(&rig.shared), 1, "the other batch still waits");
     rig.shared.end_flush();
 }
 
 #[test]
-fn a_batch_that_is_ready_early_waits_for_its_turn() {
+fn a_batch_that_is_ready_early_waits_for_the_batches_before_it() {
     let mut rig = ready(compressing(LZ4));
     confirm(&mut rig);
     let completions: Vec<_> = (0..4).map(|fill| rig.send(0, &large(fill)).0).collect();
@@ -168,7 +168,7 @@ fn a_retry_is_the_same_to_the_last_byte() {
 }
 
 #[test]
-fn what_does_not_compress_is_sent_all_the_same() {
+fn records_that_do_not_compress_are_sent() {
     let mut random = fastrand::Rng::with_seed(1);
     let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(800).collect();
     for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {

@@ -237,22 +237,6 @@ fn nonsense_closes_that_connection_only() {
 }
 
 #[test]
-fn an_answer_that_invents_or_omits_a_partition_is_nonsense_but_its_true_parts_count() {
-    let mut rig = Rig::ready(config(), 2);
-    let (told, _) = rig.send(0, b"a");
-    let (omitted, _) = rig.send(1, b"b");
-    rig.pass(6 * MS);
-    let mut seen = rig.seen(1);
-    seen[1].partition = 7;
-    rig.answer(1, &seen, 0, 4);
-    assert_eq!(offset(&told), Some(4));
-    assert!(omitted.outcome().is_none());
-    let report = rig.handed_over().remove(0);
-    assert_eq!((report.partition, report.batches[0].fate), (1, Fate::Unknown));
-    assert!(rig.engine.transport().sockets.is_empty());
-}
-
-#[test]
 fn a_frame_that_left_in_part_was_not_read_by_any_broker() {
     let mut rig = Rig::ready(config(), 1);
     rig.engine.transport().sockets.get_mut(&1).unwrap().room = 50;
@@ -329,24 +313,7 @@ fn a_split_batch_goes_out_as_children_in_order() {
 }
 
 #[test]
-fn a_leaderless_partition_asks_once_per_snapshot_and_flows_when_a_leader_appears() {
-    let mut rig = Rig::ready(config(), 1);
-    rig.leaders(2, &[(-1, 1)]);
-    rig.send(0, b"x");
-    rig.pass(6 * MS);
-    rig.pass(6 * MS);
-    let wanted = |events: &[Event]| events.iter().filter(|event| matches!(event, Event::LeaderWanted { .. })).count();
-    assert_eq!(wanted(&rig.events()), 1);
-    rig.leaders(3, &[(-1, 1)]);
-    rig.pass(6 * MS);
-    assert_eq!(wanted(&rig.events()), 1);
-    rig.leaders(4, &[(1, 2)]);
-    rig.pass(MS);
-    assert_eq!(rig.seen(1).len(), 1);
-}
-
-#[test]
-fn closing_fails_what_is_left_and_says_what_may_be_persisted() {
+fn closing_fails_what_is_left_and_reports_what_may_be_persisted() {
     let mut rig = Rig::ready(config(), 1);
     let (flying, _) = rig.send(0, b"x");
     rig.pass(6 * MS);
@@ -400,32 +367,6 @@ fn a_forgotten_topic_comes_back_with_its_sequences() {
     rig.send(0, b"b");
     rig.pass(6 * MS);
     assert_eq!(rig.seen(1)[0].sequence, 1);
-}
-
-#[test]
-fn what_was_decided_is_not_reported_again() {
-    let mut rig = Rig::ready(config(), 1);
-    rig.send(0, &[1; 900]);
-    rig.pass(6 * MS);
-    let first = rig.seen(1);
-    rig.answer(1, &first, 0, 0);
-    for _ in 0..2 {
-        rig.send(0, &[1; 900]);
-    }
-    rig.pass(6 * MS);
-    let seen = rig.seen(1);
-    rig.answer(1, &seen[..1], 6, -1);
-    rig.answer(1, &seen[1..], 45, -1);
-    let report = rig.handed_over().remove(0);
-    // The leader moves, so that one batch goes out first, and is lost.
-    rig.leaders(2, &[(2, 1)]);
-    rig.connect(2, 2);
-    rig.resume(&report, |_| Decision::Retry, None);
-    rig.pass(MS);
-    assert_eq!(rig.seen(2).len(), 1);
-    rig.command(Command::Close { connection: 2, reason: "cut".into() });
-    let report = rig.handed_over().remove(0);
-    assert_eq!(report.batches.iter().map(|batch| batch.error_code).collect::<Vec<_>>(), [13, 0]);
 }
 
 #[test]

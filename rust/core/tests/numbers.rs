@@ -10,7 +10,7 @@ use penstock_core::outcome::{FailureKind, Outcome};
 
 use rig::{ME, MS, Rig, config, offset};
 
-/// A lane whose next sequence is this one, in a producer with one batch in flight until its first success.
+/// A lane with this next sequence, in a producer with one batch in flight until its first success.
 fn at_sequence(first: i32) -> Rig {
     let mut rig = Rig::ready(config(), 1);
     rig.send(0, &[0; 900]);

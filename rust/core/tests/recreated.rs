@@ -29,7 +29,7 @@ struct Sent {
     body: Vec<u8>,
 }
 
-/// What has arrived on a connection since the last look, one batch in each request.
+/// The batches that arrived on a connection since the last call, one in each request.
 fn seen(rig: &mut Rig, connection: u64) -> Vec<Sent> {
     let Some(socket) = rig.engine.transport().sockets.get_mut(&connection) else { return Vec::new() };
     let mut stream = &std::mem::take(&mut socket.outgoing)[..];
@@ -111,7 +111,7 @@ fn of_unknown_fate() -> (Rig, Arc<Completion>, Sent) {
 }
 
 fn refused(rig: &mut Rig, connection: u64, sent: &Sent, code: i16) -> LaneReport {
-    // As a broker that is not Kafka's says it: with offset 0.
+    // As a broker that is not Kafka's answers it: with offset 0.
     answer(rig, connection, sent, code, 0);
     rig.handed_over().remove(0)
 }

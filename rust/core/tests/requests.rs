@@ -52,7 +52,7 @@ fn resume_after(rig: &mut Rig, partition: i32, batch_id: u64, backoff_ms: u64) {
 // ------------------------------------------------------------------------------------------------------------ requests
 
 #[test]
-fn what_does_not_fit_into_a_request_comes_first_in_the_next_and_nobody_is_served_twice_before() {
+fn a_batch_that_does_not_fit_into_a_request_comes_first_in_the_next_one() {
     let mut config = plain();
     config.max_request_size = 2_000;
     config.max_in_flight_requests = 1;
@@ -122,7 +122,7 @@ fn a_move_without_an_epoch_does_not_end_the_backoff() {
     resume_after(&mut rig, 0, report.batches[0].batch_id, 400);
     rig.leaders(3, &[(2, -1)]);
     rig.pass(399 * MS);
-    assert!(rig.seen(2).is_empty(), "nobody can say that this is newer than what we knew");
+    assert!(rig.seen(2).is_empty(), "it cannot be known that this is newer");
     rig.pass(2 * MS);
     assert_eq!(rig.seen(2).len(), 1);
 }
@@ -148,7 +148,7 @@ fn records_without_a_key_make_one_batch_per_linger_and_no_fragments() {
 }
 
 #[test]
-fn records_without_a_key_fill_their_batch_before_they_turn_to_another_partition() {
+fn records_without_a_key_fill_their_batch_before_they_move_to_another_partition() {
     let mut config = plain();
     config.batch_size = 512;
     config.partitioning.sticky_bytes = 512;
@@ -188,7 +188,7 @@ fn a_topic_made_anew_with_fewer_partitions_has_only_those() {
 }
 
 #[test]
-fn what_was_buffered_for_a_partition_that_is_gone_fails_in_time() {
+fn records_for_a_partition_that_is_gone_fail_in_time() {
     let mut rig = Rig::new(config());
     rig.leaders(1, &[(1, 0), (1, 0)]);
     let (completion, _) = rig.send(1, b"x");
@@ -221,7 +221,7 @@ fn nothing_is_sent_before_the_handshake_is_done_nor_to_a_broker_that_leads_nothi
 }
 
 #[test]
-fn a_connection_that_does_not_come_up_in_time_is_given_up() {
+fn a_connection_that_does_not_come_up_in_time_is_closed() {
     let mut rig = Rig::new(config());
     let address = "127.0.0.1:9092".parse().unwrap();
     rig.command(Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 1_000 * MS });
@@ -278,7 +278,7 @@ fn throttled(produce_version: i16) -> (Rig, Vec<Seen>) {
 }
 
 #[test]
-fn a_throttled_connection_keeps_still_for_that_long() {
+fn a_throttled_connection_sends_nothing_for_that_long() {
     let (mut rig, _) = throttled(6);
     rig.send(0, &[2; 900]);
     assert!(rig.pass(500 * MS) <= rig.now_us + 500 * MS);
@@ -336,4 +336,30 @@ fn a_snapshot_takes_an_error_back() {
     assert!(rig.shared.topic("t").topic.is_some(), "its lanes keep their records");
     rig.leaders(2, &[(1, 0)]);
     assert!(rig.shared.topic("t").error.is_none());
+}
+
+#[test]
+fn partitions_without_a_leader_have_no_broker_in_common() {
+    let mut rig = Rig::new(config());
+    rig.leaders(1, &[(-1, 0), (-1, 0), (2, 0), (2, 0)]);
+    let leaders = &rig.shared.topic("t").topic.unwrap().leaders;
+    assert!(Arc::ptr_eq(&leaders[2].health, &leaders[3].health));
+    assert!(!Arc::ptr_eq(&leaders[0].health, &leaders[1].health), "-1 is no broker");
+}
+
+#[test]
+fn a_leaderless_partition_asks_once_per_snapshot_and_flows_when_a_leader_appears() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.leaders(2, &[(-1, 1)]);
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    rig.pass(6 * MS);
+    let wanted = |events: &[Event]| events.iter().filter(|event| matches!(event, Event::LeaderWanted { .. })).count();
+    assert_eq!(wanted(&rig.events()), 1);
+    rig.leaders(3, &[(-1, 1)]);
+    rig.pass(6 * MS);
+    assert_eq!(wanted(&rig.events()), 1);
+    rig.leaders(4, &[(1, 2)]);
+    rig.pass(MS);
+    assert_eq!(rig.seen(1).len(), 1);
 }

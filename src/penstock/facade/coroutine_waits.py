@@ -1,7 +1,8 @@
 """How a coroutine waits for native code: for a topic, memory, a flush, a bulk call, the end of a thread.
 
-A wait is an `attempt` that is repeated. A native `attempt(inbox, wake)` either finishes, or registers `wake` and returns how
-to wait. Later the I/O thread posts `wake` into the loop's inbox, and the coroutine attempts again.
+A wait is an `attempt` that is repeated. A native `attempt(inbox, wake)` returns a pair: it is done, with a result, or it says
+how to wait. Before a wait it registers `wake`; the I/O thread posts `wake` into the loop's inbox, and the coroutine attempts
+again.
 """
 
 from __future__ import annotations
@@ -9,14 +10,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from penstock._native import AsyncBulkResult, LoopInbox, PendingBulk
 from penstock._threads import OsThread
 from penstock.facade import loops
 
-Attempt: TypeAlias = Callable[[LoopInbox, Callable[[], object]], bool]
-"""`attempt(inbox, wake)`: True when it is done; otherwise `wake` is called when it is worth another attempt."""
+if TYPE_CHECKING:
+    from penstock._native import _Step
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Pending(Protocol[T_co]):
+    """A native operation: it takes its steps when it is asked to, and never waits itself."""
+
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object], /) -> _Step[T_co]:
+        """Take the next steps. If they end with a wait, `wake` is called when it is worth another attempt."""
+        ...
 
 
 class LoopWaiter:
@@ -53,16 +65,26 @@ class LoopWaiter:
         return woken
 
 
-async def until(attempt: Attempt, timeout: float | None) -> bool:
-    """Attempt again after each wake-up until it is done; False after `timeout` seconds."""
+async def until_done(pending: Pending[T], timeout: float | None = None) -> T:
+    """Attempt until it is done, and wait between the attempts. Raises `TimeoutError` after `timeout` seconds."""
     deadline = None if timeout is None else time.monotonic() + timeout
     waiter = LoopWaiter()
-    while not attempt(waiter.inbox, waiter.wake):
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            return False
-        await waiter.wait(left)
-    return True
+    while True:
+        match pending.attempt(waiter.inbox, waiter.wake):
+            case "done", result:
+                return result
+            case "wait", wait_s:
+                if deadline is not None:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError
+                    wait_s = left if wait_s is None else min(left, wait_s)
+                await waiter.wait(wait_s)
+            case "yield", times:
+                for _ in range(times):
+                    await asyncio.sleep(0)
+            case "await", entry:
+                await _feed(cast("PendingBulk", pending), entry)
 
 
 async def until_called() -> None:
@@ -73,20 +95,9 @@ async def until_called() -> None:
 
 
 async def until_buffered(pending: PendingBulk) -> AsyncBulkResult:
-    """Take the steps of a bulk call, and await what lies between them."""
-    waiter = LoopWaiter()
+    """The result of a bulk call. If the wait is interrupted, buffered records are sent, and the others are not."""
     try:
-        while True:
-            match pending.attempt(waiter.inbox, waiter.wake):
-                case AsyncBulkResult() as result:
-                    return result
-                case int() as iterations:
-                    for _ in range(iterations):
-                        await asyncio.sleep(0)
-                case float() as timeout_s:
-                    await waiter.wait(timeout_s)
-                case entry:
-                    await _feed(pending, entry)
+        return await until_done(pending)
     except BaseException as error:
         pending.give_up(error)
         raise

@@ -41,18 +41,15 @@ class Interception:
     def __init__(self, chain: InterceptorChain) -> None:
         """The chain catches and logs what interceptors raise."""
         self._chain = chain
+        self.wants_acknowledgements = chain.wants_acknowledgements
+        """False: native `send` calls neither `wrap` nor `on_send_error`, and adds no callback."""
 
     def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
         """The record to send in place of this one."""
         return self._chain.on_send(record)
 
-    def wrap(self, record: ProducerRecord[Any, Any], callback: Callback | None) -> Callback | None:
-        """A callback that informs the interceptors of the outcome, then the application (the order is Java's).
-
-        If no interceptor has `on_acknowledgement` it is the application's callback, or None: no callback per record.
-        """
-        if not self._chain.wants_acknowledgements:
-            return callback
+    def wrap(self, record: ProducerRecord[Any, Any], callback: Callback | None) -> Callback:
+        """A callback that informs the interceptors of the outcome, then the application (the order is Java's)."""
 
         def acknowledged(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
             self._chain.on_acknowledgement(metadata, error, record.headers)

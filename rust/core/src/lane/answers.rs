@@ -1,4 +1,4 @@
-//! What comes back for a lane: successes, trouble, the hand-over to the control plane, and its decisions.
+//! Answers to a lane's batches: success, trouble, the hand-over to the control plane, and its decisions.
 
 use std::collections::VecDeque;
 
@@ -9,13 +9,13 @@ use crate::lane::identity::Identity;
 use crate::lane::state::{LaneEvent, LaneState};
 
 impl LaneInner {
-    /// Take batch `batch_id` out of what is in flight.
+    /// Take batch `batch_id` out of the queue of batches in flight.
     pub fn answered(&mut self, batch_id: u64) -> Option<LaneBatch> {
         let at = self.in_flight.iter().position(|batch| batch.id == batch_id)?;
         self.in_flight.remove(at)
     }
 
-    /// An answer, of success or error, said where the log starts; -1 if it did not.
+    /// The log start offset in an answer, of success or error; -1: the answer has none.
     pub fn note_log_start(&mut self, offset: i64) {
         self.log_start_offset = offset;
     }
@@ -41,8 +41,9 @@ impl LaneInner {
         self.on(LaneEvent::Trouble);
     }
 
-    /// The topic may have been made anew since the batches here were sent: their fates are about the present one from now
-    /// on. Not of what is in flight, or with the control plane, which decides by what was reported to it.
+    /// The topic may have been made anew since the batches here were sent: their fates are about the present one from
+    /// now on. Batches in flight are left out, and batches with the control plane, which decides by what was reported
+    /// to it.
     ///
     /// True: a batch is [`LaneBatch::is_stranded`].
     pub fn enter_topic(&mut self) -> bool {
@@ -59,8 +60,8 @@ impl LaneInner {
         stranded
     }
 
-    /// Hand the lane over if it has settled: true. The batches to be decided about are then in [`LaneInner::settled`], those
-    /// included that were sent before and wait again. A settled lane with nothing to decide flows on.
+    /// Hand the lane over if it has settled: true. The batches to be decided about are then in [`LaneInner::settled`],
+    /// those included that were sent before and wait again. A settled lane with nothing to decide flows on.
     pub fn hand_over(&mut self) -> bool {
         if self.state != LaneState::Settling || !self.in_flight.is_empty() {
             return false;
@@ -76,7 +77,7 @@ impl LaneInner {
 
     /// The batches of a lane that was handed over, one for each of these ids, in order; `None`: the producer has ended.
     ///
-    /// The caller decides about each, and gives what remains to [`LaneInner::resume`].
+    /// The caller carries out its decision about each, and gives the remaining ones to [`LaneInner::resume`].
     pub fn take_settled(
         &mut self,
         ids: impl ExactSizeIterator<Item = u64>,
@@ -92,8 +93,8 @@ impl LaneInner {
         Ok(Some(std::mem::take(&mut self.settled)))
     }
 
-    /// Take the batches that remain back, with new numbers; they wait until `until_us`. An error: that would break a rule,
-    /// and nothing has changed.
+    /// Take the batches that remain back, with new numbers; they wait until `until_us`. An error: that would break a
+    /// rule, and nothing has changed.
     pub fn resume(
         &mut self,
         mut remaining: VecDeque<LaneBatch>,

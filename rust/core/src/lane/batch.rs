@@ -41,7 +41,7 @@ pub struct LaneBatch {
     pub(super) numbering: Numbering,
     /// Its futures have been failed; it stays because of its sequence numbers.
     pub(super) expired: bool,
-    /// Of the last attempt.
+    /// The answer to the last attempt.
     pub(super) last: LastAnswer,
     /// Broker of the last attempt, -1 for none.
     pub(super) broker: i32,
@@ -55,7 +55,7 @@ pub struct LaneBatch {
     pub(super) stranded: bool,
 }
 
-/// What the last attempt brought.
+/// The answer to an attempt, or the error in its place.
 #[derive(Clone, Debug)]
 pub struct LastAnswer {
     /// Kafka's code, 0 for none.
@@ -77,7 +77,7 @@ impl Default for LastAnswer {
 }
 
 impl LastAnswer {
-    /// Of an attempt that ended without a broker's answer, or before it was sent.
+    /// For an attempt that ended without a broker's answer, or before it was sent.
     pub fn error(code: i16, message: String) -> Self {
         Self { code, message, base_offset: -1, leader: None, record_errors: Vec::new() }
     }
@@ -186,8 +186,8 @@ impl LaneBatch {
         (self.content.uncompressed_size() / 2).min(batch_size).max(1)
     }
 
-    /// The batch is resolved: bytes of buffer.memory to be given back now. A codec worker that still reads the records gives
-    /// them back later.
+    /// The batch is resolved: bytes of buffer.memory to be given back now. A codec worker that still reads the records
+    /// gives them back later.
     pub fn settle_memory(&mut self) -> usize {
         self.content.settle_memory(self.charged)
     }
@@ -204,7 +204,7 @@ impl LaneBatch {
         self.id
     }
 
-    /// What its futures wait for.
+    /// Its futures wait for this.
     #[inline]
     pub fn completion(&self) -> &Arc<Completion> {
         &self.completion
@@ -230,7 +230,7 @@ impl LaneBatch {
         self.broker
     }
 
-    /// What is known of it over all attempts, in the topic that it was last sent to.
+    /// The worst of all attempts, in the topic that it was last sent to.
     pub fn fate(&self) -> Fate {
         self.fate
     }
@@ -240,7 +240,7 @@ impl LaneBatch {
         self.numbering
     }
 
-    /// What the last attempt brought.
+    /// The answer to the last attempt.
     pub fn last(&self) -> &LastAnswer {
         &self.last
     }

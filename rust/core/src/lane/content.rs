@@ -2,13 +2,14 @@
 //!
 //! | content | where the records are | leaves to |
 //! |---|---|---|
-//! | open | in a builder; records may be added | encoding: `begin_encoding`, if they are to be compressed; sealed: `seal`, if not |
-//! | encoding | with a codec worker; a stub with count and size is here | sealed: `encoded`; done: the batch was resolved before |
-//! | sealed | in a body that sockets may share; a header is written for each attempt | done: the batch was resolved |
-//! | done | the buffer has gone back, or goes back when the last socket or worker drops it | |
+//! | open | in a builder; records may be added | encoding (to be compressed): `begin_encoding`; else sealed: `seal` |
+//! | encoding | with a codec worker; here is a stub with count and size | sealed: `encoded`; done: resolved before |
+//! | sealed | in a body that sockets may share; each attempt has its own header | done: the batch is resolved |
+//! | done | nowhere: the buffer has gone back, or does when the last socket or worker drops it | |
 //!
-//! Where the batch is (waiting, in flight, settled) is not its content's business: `LaneInner` has a queue for each. Only a
-//! sealed batch is in flight. A split (KIP-126) takes a sealed batch apart; its children begin as open, or as sealed.
+//! Where the batch is (waiting, in flight, settled) is not its content's business: `LaneInner` has a queue for each.
+//! Only a sealed batch is in flight. A split (KIP-126) takes a sealed batch apart; its children begin as open, or as
+//! sealed.
 
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub(super) struct Stub {
     ticket: Arc<Ticket>,
 }
 
-/// What a lane and a codec worker share about a batch. Written under the lane's lock.
+/// Shared by a lane and the codec worker that has the batch. Written under the lane's lock.
 #[derive(Debug, Default)]
 pub struct Ticket {
     abandoned: AtomicBool,
@@ -42,8 +43,8 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The batch was resolved meanwhile: compressing it would be useless. Without the lane's lock, *false* may be out of
-    /// date a moment later.
+    /// The batch was resolved meanwhile: compressing it would be useless. Without the lane's lock, *false* may be out
+    /// of date a moment later.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
     }
@@ -107,7 +108,7 @@ impl Content {
         expected
     }
 
-    /// Open → sealed; sealed stays. Panics in another state: the lane sends only what it has.
+    /// Open → sealed; sealed stays. Panics in another state: a lane sends only records that are here.
     pub(super) fn seal(&mut self) -> &SealedBatch {
         if matches!(self, Self::Open(_))
             && let Self::Open(builder) = std::mem::take(self)
@@ -120,8 +121,8 @@ impl Content {
         }
     }
 
-    /// The batch is resolved, which held `charged` bytes of buffer.memory. How many are to be given back now: a worker that
-    /// still reads the records gives them back when it is done.
+    /// The batch is resolved, which held `charged` bytes of buffer.memory. How many are to be given back now: a worker
+    /// that still reads the records gives them back when it is done.
     pub(super) fn settle_memory(&self, charged: usize) -> usize {
         let Self::Encoding(stub) = self else { return charged };
         stub.ticket.owed.store(charged, Ordering::Release);

@@ -10,8 +10,9 @@ use crate::lane::state::LaneEvent;
 impl LaneInner {
     /// The records of the batches that are `due` fail.
     ///
-    /// A batch that was sent stays because of its sequence numbers, marked as expired: `fail` resolves its futures, given the
-    /// batch and where it was. A batch that was never sent is returned, for the caller to fail and to dispose of.
+    /// A batch that was sent stays because of its sequence numbers, marked as expired: `fail` resolves its futures,
+    /// given the batch and where it was. A batch that was never sent is returned, for the caller to fail and to dispose
+    /// of.
     pub fn expire(
         &mut self,
         due: impl Fn(&LaneBatch) -> bool,
@@ -54,8 +55,9 @@ impl LaneInner {
         unsent
     }
 
-    /// A batch that waits to be sent again may have expired after it was reported: its records were failed with what was
-    /// known then, and to send it could make that wrong. The lane settles again, for another decision.
+    /// A batch that waits to be sent again may have expired after it was reported. The error of its records says
+    /// whether it may be persisted; to send it again could make that wrong. So the lane settles again, for another
+    /// decision.
     pub fn settle_expired(&mut self) {
         if self.queue.iter().any(|batch| batch.expired) {
             self.on(LaneEvent::Trouble);

@@ -1,4 +1,4 @@
-//! The fate of a batch: what is known of its append, and which topic of that name the fate is about.
+//! The fate of a batch: whether it may have been appended, and in which topic of that name.
 
 use crate::kafka_errors::{
     KAFKA_STORAGE_ERROR, LAST_KNOWN_CODE, NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS_AFTER_APPEND, NOT_LEADER_OR_FOLLOWER,
@@ -6,16 +6,16 @@ use crate::kafka_errors::{
 };
 use crate::lane::identity::Numbering;
 
-/// What is known of a batch over all its attempts. Ordered: the worst counts.
+/// Whether a batch may have been appended, over all its attempts. Ordered: the worst counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
     /// No byte left.
     Unsent,
     /// A part of the frame left: no broker can have read it whole.
     PartlyWritten,
-    /// A broker says that it did not append.
+    /// A broker answered that it did not append.
     Rejected,
-    /// The answer is lost, or says that the append may have happened.
+    /// The answer is lost, or leaves it open whether the batch was appended.
     Unknown,
 }
 
@@ -30,10 +30,10 @@ impl Fate {
         }
     }
 
-    /// What an answer with this error code says about the append; `base_offset` as the answer has it, or -1.
+    /// The fate after an answer with this error code; `base_offset` as the answer has it, or -1.
     ///
-    /// The list is closed, because a broker decides all other errors before it appends. The offset alone proves nothing:
-    /// some brokers that are not Kafka's leave it at 0 beside an error.
+    /// The list is closed, because a broker decides all other errors before it appends. The offset alone proves
+    /// nothing: some brokers that are not Kafka's leave it at 0 beside an error.
     pub const fn of_answer(code: i16, base_offset: i64) -> Self {
         match code {
             // The append may have happened. A storage error may strike between the write and the answer.
@@ -42,9 +42,9 @@ impl Fate {
             | NETWORK_EXCEPTION
             | NOT_ENOUGH_REPLICAS_AFTER_APPEND
             | KAFKA_STORAGE_ERROR => Self::Unknown,
-            // These come before the append or after it. A leader that loses the partition, or is deposed, while it waits for
-            // its followers puts the error into the answer that it had ready (`DelayedProduce`). The answer then has the
-            // offset of the append, and the next leader may have the batch.
+            // These come before the append or after it. A leader that loses the partition, or is deposed, while it
+            // waits for its followers puts the error into the answer that it had ready (`DelayedProduce`). The answer
+            // then has the offset of the append, and the next leader may have the batch.
             UNKNOWN_TOPIC_OR_PARTITION | NOT_LEADER_OR_FOLLOWER if base_offset >= 0 => Self::Unknown,
             1..=LAST_KNOWN_CODE => Self::Rejected,
             // The meaning of a code that Kafka 4.4 does not have cannot be known.
@@ -56,19 +56,19 @@ impl Fate {
 /// A topic's id.
 pub type TopicId = [u8; 16];
 
-/// The id of a topic whose metadata came from a broker without topic ids.
+/// In place of an id where the metadata came from a broker without topic ids.
 pub const NO_TOPIC_ID: TopicId = [0; 16];
 
 /// The topics of one name that a batch was sent to.
 ///
-/// A topic that is deleted and made anew has another id and an empty log: a record in the old topic's log cannot be in the
-/// new one's. So a batch's fate belongs to a topic id, and starts afresh under another one.
+/// A topic that is deleted and made anew has another id and an empty log: a record in the old topic's log cannot be in
+/// the new one's. So a batch's fate belongs to a topic id, and starts afresh under another one.
 #[derive(Clone, Debug, Default)]
 pub struct Addressed {
-    /// Of the last attempt: the fate is about this one.
+    /// The topic of the last attempt: the fate is about this one.
     topic_id: TopicId,
-    /// The answer to an attempt by the topic's name (Produce before version 13) is lost: it may still arrive, in the
-    /// topic that has the name by then. The fate stays what it is.
+    /// The answer to an attempt by the topic's name (Produce before version 13) is lost. The request may still arrive,
+    /// in the topic that has the name by then. So the fate stays.
     by_name: bool,
     /// Earlier ids under which the fate is unknown, with the numbers used there. Metadata may go back to one: a broker
     /// with an old view, or a cluster that takes over and gives back.
@@ -91,8 +91,8 @@ impl Addressed {
         !self.former.is_empty()
     }
 
-    /// The name stands for `topic_id` now. Returns the batch's fate there. `None`: it was sent there under other numbers and
-    /// may be in the log, so that it could be there twice if it were sent again.
+    /// The name stands for `topic_id` now. Returns the batch's fate there. `None`: it was sent there under other
+    /// numbers and may be in the log, so that it could be there twice if it were sent again.
     pub fn enter(&mut self, topic_id: TopicId, fate: Fate, numbering: Numbering) -> Option<Fate> {
         if self.topic_id == topic_id || self.by_name {
             return Some(fate);

@@ -1,7 +1,7 @@
 //! A lane: one partition's queue of batches, and the rules for what it may send.
 //!
 //! `state.rs` has the lane's states, `content.rs` those of a batch's records. What changes a lane stands in four files:
-//! buffering here, `sending.rs`, `answers.rs` (what comes back, and decisions about it) and `expiry.rs` (records fail).
+//! buffering here, `sending.rs`, `answers.rs` (with the decisions about them) and `expiry.rs` (records fail).
 //!
 //! Rules kept here: one batch per request; until the first success under an (identity, topic id, leader) one batch in
 //! flight; nothing to a new leader before the old one's answers are in; a batch of unknown fate is never renumbered;
@@ -81,7 +81,7 @@ pub struct LaneInner {
     numbers: Numbers,
     /// From the newest snapshot.
     target: Destination,
-    /// Of what is in flight, or was last.
+    /// Of the batches in flight, or of the last one that was.
     used: Destination,
     /// Highest offset of an acknowledged record, -1 for none.
     last_acked_offset: i64,
@@ -205,7 +205,7 @@ impl LaneInner {
 
     // ----------------------------------------------------------------------------------------- where to
 
-    /// What a new snapshot of the topic says. True: the topic was made anew under this name.
+    /// Leader and topic id from a new snapshot. True: the topic was made anew under this name.
     pub fn set_target(&mut self, leader: i32, leader_epoch: i32, topic_id: TopicId) -> bool {
         let recreated = self.target.topic_id != topic_id;
         if recreated {
@@ -251,7 +251,7 @@ impl LaneInner {
         self.settled.iter()
     }
 
-    /// The first batch that was sent and is not in flight: what it met is what the others wait for.
+    /// The first batch that was sent and is not in flight: its error keeps the others waiting.
     pub fn first_tried(&self) -> Option<&LaneBatch> {
         self.settled.iter().chain(self.queue.iter().filter(|batch| batch.attempts > 0)).next()
     }
@@ -281,7 +281,7 @@ impl LaneInner {
         self.target.topic_id
     }
 
-    /// Leader and epoch of what is in flight, or was last.
+    /// Leader and epoch of the batches in flight, or of the last one that was.
     pub fn used_leader(&self) -> (i32, i32) {
         (self.used.leader, self.used.leader_epoch)
     }

@@ -7,7 +7,7 @@ use crate::lane::identity::{Identity, Numbering, advance_sequence, sequence_is_b
 #[derive(Debug)]
 pub(super) struct Numbers {
     identity: Option<Identity>,
-    /// Of the next record to be numbered.
+    /// The sequence of the next record to be numbered.
     next_sequence: i32,
     /// A first success under (identity, topic id, leader) has come.
     confirmed: bool,
@@ -16,7 +16,7 @@ pub(super) struct Numbers {
     /// A later batch went to another topic id. The log of each may then hold any sequence number used since, so that no
     /// number may stand for another record.
     used_elsewhere: bool,
-    /// Of the last record acknowledged under the identity, -1 for none.
+    /// The sequence of the last record acknowledged under the identity, -1 for none.
     last_acked_sequence: i32,
 }
 

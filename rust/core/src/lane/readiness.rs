@@ -1,4 +1,4 @@
-//! Whether a lane can send now, and what is to be done if it cannot yet.
+//! Whether a lane can send now, and the next step if it cannot yet.
 
 use crate::config::SendRules;
 use crate::lane::LaneInner;
@@ -20,7 +20,7 @@ enum Readiness {
     Blocked,
 }
 
-/// What the caller of [`LaneInner::schedule`] does for a lane, under its lock.
+/// The caller of [`LaneInner::schedule`] takes this step, under the lane's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum NextStep {
@@ -35,8 +35,9 @@ pub enum NextStep {
 }
 
 impl LaneInner {
-    /// What is to be done for this lane now, noted as done. All who may change what a lane can do call this: senders, the
-    /// engine, codec workers. `hurry`: a flush, a close or a shortage of memory ends lingering.
+    /// The next step for this lane, noted as done: the caller must take it. Called after each change that may let the
+    /// lane send: by senders, the engine and codec workers. `hurry`: a flush, a close or a shortage of memory ends
+    /// lingering.
     pub fn schedule(&mut self, rules: &SendRules, now_us: u64, hurry: bool) -> NextStep {
         if self.queued {
             return NextStep::Nothing;
@@ -76,8 +77,8 @@ impl LaneInner {
         self.queued && self.target.leader < 0
     }
 
-    /// Whether it stands in the ready queue of `broker` and has no batch in this request yet. It may stand there twice, if
-    /// its leader moved away and back.
+    /// Whether it stands in the ready queue of `broker` and has no batch in this request yet. It may stand there twice,
+    /// if its leader moved away and back.
     pub fn may_join(&self, broker: i32, request: u64) -> bool {
         self.is_queued_at(broker) && self.request != request
     }
@@ -103,8 +104,8 @@ impl LaneInner {
         if head.is_encoding() {
             return Readiness::Encoding;
         }
-        // A broker without producer state accepts any first sequence. If the first batch were lost on the way and the second
-        // accepted, the first could never follow. So one at a time until one succeeded.
+        // A broker without producer state accepts any first sequence. If the first batch were lost on the way and the
+        // second accepted, the first could never follow. So one at a time until one succeeded.
         let limit = if rules.idempotent && !self.numbers.is_confirmed() { 1 } else { rules.max_in_flight };
         if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.moved()) {
             return Readiness::Blocked;

@@ -35,8 +35,8 @@ pub struct Outgoing {
 }
 
 impl LaneInner {
-    /// Take the head for `request`, numbered. `None`: it is too large for `room` bytes, or there is no identity yet. The
-    /// caller has had [`NextStep::Queue`](crate::lane::readiness::NextStep) for this lane.
+    /// Take the head for `request`, numbered. `None`: it is too large for `room` bytes, or there is no identity yet.
+    /// The caller has had [`NextStep::Queue`](crate::lane::readiness::NextStep) for this lane.
     pub fn take(
         &mut self,
         target: Option<Identity>,

@@ -8,8 +8,8 @@ use crate::lane::identity::advance_sequence;
 use crate::outcome::Completion;
 
 impl LaneBatch {
-    /// Split into children of at most `limit` bytes, counted before compression. The futures follow; creation time, attempts,
-    /// fate and sequences are inherited, and the memory is shared out. An error: it cannot be split.
+    /// Split into children of at most `limit` bytes, counted before compression. The futures follow; creation time,
+    /// attempts, fate and sequences are inherited, and the memory is shared out. An error: it cannot be split.
     ///
     /// Children that are to be compressed are open; [`LaneBatch::begin_encoding`] is the next step.
     pub fn split(mut self, limit: usize, mut next_id: impl FnMut() -> u64) -> Result<Vec<Self>, Box<Self>> {

@@ -10,7 +10,7 @@
 //! | closed | the producer has ended; every record has been failed; final |
 //!
 //! Rules that the table keeps:
-//! * Only a flowing lane, or a waiting one whose time has come, sends.
+//! * Only a flowing lane sends, or a waiting one after its backoff.
 //! * After trouble nothing is sent until the lane has settled: every answer is in, or its connection has ended.
 //! * The control plane gets a lane only after it has settled, and only its decision makes the lane send again.
 //! * A retired lane opens again; a closed one never does.

@@ -1,11 +1,11 @@
-//! The engine stepped by hand: manual clock, sockets in memory, and a broker that answers what the test tells it to.
+//! The engine stepped by hand: manual clock, sockets in memory, and a broker whose answers the test gives.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::sync::Arc;
 
 use penstock_core::accumulator::{Appended, Record, Shared};
-use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader};
+use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader, Stage};
 use penstock_core::compression::Compression;
 use penstock_core::config::Config;
 use penstock_core::config::PartitionRules;
@@ -31,7 +31,7 @@ pub struct Seen {
     pub bytes: Vec<u8>,
 }
 
-/// What an answer says of each batch in it; the version of Produce decides how much of it is on the wire.
+/// The same answer about each batch in it; the version of Produce decides how much of it is on the wire.
 #[derive(Clone, Copy)]
 pub struct Answer {
     pub code: i16,
@@ -149,7 +149,7 @@ impl Rig {
             .collect()
     }
 
-    /// What has arrived at the broker's end since the last look.
+    /// The batches that arrived at the broker since the last call.
     pub fn seen(&mut self, connection: u64) -> Vec<Seen> {
         let Some(socket) = self.engine.transport().sockets.get_mut(&connection) else { return Vec::new() };
         let mut stream = &std::mem::take(&mut socket.outgoing)[..];
@@ -251,4 +251,13 @@ pub fn offset(completion: &Completion) -> Option<i64> {
         Some(Outcome::Delivered { base_offset, .. }) => Some(*base_offset),
         _ => None,
     }
+}
+
+/// The reasons of the connections that ended, with their stage.
+pub fn ended(events: &[Event]) -> Vec<(u64, Stage, String)> {
+    let closed = events.iter().filter_map(|event| match event {
+        Event::ConnectionClosed { connection, stage, reason, .. } => Some((*connection, *stage, reason.clone())),
+        _ => None,
+    });
+    closed.collect()
 }

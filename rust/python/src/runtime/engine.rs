@@ -1,12 +1,10 @@
 //! `Engine`: one producer's data plane, as the control thread and the facade see it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use penstock_core::sync::Mutex;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -16,72 +14,53 @@ use penstock_core::compression::Compression;
 use penstock_core::config::Config;
 use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
-use penstock_core::outcome::Outcome;
-use penstock_core::stats::{Meter, Stats};
+use penstock_core::outcome::{Completion, Outcome};
 
-use crate::blocking::future::{deadline, wait_in_slices};
-use crate::record;
+use crate::loops::calls::Waker;
+use crate::runtime::boundary;
 use crate::runtime::callbacks::{CALLBACKS, Calls, in_callback};
 use crate::runtime::compression::codec;
+use crate::runtime::engine_core::Core;
+use crate::runtime::errors;
 use crate::runtime::shutdown;
-use crate::runtime::{boundary, python};
+use crate::runtime::stats::stats_dict;
+use crate::runtime::timeout::deadline;
+use crate::runtime::waits::{Awaited, wait_on_thread};
 
-/// Grows in each child after a fork: what was made before belongs to the parent.
-static FORKS: AtomicU32 = AtomicU32::new(0);
+/// A wait for all records of a batch.
+struct Resolved<'a>(&'a Arc<Completion>);
 
-/// To be called in the child after a fork (`os.register_at_fork`).
-#[pyfunction]
-pub fn after_fork_in_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-    shutdown::forget_calls();
-}
-
-/// How often this process has been the child of a fork.
-pub fn forks() -> u32 {
-    FORKS.load(Ordering::Relaxed)
-}
-
-/// The error that a child gets for what belongs to its parent.
-pub fn forked(py: Python<'_>) -> PyErr {
-    python::error(
-        py,
-        "ProducerForkedError",
-        "this producer was created before the process forked, and its threads and connections stayed in the parent",
-        &[],
-    )
-}
-
-/// What the engine's Python objects share.
-pub struct Core {
-    pub shared: Arc<Shared>,
-    io_thread: Mutex<Option<JoinHandle<()>>>,
-    forks: u32,
-}
-
-impl Core {
-    /// Whether this process forked since: the threads and sockets are the parent's, and so are the records.
-    pub fn is_foreign(&self) -> bool {
-        forks() != self.forks
+impl Awaited for Resolved<'_> {
+    fn poll(&mut self, _py: Python<'_>, _waker: Option<&Waker>) -> PyResult<bool> {
+        Ok(self.0.is_resolved())
     }
 
-    /// Whether there is an I/O thread.
-    pub fn is_started(&self) -> bool {
-        self.io_thread.lock().is_some()
-    }
-
-    /// Raise in a child process.
-    pub fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_foreign() { Err(forked(py)) } else { Ok(()) }
+    fn sleep(&self, until: Instant) {
+        self.0.wait_all(Some(until));
     }
 }
 
-impl Drop for Core {
-    fn drop(&mut self) {
-        if self.is_foreign() {
-            // The thread is the parent's; here its handle points to memory that is gone. Neither joined nor detached.
-            std::mem::forget(self.io_thread.get_mut().take());
-        }
+/// A wait for the callbacks of all batches that are resolved when the check is made.
+struct CallbacksRun<'a>(&'a Shared);
+
+impl Awaited for CallbacksRun<'_> {
+    fn poll(&mut self, _py: Python<'_>, _waker: Option<&Waker>) -> PyResult<bool> {
+        Ok(self.0.callbacks.wait_until_run(Some(Instant::now())))
     }
+
+    fn sleep(&self, until: Instant) {
+        self.0.callbacks.wait_until_run(Some(until));
+    }
+}
+
+/// A seed for random choices that differs between producers and processes.
+#[expect(clippy::disallowed_methods, reason = "any number will do")]
+fn random_seed() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    std::time::SystemTime::now().hash(&mut hasher);
+    std::process::id().hash(&mut hasher);
+    std::thread::current().id().hash(&mut hasher);
+    hasher.finish()
 }
 
 fn usize_or_none(bytes: i64) -> Option<usize> {
@@ -158,20 +137,14 @@ impl Engine {
                 .map(|ms| ms.saturating_mul(1000)),
             send_buffer: usize_or_none(send_buffer_bytes),
             receive_buffer: usize_or_none(receive_buffer_bytes),
-            seed: seed.unwrap_or_else(record::random_seed),
+            seed: seed.unwrap_or_else(random_seed),
         };
-        let core = Core { shared: Shared::new(config), io_thread: Mutex::default(), forks: forks() };
-        Ok(Self { core: Arc::new(core) })
+        Ok(Self { core: Arc::new(Core::new(Shared::new(config))) })
     }
 
     /// Start the I/O thread.
     fn start(&self) -> PyResult<()> {
-        let mut thread = self.core.io_thread.lock();
-        if thread.is_some() {
-            return Err(PyRuntimeError::new_err("the engine was started before"));
-        }
-        *thread = Some(penstock_core::io::net::start(&self.core.shared)?);
-        Ok(())
+        self.core.start()
     }
 
     /// Hand commands over and take events back, waiting up to `timeout_ms` (None: for ever) for a first one.
@@ -265,24 +238,21 @@ impl Engine {
 
     /// Send what is buffered and wait up to `timeout` seconds until all of it is resolved and its callbacks have run.
     ///
-    /// Returns the records that are still unresolved (0: done, -1: only callbacks are still to run). What is sent
-    /// meanwhile does not prolong it.
+    /// Returns the records that are still unresolved (0: done, -1: only callbacks are still to run). Records that are sent
+    /// meanwhile do not prolong it.
     #[pyo3(signature = (timeout, callbacks = true))]
     fn flush(&self, py: Python<'_>, timeout: Option<f64>, callbacks: bool) -> PyResult<i64> {
         let shared = &self.core.shared;
         let until = deadline(timeout);
         let pending = py.detach(|| shared.begin_flush());
-        let flushed = (|| {
+        let flushed: PyResult<bool> = (|| {
             for completion in &pending {
-                if !wait_in_slices(py, until, |slice| completion.wait_all(Some(slice)))? {
+                if !wait_on_thread(py, until, &mut Resolved(completion))? {
                     return Ok(false);
                 }
             }
             py.detach(|| shared.settle_flush());
-            if !callbacks {
-                return Ok(true);
-            }
-            wait_in_slices(py, until, |slice| shared.callbacks.wait_until_run(Some(slice)))
+            Ok(!callbacks || wait_on_thread(py, until, &mut CallbacksRun(shared))?)
         })();
         shared.end_flush();
         if flushed? {
@@ -299,23 +269,17 @@ impl Engine {
         self.core.shared.unresolved_records()
     }
 
-    /// End the I/O thread; what is unresolved fails as closed. Returns once the thread has ended.
+    /// End the I/O thread; unresolved records fail as closed. Returns once the thread has ended.
     fn stop(&self, py: Python<'_>) {
         self.core.shared.refuse_sends();
         self.core.shared.request_stop();
-        let thread = self.core.io_thread.lock().take();
-        if let Some(thread) = thread {
-            py.detach(|| {
-                // A panic of that thread has been reported as an event already.
-                let _ = thread.join();
-            });
-        }
-        // Behind the I/O thread, which gives up on what they have; a worker is at most one batch from its end.
+        self.core.join(py);
+        // After the I/O thread, which fails the batches that workers have; a worker ends after at most one batch.
         py.detach(|| self.core.shared.end_codecs());
         self.core.shared.callbacks.close();
     }
 
-    /// Failed records nobody asked about, forgotten by this call: (how many, the errors of the first few).
+    /// Failures that were not noticed, forgotten by this call: (how many, the errors of the first few).
     fn take_unnoticed<'py>(&self, py: Python<'py>, first: usize) -> PyResult<(u64, Vec<Bound<'py, PyAny>>)> {
         let (batches, mut count) = self.core.shared.take_unnoticed();
         let mut errors = Vec::new();
@@ -324,7 +288,7 @@ impl Engine {
             if errors.len() < first
                 && let Some(Outcome::Failed(failure)) = completion.outcome()
             {
-                errors.push(python::delivery_error(py, &completion, failure, index)?);
+                errors.push(errors::delivery_error(py, &completion, failure, index)?);
             }
         }
         Ok((count, errors))
@@ -344,49 +308,4 @@ impl Engine {
         dict.set_item("now_ms", self.now_ms())?;
         Ok(dict)
     }
-}
-
-fn meter(of: Meter) -> (u64, f64, f64) {
-    (of.count, of.sum, of.max)
-}
-
-fn stats_dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("batch_size", meter(stats.batch_size))?;
-    dict.set_item("compression_rate", meter(stats.compression))?;
-    dict.set_item("records_per_request", meter(stats.records_per_request))?;
-    dict.set_item("queue_time_ms", meter(stats.queue_time))?;
-    dict.set_item("record_size", meter(stats.record_size))?;
-    dict.set_item("throttle_time_ms", meter(stats.throttle))?;
-    dict.set_item("splits", stats.splits)?;
-    dict.set_item("connections_created", stats.connections_created)?;
-    dict.set_item("connections_closed", stats.connections_closed)?;
-    dict.set_item("connections", stats.connections)?;
-    dict.set_item("in_flight", stats.in_flight)?;
-    dict.set_item("selects", stats.selects)?;
-    dict.set_item("io_wait_ns", stats.io_wait_ns)?;
-    dict.set_item("io_ns", stats.io_ns)?;
-    let nodes = PyDict::new(py);
-    for (id, node) in &stats.nodes {
-        let entry = PyDict::new(py);
-        entry.set_item("incoming_bytes", node.incoming_bytes)?;
-        entry.set_item("outgoing_bytes", node.outgoing_bytes)?;
-        entry.set_item("requests", meter(node.requests))?;
-        entry.set_item("responses", node.responses)?;
-        entry.set_item("latency_ms", meter(node.latency))?;
-        nodes.set_item(id, entry)?;
-    }
-    dict.set_item("nodes", nodes)?;
-    let topics = PyDict::new(py);
-    for (name, topic) in &stats.topics {
-        let entry = PyDict::new(py);
-        entry.set_item("records", topic.records)?;
-        entry.set_item("bytes", topic.bytes)?;
-        entry.set_item("errors", topic.errors)?;
-        entry.set_item("retries", topic.retries)?;
-        entry.set_item("compression_rate", meter(topic.compression))?;
-        topics.set_item(&**name, entry)?;
-    }
-    dict.set_item("topics", topics)?;
-    Ok(dict)
 }

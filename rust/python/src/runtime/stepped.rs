@@ -1,6 +1,7 @@
 //! `SteppedEngine`: an engine without its thread, its sockets and its clock, for the simulation.
 //!
-//! Everything else is the real thing. Whoever steps it plays the network and the time; see `penstock_core::io::memory_net`.
+//! Everything else is the engine of a producer. The caller provides the network and the time; see
+//! `penstock_core::io::memory_net`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -64,12 +65,12 @@ impl SteppedEngine {
         self.shared.set_now_us(now_us.max(self.shared.now_us()));
     }
 
-    /// One pass of the I/O thread; when the next one is due (µs), None: when there is news.
+    /// One pass of the I/O thread; when the next one is due (µs), None: when something happens.
     fn turn(&self) -> Option<u64> {
         Some(held(&self.engine).run_once()).filter(|&at_us| at_us != u64::MAX)
     }
 
-    /// Connections begun since the last look: (connection, IP address, port).
+    /// Connections begun since the last call: (connection, IP address, port).
     fn dialled(&self) -> Vec<(u64, String, u16)> {
         let dialled = std::mem::take(&mut held(&self.engine).transport().dialled);
         dialled
@@ -78,7 +79,7 @@ impl SteppedEngine {
             .collect()
     }
 
-    /// Connections that the engine closed since the last look.
+    /// Connections that the engine closed since the last call.
     fn closed(&self) -> Vec<u64> {
         std::mem::take(&mut held(&self.engine).transport().closed)
     }
@@ -90,7 +91,7 @@ impl SteppedEngine {
         Ok(())
     }
 
-    /// The connection fails (refused, reset): whatever is called next says so.
+    /// The connection fails (refused, reset): the next operation returns the error.
     fn reset(&self, connection: u64) -> PyResult<()> {
         self.socket(connection, |socket| {
             let kind =
@@ -101,14 +102,14 @@ impl SteppedEngine {
         Ok(())
     }
 
-    /// The far end closes: after what was delivered comes the end.
+    /// The broker closes the connection, after the bytes that were delivered.
     fn hang_up(&self, connection: u64) -> PyResult<()> {
         self.socket(connection, |socket| socket.ended = true)?;
         held(&self.engine).on_socket(connection, true, false);
         Ok(())
     }
 
-    /// What was written since the last look.
+    /// What was written since the last call.
     fn take_written<'py>(&self, py: Python<'py>, connection: u64) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.socket(connection, |socket| std::mem::take(&mut socket.outgoing))?;
         Ok(PyBytes::new(py, &bytes))
@@ -134,7 +135,7 @@ impl SteppedEngine {
         CALLBACKS.calls_now(py, &self.shared)
     }
 
-    /// Begin a flush: nothing lingers until `flushed` says that all is resolved. One at a time.
+    /// Begin a flush: nothing lingers until `flushed` returns true. One at a time.
     fn begin_flush(&self) {
         *held(&self.flushed) = self.shared.begin_flush();
     }
@@ -155,7 +156,7 @@ impl SteppedEngine {
         self.shared.codecs.as_ref().map_or(0, Codecs::waiting)
     }
 
-    /// Be the codec worker that takes the batch at that place of the queue. False: there is none.
+    /// Act as the codec worker that takes the batch at that place of the queue. False: there is none.
     fn encode(&self, at: usize) -> PyResult<bool> {
         let Some(job) = self.shared.codecs.as_ref().and_then(|codecs| codecs.take(at)) else { return Ok(false) };
         if let Some(encoder) = &mut *held(&self.encoder) {
@@ -170,13 +171,13 @@ impl SteppedEngine {
         self.shared.pool.available()
     }
 
-    /// Who waits for buffer.memory.
+    /// How many callers wait for buffer.memory.
     #[getter]
     fn waiting_for_memory(&self) -> usize {
         self.shared.pool.waiting()
     }
 
-    /// The end of the I/O thread and of the codec workers: what is unresolved fails as closed.
+    /// The end of the I/O thread and of the codec workers: unresolved records fail as closed.
     fn shut_down(&self) -> PyResult<()> {
         self.shared.refuse_sends();
         held(&self.engine).shut_down();

@@ -1,18 +1,19 @@
-//! The few Python objects that native code calls: error classes and the logger's helpers, looked up once.
+//! Errors that native code raises or reports: the classes and functions of `penstock.errors`, looked up once.
 
-use pyo3::exceptions::{PyAttributeError, PyBaseException, PyStopIteration};
-use pyo3::intern;
+use penstock_core::outcome::{Completion, Failure};
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 
-use penstock_core::outcome::{Completion, Failure};
-use pyo3::IntoPyObjectExt;
-
 use crate::runtime::shutdown::{self, python};
 
-/// A name of `penstock.errors`, out of a copy of its names: at the interpreter's end the module's own become None, and
-/// destructors still send.
+/// A result on the path of each record. Its error is boxed, so that the whole fits into registers. With a `PyErr` by value
+/// each result is written to memory and read from there at once, which the processor has to wait for.
+pub type Quick<T> = Result<T, Box<PyErr>>;
+
+/// A name of `penstock.errors`, from a copy of its names: during interpreter shutdown the module's own names become None,
+/// and destructors still send.
 fn errors<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     let names = error_names(py)?;
     names.get_item(name)?.ok_or_else(|| PyAttributeError::new_err(format!("penstock.errors.{name}")))
@@ -24,16 +25,16 @@ fn error_names(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     Ok(NAMES.get_or_try_init(py, copy)?.bind(py))
 }
 
-/// Import what destructors may need once nothing can be imported any more.
-pub fn prepare_for_the_end(py: Python<'_>) -> PyResult<()> {
+/// Import what destructors may need when nothing can be imported any more.
+pub fn import_for_shutdown(py: Python<'_>) -> PyResult<()> {
     error_names(py).map(drop)
 }
 
-/// An error that Python code has made. Once Python has ended that code may find its own names gone, and a simpler one stands
-/// in.
+/// An error that Python code has made. After shutdown has begun that code may not find its own names any more; a simpler
+/// error takes its place then.
 fn made<'py>(py: Python<'py>, made: PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
     match made {
-        Err(_) if shutdown::has_come() => errors(py, "ProducerClosedError")?.call1(("the interpreter has ended",)),
+        Err(_) if shutdown::has_begun() => errors(py, "ProducerClosedError")?.call1(("the interpreter has ended",)),
         made => made,
     }
 }
@@ -46,7 +47,7 @@ fn raised(py: Python<'_>, error: PyResult<Bound<'_, PyAny>>) -> PyErr {
 /// The producer is closed.
 #[cold]
 pub fn closed(py: Python<'_>) -> PyErr {
-    if !shutdown::is_near() {
+    if !shutdown::is_exiting() {
         return error(py, "ProducerClosedError", "the producer is closed", &[]);
     }
     let hint = "Send earlier: what `atexit` calls after Penstock's own exit callback, and destructors, come too late.";
@@ -54,46 +55,12 @@ pub fn closed(py: Python<'_>) -> PyErr {
     error(py, "ProducerClosedError", "the producer is closed, because the interpreter is exiting", &context)
 }
 
-/// Raise when it is too late for a new producer: threads that are started then never run.
-pub fn check_ending(py: Python<'_>) -> PyResult<()> {
-    if !shutdown::has_come() {
+/// Raise when it is too late for a new producer: threads that are started during shutdown never run.
+pub fn check_shutdown(py: Python<'_>) -> PyResult<()> {
+    if !shutdown::has_begun() {
         return Ok(());
     }
     Err(error(py, "KafkaError", "no producer can be made while the interpreter ends: its threads would not run", &[]))
-}
-
-/// What an iterator raises at its end with a value, which is how an `await` returns.
-///
-/// One instance is used over and over, as long as nobody has kept it: making one costs more than all else that awaiting a
-/// future takes. It holds the last value until the next one comes.
-pub fn returned<'py>(py: Python<'py>, value: impl IntoPyObject<'py>) -> PyErr {
-    match stop_iteration(py, value) {
-        Ok(stop) => {
-            let stop = PyErr::from_value(stop.into_any());
-            if stop.traceback(py).is_some() {
-                // It was caught before, and holds on to frames.
-                stop.set_traceback(py, None);
-            }
-            stop
-        }
-        Err(error) => *error,
-    }
-}
-
-#[inline]
-fn stop_iteration<'py>(
-    py: Python<'py>,
-    value: impl IntoPyObject<'py>,
-) -> Result<Bound<'py, PyBaseException>, Box<PyErr>> {
-    static ONE: PyOnceLock<Py<PyBaseException>> = PyOnceLock::new();
-    let fresh = || py.get_type::<PyStopIteration>().call0()?.cast_into::<PyBaseException>().map_err(PyErr::from);
-    let value = value.into_bound_py_any(py)?;
-    let one = ONE.get_or_try_init(py, || fresh().map(Bound::unbind))?.bind(py);
-    // Caught by Python code (`next(future)`), it may still be held.
-    #[expect(deprecated, reason = "what is to be used instead is unsafe")]
-    let stop = if one.get_refcnt() == 1 { one.clone() } else { fresh()? };
-    stop.setattr(intern!(py, "value"), value)?;
-    Ok(stop)
 }
 
 /// An instance of `penstock.errors.<class>` with a message and keyword context, ready to be raised.
@@ -109,10 +76,10 @@ pub fn error(py: Python<'_>, class: &str, message: &str, context: &[(&str, Bound
     raised(py, error)
 }
 
-/// Log what a callback raised that ran on the caller's own thread; the callback thread has the function at hand.
+/// Log what a callback raised that ran on the caller's own thread.
 pub fn report_callback_error(py: Python<'_>, function: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
-    if shutdown::has_come() {
-        // As Python itself does it then, where `logging` would fail.
+    if shutdown::has_begun() {
+        // As Python itself does it during shutdown, where `logging` would fail.
         python(py, || error.write_unraisable(py, Some(function)));
         return Ok(());
     }
@@ -136,7 +103,7 @@ pub fn error_for_code(py: Python<'_>, code: i16, message: &str, topic: Option<&s
     raised(py, error)
 }
 
-/// What `penstock.errors.<function>(**arguments)` makes, ready to be raised.
+/// The error that `penstock.errors.<function>(**arguments)` makes, ready to be raised.
 pub fn error_by(py: Python<'_>, function: &str, arguments: &[(&str, Bound<'_, PyAny>)]) -> PyErr {
     let error = python(py, || {
         let kwargs = PyDict::new(py);
@@ -148,19 +115,19 @@ pub fn error_by(py: Python<'_>, function: &str, arguments: &[(&str, Bound<'_, Py
     raised(py, error)
 }
 
-/// Whether an error is one of ours: not Ctrl-C, nor what a signal handler raised.
+/// Whether an error is one of Penstock's: not Ctrl-C, and not what a signal handler raised.
 pub fn is_kafka_error(py: Python<'_>, error: &PyErr) -> bool {
     errors(py, "KafkaError").is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }
 
-/// Whether records that follow would meet the same error, at the price of the same wait.
+/// Whether the records that follow would get the same error, after the same wait.
 pub fn is_final(py: Python<'_>, error: &PyErr) -> bool {
     ["KafkaTimeoutError", "ProducerClosedError"]
         .iter()
         .any(|name| errors(py, name).is_ok_and(|class| error.matches(py, class).unwrap_or(false)))
 }
 
-/// What keeps one of many records out of the buffer, as a `KafkaError`.
+/// The error that keeps one of many records out of the buffer, as a `KafkaError`.
 pub fn not_buffered(py: Python<'_>, error: PyErr, topic: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     if is_kafka_error(py, &error) {
         return Ok(error.into_value(py).into_any());

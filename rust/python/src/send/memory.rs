@@ -1,0 +1,94 @@
+//! Room in the buffer for a record: a place in the queue for memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penstock_core::event_loop::LoopToken;
+use penstock_core::memory::Waiter;
+use penstock_core::topic::Topic;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::loops::calls::{LOOP_CALLS, Waker};
+use crate::runtime::engine_core::Core;
+use crate::runtime::errors;
+use crate::send::state::State;
+use crate::send::waits::{count_wait, patience};
+
+/// See the module.
+pub struct MemoryWait {
+    waiter: Arc<Waiter>,
+    token: Option<LoopToken>,
+    pub bytes: usize,
+    deadline: Instant,
+    /// When the wait that is under way began.
+    since: Instant,
+}
+
+impl MemoryWait {
+    /// Queue up. With the grant, `waker` is called.
+    pub fn new(py: Python<'_>, state: &State, bytes: usize, deadline: Instant, waker: Option<&Waker>) -> Self {
+        let notice = waker.map(|waker| waker.notice(py));
+        let (shared, token) = (&state.core.shared, notice.as_ref().map(|notice| notice.token));
+        let waiter = shared.queue_for_memory_with(bytes, notice);
+        Self { waiter, token, bytes, deadline, since: shared.now() }
+    }
+
+    /// Whether the memory belongs to the caller, and the wait is over. An error if the time is over.
+    pub fn poll(&mut self, py: Python<'_>, state: &State, topic: &Topic) -> PyResult<bool> {
+        let shared = &state.core.shared;
+        let now = shared.now();
+        count_wait(&shared.memory_wait_ns, std::mem::replace(&mut self.since, now));
+        if shared.pool.is_granted(&self.waiter) {
+            return Ok(true);
+        }
+        state.check_open(py)?;
+        if now >= self.deadline {
+            shared.pool.count_exhausted();
+            return Err(self.timed_out(py, state, topic)?);
+        }
+        Ok(false)
+    }
+
+    /// How long to wait for a wake-up.
+    pub fn patience(&self) -> Duration {
+        patience(self.deadline, self.since)
+    }
+
+    /// Sleep until memory is granted, at most until `until`. Without the GIL.
+    pub fn sleep(&self, core: &Core, until: Instant) {
+        core.shared.pool.wait(&self.waiter, until);
+    }
+
+    /// Leave the queue. Memory that was granted meanwhile goes to the next waiter.
+    pub fn give_up(self, core: &Core) {
+        if core.is_foreign() {
+            return;
+        }
+        if core.shared.pool.cancel(&self.waiter)
+            && let Some(token) = self.token
+        {
+            drop(LOOP_CALLS.remove(token));
+        }
+        core.shared.relax();
+    }
+
+    /// The timeout error for a buffer that stayed full.
+    fn timed_out(&self, py: Python<'_>, state: &State, topic: &Topic) -> PyResult<PyErr> {
+        let shared = &state.core.shared;
+        let oldest = shared
+            .oldest()
+            .map(|it| (it.topic.to_string(), it.partition, it.age_ms, it.attempts, it.broker, it.code, it.message));
+        let any = |value: usize| value.into_pyobject(py).map(Bound::into_any);
+        let arguments = [
+            ("topic", PyString::new(py, &topic.name).into_any()),
+            ("needed", any(self.bytes)?),
+            ("used", any(shared.pool.total() - shared.pool.available())?),
+            ("total", any(shared.pool.total())?),
+            ("waited_ms", (state.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
+            ("oldest", oldest.into_pyobject(py)?),
+            ("status", PyString::new(py, &shared.status()).into_any()),
+        ];
+        Ok(errors::error_by(py, "buffer_exhausted", &arguments))
+    }
+}
