@@ -36,10 +36,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that use the real Kafka, also through fixtures, before `-m` is applied."""
+    """Mark tests that use the real Kafka, also through fixtures, before `-m` is applied.
+
+    `make test` has two workers (pytest-xdist). Tests that share the Kafka, or the JVM that judges, share a worker.
+    """
     for item in items:
         if "kafka" in _fixtures(item):
             item.add_marker(pytest.mark.kafka)
+        if _needs_jars(item):
+            item.add_marker(pytest.mark.xdist_group("kafka" if item.get_closest_marker("kafka") else "java"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -67,7 +72,7 @@ def _needs_jars(item: pytest.Item) -> bool:
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaCluster]:
     """A real Apache Kafka of one node, shared by the session; topics are not created automatically."""
-    with KafkaCluster() as cluster:
+    with KafkaCluster(short_lived=True) as cluster:
         yield cluster
 
 

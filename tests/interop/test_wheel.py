@@ -41,10 +41,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_is_abi3_and_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     assert "-cp311-abi3-" in wheel.name
     environment = tmp_path / "environment"
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     python = environment / "bin" / "python"
     # Without an index and without dependencies: the wheel needs no other package.
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", wheel], check=True)
+    run(BIN / "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel)
     done = subprocess.run(
         [python, "-c", PROGRAM], cwd=tmp_path, env={"PATH": "/nowhere"}, capture_output=True, text=True, check=False
     )

@@ -31,7 +31,7 @@ DEBUGGER = -2
 def cluster() -> Iterator[KafkaCluster]:
     # A silent follower stays in sync for longer than the test takes.
     patient = {"broker.session.timeout.ms": 90_000, "replica.lag.time.max.ms": 90_000}
-    with KafkaCluster(nodes=3, heap_mb=320, config=patient) as three:
+    with KafkaCluster(nodes=3, heap_mb=320, config=patient, short_lived=True) as three:
         three.create_topic(TOPIC, 1, 3, {"min.insync.replicas": "2"})
         yield three
 

@@ -269,7 +269,7 @@ def test_java_reencodes_messages(java: JavaJudge) -> None:
 
 @pytest.mark.kafka
 def test_a_node_crashes_hangs_and_returns_with_its_data() -> None:
-    with KafkaCluster(config={"num.io.threads": 2}) as cluster:
+    with KafkaCluster(config={"num.io.threads": 2}, short_lived=True) as cluster:
         cluster.create_topic("kept")
         servers = cluster.bootstrap_servers
         (node,) = cluster.nodes.values()
@@ -301,7 +301,7 @@ def test_a_node_that_cannot_start_shows_its_log() -> None:
 def test_no_broker_outlives_a_killed_test_run() -> None:
     script = (
         "from kafka_cluster import KafkaCluster\n"
-        "node = KafkaCluster().start().nodes[1]\n"
+        "node = KafkaCluster(short_lived=True).start().nodes[1]\n"
         "print(node.pid, node.folder, flush=True)\n"
         "input()\n"
     )

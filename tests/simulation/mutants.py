@@ -94,7 +94,8 @@ MUTANTS: Final = (
         DELIVERY,
         "    if batch.expired:\n",
         "    if False:\n",
-        0,
+        4,
+        temper="expiry",
     ),
     Mutant(
         "no-new-epoch",

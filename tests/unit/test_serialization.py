@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import uuid
 from array import array
 from typing import Any
@@ -50,7 +51,10 @@ every_serializer = pytest.mark.parametrize("serializer", BUILT_IN, ids=repr)
 
 
 def shown(value: Any) -> str:
-    return "a large int" if isinstance(value, int) and abs(value) > 2**64 else repr(value)
+    """The same in every process, for pytest-xdist: no addresses."""
+    if isinstance(value, int) and abs(value) > 2**64:
+        return "a large int"
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))
 
 
 def written(serializer: Any, data: Any) -> Any:

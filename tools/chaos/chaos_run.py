@@ -155,7 +155,7 @@ class Chaos:
 
     def run(self) -> Report:
         """Run everything, from an empty cluster to the report."""
-        with KafkaCluster(self._nodes, self._keep, heap_mb=HEAP_MB) as cluster:
+        with KafkaCluster(self._nodes, self._keep, heap_mb=HEAP_MB, short_lived=True) as cluster:
             with FaultProxy({node.node_id: node.address for node in cluster.nodes.values()}) as proxy:
                 nemesis = Nemesis(cluster, proxy, TOPICS, FICKLE, self._topic_is_new, self._say)
                 nemesis.create_topics()
