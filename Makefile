@@ -9,12 +9,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 DEPS := $(VENV)/.dependencies
 WHEEL_DEPS := $(VENV)/.wheel-dependencies
+# Both builds of the native module go to the same place in src/. A build removes the other's stamp first, so that at most
+# one stamp exists, and it says which build is there.
 BUILT := $(VENV)/.built
+BUILT_DEV := $(VENV)/.built-dev
+# For targets that work with either build: the one that is there.
+MODULE := $(if $(wildcard $(BUILT_DEV)),$(BUILT_DEV),$(BUILT))
 # A workspace of its own: the yardsticks of bench/ share no code with what they measure.
 LIMITS := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/bench-limits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-rust test-python check format codegen test-packaging simulate mutants bench bench-quick bench-instructions kafka chaos models fuzz soak wheel hooks clean
+.PHONY: help setup build build-dev demo test test-rust test-python test-fast test-debug check format codegen test-packaging simulate mutants bench bench-quick bench-instructions kafka chaos models fuzz soak wheel hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +32,13 @@ $(DEPS): requirements/dev.txt
 	@touch $@
 
 $(BUILT): $(DEPS) $(RUST) pyproject.toml
+	@rm -f $(BUILT_DEV)
 	$(BIN)/maturin develop --release --quiet
+	@touch $@
+
+$(BUILT_DEV): $(DEPS) $(RUST) pyproject.toml
+	@rm -f $(BUILT)
+	$(BIN)/maturin develop --quiet
 	@touch $@
 
 $(WHEEL_DEPS): requirements/wheel.txt $(DEPS)
@@ -35,20 +46,47 @@ $(WHEEL_DEPS): requirements/wheel.txt $(DEPS)
 	@touch $@
 
 setup: $(DEPS)
-build: $(BUILT) ## build the native module into .venv
+build: $(BUILT) ## build the native module into .venv, optimized
+build-dev: $(BUILT_DEV) ## the same in seconds after a change: not optimized, checks the order of locks and lane transitions
 
 demo: $(BUILT) ## send 336,776 real flights through an embedded broker, and prove that they arrived
 	$(BIN)/python -m penstock.cli.demo
 
-test: test-rust test-python ## every test: Rust, Python, the embedded broker, a real Kafka
+# T=rust… is for cargo, anything else for pytest: see CONTRIBUTING.md.
+ifdef T
+FIRST := $(firstword $(T))
+REST := $(wordlist 2,$(words $(T)),$(T))
+RUST_SOURCE := $(patsubst %/mod,%,$(basename $(FIRST:rust/core/src/%=%)))
+CARGO_TEST := $(strip \
+  $(if $(filter rust,$(FIRST)),$(REST), \
+  $(if $(filter rust/core/tests/models%,$(FIRST)),--features models --test models $(REST), \
+  $(if $(filter rust/core/tests/%.rs,$(FIRST)),--test $(basename $(notdir $(FIRST))) $(REST), \
+  $(if $(filter rust/core/src/%.rs,$(FIRST)),--lib $(or $(REST),$(subst /,::,$(RUST_SOURCE))::))))))
+test: $(if $(filter rust rust/%,$(FIRST)),$(DEPS),$(MODULE))
+	$(if $(filter rust rust/%,$(FIRST)),cargo test -p penstock-core $(CARGO_TEST),$(BIN)/python -m pytest -q $(T))
+else
+test: test-rust test-python ## every test: Rust, Python, the embedded broker, a real Kafka; T=… picks some
+endif
 
 test-rust: $(DEPS)
 	cargo test --quiet -p penstock-core
 	cargo test --quiet -p penstock-core --features models --test models
 	$(LIMITS) cargo test --quiet --locked --manifest-path bench/limits/Cargo.toml
 
+# Side by side: most tests wait for processes and timeouts. Those that share the Kafka, or the JVM, share a worker.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
+
 test-python: $(BUILT)
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
+
+test-fast: $(MODULE) ## tests without Java, Kafka and Go, in less than two minutes, with the build that is there
+	cargo test --quiet -p penstock-core --lib --test engine --test sequences --test deadlines
+	$(PYTEST) tests/unit tests/facade/test_futures.py tests/facade/test_flush_close.py \
+	  tests/facade/test_aio_producer.py tests/facade/test_trouble.py tests/devbroker/test_log.py
+
+test-debug: $(BUILT_DEV) ## units, facades and simulation on the debug build: order of locks, transitions of lanes
+	$(PYTEST) tests/unit tests/facade tests/simulation
 
 # `make test` has no time for these builds: the wheel's is one from scratch, for another glibc.
 PACKAGES := $(CARGO_TARGET_DIR)/packages
@@ -64,7 +102,7 @@ simulate: $(BUILT) ## seeds of the deterministic simulation: SEEDS=0:1000, or on
 mutants: $(BUILT) ## break the rules one by one and see the simulation notice (a build for each, minutes in all)
 	cd tests && $(CURDIR)/$(BIN)/python -m simulation.mutants
 
-check: $(BUILT) ## format, lint, types, layers, drift of generated code, stub: what the hook and CI run
+check: $(MODULE) ## format, lint, types, layers, drift of generated code, stub: what CI runs
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	cargo clippy --quiet -p penstock-core --features models --test models -- -D warnings
@@ -76,8 +114,11 @@ check: $(BUILT) ## format, lint, types, layers, drift of generated code, stub: w
 	$(BIN)/mypy -p bench
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports
+	$(BIN)/python tools/layout/lines.py
+	$(BIN)/python tools/layout/circles.py rust/core
 	$(BIN)/python -m codegen --check
 	$(BIN)/python -m codegen.config --check
+	$(BIN)/python -m codegen.errors --check
 	$(BIN)/python -m codegen.error_tables --check
 	$(BIN)/python -m mypy.stubtest penstock._native
 
@@ -89,6 +130,7 @@ format: $(DEPS) ## format everything
 codegen: $(DEPS) ## write the generated code anew from the kafka-clients jar
 	$(BIN)/python -m codegen
 	$(BIN)/python -m codegen.config
+	$(BIN)/python -m codegen.errors
 
 bench: $(BUILT) ## every row against other clients; ROWS=100B,keyed picks, FRESH=1 measures again
 	$(BIN)/python -m bench
@@ -134,7 +176,7 @@ wheel: $(WHEEL_DEPS) ## an abi3 wheel in dist/ for Linux with glibc 2.17 or newe
 	PATH="$(CURDIR)/$(BIN):$$PATH" ZIG_GLOBAL_CACHE_DIR=$(CURDIR)/.cache/zig CARGO_ZIGBUILD_CACHE_DIR=$(CURDIR)/.cache/zigbuild \
 	  $(BIN)/maturin build --release --strip --zig --compatibility manylinux2014 --out $(WHEEL_DIR)
 
-hooks: $(DEPS) ## run `make check` before each commit
+hooks: $(DEPS) ## check the changed files before each commit, in seconds: formats, ruff, lengths of lines
 	$(BIN)/pre-commit install
 
 clean: ## remove what was built

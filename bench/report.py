@@ -1,7 +1,11 @@
-"""Measured rows as a markdown table, with the machine and every client's version and settings. Pure."""
+"""Measured rows as a markdown table, with the machine and every client's version and settings. Pure functions.
+
+Lines have at most 120 characters, as `make check` demands of docs/benchmarks.md.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +16,7 @@ Done = Mapping[str, Any]
 
 
 def lines_of(row: Row, done: Done) -> list[tuple[Line, list[Comparison] | str]]:
-    """The comparisons of each line of a row, or why there are none."""
+    """The comparisons of each line of a row, or the reason why there are none."""
     found: list[tuple[Line, list[Comparison] | str]] = []
     for line in row.lines:
         why = [f"{label}: {done['not_run'][label]}" for label in (line.us, line.them) if label in done["not_run"]]
@@ -20,18 +24,24 @@ def lines_of(row: Row, done: Done) -> list[tuple[Line, list[Comparison] | str]]:
     return found
 
 
+def titles(rows: Sequence[tuple[Row, Done]]) -> str:
+    """What each row sends."""
+    return "\n".join(_item(f"**{row.name}**: {row.title}") for row, _ in rows)
+
+
 def table(rows: Sequence[tuple[Row, Done]]) -> str:
+    """One line for each figure against each other client."""
     lines = [
-        "| row | case | against | figure | ours | theirs | ratio (range) | target | |",
-        "|---|---|---|---|--:|--:|--:|--:|---|",
+        "| row | against | figure | ours | theirs | ratio (range) | target | |",
+        "|---|---|---|--:|--:|--:|--:|---|",
     ]
     for row, done in rows:
         for line, compared in lines_of(row, done):
-            case = row.title if line.us == "Penstock" else f"{row.title}: {line.us}"
-            head = f"| {row.name} | {case} | {line.them} "
+            head = f"| {_name(row, line)} | {line.them} "
             if isinstance(compared, str):
-                wanted = ", ".join(f"{UNITS[target.figure][0]} {bounds(target)}" for target in line.targets)
-                lines.append(f"{head}| | | | | {wanted} | not run: {_cell(compared)} |")
+                lines += [
+                    f"{head}| {UNITS[target.figure][0]} | | | | {bounds(target)} | not run |" for target in line.targets
+                ]
                 continue
             for one in compared:
                 name, digits = UNITS[one.figure]
@@ -40,6 +50,24 @@ def table(rows: Sequence[tuple[Row, Done]]) -> str:
                     f"| {one.ratio:.2f}× ({one.low:.2f}–{one.high:.2f}) | {bounds(one.target)} | {word(one.met)} |"
                 )
     return "\n".join(lines)
+
+
+def missing(rows: Sequence[tuple[Row, Done]]) -> str:
+    """Why a comparison was not run, as a list; empty if all were."""
+    return "\n".join(
+        _item(f"not run: {_name(row, line)} against {line.them}: {' '.join(why.split())[:200]}")
+        for row, done in rows
+        for line, why in lines_of(row, done)
+        if isinstance(why, str)
+    )
+
+
+def _name(row: Row, line: Line) -> str:
+    return row.name if line.us == "Penstock" else f"{row.name}: {line.us}"
+
+
+def _item(text: str) -> str:
+    return textwrap.fill(f"* {text}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def bounds(target: Target) -> str:
@@ -52,10 +80,6 @@ def bounds(target: Target) -> str:
 
 def word(met: bool | None) -> str:
     return {True: "met", False: "**not met**", None: ""}[met]
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "/").split())[:200]
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:
@@ -76,27 +100,36 @@ def settings(rows: Sequence[tuple[Row, Done]]) -> str:
             if row.name not in names:
                 names.append(row.name)
     return "\n".join(
-        f"* {client} {version} ({', '.join(names)}): {shown}"
+        _item(f"{client} {version} ({', '.join(names)}): {shown}")
         for (client, version, shown), names in sorted(used.items())
     )
 
 
 def summary(rows: Sequence[tuple[Row, Done]]) -> str:
-    """How many targets are met."""
+    """The number of targets that are met."""
     verdicts = [
         one.met for row, done in rows for _, found in lines_of(row, done) if not isinstance(found, str) for one in found
     ]
     unrun = sum(isinstance(found, str) for row, done in rows for _, found in lines_of(row, done))
-    told = f"Targets met: {verdicts.count(True)}, not met: {verdicts.count(False)}"
-    return told + (f"; comparisons not run: {unrun}" if unrun else "")
+    text = f"Targets met: {verdicts.count(True)}, not met: {verdicts.count(False)}"
+    return text + (f"; comparisons not run: {unrun}" if unrun else "")
 
 
 def report(rows: Sequence[tuple[Row, Done]], machine: Mapping[str, Any], commit: str) -> str:
     pairs = sorted({done["pairs"] for _, done in rows})
     counted = f"{pairs[0]} to {pairs[-1]}" if len(pairs) > 1 else str(*pairs)
-    return (
-        f"{machine_line(machine)}. Commit {commit}.\n\n"
-        f"Medians of {counted} interleaved rounds, each run in a fresh process, after one round that does not count; ratios are "
-        "medians of the ratios within a round (in parentheses the least and the greatest).\n\n"
-        f"{table(rows)}\n\n{summary(rows)}.\n\nVersions and settings:\n\n{settings(rows)}\n"
+    head = f"{machine_line(machine)}. Commit {commit}."
+    method = (
+        f"Medians of {counted} interleaved rounds, each run in a fresh process, after one round that does not count; "
+        "ratios are medians of the ratios within a round (in parentheses the least and the greatest)."
     )
+    parts = [
+        *(textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) for text in (head, method)),
+        titles(rows),
+        table(rows),
+        missing(rows),
+        f"{summary(rows)}.",
+        "Versions and settings:",
+        settings(rows),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,1 +1,4 @@
-"""Generates `src/penstock/protocol/messages` from Kafka's own message definitions; see `__main__`."""
+"""Generates code from Kafka's definitions: messages (`__main__`), settings (`config`), error classes (`errors`).
+
+`error_tables` renders the tables of decisions into the documentation.
+"""

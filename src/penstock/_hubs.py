@@ -1,218 +1,55 @@
-"""Greenlets (gevent, eventlet): waits of ours give way to the others, and what they may not do elsewhere is done in their hub.
+"""Greenlets (gevent, eventlet): our waits let other greenlets run, and our threads make calls in the application's hub.
 
-*Waits.* A greenlet that has to wait registers a notice, as a coroutine does, and switches to its thread's hub. Native code
-puts notices into the hub's inbox and writes one byte into a socket pair that the hub watches; the hub then wakes the
-greenlets. There is one such `Channel` for each OS thread with a hub. Where no hub runs, and in the hub's own greenlet, which
-cannot wait for itself, the OS thread waits natively.
+*Waits.* A greenlet that has to wait registers its `Waiter` with native code, as a coroutine does, and switches to the hub
+of its thread. Where no hub runs, the OS thread waits natively. So does the hub's own greenlet, which cannot wait for
+itself.
 
-*Calls.* In a monkey-patched process the application's locks, and those of `logging`, are made for greenlets of one OS thread.
-eventlet's break when another one uses them. So what a thread of ours has to call there (callbacks, log handlers) is run
-by `call` in a greenlet of the application's hub.
+*Calls.* In a monkey-patched process the locks of the application and of `logging` are made for greenlets of one OS thread,
+and eventlet's break if another thread uses them. So our threads do not call the application's code (callbacks, log
+handlers) themselves: `call` runs it in a greenlet of the application's hub.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from _queue import SimpleQueue
-from collections.abc import Callable, Iterator
-from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
 
 from penstock import _threads
-from penstock._native import Engine, LoopInbox, PendingFlush
+from penstock._hub_channels import HubChannel, Waiter, find_hub
+from penstock._native import Engine, PendingFlush
 from penstock._threads import Event, OsThread
 
 T = TypeVar("T")
 
-_CHUNK: Final = 256
-_LONGEST_S: Final = 3600.0
-"""A wait in a hub is looked after this often: every wait has a timer, of a length that timers take."""
-_LOOK_S: Final = 0.1
-"""How often it is looked after whether the hub still takes what it is to run."""
+_CHECK_S: Final = 0.1
+"""While a call waits for the hub, how often to check that the hub still runs calls."""
 
-
-class Channel:
-    """A hub's inbox, and how the hub is notified. Belongs to one OS thread; only `inbox` is for others."""
-
-    def __init__(self, hub: Any) -> None:
-        """Begin to listen; in the hub's thread."""
-        self.hub = hub
-        self.inbox = LoopInbox(True)
-        self.pid: Final = os.getpid()
-        self.thread: Final = _threads.ident()
-        self.stuck = False
-        """The hub's own greenlet waits natively, or has done so since the hub last looked: nothing is to be expected of it."""
-        self.over = False
-        """The hub's thread has ended."""
-        self._calls: Iterator[tuple[Callable[..., object], tuple[Any, ...], object]] = iter(())
-
-    def bell(self) -> Bell:
-        """For a wait of the present greenlet."""
-        raise NotImplementedError
-
-    def spawn(self, function: Callable[[], object]) -> None:
-        """Start a greenlet; in the hub."""
-        raise NotImplementedError
-
-    def forget(self) -> None:
-        """Stop listening: this is a child, and the descriptor is shared with the parent."""
-
-    def is_over(self) -> bool:
-        """Whether nothing will run there any more."""
-        return self.over or self.pid != os.getpid()
-
-    def deliver(self, *_: object) -> None:
-        """Make the calls that are due; in the hub, which they must not hold up."""
-        if self.pid != os.getpid():
-            self.forget()
-            return
-        self.stuck = False
-        more = True
-        try:
-            while more:
-                for function, arguments, _context in self._calls:
-                    function(*arguments)
-                calls, more = self.inbox.take(_CHUNK)
-                self._calls = iter(calls)
-                more = more or bool(calls)
-        except BaseException:
-            # Ctrl-C, which the hub hands on. The calls behind the one that was interrupted are made the next time.
-            self.inbox.post(int)
-            raise
-
-
-class Bell:
-    """One greenlet's wait. Native code knows `inbox`, `ring` and `wait` by name (`runtime/hub.rs`)."""
-
-    def __init__(self, channel: Channel) -> None:
-        """`ring` goes into the channel's inbox."""
-        self.inbox = channel.inbox
-
-    def ring(self) -> None:
-        """End the wait, the present one or the next; in the hub."""
-        raise NotImplementedError
-
-    def wait(self, timeout: float | None) -> bool:
-        """Let other greenlets run until `ring`, or for up to `timeout` seconds; whether it was rung.
-
-        Raises what another greenlet throws into this one (`gevent.Timeout`, `GreenletExit`).
-        """
-        return self._wait(_LONGEST_S if timeout is None else min(max(timeout, 0.0), _LONGEST_S))
-
-    def _wait(self, timeout: float) -> bool:
-        raise NotImplementedError
-
-
-class _GeventChannel(Channel):
-    def __init__(self, hub: Any) -> None:
-        super().__init__(hub)
-        # Not `ref`: a watcher that counts would keep `gevent.wait()` from ever ending. What keeps the hub from taking itself
-        # for idle while a greenlet waits is the timer that every wait has.
-        self._watcher = hub.loop.io(self.inbox.fileno(), 1, ref=False)
-        self._watcher.start(self.deliver)
-
-    def bell(self) -> Bell:
-        return _GeventBell(self)
-
-    def spawn(self, function: Callable[[], object]) -> None:
-        import gevent
-
-        # Raw: nobody can find it and kill it before it has begun.
-        gevent.spawn_raw(function)
-
-    def forget(self) -> None:
-        if self.hub.loop is not None:
-            self._watcher.stop()
-
-    def is_over(self) -> bool:
-        return super().is_over() or self.hub.loop is None
-
-
-class _GeventBell(Bell):
-    def __init__(self, channel: Channel) -> None:
-        from gevent.event import Event as GeventEvent
-
-        super().__init__(channel)
-        self._event = GeventEvent()
-
-    def ring(self) -> None:
-        self._event.set()
-
-    def _wait(self, timeout: float) -> bool:
-        rung = self._event.wait(timeout)
-        self._event.clear()
-        return bool(rung)
-
-
-class _EventletChannel(Channel):
-    def __init__(self, hub: Any) -> None:
-        super().__init__(hub)
-        hub.add(hub.READ, self.inbox.fileno(), self.deliver, self.deliver, None)
-
-    def bell(self) -> Bell:
-        return _EventletBell(self)
-
-    def spawn(self, function: Callable[[], object]) -> None:
-        import eventlet
-
-        eventlet.spawn_n(function)
-
-
-class _EventletBell(Bell):
-    def __init__(self, channel: Channel) -> None:
-        from eventlet.event import Event as EventletEvent
-
-        super().__init__(channel)
-        self._new = EventletEvent
-        self._event = EventletEvent()
-
-    def ring(self) -> None:
-        if not self._event.ready():
-            self._event.send(True)
-
-    def _wait(self, timeout: float) -> bool:
-        rung = bool(self._event.wait(timeout))
-        if rung:
-            self._event = self._new()
-        return rung
+_here: Final = _threads.Local()
+_home: HubChannel | None = None
+"""The hub of the application's greenlets, as far as is known."""
+_in_callbacks: Final[set[int]] = set()
+"""Greenlets that run callbacks, by `id`."""
 
 
 class _Tie:
-    """Goes with the OS thread that holds it."""
+    """Marks the channel as over when its OS thread ends: thread-local, so it is dropped with the thread."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: HubChannel) -> None:
         self.channel = channel
 
     def __del__(self) -> None:
         self.channel.over = True
 
 
-_here: Final = _threads.Local()
-_home: Channel | None = None
-"""Where the application's greenlets run, as far as is known."""
-_in_callbacks: Final[set[int]] = set()
-"""Greenlets that run callbacks, by `id`."""
+def here() -> HubChannel | None:
+    """The channel of the hub that runs in this OS thread.
 
-
-def _hub() -> tuple[Any, type[Channel], Any] | None:
-    """The hub of this OS thread, the kind of its channel, and its greenlet."""
-    modules = sys.modules
-    # Another thread may be importing them just now: what is not there yet has no hub.
-    find = getattr(modules.get("gevent._hub_local"), "get_hub_if_exists", None)
-    hub = None if find is None else find()
-    if hub is not None and hub.loop is not None:
-        return hub, _GeventChannel, hub
-    hub = getattr(getattr(modules.get("eventlet.hubs"), "_threadlocal", None), "hub", None)
-    if hub is not None:
-        return hub, _EventletChannel, hub.greenlet
-    return None
-
-
-def here() -> Channel | None:
-    """That of the hub that runs in this OS thread. None: there is none, or the caller is the hub's own greenlet."""
+    None: no hub runs here, or the caller is the hub's own greenlet.
+    """
     global _home
-    found = _hub()
+    found = find_hub()
     if found is None:
         return None
     hub, kind, greenlet = found
@@ -220,10 +57,10 @@ def here() -> Channel | None:
     if tie is not None and tie.channel.hub is hub and tie.channel.pid == os.getpid():
         channel = tie.channel
     elif greenlet is _threads.current_greenlet():
-        return None  # nothing can be waited for here, now or later
+        return None  # the hub cannot wait for itself: it needs no channel
     else:
         if tie is not None:
-            tie.channel.forget()
+            tie.channel.unwatch()
         channel = kind(hub)
         _here.tie = _Tie(channel)
         if _home is None or _home.is_over() or _threads.on_main_thread():
@@ -234,26 +71,27 @@ def here() -> Channel | None:
     return channel
 
 
-def bell() -> Bell | None:
-    """For native code: a wait of the present greenlet, or None where the OS thread may wait."""
+def waiter() -> Waiter | None:
+    """For native code: a wait of the current greenlet, or None where the OS thread may wait."""
     channel = here()
-    return None if channel is None else channel.bell()
+    return None if channel is None else channel.waiter()
 
 
 def in_hub() -> bool:
     """Whether the caller is a hub's own greenlet (a signal handler, a watcher's callback), which stops all others."""
-    found = _hub()
+    found = find_hub()
     return found is not None and found[2] is _threads.current_greenlet()
 
 
-def settle() -> None:
-    """A producer begins here. In a patched process make sure that the application's hub is known, and that our threads find
-    imported what they need: the locks of imports may be made for greenlets of one thread."""
+def prepare() -> None:
+    """Called by each new producer. In a patched process it creates the application's hub if there is none yet, and imports
+    modules that our threads need: the import system's locks may be made for greenlets of one thread.
+    """
     library = _threads.patched_by()
     if library is not None:
         import encodings.idna  # noqa: F401
         import ipaddress  # noqa: F401
-    if library is not None and _hub() is None and _threads.on_main_thread():
+    if library is not None and find_hub() is None and _threads.on_main_thread():
         if library == "gevent":
             from gevent import get_hub
         else:
@@ -263,37 +101,35 @@ def settle() -> None:
 
 
 def wait(event: Event, timeout: float | None = None) -> bool:
-    """Wait up to `timeout` seconds for an event; other greenlets go on. Whether it is set."""
+    """Wait up to `timeout` seconds (None: without limit) for an event; other greenlets run. Whether it is set."""
     channel = here()
     if channel is None:
         return event.wait(timeout)
-    bell = channel.bell()
+    waiter = channel.waiter()
 
-    def tell() -> None:
-        bell.inbox.post(bell.ring)
+    def notify() -> None:
+        waiter.inbox.post(waiter.wake)
 
-    deadline = None if timeout is None else monotonic() + timeout
-    if event.tell(tell):
+    if event.add_waiter(notify):
         try:
-            while not event.is_set():
-                left = None if deadline is None else deadline - monotonic()
-                if left is not None and left <= 0:
-                    break
-                bell.wait(left)
+            waiter.wait_until(event.is_set, timeout)
         finally:
-            event.forget(tell)
+            event.remove_waiter(notify)
     return event.is_set()
 
 
 def join(thread: OsThread, timeout: float) -> None:
-    """Wait up to `timeout` seconds for a thread's end; other greenlets go on."""
+    """Wait up to `timeout` seconds for a thread's end; other greenlets run."""
     if wait(thread.ended, timeout):
-        thread.join(timeout)  # at its very end by now
+        thread.join(timeout)  # returns almost at once
 
 
 def run(function: Callable[[], T], name: str) -> T:
-    """What `function` returns or raises, which blocks: called right here, or on an OS thread of that name while other
-    greenlets go on. It goes on by itself if the wait is interrupted."""
+    """Call a function that blocks; return what it returns, raise what it raises.
+
+    Without a hub it is called here. With a hub it runs on an OS thread of that name, and other greenlets run meanwhile; if
+    the wait is interrupted, the function goes on.
+    """
     if here() is None:
         return function()
     returned: list[T] = []
@@ -308,7 +144,7 @@ def run(function: Callable[[], T], name: str) -> T:
     thread = OsThread(work, name)
     try:
         thread.start()
-    except RuntimeError:  # no more threads: the interpreter exits
+    except RuntimeError:  # no thread can be started: the interpreter shuts down
         return function()
     wait(thread.ended)
     if raised:
@@ -317,18 +153,14 @@ def run(function: Callable[[], T], name: str) -> T:
 
 
 def flush(engine: Engine, timeout: float | None) -> int:
-    """As `Engine.flush`. In the hub's own greenlet callbacks are not waited for: they may need the hub."""
+    """As `Engine.flush`. In the hub's own greenlet it does not wait for callbacks: they may need the hub."""
     channel = here()
     if channel is None:
         return engine.flush(timeout, callbacks=not in_hub())
-    deadline = None if timeout is None else monotonic() + timeout
-    pending, bell = PendingFlush(engine), channel.bell()
+    pending, waiter = PendingFlush(engine), channel.waiter()
     try:
-        while not pending.attempt(bell.inbox, bell.ring):
-            left = None if deadline is None else deadline - monotonic()
-            if left is not None and left <= 0:
-                return engine.unresolved_records() or -1
-            bell.wait(left)
+        if not waiter.wait_until(lambda: pending.attempt(waiter.inbox, waiter.wake)[0] == "done", timeout):
+            return engine.unresolved_records() or -1
     finally:
         pending.end()
     return 0
@@ -340,9 +172,9 @@ def in_callback() -> bool:
 
 
 class _Job:
-    """A call that one of two makes: the hub, or who asked for it."""
+    """A call that either the hub makes or the thread that asked for it; whichever takes it first."""
 
-    def __init__(self, function: Callable[[], object], channel: Channel, is_callback: bool) -> None:
+    def __init__(self, function: Callable[[], object], channel: HubChannel, is_callback: bool) -> None:
         self.done: Final = Event()
         self.error: BaseException | None = None
         self._function = function
@@ -352,12 +184,13 @@ class _Job:
         self._taken = False
 
     def take(self) -> bool:
+        """Whether the caller is to make the call; True once."""
         with self._lock:
             taken, self._taken = self._taken, True
         return not taken
 
     def start(self) -> None:
-        """In the hub."""
+        """Start a greenlet for it; runs in the hub."""
         self._channel.spawn(self._run)
 
     def _run(self) -> None:
@@ -376,15 +209,18 @@ class _Job:
 
 
 def call(function: Callable[[], object], *, is_callback: bool = False) -> None:
-    """Make a call on behalf of a thread of ours and wait for its end: where the application's greenlets run, in a patched
-    process; otherwise, and where its hub will not come to it, right here. Raises what it raises."""
+    """Make a call for one of our threads, and wait for its end. Raises what the function raises.
+
+    In a patched process the call runs in the application's hub. Otherwise, and if the hub does not run calls, it runs on
+    this thread.
+    """
     channel = _home
     if channel is None or _threads.patched_by() is None or channel.is_over() or channel.thread == _threads.ident():
         function()
         return
     job = _Job(function, channel, is_callback)
     channel.inbox.post(job.start)
-    while not job.done.wait(_LOOK_S):
+    while not job.done.wait(_CHECK_S):
         if (channel.stuck or channel.is_over()) and job.take():
             function()
             return
@@ -393,40 +229,39 @@ def call(function: Callable[[], object], *, is_callback: bool = False) -> None:
 
 
 class Arrivals(Generic[T]):
-    """A queue from any thread to whoever waits."""
+    """A queue from any threads to one reader, which may be a greenlet."""
 
     def __init__(self) -> None:
         """Empty."""
         self._items: SimpleQueue[T] = SimpleQueue()
-        self._bell: Bell | None = None
+        self._waiter: Waiter | None = None
 
     def put(self, item: T) -> None:
         """Add one; from any thread."""
         self._items.put(item)
-        bell = self._bell
-        if bell is not None:
-            bell.inbox.post(bell.ring)
+        waiter = self._waiter
+        if waiter is not None:
+            waiter.inbox.post(waiter.wake)
 
     def get(self, timeout: float | None) -> T:
-        """The next one; waits up to `timeout` seconds. Raises `queue.Empty`."""
+        """Take the next one; wait for it up to `timeout` seconds (None: without limit).
+
+        Raises:
+            queue.Empty: none came in time.
+        """
         channel = here()
         if channel is None:
             return self._items.get(timeout=timeout)
-        deadline = None if timeout is None else monotonic() + timeout
-        self._bell = bell = channel.bell()
+        self._waiter = waiter = channel.waiter()
         try:
-            while self._items.empty():
-                left = None if deadline is None else deadline - monotonic()
-                if left is not None and left <= 0:
-                    break
-                bell.wait(left)
+            waiter.wait_until(lambda: not self._items.empty(), timeout)
             return self._items.get_nowait()
         finally:
-            self._bell = None
+            self._waiter = None
 
 
 def _after_fork_in_child() -> None:
-    # Other greenlets of the parent's are still here, asleep: what wakes them belongs to the parent.
+    # The parent's other greenlets exist here, too, suspended. Their wake-ups belong to the parent.
     global _home
     _home = None
     _in_callbacks.clear()

@@ -1,8 +1,8 @@
-"""Refuses to be imported in any but the main interpreter of a process.
+"""Refuses the import in every interpreter of a process except the main one.
 
-The native module's state (threads, callbacks, what is known of the interpreter's end) is the process's. In a second
-interpreter, such as mod_wsgi makes, it would call into the wrong one, and that one's end would be taken for the process's.
-Imported by the package before anything native, so that nothing has happened when it raises.
+The native module's state (threads, callbacks, interpreter shutdown) belongs to the process. In a second interpreter,
+such as mod_wsgi makes, it would call into the wrong interpreter, and would take that one's shutdown for the process's.
+The package imports this file before the native module, so that an error leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _is_main() -> bool:
     try:
         interpreters = __import__("_xxsubinterpreters")  # CPython 3.11
     except ImportError:
-        return True  # an interpreter that can make no others, as far as can be told
+        return True  # this interpreter has no module for making others
     return bool(interpreters.get_current() == interpreters.get_main())
 
 

@@ -1,15 +1,14 @@
 """How Penstock writes log lines, so that a log handler may send to Kafka.
 
-A handler is the user's code and may use a producer: send what it is given, make the producer when the first line comes,
-flush it. Hence two rules:
+A handler is the user's code and may use a producer: it may send each line, create the producer on the first line, or
+flush it. This leads to three rules:
 
-* What is logged while a line of ours is being handled on the same thread is dropped: a handler can hear of itself once, and
-  not again from within.
-* The same trouble is logged only now and then (`Repeats`), so that a handler on another thread that meets the trouble of
-  which it is told does not keep itself busy.
-
-What happens inside `send`, on the control thread or on that of the callbacks is handed to a helper thread
-(`Runtime.say`): a handler that waits for Kafka must not keep a `send` waiting, nor that which it waits for.
+* While a thread handles one of our lines, further lines on the same thread are dropped. Otherwise a handler that fails
+  would be called again from within itself, without end.
+* The same error is logged at most once in `LOG_EVERY_S` seconds (`Repeats`). Otherwise a handler on another thread that
+  causes the error it handles would be called without end.
+* Lines from inside `send`, from the control thread and from the callback thread are written by a helper thread
+  (`Runtime.say`). A handler that waits for Kafka must delay neither a `send` nor the threads that it waits for.
 """
 
 from __future__ import annotations
@@ -21,26 +20,26 @@ from typing import Final, TypeAlias
 from penstock._threads import caller
 
 Raised: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
-"""What `logging` takes as `exc_info`."""
+"""The form in which `logging` takes an exception (`exc_info`)."""
 
 LOG_EVERY_S: Final = 10.0
-"""The same trouble is logged this often at most, then with the number of times that it was not."""
+"""The shortest time between two lines about the same error; the later line has the number of lines left out."""
 _MAX_SUBJECTS: Final = 1_000
 
-
 _handlers: Final[set[tuple[int, int]]] = set()
-"""Threads, and greenlets, that are handling a line of ours. Not a `threading.local`: is it the thread's or the greenlet's?"""
+"""Threads and greenlets that are handling one of our lines. Not a `threading.local`, which may be per thread or per
+greenlet, depending on monkey patching."""
 
 
 def handling() -> bool:
-    """Whether a line of ours is being handled on this thread, or in this greenlet."""
+    """Whether this thread, or this greenlet, is handling one of our lines."""
     return bool(_handlers) and caller() in _handlers
 
 
-def say(
+def log_line(
     logger: logging.Logger, level: int, message: str, *arguments: object, exc_info: Raised | BaseException | None = None
 ) -> None:
-    """Log here and now, unless this thread is handling a line of ours."""
+    """Log at once, on this thread, unless it is handling one of our lines."""
     me = caller()
     if me in _handlers:
         return
@@ -52,7 +51,7 @@ def say(
 
 
 class Repeats:
-    """When what was logged last, and how often it was not since. A race costs a line too many, never a lock."""
+    """When each subject was logged last, and how many lines were left out since. Without a lock: a race costs one extra line."""
 
     def __init__(self, every_s: float = LOG_EVERY_S) -> None:
         """Nothing was logged yet."""
@@ -60,7 +59,7 @@ class Repeats:
         self._last: dict[str, tuple[float, int]] = {}
 
     def more(self, subject: str, now_s: float) -> str | None:
-        """What to add to the line about `subject`; None if it is not to be logged now."""
+        """The text to add to the line about `subject`; None: do not log it now."""
         last_s, hidden = self._last.get(subject, (None, 0))
         if last_s is not None and now_s - last_s < self._every_s:
             self._last[subject] = (last_s, hidden + 1)
@@ -72,6 +71,6 @@ class Repeats:
 
 
 def subject_of(function: object, error: BaseException) -> str:
-    """What a callback and its error have in common with others of their kind."""
+    """The subject of a callback's error for `Repeats`: the same for the same function and the same type of error."""
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return f"{getattr(function, '__module__', None)}.{name} {type(error).__name__}"

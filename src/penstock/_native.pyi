@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Gener
 from contextvars import Context
 from datetime import datetime
 from types import GenericAlias
-from typing import Any, Generic, NoReturn, Protocol, Self, SupportsIndex, TypeAlias, TypeVar, final, overload
+from typing import Any, Generic, Literal, NoReturn, Protocol, Self, SupportsIndex, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
@@ -17,6 +17,13 @@ from penstock.errors import KafkaError
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 _Calls: TypeAlias = tuple[list[Callable[..., object]], list[Any], list[Any]]
+_T = TypeVar("_T")
+_Step: TypeAlias = (
+    tuple[Literal["done"], _T]
+    | tuple[Literal["wait"], float | None]
+    | tuple[Literal["yield"], int]
+    | tuple[Literal["await"], Awaitable[Any]]
+)
 _HeaderValue: TypeAlias = bytes | bytearray | memoryview | None
 _Headers: TypeAlias = Iterable[tuple[str, _HeaderValue]] | Mapping[str, _HeaderValue]
 
@@ -362,14 +369,12 @@ class InLoop:
 
 @final
 class PendingSend:
-    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> AsyncDeliveryFuture | float: ...
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> _Step[AsyncDeliveryFuture]: ...
     def refuse(self, error: BaseException) -> None: ...
 
 @final
 class PendingBulk:
-    def attempt(
-        self, inbox: LoopInbox, wake: Callable[[], object]
-    ) -> AsyncBulkResult | int | float | Awaitable[Any]: ...
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> _Step[AsyncBulkResult]: ...
     def feed(self, entry: Any) -> None: ...
     def end(self) -> None: ...
     def fail(self, error: BaseException) -> None: ...
@@ -377,16 +382,16 @@ class PendingBulk:
 
 @final
 class PendingEnd:
-    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> bool: ...
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> _Step[None]: ...
 
 @final
 class PendingTopic:
-    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> float | None: ...
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> _Step[None]: ...
 
 @final
 class PendingFlush:
     def __new__(cls, engine: Engine) -> PendingFlush: ...
-    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> bool: ...
+    def attempt(self, inbox: LoopInbox, wake: Callable[[], object]) -> _Step[None]: ...
     def end(self) -> None: ...
 
 @disjoint_base

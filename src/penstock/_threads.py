@@ -1,12 +1,12 @@
-"""OS threads, and what they share, whatever was done to the standard library.
+"""OS threads, locks and events that monkey patching of the standard library does not replace.
 
-gevent and eventlet replace `threading.Thread`, locks and queues in place (monkey patching), before this package is imported,
-after it, or while a producer runs. A "thread" is then a greenlet: one that waits in native code stops all the others. Our
-threads do little but wait natively, so they have to be real ones. `threading` and `_thread` cannot be trusted for that, and
-neither can what `threading` is built on. Hence a second copy of the built-in module `_thread`, of which nobody else knows.
+gevent and eventlet replace `threading.Thread`, locks and queues in place (monkey patching): before this package is
+imported, after it, or while a producer runs. A "thread" is then a greenlet, and a greenlet that waits in native code
+stops all others of its OS thread. Our threads mostly wait in native code, so they have to be OS threads. `threading` and
+`_thread` may be patched, so this module makes a second copy of the built-in module `_thread`, which no library patches.
 
-A lock of this module stops the whole OS thread, greenlets included. It may only be held where nothing can switch: no
-logging, no callbacks, nothing of the user's.
+A lock of this module stops the whole OS thread with all its greenlets. Hold it only where no greenlet can switch: no
+logging, no callbacks, no code of the user's.
 """
 
 from __future__ import annotations
@@ -35,45 +35,45 @@ _GREEN: Final = ("gevent", "eventlet")
 Lock: Final[Callable[[], threading.Lock]] = _native.allocate_lock
 """A new lock."""
 RLock: Final[Callable[[], Any]] = _native.RLock
-"""One that the OS thread that holds it may take again, from a destructor or a signal handler."""
+"""A new reentrant lock: its holder may acquire it again, from a destructor or a signal handler."""
 Local: Final[Callable[[], Any]] = _native._local
-"""As `threading.local`: of the OS thread, not of a greenlet."""
+"""As `threading.local`, but always per OS thread, never per greenlet."""
 ident: Final[Callable[[], int]] = _native.get_ident
 """The number of the OS thread."""
 
 
 def patched_by() -> str | None:
-    """Who turns `threading.Thread` into greenlets in this process: "gevent", "eventlet" or nobody."""
+    """The library that makes `threading.Thread` a greenlet in this process: "gevent", "eventlet" or None."""
     library = str(getattr(_public.start_new_thread, "__module__", "")).partition(".")[0]
     return library if library in _GREEN else None
 
 
 def is_green(function: object) -> bool:
-    """Whether it is one of those that gevent or eventlet put in the place of another."""
+    """Whether gevent or eventlet has put this function in the place of another one."""
     return str(getattr(function, "__module__", "")).partition(".")[0] in _GREEN
 
 
 def caller() -> tuple[int, int]:
-    """Who calls: the OS thread, and the greenlet, if there are any."""
+    """The caller's identity: its OS thread, and its greenlet if it is one."""
     return ident(), id(current_greenlet())
 
 
 def current_greenlet() -> Any:
-    """The present greenlet; None in a process without any."""
+    """The current greenlet; None in a process without greenlets."""
     find = getattr(sys.modules.get("greenlet"), "getcurrent", None)
     return None if find is None else find()
 
 
 def on_main_thread() -> bool:
-    """Whether this is the OS thread that runs the program."""
+    """Whether this is the main OS thread of the process."""
     try:
         return bool(threading.main_thread().native_id == _native.get_native_id())
-    except AttributeError:  # a platform without such numbers
+    except AttributeError:  # a platform without native thread ids
         return False
 
 
 class Event:
-    """Set once, by any thread. `wait` stops the OS thread: see `penstock._hubs.wait` for greenlets."""
+    """An event that any thread sets, once. `wait` stops the OS thread; greenlets use `penstock._hubs.wait`."""
 
     def __init__(self) -> None:
         """Not set."""
@@ -86,22 +86,22 @@ class Event:
         return self._is_set
 
     def set(self) -> None:
-        """End all waits, and those to come."""
+        """End all present and later waits."""
         with self._lock:
             self._is_set = True
             waiters, self._waiters = self._waiters, []
-        for tell in waiters:
-            tell()
+        for waiter in waiters:
+            waiter()
 
-    def tell(self, waiter: Callable[[], object]) -> bool:
-        """Have `waiter()` called once it is set, on the thread that sets it. False: it is set already."""
+    def add_waiter(self, waiter: Callable[[], object]) -> bool:
+        """Have `waiter()` called when the event is set, by the thread that sets it. False: it is set already."""
         with self._lock:
             if not self._is_set:
                 self._waiters.append(waiter)
             return not self._is_set
 
-    def forget(self, waiter: Callable[[], object]) -> None:
-        """It need not be told any more."""
+    def remove_waiter(self, waiter: Callable[[], object]) -> None:
+        """Do not call `waiter` any more."""
         with self._lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
@@ -111,19 +111,19 @@ class Event:
         mine = Lock()
         mine.acquire()
         release = mine.release
-        if self.tell(release):
+        if self.add_waiter(release):
             try:
                 mine.acquire(True, -1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
             finally:
-                self.forget(release)
+                self.remove_waiter(release)
         return self._is_set
 
 
 class OsThread:
-    """A daemon thread of ours.
+    """A daemon thread of Penstock's.
 
-    Where `threading` is as it should be, it is one of its threads, with its name in `threading.enumerate()`. Otherwise
-    `threading` does not know it.
+    If `threading` is not patched, it is a `threading.Thread`, listed in `threading.enumerate()` with its name. Otherwise
+    `threading` does not list it.
     """
 
     def __init__(self, target: Callable[[], object], name: str) -> None:
@@ -136,7 +136,11 @@ class OsThread:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start it; once. Raises `RuntimeError` where there can be no more threads, at the interpreter's exit for one."""
+        """Start it; once.
+
+        Raises:
+            RuntimeError: no thread can be started, for example at interpreter shutdown.
+        """
         self._started = True
         try:
             if patched_by() is not None:
@@ -149,20 +153,23 @@ class OsThread:
             raise
 
     def is_alive(self) -> bool:
-        """Whether it has been started and has not ended."""
+        """Whether it is started and has not ended."""
         return self._started and not self.ended.is_set()
 
     def is_current(self) -> bool:
-        """Whether the caller runs on it."""
+        """Whether the caller runs on this thread."""
         return self._ident == ident()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for its end, up to `timeout` seconds. Stops the OS thread."""
+        """Wait up to `timeout` seconds for its end. The wait stops the OS thread."""
         if self.ended.wait(timeout) and self._thread is not None and patched_by() is None:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        target, self._target = self._target, None  # a bound method: together they would be a cycle
+        target, self._target = (
+            self._target,
+            None,
+        )  # a bound method of its owner: keeping it would make a reference cycle
         self._ident = ident()
         try:
             if target is not None:
@@ -175,8 +182,11 @@ class OsThread:
 
     @staticmethod
     def _leave_threading(thread: threading.Thread) -> None:
-        """The process was patched while this thread ran: `threading` has other numbers for threads now."""
-        # It will look for this thread under the new number, and raise if nothing is there.
+        """Correct the entry of this thread in `threading`; the process was patched while the thread ran.
+
+        `threading` now has other numbers for threads. It removes an ended thread by the new number, and raises if that
+        number has no entry.
+        """
         active: dict[int | None, threading.Thread] = getattr(threading, "_active", {})
         if active.get(thread.ident) is thread:
             active.pop(thread.ident)

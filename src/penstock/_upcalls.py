@@ -27,20 +27,20 @@ WHERE: Final = {
     # the boundary: a module, whose classes native code compares with its own when the first engine is made
     "boundary": "penstock.control.boundary",
     # waits and callbacks
-    "bell": "penstock._hubs:bell",
-    "report_callback_error": "penstock._lifecycle:report_callback_error",
+    "report_callback_error": "penstock.facade.lifecycle:report_callback_error",
+    "waiter": "penstock._hubs:waiter",
     # asyncio
     "CancelledError": "asyncio:CancelledError",
     "InvalidStateError": "asyncio:InvalidStateError",
     "copy_context": "contextvars:copy_context",
-    "here": "penstock._loops:here",
-    "next_turn": "penstock._loops:next_turn",
+    "here": "penstock.facade.loops:here",
+    "next_turn": "penstock.facade.loops:next_turn",
     "running_loop": "asyncio:_get_running_loop",
     "until_resolved": "penstock.aio:until_resolved",
     # Arrow data
-    "levels_left_out": "penstock._arrow_sources:levels_left_out",
-    "prepare": "penstock._arrow_sources:prepare",
-    "reread": "penstock._arrow_sources:reread",
+    "levels_left_out": "penstock.facade.arrow_sources:levels_left_out",
+    "prepare": "penstock.facade.arrow_sources:prepare",
+    "reread": "penstock.facade.arrow_sources:reread",
     # the standard library's
     "UUID": "uuid:UUID",
     "array": "array:array",

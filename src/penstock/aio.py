@@ -1,28 +1,23 @@
 """`AsyncKafkaProducer`: the asyncio facade, and the protocol that it and its test double share.
 
-`send` itself is native (`penstock._native.AsyncSender`) and, for a record that can be buffered at once, takes neither a task
-nor a coroutine. What is here waits in the loop's place: for a topic, for memory, between the steps of a bulk call, for a
-flush, for the end.
+`send` itself is native (`penstock._native.AsyncSender`): for a record that can be buffered at once it needs neither a task
+nor a coroutine. The methods here wait: for a topic, for memory, between the steps of a bulk call, for a flush, for the
+producer's end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, SupportsIndex, TypeVar, Unpack, overload
 
-from penstock import _loops
-from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Column, Facade, Headers, SerializerLike
-from penstock._lifecycle import out_of_time
 from penstock._native import (
     AsyncBulkResult,
     AsyncDeliveryFuture,
     AsyncSender,
-    LoopInbox,
-    PendingBulk,
     PendingEnd,
     PendingFlush,
     PendingSend,
@@ -30,10 +25,14 @@ from penstock._native import (
     RecordMetadata,
     timeout_s,
 )
-from penstock._options import ProducerOptions
-from penstock._threads import OsThread
 from penstock.config import ProducerConfig
-from penstock.control.metadata import PartitionInfo
+from penstock.config.options import ProducerOptions
+from penstock.control.cluster_view import PartitionInfo
+from penstock.facade import loops
+from penstock.facade.assembly import INTERRUPT_DRAIN_S, Facade
+from penstock.facade.coroutine_waits import in_thread, until_buffered, until_called, until_done
+from penstock.facade.lifecycle import out_of_time
+from penstock.facade.types import ArrowData, Callback, Column, Headers, SerializerLike
 from penstock.metrics import Metrics
 
 K = TypeVar("K")
@@ -45,7 +44,7 @@ VS = TypeVar("VS")
 
 
 class AsyncProducer(Protocol[K_contra, V_contra]):
-    """What `AsyncKafkaProducer` and `penstock.testing.AsyncMockProducer` have in common: write applications against this."""
+    """The methods of `AsyncKafkaProducer` and `penstock.testing.AsyncMockProducer`: a type for applications to depend on."""
 
     @overload
     def send(
@@ -112,35 +111,39 @@ class AsyncProducer(Protocol[K_contra, V_contra]):
         ...
 
     async def close(self, timeout: float | None = None) -> None:
-        """Deliver what is left, then end."""
+        """Deliver the buffered records, then end."""
         ...
 
     async def partitions_for(self, topic: str) -> list[PartitionInfo]:
-        """What is known of a topic's partitions."""
+        """The partitions of a topic."""
         ...
 
     def metrics(self) -> Metrics:
-        """Numbers, under the Java producer's names."""
+        """Values under the Java producer's names."""
         ...
 
 
 class AsyncKafkaProducer(AsyncSender[K, V], Facade):
     """Sends records to Kafka from asyncio: as `KafkaProducer`, except that it awaits where that one blocks.
 
-    Nothing here blocks an event loop, serializers, partitioners and interceptors of your own excepted: they are called
-    inside `send`. Made anywhere, with or without a running loop, without a name being looked up: an address that does not
-    exist shows when a record waits for it (`KafkaTimeoutError` after max.block.ms, with the reason). May be shared by
-    several loops in several threads.
+    No method blocks an event loop. Your serializers, partitioners and interceptors are called inside `send` and should
+    not block either. Event loops in several threads may share one producer. It must not be used after a fork.
+
+    The constructor works with and without a running loop, and resolves no names. A wrong address shows when a record
+    waits for its topic: `KafkaTimeoutError` after max.block.ms, with the reason.
 
     Args:
         config: Kafka's names and values, or a `ProducerConfig`.
-        key_serializer: how keys become bytes: a serializer, a class of one, or a plain function of the key.
-            Without one, bytes-like and None pass.
+        key_serializer: a serializer, a class of one, or a function from a key to bytes. Without one, keys are
+            bytes-like or None.
         value_serializer: the same for values.
         options: the same names as in `config` with underscores for dots; they win.
 
     Raises:
-        ConfigError: before any thread starts.
+        ConfigError: a setting is unknown, invalid or not supported; no thread was started.
+        KafkaError: the producer's threads could not be started.
+
+    Java: `org.apache.kafka.clients.producer.KafkaProducer`.
     """
 
     @overload
@@ -207,10 +210,12 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         callback: Callback | None = None,
     ) -> RecordMetadata: ...
     async def send_and_wait(self, topic: Any, value: Any = None, **rest: Any) -> RecordMetadata:
-        """`send` a record and await its delivery: where it is in the log.
+        """`send` a record, await its delivery, and return its place in the log.
 
-        Raises what `send` raises, and why the record failed. Cancelled once the record is buffered, it is sent all the
-        same.
+        If it is cancelled after the record was buffered, the record is sent nevertheless.
+
+        Raises:
+            KafkaError: as `send` raises it, or the record's failure.
         """
         return await (await self.send(topic, value, **rest))
 
@@ -224,17 +229,20 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         timestamps: Column[SupportsIndex | datetime | None] | None = None,
         partition: SupportsIndex | None = None,
     ) -> AsyncBulkResult:
-        """Send many records to a topic; over when all are buffered. `await` the result to know what became of them.
+        """Send many records to a topic; returns when all are buffered. `await` the result for their outcomes.
 
-        As `KafkaProducer.send_many`, but that each column may also be an async iterable, from which a record is buffered as
-        soon as it comes. A full buffer and an unknown topic are awaited, up to max.block.ms each time; the loop has its turn
-        every few ms. Iterables, serializers, interceptors and partitioners are called in the loop.
+        As `KafkaProducer.send_many`, except that a column may also be an async iterable: each record is buffered as soon
+        as its entry arrives. It awaits a full buffer and an unknown topic, up to max.block.ms each time, and yields to the
+        loop every few ms. Iterables, serializers, interceptors and partitioners are called in the loop.
 
-        As long as nothing is buffered it raises what `send` raises; afterwards it never does, and what cannot be buffered is
-        in the result's `errors`. Cancelled, it raises: what is buffered then is sent all the same, the rest is not, and
-        nothing more is taken from the iterables.
+        If it is cancelled, buffered records are sent nevertheless, the others are not, and no further entry is taken from
+        the iterables.
+
+        Raises:
+            KafkaError: as `send` raises it, as long as no record is buffered. Later failures are in the result's
+                `errors`.
         """
-        return await _buffered(self._send_many(topic, values, keys, headers, timestamps, partition))
+        return await until_buffered(self._send_many(topic, values, keys, headers, timestamps, partition))
 
     async def send_arrow(
         self,
@@ -248,50 +256,62 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         headers: str | None = None,
         index: bool | None = None,
     ) -> AsyncBulkResult:
-        """Send the rows of Arrow data to a topic; over when all are buffered. `await` the result to know what became of them.
+        """Send the rows of Arrow data to a topic; returns when all are buffered. `await` the result for their outcomes.
 
-        As `KafkaProducer.send_arrow`; waits, errors and cancelling as in `send_many`. A stream is read in the loop, batch by
-        batch: one that takes its time (a lazy query, a file) had better be collected in a thread first.
+        As `KafkaProducer.send_arrow`; waits, errors and cancellation as in `send_many`. A stream is read in the loop, batch
+        by batch: collect a slow one (a lazy query, a file) in a thread first.
+
+        Raises:
+            KafkaError: as `send` raises it, as long as no record is buffered.
         """
-        return await _buffered(self._send_arrow(topic, data, value, key, partition, timestamp, headers, index))
+        return await until_buffered(self._send_arrow(topic, data, value, key, partition, timestamp, headers, index))
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Deliver every record sent before this call. What is sent meanwhile does not prolong it.
+        """Deliver every record sent before this call. Records sent meanwhile do not prolong it.
 
-        Callbacks of these records have run then, those that belong to other loops excepted.
+        The callbacks of these records have run when it returns, except those that belong to other loops.
 
         Args:
             timeout: seconds; None and infinity wait as long as delivery takes (at most delivery.timeout.ms).
 
         Raises:
-            KafkaTimeoutError: time ran out; it says how many records are left. They are still on their way.
-            DeliveryError: records failed whose future nobody had asked and that had no callback.
+            KafkaTimeoutError: the timeout expired; the text has the number of records left, which are still being sent.
+            DeliveryError: records failed that had no callback and whose future was not read.
+            ProducerForkedError: the producer was created in a parent process.
             ValueError: the timeout is negative or NaN.
+
+        Java: `KafkaProducer.flush`.
         """
         life = self._alive()
         timeout = timeout_s(timeout)
         began = time.monotonic_ns()
         flush = PendingFlush(life.engine)
         try:
-            if not await _until(flush.attempt, timeout):
-                raise out_of_time(timeout, life.engine.unresolved_records() or -1)
-            await _callbacks_so_far()
+            try:
+                await until_done(flush, timeout)
+            except TimeoutError:
+                raise out_of_time(timeout, life.engine.unresolved_records() or -1) from None
+            await until_called()
         finally:
             flush.end()
             self._flush_ns += time.monotonic_ns() - began
         life.raise_unnoticed()
 
     async def close(self, timeout: float | None = None) -> None:
-        """Take no more records, deliver what is buffered, and end. Closing twice is the same as closing once.
+        """Take no more records, deliver the buffered ones, and end. A second call does nothing more.
+
+        Failures of records without a callback, whose future was not read, are logged. If it is cancelled, closing goes on
+        in the background.
 
         Args:
-            timeout: seconds; what is not delivered by then fails as `ProducerClosedError`. None and infinity wait
-                as long as delivery takes; 0 gives up at once.
-
-        Failures that nobody asked about are logged. Cancelled, it goes on by itself.
+            timeout: seconds; records that are not delivered by then fail with `ProducerClosedError`. None and infinity
+                wait as long as delivery takes; 0 does not wait.
 
         Raises:
+            ProducerForkedError: the producer was created in a parent process.
             ValueError: the timeout is negative or NaN; nothing is closed.
+
+        Java: `KafkaProducer.close`.
         """
         life = self._life
         if life is None:
@@ -301,27 +321,28 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
         was_closed = life.closed
         life.engine.refuse_sends()
         if not life.ended:
-            # Threads are joined there, and whoever closes in a second task waits for the first: both block.
-            await _in_thread(lambda: life.close(timeout), "penstock-close")
-        await _callbacks_so_far()
+            # On a thread, because it blocks: it joins threads, and a second `close` waits for the first.
+            await in_thread(lambda: life.close(timeout), "penstock-close")
+        await until_called()
         if not was_closed:
             self._close_extensions()
-        _loops.sweep()
+        loops.sweep()
 
     async def partitions_for(self, topic: str) -> list[PartitionInfo]:
-        """The partitions of a topic: leader, replicas, in-sync and offline replicas.
+        """The partitions of a topic, each with leader, replicas, in-sync replicas and offline replicas.
 
-        Waits up to max.block.ms for a topic that is not known yet.
+        Waits up to max.block.ms for a topic that is not in the metadata yet.
 
         Raises:
             KafkaTimeoutError: the topic did not appear in time.
-            InvalidTopicError, TopicAuthorizationError: as the cluster says.
+            InvalidTopicError, TopicAuthorizationError: the cluster's answer about the topic.
+            ProducerClosedError: the producer is closed.
+            ProducerForkedError: the producer was created in a parent process.
+
+        Java: `KafkaProducer.partitionsFor`.
         """
         self._alive()
-        pending = self._find_topic(topic)
-        bell = _Bell()
-        while (patience_s := pending.attempt(bell.inbox, bell.ring)) is not None:
-            await bell.wait(patience_s)
+        await until_done(self._find_topic(topic))
         return self._known_partitions(topic)
 
     async def __aenter__(self) -> Self:
@@ -338,141 +359,27 @@ class AsyncKafkaProducer(AsyncSender[K, V], Facade):
             finally:
                 await self.close()
         elif kind is not None and issubclass(kind, (KeyboardInterrupt, asyncio.CancelledError)):
-            # Ctrl-C reaches a coroutine as a cancellation, and whoever pressed it does not want to wait for
-            # delivery.timeout.ms.
+            # Ctrl-C reaches a coroutine as a cancellation. The user does not want to wait for delivery.timeout.ms.
             await self.close(INTERRUPT_DRAIN_S)
         else:
             await self.close()
 
-    # --- What native `send` hands over ---
+    # --- Called by native `send` ---
 
     async def _send_later(self, pending: PendingSend) -> AsyncDeliveryFuture:
-        """A record that waits for its topic or for memory. Interrupted, it is not sent and its turn goes to the next."""
-        bell = _Bell()
+        """A record that waits for its topic or for memory. If the wait is interrupted, it is not sent, and the next record
+        in line may be buffered."""
         try:
-            while not isinstance(found := pending.attempt(bell.inbox, bell.ring), AsyncDeliveryFuture):
-                await bell.wait(found)
+            return await until_done(pending)
         except BaseException as error:
             pending.refuse(error)
             raise
-        return found
 
     async def _refused(self, error: BaseException) -> AsyncDeliveryFuture:
         raise error
 
 
-class _Bell:
-    """One coroutine's wait for news that come through its loop's inbox."""
-
-    def __init__(self) -> None:
-        self.inbox: LoopInbox
-        self._loop, self.inbox, _ = _loops.here()
-        self._waiter: asyncio.Future[bool] | None = None
-        self._rung = False
-
-    def ring(self) -> None:
-        """In the loop; also when nobody waits any more."""
-        self._rung = True
-        self._end(True)
-
-    def _end(self, rung: bool) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(rung)
-
-    async def wait(self, timeout: float | None) -> bool:
-        """Until it rings, or `timeout` seconds are over (False)."""
-        if not self._rung:
-            self._waiter = self._loop.create_future()
-            timer = None if timeout is None else self._loop.call_later(timeout, self._end, False)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-                if timer is not None:
-                    timer.cancel()
-        rung, self._rung = self._rung, False
-        return rung
-
-
-async def _buffered(pending: PendingBulk) -> AsyncBulkResult:
-    """Take the steps of a bulk call, and await what is between them."""
-    bell = _Bell()
-    try:
-        while True:
-            match pending.attempt(bell.inbox, bell.ring):
-                case AsyncBulkResult() as result:
-                    return result
-                case int() as turns:
-                    for _ in range(turns):
-                        await asyncio.sleep(0)
-                case float() as patience_s:
-                    await bell.wait(patience_s)
-                case entry:
-                    await _fed(pending, entry)
-    except BaseException as error:
-        pending.give_up(error)
-        raise
-
-
-async def _fed(pending: PendingBulk, entry: Awaitable[Any]) -> None:
-    """The next entry of an async iterable."""
-    try:
-        found = await entry
-    except StopAsyncIteration:
-        pending.end()
-    except Exception as error:
-        pending.fail(error)
-    else:
-        pending.feed(found)
-
-
 async def until_resolved(result: AsyncBulkResult, end: PendingEnd) -> AsyncBulkResult:
-    """What awaiting a bulk result comes down to."""
-    await _until(end.attempt, None)
+    """`await result`: wait until all its records have an outcome. For native code."""
+    await until_done(end)
     return result
-
-
-async def _until(attempt: Callable[[LoopInbox, Callable[[], object]], bool], timeout: float | None) -> bool:
-    """Try again with every ring until it says True, for `timeout` seconds at most (False)."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    bell = _Bell()
-    while not attempt(bell.inbox, bell.ring):
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            return False
-        await bell.wait(left)
-    return True
-
-
-async def _callbacks_so_far() -> None:
-    """What this loop's inbox holds has been called."""
-    bell = _Bell()
-    bell.inbox.post(bell.ring)
-    await bell.wait(None)
-
-
-def _in_thread(function: Callable[[], None], name: str) -> Awaitable[None]:
-    """Run it on a thread of its own, which goes on when the wait is cancelled. Not an executor's: its number of threads is
-    limited, and at exit the interpreter waits for them."""
-    bell = _Bell()
-    outcome: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            function()
-        except BaseException as error:
-            outcome.append(error)
-        finally:
-            bell.inbox.post(bell.ring)
-
-    try:
-        OsThread(run, name).start()
-    except RuntimeError:  # no more threads: the interpreter exits, and nobody else has a use for this loop
-        run()
-
-    async def wait() -> None:
-        await bell.wait(None)
-        if outcome:
-            raise outcome[0]
-
-    return wait()

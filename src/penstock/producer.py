@@ -1,6 +1,6 @@
 """`KafkaProducer`: the blocking facade, and the protocol that it and its test double share.
 
-`send` itself is native (`penstock._native.Sender`); what is here happens once per producer, or when somebody asks.
+`send` itself is native (`penstock._native.Sender`). Nothing here runs once per record.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, SupportsIndex, TypeVar, Unpack, overload
 
-from penstock._facade import INTERRUPT_DRAIN_S, ArrowData, Callback, Facade, Headers, SerializerLike
 from penstock._native import BulkResult, DeliveryFuture, ProducerRecord, Sender
-from penstock._options import ProducerOptions
 from penstock.config import ProducerConfig
-from penstock.control.metadata import PartitionInfo
+from penstock.config.options import ProducerOptions
+from penstock.control.cluster_view import PartitionInfo
+from penstock.facade.assembly import INTERRUPT_DRAIN_S, Facade
+from penstock.facade.types import ArrowData, Callback, Headers, SerializerLike
 from penstock.metrics import Metrics
 
 K = TypeVar("K")
@@ -27,7 +28,7 @@ VS = TypeVar("VS")
 
 
 class Producer(Protocol[K_contra, V_contra]):
-    """What `KafkaProducer` and `penstock.testing.MockProducer` have in common: write applications against this."""
+    """The methods of `KafkaProducer` and `penstock.testing.MockProducer`: a type for applications to depend on."""
 
     @overload
     def send(self, topic: ProducerRecord[Any, Any], *, callback: Callback | None = None) -> DeliveryFuture: ...
@@ -76,33 +77,35 @@ class Producer(Protocol[K_contra, V_contra]):
         ...
 
     def close(self, timeout: float | None = None) -> None:
-        """Deliver what is left, then end."""
+        """Deliver the buffered records, then end."""
         ...
 
     def partitions_for(self, topic: str) -> list[PartitionInfo]:
-        """What is known of a topic's partitions."""
+        """The partitions of a topic."""
         ...
 
     def metrics(self) -> Metrics:
-        """Numbers, under the Java producer's names."""
+        """Values under the Java producer's names."""
         ...
 
 
 class KafkaProducer(Sender[K, V], Facade):
-    """Sends records to Kafka: batches, retries, idempotence and acknowledgments are its business, not yours.
+    """Sends records to Kafka; it batches, retries, and keeps order and uniqueness (idempotence) by itself.
 
-    Safe to be shared by threads, and best shared: one producer per process is the fast way. Not to be carried over a
-    fork. Whatever waits in a greenlet (gevent, eventlet) lets others run.
+    Threads may share it, and should: one producer per process is fastest. It must not be used after a fork. A call that
+    waits in a greenlet (gevent, eventlet) lets other greenlets run.
 
     Args:
         config: Kafka's names and values, or a `ProducerConfig`.
-        key_serializer: how keys become bytes: a serializer, a class of one, or a plain function of the key.
-            Without one, bytes-like and None pass.
+        key_serializer: a serializer, a class of one, or a function from a key to bytes. Without one, keys are
+            bytes-like or None.
         value_serializer: the same for values.
         options: the same names as in `config` with underscores for dots; they win.
 
     Raises:
-        ConfigError: before any thread starts; also when no bootstrap server can be resolved.
+        ConfigError: a setting is unknown, invalid or not supported, or no bootstrap server can be resolved; no thread
+            was started.
+        KafkaError: the producer's threads could not be started.
 
     Java: `org.apache.kafka.clients.producer.KafkaProducer`.
     """
@@ -155,16 +158,21 @@ class KafkaProducer(Sender[K, V], Facade):
         self._start(parts)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Deliver every record sent before this call, and run its callbacks. What is sent meanwhile does not prolong it.
+        """Deliver every record sent before this call. Records sent meanwhile do not prolong it.
+
+        The callbacks of these records have run when it returns.
 
         Args:
             timeout: seconds; None and infinity wait as long as delivery takes (at most delivery.timeout.ms).
 
         Raises:
-            KafkaTimeoutError: time ran out; it says how many records are left. They are still on their way.
-            DeliveryError: records failed whose future nobody had asked and that had no callback.
-            KafkaError: called inside a callback.
+            KafkaTimeoutError: the timeout expired; the text has the number of records left, which are still being sent.
+            DeliveryError: records failed that had no callback and whose future was not read.
+            KafkaError: it was called inside a callback.
+            ProducerForkedError: the producer was created in a parent process.
             ValueError: the timeout is negative or NaN.
+
+        Java: `KafkaProducer.flush`.
         """
         life = self._alive()
         began = time.monotonic_ns()
@@ -174,16 +182,20 @@ class KafkaProducer(Sender[K, V], Facade):
             self._flush_ns += time.monotonic_ns() - began
 
     def close(self, timeout: float | None = None) -> None:
-        """Take no more records, deliver what is buffered, and end. Closing twice is the same as closing once.
+        """Take no more records, deliver the buffered ones, and end. A second call does nothing more.
+
+        Failures of records without a callback, whose future was not read, are logged. Inside a callback it does not wait,
+        as in Java.
 
         Args:
-            timeout: seconds; what is not delivered by then fails as `ProducerClosedError`. None and infinity wait
-                as long as delivery takes; 0 gives up at once.
-
-        Failures that nobody asked about are logged. Inside a callback it does not wait, as in Java.
+            timeout: seconds; records that are not delivered by then fail with `ProducerClosedError`. None and infinity
+                wait as long as delivery takes; 0 does not wait.
 
         Raises:
+            ProducerForkedError: the producer was created in a parent process.
             ValueError: the timeout is negative or NaN; nothing is closed.
+
+        Java: `KafkaProducer.close`.
         """
         if self._life is None:
             return
@@ -194,13 +206,17 @@ class KafkaProducer(Sender[K, V], Facade):
             self._close_extensions()
 
     def partitions_for(self, topic: str) -> list[PartitionInfo]:
-        """The partitions of a topic: leader, replicas, in-sync and offline replicas.
+        """The partitions of a topic, each with leader, replicas, in-sync replicas and offline replicas.
 
-        Waits up to max.block.ms for a topic that is not known yet.
+        Waits up to max.block.ms for a topic that is not in the metadata yet.
 
         Raises:
             KafkaTimeoutError: the topic did not appear in time.
-            InvalidTopicError, TopicAuthorizationError: as the cluster says.
+            InvalidTopicError, TopicAuthorizationError: the cluster's answer about the topic.
+            ProducerClosedError: the producer is closed.
+            ProducerForkedError: the producer was created in a parent process.
+
+        Java: `KafkaProducer.partitionsFor`.
         """
         self._alive()
         self._await_topic(topic)
@@ -220,7 +236,7 @@ class KafkaProducer(Sender[K, V], Facade):
             finally:
                 self.close()
         elif kind is not None and issubclass(kind, KeyboardInterrupt):
-            # Whoever pressed Ctrl-C does not want to wait for delivery.timeout.ms.
+            # After Ctrl-C the user does not want to wait for delivery.timeout.ms.
             self.close(INTERRUPT_DRAIN_S)
         else:
             self.close()

@@ -1,4 +1,4 @@
-"""`penstock` as a process of its own, for what cannot be seen from inside: signals, pipes, the interpreter's exit."""
+"""`penstock` as a separate process, for tests of signals, pipes and the interpreter's exit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 
 SOON_S = 30.0
-"""A limit for what takes moments: reached only if something never happens."""
+"""A limit for steps that take moments: a test reaches it only if something never happens."""
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def command(
     """The process; all streams are pipes unless others are given. `prepare` runs in it before the command does."""
 
     def before() -> None:
-        # Whoever runs the tests in the background has a shell that lets its jobs ignore Ctrl-C, and ours inherit that.
+        # A shell that runs the tests in the background makes its jobs ignore Ctrl-C, and our processes inherit that.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         prepare()
@@ -46,7 +46,7 @@ def command(
 
 
 def write(process: subprocess.Popen[str], text: str) -> None:
-    """Write to its stdin, at once."""
+    """Write to its stdin and flush."""
     assert process.stdin is not None
     process.stdin.write(text)
     process.stdin.flush()

@@ -1,7 +1,7 @@
-"""Scripts of raw requests that run against the embedded broker and against real Kafka, and what both must show.
+"""Scripts of raw requests that run against the embedded broker and against real Kafka, with their expected results.
 
-Each script gets a client and the name of a topic of its own, with two partitions, and returns what it observed as
-plain values. Times and ids that cannot be equal are left out. The scripts are in `scripts_*.py`.
+Each script gets a client and the name of its own topic, with two partitions, and returns its observations as plain
+values, without times and ids that differ between runs. The scripts are in `scripts_*.py`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Script = Callable[[RawClient, str], Any]
 SCRIPTS: Final[dict[str, tuple[Script, Any]]] = {}
 NEW_ID = uuid.UUID(int=1 << 100)
 TIME: Final = 1_700_000_000_000
-# Not the ids of real producers: a broker takes what it is told, and what one script does must not matter to another.
+# Not the ids of real producers: a broker accepts any id, and one script must not affect another.
 PRODUCER_IDS: Iterator[int] = iter(range(1 << 40, 1 << 41))
 
 
 def script(expected: Any) -> Callable[[Script], Script]:
-    """Enter a script with what it must show."""
+    """Register a script with its expected result."""
 
     def enter(function: Script) -> Script:
         SCRIPTS[function.__name__] = (function, expected)
@@ -44,12 +44,12 @@ def script(expected: Any) -> Callable[[Script], Script]:
 
 
 def outcome(answer: Any) -> tuple[int, int, int]:
-    """What matters of the answer for one produced partition."""
+    """The compared fields of the answer for one produced partition."""
     return answer.error_code, answer.base_offset, answer.log_start_offset
 
 
 def prepare(client: RawClient, topic: str) -> None:
-    """Create the topic and wait until the broker leads its partitions: Kafka tells of them a little earlier."""
+    """Create the topic and wait until the broker leads its partitions: Kafka announces them a little earlier."""
     client.create_topic(topic, 2)
     await_leaders(client, topic, 2)
 

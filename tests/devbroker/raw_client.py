@@ -1,4 +1,4 @@
-"""A client without any cleverness: one blocking connection, one request at a time, any bytes one likes."""
+"""A minimal client: one blocking connection, one request at a time, any bytes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class RawClient:
         assert correlation_id == expected
         return answer
 
-    # The few requests that nearly every test makes.
+    # Requests that nearly every test uses.
 
     def produce(
         self, topic: str, batch: bytes | None, *, partition: int = 0, version: int = 12, acks: int = -1
@@ -151,7 +151,7 @@ def fetch_request(
 
 
 def batch_of(*values: bytes, timestamp: int = 1_700_000_000_000, step: int = 0, **header: Any) -> bytes:
-    """A batch with these values, the first at `timestamp` (ms), each following one `step` later."""
+    """A batch with these values, the first at `timestamp` (ms), each next one `step` later."""
     records = [Record(value=value, timestamp=timestamp + index * step) for index, value in enumerate(values)]
     return encode_batch(records, **header)
 
@@ -168,14 +168,14 @@ def offsets_in(records: bytes | bytearray | memoryview | None) -> list[tuple[int
 
 
 def patched(batch: bytes, position: int, replacement: Sequence[int]) -> bytes:
-    """The batch with other bytes at `position`, its checksum left alone."""
+    """The batch with other bytes at `position`; its checksum stays as it was."""
     copy = bytearray(batch)
     copy[position : position + len(replacement)] = bytes(replacement)
     return bytes(copy)
 
 
 def resealed(batch: bytes, position: int, replacement: Sequence[int]) -> bytes:
-    """The batch with other bytes at `position` and the checksum that belongs to them."""
+    """The batch with other bytes at `position` and a correct checksum."""
     from penstock._native import crc32c
 
     copy = bytearray(patched(batch, position, replacement))

@@ -1,4 +1,4 @@
-"""ApiVersions, and connections that misbehave: scripts for both brokers, see `kafka_scripts`."""
+"""ApiVersions, and misbehaving connections: scripts for both brokers, see `kafka_scripts`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from penstock.protocol.versions import encode_request
 
 
 @script([(0, (0, 5)), (35, [(18, 0, 5)]), (0, (0, 5)), 42])
-def versions_are_told(client: RawClient, topic: str) -> Any:
+def api_versions_of_each_version(client: RawClient, topic: str) -> Any:
     named = ApiVersionsRequest(client_software_name="raw", client_software_version="1.0")
     first = client.ask(named, ApiVersionsResponse, 3)
     frame = bytearray(encode_request(named, 4, 77, CLIENT_ID))
@@ -64,7 +64,7 @@ def versions_are_told(client: RawClient, topic: str) -> Any:
         60: (0, 2),
     }
 )
-def the_versions_offered(client: RawClient, topic: str) -> Any:
+def the_announced_versions(client: RawClient, topic: str) -> Any:
     named = ApiVersionsRequest(client_software_name="raw", client_software_version="1.0")
     keys = client.ask(named, ApiVersionsResponse, 4).api_keys
     offered = (0, 1, 2, 3, 10, 18, 19, 20, 22, 23, 32, 37, 60)
@@ -72,7 +72,7 @@ def the_versions_offered(client: RawClient, topic: str) -> Any:
 
 
 @script([(0, True, True), (0, True, True)])
-def the_broker_sets_the_time(client: RawClient, topic: str) -> Any:
+def log_append_time_replaces_the_timestamps(client: RawClient, topic: str) -> Any:
     name = topic + "-append-time"
     config = CreatableTopicConfig(name="message.timestamp.type", value="LogAppendTime")
     create(client, name=name, configs=(config,))
@@ -90,8 +90,8 @@ def the_broker_sets_the_time(client: RawClient, topic: str) -> Any:
     return seen
 
 
-@script([0, 0, 0])  # never more than the partition has
-def more_replicas_in_sync_than_there_are(client: RawClient, topic: str) -> Any:
+@script([0, 0, 0])  # never more than the number of replicas
+def min_insync_replicas_above_the_replication_factor(client: RawClient, topic: str) -> Any:
     name = topic + "-min"
     create(client, name=name, configs=(CreatableTopicConfig(name="min.insync.replicas", value="2"),))
     await_leaders(client, name, 1)
@@ -99,7 +99,7 @@ def more_replicas_in_sync_than_there_are(client: RawClient, topic: str) -> Any:
 
 
 @script([0, 129, 129, 0])
-def a_client_that_expects_somebody_else(client: RawClient, topic: str) -> Any:
+def a_client_that_expects_another_broker(client: RawClient, topic: str) -> Any:
     cluster_id = client.metadata().cluster_id
     seen = []
     for cluster, node in ((cluster_id, 1), ("another", 1), (cluster_id, 99), (None, -1)):
@@ -122,7 +122,7 @@ HOSTILE: Final[dict[str, bytes]] = {
 
 
 @script(dict.fromkeys(HOSTILE, "closed") | {"afterwards": 0})
-def hostile_frames_cost_their_connection(client: RawClient, topic: str) -> Any:
+def malformed_frames_close_their_connection(client: RawClient, topic: str) -> Any:
     host, port = client.socket.getpeername()
     seen: dict[str, Any] = {}
     for name, frame in HOSTILE.items():

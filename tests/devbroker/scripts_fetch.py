@@ -62,7 +62,7 @@ def every_version_of_fetch(client: RawClient, topic: str) -> Any:
 
 
 @script([(3, []), (3, []), (100, []), (75, []), (0, [])])
-def fetch_what_is_not_there(client: RawClient, topic: str) -> Any:
+def fetch_from_absent_topics_and_partitions(client: RawClient, topic: str) -> Any:
     by_id = client.ask(fetch_request(NEW_ID, 0), FetchResponse, 16).responses[0].partitions[0]
     parts = [
         client.fetch(topic + "-not", 0),
@@ -125,7 +125,7 @@ def offsets_by_time(client: RawClient, topic: str) -> Any:
 
 
 @script([(3, -1, -1, -1), (3, -1, -1, -1), (75, -1, -1, -1), (35, -1, -1, -1)])
-def offsets_that_cannot_be_listed(client: RawClient, topic: str) -> Any:
+def invalid_list_offsets_requests(client: RawClient, topic: str) -> Any:
     return [
         list_offset(client, topic, -1, partition=2),
         list_offset(client, topic + "-not", -1),

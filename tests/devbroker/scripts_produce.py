@@ -24,11 +24,11 @@ from penstock.protocol.messages.create_partitions import (
 )
 from penstock.protocol.messages.produce import ProduceResponse
 
-# Produce: what is accepted.
+# Produce: accepted batches.
 
 
 @script([(0, 0, 0), (0, 1, 0), (0, 4, 0), (0, 0, 0), 5])
-def offsets_follow_each_other(client: RawClient, topic: str) -> Any:
+def offsets_are_consecutive(client: RawClient, topic: str) -> Any:
     one, three = batch_of(b"a"), batch_of(b"b", b"c", b"d")
     answers = [outcome(client.produce(topic, batch)) for batch in (one, three, one)]
     answers.append(outcome(client.produce(topic, one, partition=1)))
@@ -47,7 +47,7 @@ def every_version_of_produce(client: RawClient, topic: str) -> Any:
 
 
 @script([(0, 0, 0), (0, 1, 0)])
-def compressed_batches_are_kept(client: RawClient, topic: str) -> Any:
+def compressed_batches_are_stored_unchanged(client: RawClient, topic: str) -> Any:
     answers = [outcome(client.produce(topic, batch_of(b"x" * 500, codec="gzip"))) for _ in range(2)]
     assert client.fetch(topic, 0).records is not None
     return answers
@@ -60,9 +60,9 @@ def acks_one(client: RawClient, topic: str) -> Any:
 
 
 @script([[(0, 0)], "closed"])
-def acks_zero_has_no_answer_but_an_end(client: RawClient, topic: str) -> Any:
+def acks_zero_gets_no_answer_and_an_error_closes(client: RawClient, topic: str) -> Any:
     client.send(produce_request(topic, batch_of(b"x"), acks=0), 9)
-    # A connection is served in order: who gets the second answer knows that the first request is done.
+    # A connection is served in order: with the second answer, the first request is done.
     records = client.fetch(topic, 0).records
     client.send(produce_request(topic, b"rubbish", acks=0), 9)
     try:
@@ -72,7 +72,7 @@ def acks_zero_has_no_answer_but_an_end(client: RawClient, topic: str) -> Any:
     return "answered"
 
 
-# Produce: what is refused.
+# Produce: refused batches.
 
 
 @script([(2, -1, -1), (2, -1, -1)])
@@ -99,7 +99,7 @@ def not_one_whole_batch(client: RawClient, topic: str) -> Any:
 
 
 @script([87, 87, 87, 87, 87, 87])
-def headers_that_contradict_themselves(client: RawClient, topic: str) -> Any:
+def inconsistent_batch_headers(client: RawClient, topic: str) -> Any:
     batch = batch_of(b"a", b"b")
     wrong = [
         resealed(batch, 23, struct.pack(">i", 5)),  # last offset delta
@@ -113,7 +113,7 @@ def headers_that_contradict_themselves(client: RawClient, topic: str) -> Any:
 
 
 @script([76, 0])
-def zstd_before_its_time(client: RawClient, topic: str) -> Any:
+def zstd_in_an_old_version(client: RawClient, topic: str) -> Any:
     zstd = resealed(batch_of(b"a"), 21, struct.pack(">h", 4))
     return [client.produce(topic, zstd, version=6).error_code, client.produce(topic, batch_of(b"a")).error_code]
 
@@ -128,7 +128,7 @@ def a_batch_that_is_too_large(client: RawClient, topic: str) -> Any:
 
 
 @script([(3, -1, -1), (3, -1, -1), (3, -1, -1), (100, -1, -1)])
-def topics_and_partitions_that_are_not_there(client: RawClient, topic: str) -> Any:
+def absent_topics_and_partitions(client: RawClient, topic: str) -> Any:
     batch = batch_of(b"a")
     answers = [
         client.produce(topic, batch, partition=2),
@@ -140,7 +140,7 @@ def topics_and_partitions_that_are_not_there(client: RawClient, topic: str) -> A
 
 
 @script([(21, -1, -1), (21, -1, -1)])
-def wrong_acks(client: RawClient, topic: str) -> Any:
+def invalid_acks(client: RawClient, topic: str) -> Any:
     return [outcome(client.produce(topic, batch_of(b"a"), acks=acks)) for acks in (2, -2)]
 
 
@@ -152,7 +152,7 @@ def which_error_comes_first(client: RawClient, topic: str) -> Any:
 
 
 @script([44, 0, 44, 0])
-def too_many_partitions_at_once(client: RawClient, topic: str) -> Any:
+def too_many_partitions_in_one_request(client: RawClient, topic: str) -> Any:
     name = topic + "-many"
     asked = (CreatePartitionsTopic(name=topic, count=10_003, assignments=None),)
     request = CreatePartitionsRequest(topics=asked, timeout_ms=10_000, validate_only=True)
@@ -165,7 +165,7 @@ def too_many_partitions_at_once(client: RawClient, topic: str) -> Any:
 
 
 @script([(32, -1), (0, 0)])
-def a_time_far_in_the_future(client: RawClient, topic: str) -> Any:
+def a_timestamp_far_in_the_future(client: RawClient, topic: str) -> Any:
     answers = [client.produce(topic, batch_of(b"a", timestamp=when)) for when in (TIME * 2, TIME)]
     return [outcome(answer)[:2] for answer in answers]
 
@@ -220,7 +220,7 @@ def epochs(client: RawClient, topic: str) -> Any:
         sequenced(1, 1, producer_id=me, epoch=5),  # a new epoch starts at 0
         sequenced(1, 0, producer_id=me, epoch=5),
         sequenced(1, 1, producer_id=me, epoch=4),
-        sequenced(1, 0, producer_id=me, epoch=4),  # what was a duplicate is stale now
+        sequenced(1, 0, producer_id=me, epoch=4),  # was a duplicate, is a stale epoch now
         sequenced(1, 1, producer_id=me, epoch=5),
     ]
     return [outcome(client.produce(topic, batch))[:2] for batch in batches]

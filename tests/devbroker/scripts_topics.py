@@ -28,6 +28,7 @@ from penstock.protocol.messages.describe_configs import (
     DescribeConfigsResponse,
 )
 from penstock.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
+from penstock.protocol.primitives import ZERO_UUID
 
 # Topics.
 
@@ -96,7 +97,7 @@ def more_partitions(client: RawClient, topic: str) -> Any:
         asked = CreatePartitionsTopic(name=name, count=count, assignments=None)
         request = CreatePartitionsRequest(topics=(asked,), timeout_ms=10_000, validate_only=only)
         seen.append(client.ask(request, CreatePartitionsResponse, 3).results[0].error_code)
-    # Kafka's brokers hear of the new partitions a moment after the answer.
+    # Kafka's brokers receive the new partitions a moment after the answer.
     deadline = time.monotonic() + 10
     while (known := len(client.metadata(topic).topics[0].partitions)) < 4 and time.monotonic() < deadline:
         pass
@@ -118,7 +119,7 @@ def topics_are_deleted(client: RawClient, topic: str) -> Any:
     return [*seen, client.metadata(topic).topics[0].error_code]
 
 
-# Metadata and what describes.
+# Metadata and Describe requests.
 
 
 @script([(0, 2), (3, 0), (17, 0), (100, None, 0), (0, 2)])
@@ -139,11 +140,23 @@ def metadata_of_topics(client: RawClient, topic: str) -> Any:
     ]
 
 
+@script([[(42, ""), (42, "t")], [(42, ""), (42, "t")], [(42, "")]])
+def topic_ids_in_versions_without_them(client: RawClient, topic: str) -> Any:
+    def errors(version: int, *asked: MetadataRequestTopic) -> list[tuple[int, str | None]]:
+        request = MetadataRequest(topics=asked, allow_auto_topic_creation=False)
+        answer = client.ask(request, MetadataResponse, version)
+        return sorted((entry.error_code, (entry.name or "").replace(topic, "t")) for entry in answer.topics)
+
+    nameless, named = MetadataRequestTopic(topic_id=ZERO_UUID, name=None), MetadataRequestTopic(name=topic)
+    with_id = MetadataRequestTopic(topic_id=NEW_ID, name=None)
+    return [errors(10, nameless, named), errors(11, nameless, named), errors(11, with_id)]
+
+
 @script([(version, 1, [(0, 1, (1,), (1,)), (1, 1, (1,), (1,))]) for version in range(14)])
 def every_version_of_metadata(client: RawClient, topic: str) -> Any:
     seen = []
     for version in range(14):
-        create = version < 4  # before, it cannot be declined
+        create = version < 4  # older versions cannot decline it
         answer = client.metadata(topic, version=version, create=create)
         partitions = [
             (part.partition_index, part.leader_id, part.replica_nodes, part.isr_nodes)

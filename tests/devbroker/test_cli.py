@@ -1,4 +1,4 @@
-"""The command line against the embedded broker: what goes in comes out, and bad input is never silent."""
+"""The command line against the embedded broker: records arrive unchanged, and bad input is always reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def read(topic: str, capfd: Capture) -> list[dict[str, Any]]:
-    """What is in the topic, by partition and offset."""
+    """The records of the topic, by partition and offset."""
     capfd.readouterr()
     assert main(["tail", "-t", topic, "-o", "beginning", "-e", "--json"]) == 0
     return sorted(map(json.loads, capfd.readouterr().out.splitlines()), key=lambda r: (r["partition"], r["offset"]))
@@ -88,7 +88,7 @@ def test_csv_as_json_with_numbers_nulls_and_keys(topic: str, tmp_path: Path, cap
     ]
 
 
-def test_json_lines_as_they_stand(topic: str, tmp_path: Path, capfd: Capture) -> None:
+def test_json_lines_are_sent_unchanged(topic: str, tmp_path: Path, capfd: Capture) -> None:
     file = write(tmp_path, "in.jsonl", b'{"id": 7}\n{"id":"x"}\n')
     assert main(["produce", file, "-t", topic, "--format", "jsonl", "--key", "id", "-p", "0"]) == 0
     assert [(record["key"], record["value"]) for record in read(topic, capfd)] == [
@@ -140,7 +140,7 @@ def test_parquet_and_arrow_rows_as_json(
         (["--format", "parquet", "--infer"], "--infer does not go with --format parquet"),
     ],
 )
-def test_what_is_wrong_with_a_parquet_file_is_said(
+def test_errors_about_parquet_files_name_file_and_reason(
     topic: str, tmp_path: Path, capfd: Capture, options: list[str], words: str
 ) -> None:
     _parquet(tmp_path / "in")
@@ -148,7 +148,7 @@ def test_what_is_wrong_with_a_parquet_file_is_said(
     assert words in capfd.readouterr().err
 
 
-def test_without_pyarrow_it_is_said_what_to_install(
+def test_without_pyarrow_the_error_names_the_extra(
     topic: str, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _parquet(tmp_path / "in")
@@ -169,7 +169,7 @@ def test_a_summary_as_json(topic: str, tmp_path: Path, capfd: Capture) -> None:
 
 
 def test_settings_come_from_a_file_and_from_options(topic: str, tmp_path: Path, capfd: Capture) -> None:
-    # Java's serializer is for Java's values; here they are bytes already.
+    # The Java serializer in the file is ignored: the values are bytes already.
     text = b"linger.ms=1\nmax.request.size=40\n"
     text += b"key.serializer=org.apache.kafka.common.serialization.StringSerializer\n"
     config = write(tmp_path, "producer.properties", text)
@@ -196,7 +196,7 @@ def test_a_file_of_settings_may_name_the_brokers(
         ("jsonl", b"1\n2\n{\n", "in:3: not JSON: "),
     ],
 )
-def test_bad_input_ends_it_with_file_line_and_what_was_acknowledged(
+def test_bad_input_ends_with_file_line_and_acknowledged_count(
     topic: str, tmp_path: Path, capfd: Capture, format: str, data: bytes, message: str
 ) -> None:
     file = write(tmp_path, "in", data)
@@ -229,7 +229,7 @@ def test_an_absent_topic_is_an_error(topic: str, tmp_path: Path, capfd: Capture)
 def test_records_that_the_broker_refuses_are_counted(
     topic: str, broker: RunningCluster, tmp_path: Path, capfd: Capture
 ) -> None:
-    broker.faults.add(api="Produce", topic=topic, error=10)  # MESSAGE_TOO_LARGE, for one record: nothing to split
+    broker.faults.add(api="Produce", topic=topic, error=10)  # MESSAGE_TOO_LARGE of one record: it cannot be split
     file = write(tmp_path, "in", b"v\n")
     assert main(["produce", file, "-t", topic, "--json"]) == 1
     out, err = capfd.readouterr()
@@ -243,14 +243,14 @@ def test_records_that_the_broker_refuses_are_counted(
     ("format", "data"),
     [("csv", b"\na,b\n1,2\n\n3,4\n \t\n"), ("jsonl", b"\n1\n\r\n2\n   \n")],
 )
-def test_blank_lines_are_passed_over_and_counted(
+def test_blank_json_lines_are_skipped_and_counted(
     topic: str, tmp_path: Path, capfd: Capture, format: str, data: bytes
 ) -> None:
     file = write(tmp_path, "in", data)
     assert main(["produce", file, "-t", topic, "--format", format, "-p", "0"]) == 0
     out, err = capfd.readouterr()
     assert out.startswith("2 of 2 records acknowledged")
-    assert out.endswith("; 3 blank lines passed over\n")
+    assert out.endswith("; 3 blank lines skipped\n")
     assert err == ""
     assert main(["produce", file, "-t", topic, "--format", format, "-p", "0", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["blank_lines"] == 3
@@ -281,12 +281,14 @@ def numbers(topic: str, tmp_path: Path, capfd: Capture) -> str:
         (["-o", "beginning", "-c", "0"], ""),
     ],
 )
-def test_tail_begins_and_ends_as_asked(numbers: str, capfd: Capture, options: list[str], expected: str) -> None:
+def test_tail_begins_and_ends_where_the_options_say(
+    numbers: str, capfd: Capture, options: list[str], expected: str
+) -> None:
     assert main(["tail", "-t", numbers, *options]) == 0
     assert capfd.readouterr() == (expected, "")
 
 
-def test_what_is_not_text_is_base64(topic: str, broker: RunningCluster, capfd: Capture) -> None:
+def test_tail_prints_bytes_that_are_not_utf_8_as_base64(topic: str, broker: RunningCluster, capfd: Capture) -> None:
     from penstock import KafkaProducer
 
     with KafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
@@ -327,7 +329,7 @@ def test_topics_are_created_described_listed_and_deleted(topic: str, capfd: Capt
     assert name not in [json.loads(line)["name"] for line in capfd.readouterr().out.splitlines()]
 
 
-def test_errors_of_topics_are_the_brokers(topic: str, capfd: Capture) -> None:
+def test_topic_commands_report_the_brokers_errors(topic: str, capfd: Capture) -> None:
     for arguments, message in (
         (["create", topic], "TOPIC_ALREADY_EXISTS"),
         (["create", "bad name"], "INVALID_TOPIC"),
@@ -352,7 +354,7 @@ def test_the_broker_runs_in_the_foreground_until_ctrl_c(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_the_broker_stops_when_whoever_started_it_is_gone() -> None:
+def test_the_broker_stops_when_its_parent_process_ends() -> None:
     with command("broker", "--port", "0", "--memory", "--until-eof") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -370,7 +372,7 @@ def test_a_port_that_is_taken_is_an_error_without_a_traceback(broker: RunningClu
     assert main(["broker", "--memory", "--dir", "x"]) == 2
 
 
-def test_dev_keeps_what_was_sent_in_its_folder(tmp_path: Path, capfd: Capture) -> None:
+def test_dev_keeps_records_in_its_folder(tmp_path: Path, capfd: Capture) -> None:
     data = str(tmp_path / "data")
     file = write(tmp_path, "in", b"one\ntwo\n")
     assert main(["produce", file, "-t", "t", "--dev", data]) == 0
@@ -379,7 +381,7 @@ def test_dev_keeps_what_was_sent_in_its_folder(tmp_path: Path, capfd: Capture) -
     assert capfd.readouterr().out == "one\ntwo\n"
 
 
-def test_dev_on_something_else_is_an_error(tmp_path: Path, capfd: Capture) -> None:
+def test_dev_on_a_file_is_an_error(tmp_path: Path, capfd: Capture) -> None:
     assert main(["topics", "list", f"--dev={write(tmp_path, 'file', b'')}"]) == 1
     assert "Traceback" not in capfd.readouterr().err
 
@@ -396,12 +398,14 @@ def test_dev_on_something_else_is_an_error(tmp_path: Path, capfd: Capture) -> No
     ],
     ids=["closed", "open", "asyncio", "asyncio-open", "bulk", "bulk-open"],
 )
-def test_bench_sends_what_it_says(options: list[str], topic: str, tmp_path: Path, capfd: Capture) -> None:
+def test_bench_sends_the_records_that_it_reports(
+    options: list[str], topic: str, tmp_path: Path, capfd: Capture
+) -> None:
     page, picture = tmp_path / "report.html", tmp_path / "report.svg"
     assert main(["bench", "-t", topic, "-n", "4000", "--size", "50", "--json", "--report", str(page), *options]) == 0
-    told = json.loads(capfd.readouterr().out)
-    assert (told["records"], told["failed"], told["error"]) == (4_000, 0, None)
-    assert told["latency_ms"]["p50"] > 0
+    summary = json.loads(capfd.readouterr().out)
+    assert (summary["records"], summary["failed"], summary["error"]) == (4_000, 0, None)
+    assert summary["latency_ms"]["p50"] > 0
     records = read(topic, capfd)
     assert len(records) == 4_000
     assert {len(record["value"]) for record in records} == {50}
@@ -413,21 +417,19 @@ def test_bench_sends_what_it_says(options: list[str], topic: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("number", ["inf", "1e300", "1e10"])
-def test_bench_takes_endless_seconds_and_any_rate(number: str, topic: str, capfd: Capture) -> None:
+def test_bench_accepts_infinite_seconds_and_rate(number: str, topic: str, capfd: Capture) -> None:
     assert main(["bench", "-t", topic, "-n", "100", "--seconds", number, "--rate", number, "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["records"] == 100
 
 
 @pytest.mark.parametrize("number", ["nan", "-1", "-inf", "soon"])
 @pytest.mark.parametrize("command", [["bench", "--seconds"], ["bench", "--rate"], ["produce", "--rate"]])
-def test_what_is_no_length_of_time_or_rate_is_refused(
-    command: list[str], number: str, topic: str, capfd: Capture
-) -> None:
+def test_invalid_seconds_and_rates_are_refused(command: list[str], number: str, topic: str, capfd: Capture) -> None:
     assert main([*command, number, "-t", topic]) == 2
     assert command[1] in capfd.readouterr().err
 
 
-def test_bench_refuses_what_it_cannot_do(topic: str, tmp_path: Path, capfd: Capture) -> None:
+def test_bench_refuses_impossible_options(topic: str, tmp_path: Path, capfd: Capture) -> None:
     assert main(["bench", "-t", topic, "--report", str(tmp_path / "report.pdf")]) == 2
     assert main(["bench", "-t", topic, "--report", str(tmp_path / "none" / "report.svg")]) == 2
     for option in ("--threads", "--bulk"):
@@ -441,12 +443,10 @@ def test_bench_refuses_what_it_cannot_do(topic: str, tmp_path: Path, capfd: Capt
 
 
 @pytest.mark.parametrize("options", [["--rate", "1000"], ["--bulk", "5"], ["--asyncio", "2"]], ids=" ".join)
-def test_bench_counts_what_is_not_acknowledged(
-    options: list[str], broker: RunningCluster, topic: str, capfd: Capture
-) -> None:
-    """Whoever else is told of it: a callback, a result, nobody."""
+def test_bench_counts_failed_records(options: list[str], broker: RunningCluster, topic: str, capfd: Capture) -> None:
+    """Whether a callback, a result, or nothing else reports the failure."""
     small = f"{topic}-small"
     broker.create_topic(small, configs={"max.message.bytes": "200"})
-    quick = ["-X", "retry.backoff.ms=1", "-X", "retry.backoff.max.ms=1"]  # what waits behind a split backs off
+    quick = ["-X", "retry.backoff.ms=1", "-X", "retry.backoff.max.ms=1"]  # batches behind a split back off
     assert main(["bench", "-t", small, "-n", "20", "--size", "1000", "--json", *quick, *options]) == 1
     assert json.loads(capfd.readouterr().out)["failed"] == 20

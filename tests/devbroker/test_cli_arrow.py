@@ -1,4 +1,4 @@
-"""`penstock produce` with Parquet and Arrow files that pandas wrote: its index is no column of theirs."""
+"""`penstock produce` with Parquet and Arrow files of pandas: the unnamed index is not a column."""
 
 from __future__ import annotations
 

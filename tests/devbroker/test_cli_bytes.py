@@ -1,4 +1,4 @@
-"""`penstock` as a process, with bytes that are not UTF-8 on its command line and terminals of few characters."""
+"""`penstock` as a process, with bytes that are not UTF-8 on its command line, and terminals with few characters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def broker() -> Iterator[RunningCluster]:
 
 
 @pytest.fixture(autouse=True)
-def _named_by_the_environment(broker: RunningCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def _brokers_in_the_environment(broker: RunningCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
 
 
@@ -103,4 +103,4 @@ def test_an_ascii_terminal_gets_escapes_and_no_traceback(
     assert failed[0] == 1
     assert "grösse" in json.loads(failed[1])["error"]
     assert "gr\\xf6sse" in failed[2]
-    assert (tail[0], json.loads(tail[1])["value"]) == (0, "größe")  # of a record each byte is its producer's
+    assert (tail[0], json.loads(tail[1])["value"]) == (0, "größe")  # a value is written byte for byte

@@ -1,4 +1,4 @@
-"""How a run of the command line ends that is cut short: signals, a full disk, a reader that leaves, a closed stream."""
+"""Interrupted runs of the command line: signals, a full disk, a reader that leaves, a closed stream."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def numbers(broker: RunningCluster, topic: str) -> str:
     return topic
 
 
-def until_in_log(broker: RunningCluster, topic: str, count: int) -> None:
-    """Ask for the log's end again and again; the test's time limit ends it."""
+def await_log_end(broker: RunningCluster, topic: str, count: int) -> None:
+    """Read the log's end again and again; the test's time limit ends it."""
     done = threading.Event()
     while sum(broker.end_offsets(topic).values()) < count:
         done.wait(0.01)
@@ -71,12 +71,12 @@ def until_in_log(broker: RunningCluster, topic: str, count: int) -> None:
         (signal.SIGHUP, "terminated by SIGHUP"),
     ],
 )
-def test_a_signal_delivers_what_is_under_way_and_says_so(
+def test_after_a_signal_sent_records_are_delivered_and_reported(
     topic: str, broker: RunningCluster, number: signal.Signals, said: str
 ) -> None:
     with command("produce", "-t", topic, "--json") as process:
         write(process, "one\ntwo\n")
-        until_in_log(broker, topic, 2)
+        await_log_end(broker, topic, 2)
         process.send_signal(number)
         code, out, err = finish(process)
     assert code == 128 + number
@@ -87,7 +87,7 @@ def test_a_signal_delivers_what_is_under_way_and_says_so(
 def test_a_hang_up_that_is_ignored_from_the_start_stays_ignored(topic: str, broker: RunningCluster) -> None:
     with command("produce", "-t", topic, prepare=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as process:
         write(process, "one\n")
-        until_in_log(broker, topic, 1)
+        await_log_end(broker, topic, 1)
         process.send_signal(signal.SIGHUP)
         write(process, "two\n")
         code, out, _ = finish(process)
@@ -100,7 +100,7 @@ def test_a_second_ctrl_c_leaves_at_once(topic: str, broker: RunningCluster) -> N
     with command("produce", "-t", topic) as process:
         write(process, "one\n")
         broker.requests.wait_for("Produce")
-        # Two signals at once may arrive as one: as somebody who presses the keys until it stops.
+        # Two signals at once may arrive as one: send again until the process ends, as a user does.
         presses = 0
         while process.poll() is None and presses < 40:
             process.send_signal(signal.SIGINT)
@@ -110,8 +110,8 @@ def test_a_second_ctrl_c_leaves_at_once(topic: str, broker: RunningCluster) -> N
     assert process.returncode == 130
 
 
-class PressesCtrlC(io.BytesIO):
-    """A stdin whose end is Ctrl-C."""
+class CtrlCAtTheEnd(io.BytesIO):
+    """A stdin that sends Ctrl-C at its end."""
 
     def readline(self, size: int | None = -1, /) -> bytes:
         line = super().readline(size)
@@ -120,7 +120,7 @@ class PressesCtrlC(io.BytesIO):
         return line
 
 
-def test_records_that_are_stuck_give_one_line_for_each_reason_and_nothing_is_logged_besides(
+def test_stuck_records_give_one_line_per_reason_and_no_log(
     broker: RunningCluster,
     topic: str,
     capfd: Capture,
@@ -131,7 +131,7 @@ def test_records_that_are_stuck_give_one_line_for_each_reason_and_nothing_is_log
     broker.faults.add(api="Produce", topic=f"{topic}-wide", drop="silent", times=1000)
     monkeypatch.setattr("penstock.cli.sending.DRAIN_S", 0.1)
     keys = b"".join(b"k%d:v\n" % number for number in range(30))
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(PressesCtrlC(keys)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(CtrlCAtTheEnd(keys)))
     assert main(["produce", "-t", f"{topic}-wide", "-K", ":"]) == 130
     out, err = capfd.readouterr()
     assert out.startswith("0 of 30 records acknowledged")
@@ -144,7 +144,7 @@ def test_records_that_are_stuck_give_one_line_for_each_reason_and_nothing_is_log
 # --- stdout ---
 
 
-def test_a_full_stdout_is_one_line_on_stderr_and_exit_1(numbers: str, tmp_path: Path) -> None:
+def test_a_full_stdout_gives_one_line_on_stderr_and_exit_1(numbers: str, tmp_path: Path) -> None:
     file = tmp_path / "in"
     file.write_bytes(b"x\ny\n")
     commands = (
@@ -156,21 +156,21 @@ def test_a_full_stdout_is_one_line_on_stderr_and_exit_1(numbers: str, tmp_path: 
     )
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(Path("/dev/full").open("w"))
-        # Side by side: an interpreter takes its time to start.
+        # In parallel: an interpreter takes long to start.
         running = [stack.enter_context(command(*arguments, stdout=full)) for arguments in commands]
         sending = stack.enter_context(command("produce", str(file), "-t", numbers, stdout=full))
         for arguments, process in zip(commands, running, strict=True):
             code, _, err = finish(process)
             assert (code, err) == (1, FULL), arguments
         code, _, err = finish(sending)
-    # What was acknowledged is told all the same.
+    # The number of acknowledged records is reported all the same.
     assert code == 1
     summary, problem = err.splitlines(keepends=True)
     assert summary.startswith("penstock: 2 of 2 records acknowledged in ")
     assert problem == FULL
 
 
-def test_a_closed_stdout_is_an_error_too_and_a_full_stderr_none(numbers: str) -> None:
+def test_a_closed_stdout_is_an_error_and_a_full_stderr_is_not(numbers: str) -> None:
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(Path("/dev/full").open("w"))
         closed = [
@@ -184,7 +184,7 @@ def test_a_closed_stdout_is_an_error_too_and_a_full_stderr_none(numbers: str) ->
         assert finish(unheard)[0] == 1
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure(numbers: str) -> None:
+def test_a_reader_that_leaves_early_is_not_a_failure(numbers: str) -> None:
     with command("config") as listing:
         assert listing.stdout is not None
         listing.stdout.close()
@@ -208,7 +208,7 @@ def test_tail_follows_until_ctrl_c(numbers: str, broker: RunningCluster) -> None
 
 
 @pytest.mark.parametrize("start", ["beginning", "end"])
-def test_tail_ends_quietly_when_its_reader_leaves_though_nothing_comes(numbers: str, start: str) -> None:
+def test_tail_ends_when_its_reader_leaves_also_without_records(numbers: str, start: str) -> None:
     with command("tail", "-t", numbers, "-o", start) as process:
         assert process.stdout is not None
         if start == "beginning":
@@ -222,6 +222,6 @@ def test_tail_ends_quietly_when_its_reader_leaves_though_nothing_comes(numbers: 
 # --- stdin ---
 
 
-def test_a_closed_stdin_is_named(topic: str) -> None:
+def test_a_closed_stdin_is_reported(topic: str) -> None:
     with command("produce", "-t", topic, prepare=lambda: os.close(0), stdin=None) as process:
         assert finish(process) == (2, "", "penstock: stdin is closed; name a FILE to send\n")

@@ -1,4 +1,4 @@
-"""The command line without a broker, or without a leader: said once, with address and reason, within the time to wait."""
+"""The command line without a broker or a leader: one error with address and reason, within the time to wait."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import pytest
 from cli_process import command, finish, write
 
 from penstock import KafkaProducer
+from penstock._reader import Cluster
 from penstock.cli import main
 from penstock.devbroker import DevCluster, RunningCluster
 from penstock.errors import NetworkError
-from penstock.reader import Cluster
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def closed() -> str:
-    """The address of a port at which nobody listens."""
+    """The address of a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """The address of a server that takes connections and says nothing."""
+    """The address of a server that accepts connections and does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
@@ -74,7 +74,7 @@ def test_a_refused_connection_is_one_line_with_address_and_reason(
 
 
 @pytest.mark.parametrize("arguments", COMMANDS[:5], ids=" ".join)
-def test_a_server_that_says_nothing(arguments: list[str], silent: str, file: str, capfd: Capture) -> None:
+def test_a_server_that_does_not_answer(arguments: list[str], silent: str, file: str, capfd: Capture) -> None:
     assert main([file if it == "FILE" else it for it in arguments] + ["-b", silent]) == 1
     _, err = capfd.readouterr()
     assert err.count("\n") == 1
@@ -82,9 +82,7 @@ def test_a_server_that_says_nothing(arguments: list[str], silent: str, file: str
 
 
 @pytest.mark.parametrize("arguments", COMMANDS[:5], ids=" ".join)
-def test_a_name_that_is_not_known(
-    arguments: list[str], file: str, capfd: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_host_name(arguments: list[str], file: str, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     def getaddrinfo(*_: object, **__: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -95,7 +93,7 @@ def test_a_name_that_is_not_known(
     assert "nowhere.test:9092: Name or service not known" in err
 
 
-def test_the_summary_says_it_too(closed: str, file: str, capfd: Capture) -> None:
+def test_the_summary_has_the_error(closed: str, file: str, capfd: Capture) -> None:
     assert main(["produce", file, "-t", "t", "-b", closed, "--wait", "0", "--json"]) == 1
     out, err = capfd.readouterr()
     summary = json.loads(out)
@@ -105,7 +103,7 @@ def test_the_summary_says_it_too(closed: str, file: str, capfd: Capture) -> None
 
 
 def at_first_pause(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Do something while the command waits."""
+    """Call `act` while the command waits."""
     actions = [act]
     pause = time.sleep
 
@@ -133,7 +131,7 @@ def test_a_broker_that_comes_up_meanwhile_is_used(
     assert capfd.readouterr().err == ""
 
 
-def test_tail_waits_for_a_broker_too(closed: str, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tail_waits_for_a_broker(closed: str, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = DevCluster.running(port=int(closed.rpartition(":")[2]))
 
     def start() -> None:
@@ -165,7 +163,7 @@ def test_a_signal_ends_the_waiting(
             assert json.loads(out)["error"] == said
 
 
-# --- a broker that answers, and nobody to send to ---
+# --- a broker that answers, but no leader ---
 
 
 def test_an_absent_topic_and_an_absent_partition(broker: RunningCluster, file: str, capfd: Capture) -> None:
@@ -180,10 +178,10 @@ def test_an_absent_topic_and_an_absent_partition(broker: RunningCluster, file: s
         assert err.count("\n") == 1
 
 
-def test_leaders_at_addresses_that_lead_nowhere(
+def test_leaders_at_unreachable_addresses(
     broker: RunningCluster, closed: str, file: str, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a broker in a container that advertises an address which is its own."""
+    """Like a broker in a container that advertises an address of its own network."""
     asked = Cluster.metadata
 
     def metadata(cluster: Cluster, topics: list[str], *, create: bool) -> object:
@@ -199,7 +197,7 @@ def test_leaders_at_addresses_that_lead_nowhere(
     assert err.count("\n") == 1
 
 
-def test_a_broker_that_goes_away_later_is_said_once(file: str) -> None:
+def test_a_lost_broker_is_reported_once(file: str) -> None:
     with DevCluster.running() as cluster:
         times = ["-X", "delivery.timeout.ms=3000", "-X", "request.timeout.ms=1000", "-X", "linger.ms=0"]
         with command("produce", "-t", "t", "-b", cluster.bootstrap_servers, *times) as process:
@@ -210,7 +208,7 @@ def test_a_broker_that_goes_away_later_is_said_once(file: str) -> None:
             code, out, err = finish(process)
     assert code == 1
     assert out.startswith("1 of 2 records acknowledged")
-    lost, failed = err.splitlines()  # not one every few seconds
+    lost, failed = err.splitlines()  # not a line every few seconds
     assert "closed" in lost
     assert failed.startswith("penstock: 1 record failed: ")
     assert "Connection refused" in failed
@@ -219,13 +217,15 @@ def test_a_broker_that_goes_away_later_is_said_once(file: str) -> None:
 # --- all addresses at once ---
 
 
-def test_an_address_that_is_silent_holds_up_no_other(broker: RunningCluster, silent: str, closed: str) -> None:
+def test_a_silent_address_does_not_delay_the_others(broker: RunningCluster, silent: str, closed: str) -> None:
     cluster = Cluster(f"{silent},{closed},{broker.bootstrap_servers}", timeout_s=100)
     assert len(cluster.metadata(["t"]).brokers) == 1
     cluster.close()
 
 
-def test_a_look_up_that_hangs_holds_up_no_other(broker: RunningCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_name_resolution_does_not_delay_the_others(
+    broker: RunningCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     over = threading.Event()
     look_up = socket.getaddrinfo
 
@@ -246,7 +246,7 @@ def test_a_look_up_that_hangs_holds_up_no_other(broker: RunningCluster, monkeypa
         over.set()
 
 
-def test_all_that_is_known_of_the_addresses_is_said_in_their_order(silent: str, closed: str) -> None:
+def test_the_error_lists_every_address_in_order(silent: str, closed: str) -> None:
     with pytest.raises(NetworkError) as raised:
         Cluster(f"{silent},{closed}", timeout_s=0.2).metadata(None)
     assert raised.value.message == (

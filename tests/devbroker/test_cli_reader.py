@@ -1,4 +1,4 @@
-"""The reader against the embedded broker: where it begins and ends, and what it lives through."""
+"""The reader against the embedded broker: its start, its end, and its recovery."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 from confluent_kafka import Producer
 
+from penstock._reader import ConsumedRecord, Reader, Start
 from penstock.devbroker import DevCluster, RunningCluster
 from penstock.errors import KafkaError, UnknownTopicOrPartitionError
-from penstock.reader import ConsumedRecord, Reader, Start
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_each_partition_is_read_from_its_start_to_its_end(
     assert (values(records, 0), values(records, 1)) == (list(first), list(second))
 
 
-def test_a_record_comes_whole(cluster: RunningCluster) -> None:
+def test_a_record_has_all_its_fields(cluster: RunningCluster) -> None:
     assert read(cluster, start=-1, partitions=[1]) == [
         ConsumedRecord("numbers", 1, 3, 104, b"k", b"103", (("h", b"x"),))
     ]
@@ -82,6 +82,6 @@ def test_leaders_may_move_while_it_reads(cluster: RunningCluster) -> None:
         assert [next(records).offset for _ in range(3)] == [5, 6, 7]
 
 
-def test_a_lost_answer_is_asked_for_again(cluster: RunningCluster) -> None:
+def test_a_fetch_whose_answer_is_lost_is_sent_again(cluster: RunningCluster) -> None:
     cluster.faults.add(api="Fetch", close=True)
     assert values(read(cluster), 1) == [100, 101, 102, 103]

@@ -10,10 +10,10 @@ import pytest
 from cli_process import command, finish
 
 from penstock import KafkaProducer
+from penstock._reader import Reader
 from penstock.cli import main
 from penstock.cli import tail as tail_command
 from penstock.devbroker import DevCluster, RunningCluster
-from penstock.reader import Reader
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def cluster() -> Iterator[RunningCluster]:
 
 
 @pytest.mark.parametrize("start", ["beginning", "end", "-1"])
-def test_new_partitions_appear_and_stderr_says_so_once(cluster: RunningCluster, start: str) -> None:
+def test_new_partitions_are_read_and_reported_once(cluster: RunningCluster, start: str) -> None:
     servers = cluster.bootstrap_servers
     arguments = ["-t", "grows", "-o", start, "-b", servers, "-X", "metadata.max.age.ms=50"]
     with command("tail", *arguments) as process, KafkaProducer(bootstrap_servers=servers) as producer:
@@ -43,7 +43,7 @@ def test_new_partitions_appear_and_stderr_says_so_once(cluster: RunningCluster, 
     assert err == "penstock: topic grows has 2 new partitions (1 to 2), read from the beginning\n"
 
 
-def test_it_looks_every_five_seconds_unless_told_otherwise(
+def test_metadata_is_refreshed_every_five_seconds_by_default(
     cluster: RunningCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[object] = []

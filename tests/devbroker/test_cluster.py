@@ -37,7 +37,7 @@ def test_a_connection_that_comes_while_its_node_stops_is_closed(turns: int) -> N
             with socket.create_connection((host, int(port))) as client:
                 client.setblocking(False)
                 for _ in range(turns):
-                    await asyncio.sleep(0)  # one more step of the loop on the way from the listener to the protocol
+                    await asyncio.sleep(0)  # one more loop iteration between the listener and the protocol
                 await cluster.stop()
                 try:
                     return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1), 5)
@@ -47,7 +47,7 @@ def test_a_connection_that_comes_while_its_node_stops_is_closed(turns: int) -> N
     assert asyncio.run(stop_amid()) == b""
 
 
-def test_leaders_are_spread_and_all_nodes_say_the_same(three: RunningCluster) -> None:
+def test_leaders_are_spread_and_all_nodes_agree(three: RunningCluster) -> None:
     seen = []
     for number in (1, 2, 3):
         with node(three, number) as client:
@@ -101,7 +101,7 @@ def test_a_leader_moves_with_its_records_and_its_producers(three: RunningCluster
         assert (stale.error_code, stale.current_leader.leader_epoch) == (74, epoch + 1)
 
 
-def test_a_waiting_fetch_learns_that_the_leader_moved(three: RunningCluster) -> None:
+def test_a_waiting_fetch_is_answered_when_the_leader_moves(three: RunningCluster) -> None:
     leader, _ = three.leaders("t")[0]
     with node(three, leader) as client:
         other = next(n for n in client.metadata("t").topics[0].partitions[0].replica_nodes if n != leader)
@@ -141,7 +141,7 @@ def test_when_a_node_stops_others_lead_and_when_it_comes_back_they_stay(three: R
         assert len(client.metadata("t").brokers) == 3
 
 
-def test_a_partition_whose_replicas_are_all_gone_has_no_leader_until_one_is_back(three: RunningCluster) -> None:
+def test_a_partition_without_running_replicas_has_no_leader(three: RunningCluster) -> None:
     three.create_topic("alone", replication_factor=1)
     leader, epoch = three.leaders("alone")[0]
     three.stop_node(leader)
@@ -165,7 +165,7 @@ def test_acks_all_needs_enough_running_replicas(three: RunningCluster) -> None:
     assert codes == [[0, 0], [0, 0], [19, 0]]
 
 
-def test_a_fault_for_one_node_waits_for_it(three: RunningCluster) -> None:
+def test_a_fault_for_one_node_applies_to_that_node_only(three: RunningCluster) -> None:
     three.faults.add(api="Metadata", node=2, error=5)
     codes = []
     for number in (1, 2, 2):
@@ -175,7 +175,7 @@ def test_a_fault_for_one_node_waits_for_it(three: RunningCluster) -> None:
     assert three.requests.count("Metadata", node=2) == 2
 
 
-def test_a_thousand_partitions_are_no_matter(tmp_path: Path) -> None:
+def test_a_thousand_partitions_are_created_quickly(tmp_path: Path) -> None:
     for folder in (None, tmp_path):
         with DevCluster.running(nodes=3, data_dir=folder) as cluster, RawClient(cluster.bootstrap_servers) as client:
             began = time.monotonic()
@@ -205,7 +205,7 @@ def test_topics_records_and_epochs_survive_a_restart_with_fewer_nodes(tmp_path: 
             assert offsets_in(client.fetch("t", 0, partition=1).records) == [(0, 0)]
 
 
-def test_it_runs_in_the_loop_of_its_caller() -> None:
+def test_a_cluster_runs_in_the_loop_of_its_caller() -> None:
     async def run() -> str:
         async with DevCluster(num_partitions=2) as cluster:
             cluster.create_topic("t")
@@ -224,7 +224,7 @@ def test_it_runs_in_the_loop_of_its_caller() -> None:
     assert asyncio.run(run()).startswith("127.0.0.1:")
 
 
-def test_topics_come_by_being_asked_for_if_that_is_wanted() -> None:
+def test_metadata_requests_create_topics_if_enabled() -> None:
     for wanted in (True, False):
         with DevCluster.running(auto_create_topics=wanted, num_partitions=4) as cluster:
             with RawClient(cluster.bootstrap_servers) as client:
@@ -238,6 +238,6 @@ def test_topics_come_by_being_asked_for_if_that_is_wanted() -> None:
     "options",
     [{"nodes": 0}, {"racks": ("a", "b")}, {"port": 65536}, {"default_replication_factor": 2}, {"fsync": 0}],
 )
-def test_settings_that_cannot_be_are_refused(options: dict[str, object]) -> None:
+def test_impossible_settings_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         DevCluster(**options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Bytes that nobody should send, connections that end, and fetches that wait."""
+"""Invalid bytes, connections that end, and fetches that wait."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BATCH = batch_of(b"x")
 
 
 @pytest.mark.parametrize("size", [-1, 0, 7, 100 * 1024 * 1024 + 1, 2**31 - 1])
-def test_a_length_that_cannot_be_closes_at_once(
+def test_an_impossible_frame_length_closes_at_once(
     size: int, client: RawClient, cluster: RunningCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -36,12 +36,12 @@ def test_a_length_that_cannot_be_closes_at_once(
         hostile.socket.sendall(struct.pack(">i", size))
         with pytest.raises(ClosedError):
             hostile.receive_frame()
-    assert f"a frame of {size} bytes is announced" in caplog.text
+    assert f"a frame announces {size} bytes" in caplog.text
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
     assert client.produce("t", BATCH).error_code == 0
 
 
-def test_a_large_announcement_takes_no_memory_before_its_bytes_come(client: RawClient, cluster: RunningCluster) -> None:
+def test_a_large_frame_allocates_only_as_its_bytes_arrive(client: RawClient, cluster: RunningCluster) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     others = [RawClient(cluster.bootstrap_servers) for _ in range(20)]
     for other in others:
@@ -52,7 +52,7 @@ def test_a_large_announcement_takes_no_memory_before_its_bytes_come(client: RawC
         other.close()
 
 
-def test_what_is_wrong_is_logged(client: RawClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_reason_of_a_close_is_logged(client: RawClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "penstock.devbroker"):
         client.send_frame(struct.pack(">hhih", 9999, 0, 1, -1))
         with pytest.raises(ClosedError):
@@ -60,13 +60,13 @@ def test_what_is_wrong_is_logged(client: RawClient, caplog: pytest.LogCaptureFix
     assert "no API with key 9999" in caplog.text
 
 
-def test_an_api_that_kafka_has_and_this_broker_has_not_closes(client: RawClient) -> None:
+def test_an_unsupported_kafka_api_closes_the_connection(client: RawClient) -> None:
     client.send_frame(struct.pack(">hhih", 11, 5, 1, -1))  # JoinGroup
     with pytest.raises(ClosedError):
         client.receive_frame()
 
 
-def test_a_request_that_comes_byte_by_byte_is_answered(client: RawClient) -> None:
+def test_a_request_that_arrives_byte_by_byte_is_answered(client: RawClient) -> None:
     frame = encode_request(produce_request("t", BATCH), 9, 42, CLIENT_ID)
     client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in struct.pack(">i", len(frame)) + frame:
@@ -74,7 +74,7 @@ def test_a_request_that_comes_byte_by_byte_is_answered(client: RawClient) -> Non
     assert client.receive(ProduceResponse, 9)[0] == 42
 
 
-def test_requests_are_answered_in_order_however_many_come_at_once(client: RawClient) -> None:
+def test_pipelined_requests_are_answered_in_order(client: RawClient) -> None:
     big = batch_of(b"x" * 700_000)
     received: list[tuple[int, int]] = []
 
@@ -90,7 +90,7 @@ def test_requests_are_answered_in_order_however_many_come_at_once(client: RawCli
     assert received == list(zip(sent, range(50), strict=True))
 
 
-def test_answers_that_nobody_reads_do_not_pile_up(client: RawClient, cluster: RunningCluster) -> None:
+def test_unread_answers_do_not_pile_up(client: RawClient, cluster: RunningCluster) -> None:
     for _ in range(20):
         client.produce("t", batch_of(b"x" * 1_000_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -104,7 +104,7 @@ def test_answers_that_nobody_reads_do_not_pile_up(client: RawClient, cluster: Ru
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150 * 1024
 
 
-def test_a_fetch_waits_for_records_and_no_longer(client: RawClient, cluster: RunningCluster) -> None:
+def test_a_fetch_waits_until_records_arrive(client: RawClient, cluster: RunningCluster) -> None:
     with RawClient(cluster.bootstrap_servers) as waiting:
         began = time.monotonic()
         waiting.send(fetch_request("t", 0, max_wait_ms=60_000), 12)
@@ -115,7 +115,7 @@ def test_a_fetch_waits_for_records_and_no_longer(client: RawClient, cluster: Run
         assert time.monotonic() - began < 10
 
 
-def test_a_fetch_waits_until_there_is_enough(client: RawClient, cluster: RunningCluster) -> None:
+def test_a_fetch_waits_for_min_bytes(client: RawClient, cluster: RunningCluster) -> None:
     with RawClient(cluster.bootstrap_servers) as waiting:
         waiting.send(fetch_request("t", 0, max_wait_ms=60_000, min_bytes=2 * len(BATCH)), 12)
         cluster.requests.wait_for("Fetch")
@@ -125,14 +125,14 @@ def test_a_fetch_waits_until_there_is_enough(client: RawClient, cluster: Running
         assert offsets_in(answer.responses[0].partitions[0].records) == [(0, 0), (1, 1)]
 
 
-def test_a_fetch_gives_up_after_its_time(client: RawClient) -> None:
+def test_a_fetch_is_answered_after_max_wait_ms(client: RawClient) -> None:
     began = time.monotonic()
     part = client.fetch("t", 0, max_wait_ms=100)
     assert (part.error_code, offsets_in(part.records)) == (0, [])
     assert 0.09 < time.monotonic() - began < 5
 
 
-def test_a_fetch_learns_of_what_happens_to_its_topic(client: RawClient, cluster: RunningCluster) -> None:
+def test_a_waiting_fetch_is_answered_when_its_topic_changes(client: RawClient, cluster: RunningCluster) -> None:
     with RawClient(cluster.bootstrap_servers) as waiting:
         waiting.send(fetch_request("t", 0, max_wait_ms=60_000), 12)
         cluster.requests.wait_for("Fetch")
@@ -141,7 +141,7 @@ def test_a_fetch_learns_of_what_happens_to_its_topic(client: RawClient, cluster:
         assert answer.responses[0].partitions[0].error_code == 3
 
 
-def test_who_leaves_while_waiting_is_forgotten(client: RawClient, cluster: RunningCluster) -> None:
+def test_a_client_that_leaves_while_waiting_is_removed(client: RawClient, cluster: RunningCluster) -> None:
     partition = cluster._cluster.state.topics["t"].partitions[0]
     with RawClient(cluster.bootstrap_servers) as waiting:
         waiting.send(fetch_request("t", 0, max_wait_ms=2**31 - 1), 12)
@@ -167,7 +167,7 @@ def test_groups_and_transactions_are_declined(client: RawClient) -> None:
     assert client.ask(request, InitProducerIdResponse, 4).error_code == 53
 
 
-def test_producer_ids_are_never_given_twice(tmp_path: Path) -> None:
+def test_producer_ids_are_never_assigned_twice(tmp_path: Path) -> None:
     seen = []
     for _ in range(3):
         with DevCluster.running(data_dir=tmp_path) as cluster, RawClient(cluster.bootstrap_servers) as client:
@@ -186,7 +186,7 @@ def test_a_folder_belongs_to_one_broker(tmp_path: Path) -> None:
         pass
 
 
-def test_a_port_that_is_taken_is_an_error_and_nothing_is_left(cluster: RunningCluster, tmp_path: Path) -> None:
+def test_a_taken_port_is_an_error_and_releases_the_folder(cluster: RunningCluster, tmp_path: Path) -> None:
     port = int(cluster.bootstrap_servers.rsplit(":", 1)[1])
     with pytest.raises(OSError, match="in use"):
         DevCluster.running(port=port, data_dir=tmp_path).start()
@@ -194,7 +194,7 @@ def test_a_port_that_is_taken_is_an_error_and_nothing_is_left(cluster: RunningCl
         pass
 
 
-def test_stopping_twice_is_nothing(cluster: RunningCluster) -> None:
+def test_a_second_stop_does_nothing(cluster: RunningCluster) -> None:
     cluster.stop()
     cluster.stop()
     with pytest.raises(RuntimeError, match="does not run"):

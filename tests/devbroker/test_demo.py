@@ -1,4 +1,4 @@
-"""The demo with the first few thousand flights: it works, and it says so when something is wrong."""
+"""The demo with the first few thousand flights: it passes, and it fails if something is wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from penstock.devbroker import DevCluster
 Capture = pytest.CaptureFixture[str]
 
 
-def test_the_demo_proves_what_it_sent(capfd: Capture) -> None:
+def test_the_demo_proves_that_its_records_arrived(capfd: Capture) -> None:
     assert demo.main(["--rows", "5000"]) == 0
     out, err = capfd.readouterr()
     assert "5,000 of 5,000 records acknowledged" in out
@@ -25,19 +25,19 @@ def test_the_demo_proves_what_it_sent(capfd: Capture) -> None:
     assert "\x1b" not in out + err
 
 
-def test_it_runs_against_an_existing_cluster_too(capfd: Capture) -> None:
+def test_the_demo_runs_against_an_existing_cluster(capfd: Capture) -> None:
     with DevCluster.running() as cluster:
         assert demo.main(["--rows", "2000", "--bootstrap", cluster.bootstrap_servers, "--json"]) == 0
         assert sum(cluster.end_offsets("flights").values()) == 2000
         result = json.loads(capfd.readouterr().out)
         assert result["proof"]["ok"] is True
         assert sum(result["partitions"].values()) == 2000
-        # A topic that is there may hold anything: the demo does not touch it.
+        # An existing topic may hold anything: the demo refuses it.
         assert demo.main(["--rows", "1", "--bootstrap", cluster.bootstrap_servers]) == 1
         assert "TOPIC_ALREADY_EXISTS" in capfd.readouterr().err
 
 
-def test_a_record_that_is_not_what_was_sent_makes_it_fail(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_fails_if_a_record_differs(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     real = proof.read_back
 
     def corrupted(*arguments: Any) -> list[Seen]:
@@ -49,7 +49,7 @@ def test_a_record_that_is_not_what_was_sent_makes_it_fail(capfd: Capture, monkey
         assert demo.main(["--rows", "100", "--bootstrap", cluster.bootstrap_servers]) == 1
     out = capfd.readouterr().out
     assert "NOT OK: 1 differences" in out
-    assert "key or value is not what was sent" in out
+    assert "key or value differs from what was sent" in out
 
 
 def test_rows_are_json_with_numbers_nulls_and_tail_numbers() -> None:
@@ -65,9 +65,7 @@ def test_rows_are_json_with_numbers_nulls_and_tail_numbers() -> None:
     assert all(key is None for key, value in entries if json.loads(value or b"")["tailnum"] is None)
 
 
-def test_a_file_that_is_not_the_pinned_one_is_fetched_again_and_never_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_with_another_hash_is_downloaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flights, "cache_folder", lambda: tmp_path)
     bad = tmp_path / flights._SDIST
     bad.write_bytes(b"something else")

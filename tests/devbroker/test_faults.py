@@ -16,14 +16,14 @@ from penstock.protocol.messages.produce import ProduceResponse
 BATCH = batch_of(b"x")
 
 
-def test_an_error_comes_as_often_as_asked_for(cluster: RunningCluster, client: RawClient) -> None:
+def test_an_error_occurs_as_often_as_scripted(cluster: RunningCluster, client: RawClient) -> None:
     fault = cluster.faults.add(api="Produce", error=19, times=2)
     assert [client.produce("t", BATCH).error_code for _ in range(3)] == [19, 19, 0]
     assert cluster.end_offsets("t") == {0: 1, 1: 0}
     assert (fault.met, cluster.faults.pending) == (2, [])
 
 
-def test_faults_are_met_in_order(cluster: RunningCluster, client: RawClient) -> None:
+def test_faults_apply_in_order(cluster: RunningCluster, client: RawClient) -> None:
     for error in (7, 6, 5):
         cluster.faults.add(api="Produce", error=error)
     assert [client.produce("t", BATCH).error_code for _ in range(4)] == [7, 6, 5, 0]
@@ -45,7 +45,7 @@ def test_an_answer_that_is_lost_with_its_connection(cluster: RunningCluster, cli
     assert cluster.end_offsets("t")[0] == 1
 
 
-def test_an_answer_that_never_comes(cluster: RunningCluster, client: RawClient) -> None:
+def test_an_answer_that_is_never_sent(cluster: RunningCluster, client: RawClient) -> None:
     cluster.faults.add(api="Produce", drop="silent")
     client.send(produce_request("t", BATCH), 9)
     second = client.send(produce_request("t", BATCH), 9)
@@ -53,14 +53,14 @@ def test_an_answer_that_never_comes(cluster: RunningCluster, client: RawClient) 
     assert (correlation_id, answer.responses[0].partition_responses[0].base_offset) == (second, 1)
 
 
-def test_a_connection_that_is_closed_before_anything_is_done(cluster: RunningCluster, client: RawClient) -> None:
+def test_a_connection_that_is_closed_before_the_request_is_handled(cluster: RunningCluster, client: RawClient) -> None:
     cluster.faults.add(api="Produce", close=True)
     with pytest.raises(ClosedError):
         client.produce("t", BATCH)
     assert cluster.end_offsets("t")[0] == 0
 
 
-def test_a_delay_holds_up_its_own_connection_only(cluster: RunningCluster, client: RawClient) -> None:
+def test_a_delay_applies_to_its_connection_only(cluster: RunningCluster, client: RawClient) -> None:
     cluster.faults.add(api="Produce", delay_ms=300)
     began = time.monotonic()
     client.send(produce_request("t", BATCH), 9)
@@ -72,27 +72,27 @@ def test_a_delay_holds_up_its_own_connection_only(cluster: RunningCluster, clien
     assert time.monotonic() - began >= 0.3
 
 
-def test_a_throttle_time_is_told(cluster: RunningCluster, client: RawClient) -> None:
+def test_the_answer_has_the_scripted_throttle_time(cluster: RunningCluster, client: RawClient) -> None:
     cluster.faults.add(api="Produce", throttle_time_ms=1234)
     answers = [client.ask(produce_request("t", BATCH), ProduceResponse, 9) for _ in range(2)]
     assert [answer.throttle_time_ms for answer in answers] == [1234, 0]
 
 
-def test_a_fault_for_one_partition_waits_for_it(cluster: RunningCluster, client: RawClient) -> None:
+def test_a_fault_for_one_partition_applies_to_it_only(cluster: RunningCluster, client: RawClient) -> None:
     cluster.faults.add(api="Produce", topic="t", partition=1, error=19)
     asked = [client.produce("t", BATCH, partition=number).error_code for number in (0, 0, 1, 1)]
     assert asked == [0, 0, 19, 0]
 
 
-def test_a_fault_for_one_client_waits_for_it(cluster: RunningCluster, client: RawClient) -> None:
-    cluster.faults.add(api="Produce", client_id="somebody else", error=19)
+def test_a_fault_for_one_client_applies_to_it_only(cluster: RunningCluster, client: RawClient) -> None:
+    cluster.faults.add(api="Produce", client_id="another-client", error=19)
     assert client.produce("t", BATCH).error_code == 0
     assert len(cluster.faults.pending) == 1
     cluster.faults.clear()
     assert cluster.faults.pending == []
 
 
-def test_topics_are_found_by_their_id_too(cluster: RunningCluster, client: RawClient) -> None:
+def test_a_fault_also_matches_a_topic_by_its_id(cluster: RunningCluster, client: RawClient) -> None:
     topic_id = client.metadata("t").topics[0].topic_id
     cluster.faults.add(api="Produce", topic="t", error=19)
     answer = client.ask(produce_request(topic_id, BATCH), ProduceResponse, 13)
@@ -100,7 +100,7 @@ def test_topics_are_found_by_their_id_too(cluster: RunningCluster, client: RawCl
 
 
 @pytest.mark.parametrize("api", ["Metadata", "Fetch", "InitProducerId"])
-def test_other_apis_have_errors_as_well(api: str, cluster: RunningCluster, client: RawClient) -> None:
+def test_errors_can_be_scripted_for_every_api(api: str, cluster: RunningCluster, client: RawClient) -> None:
     cluster.faults.add(api=api, error=15)
     if api == "Metadata":
         request = MetadataRequest(topics=(MetadataRequestTopic(name="t"),))
@@ -113,7 +113,7 @@ def test_other_apis_have_errors_as_well(api: str, cluster: RunningCluster, clien
     assert code == 15
 
 
-def test_a_fault_needs_a_time_at_which_to_happen() -> None:
+def test_a_fault_for_zero_times_is_refused() -> None:
     with pytest.raises(ValueError, match="not 0 times"):
         Faults().add(api="Produce", times=0)
 
@@ -131,7 +131,7 @@ def test_requests_are_counted_and_listed(cluster: RunningCluster, client: RawCli
     assert (counted.count("Produce"), counted.count(), counted.count(node=1), counted.count(node=2)) == (2, 3, 3, 0)
 
 
-def test_waiting_for_a_request_ends_when_it_comes_or_when_time_is_up() -> None:
+def test_waiting_for_a_request_ends_when_it_arrives_or_times_out() -> None:
     requests = Requests()
     with pytest.raises(TimeoutError, match="0 Produce requests"):
         requests.wait_for("Produce", timeout=0.01)
@@ -141,7 +141,7 @@ def test_waiting_for_a_request_ends_when_it_comes_or_when_time_is_up() -> None:
     other.join()
 
 
-def test_a_fetch_that_is_dropped_costs_only_its_answer(cluster: RunningCluster, client: RawClient) -> None:
+def test_a_dropped_fetch_loses_only_its_answer(cluster: RunningCluster, client: RawClient) -> None:
     client.produce("t", BATCH)
     cluster.faults.add(api="Fetch", drop="close")
     with pytest.raises(ClosedError):

@@ -1,4 +1,4 @@
-"""Clients that others wrote produce to the embedded broker and read from it, and each reads what the others wrote."""
+"""Foreign clients produce to the embedded broker and read from it, and each reads the records of the others."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import confluent_kafka
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
+from penstock._reader import Reader
 from penstock.devbroker import DevCluster, RunningCluster
 from penstock.protocol.records import CODECS
-from penstock.reader import Reader
 from support.java import JavaJudge
 from support.judges import by_partition, read_with_confluent, read_with_kafka_python
 
@@ -116,7 +116,9 @@ def expected() -> dict[int, Sent]:
 
 @pytest.mark.parametrize("compression", CODECS)
 @pytest.mark.parametrize("produce", [by_confluent, by_kafka_python, by_aiokafka])
-def test_what_one_wrote_all_read(produce: Callable[[str, str], None], compression: str, broker: RunningCluster) -> None:
+def test_all_clients_read_what_one_wrote(
+    produce: Callable[[str, str], None], compression: str, broker: RunningCluster
+) -> None:
     servers = broker.bootstrap_servers
     produce(servers, compression)
     assert sum(broker.end_offsets("t").values()) == COUNT

@@ -1,7 +1,7 @@
 """A thousand leaders move at once while records for all of them are in flight: one hand-over, not a thousand.
 
 `pytest -s tests/devbroker/test_leader_move.py` prints the figures. The pause of a lane is the time from the move to the
-acknowledgment of the record that was on its way; the broker's own delay is in it, and its thread shares our GIL.
+acknowledgment of the record that was in flight; it includes the broker's own delay, and its thread shares our GIL.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from support.sent import Sent, check
 
 PARTITIONS = 1_000
 DELAY_MS = 100
-ROUNDS = 5  # records for each partition: on its way when its leader moves, waiting behind that, sent afterwards
+ROUNDS = 5  # records for each partition: in flight when its leader moves, waiting behind that, sent afterwards
 TIMEOUT_S = 60
 
 RecordProperty = Callable[[str, object], None]
@@ -32,7 +32,7 @@ def three() -> Iterator[RunningCluster]:
 
 
 def moves(cluster: RunningCluster, node: int) -> dict[tuple[str, int], int]:
-    """Everything that `node` leads goes to the other two."""
+    """Moves all partitions of `node` to the other two nodes."""
     led = [number for number, (leader, _) in cluster.leaders("big").items() if leader == node]
     others = [other for other in (1, 2, 3) if other != node]
     return {("big", number): others[place % 2] for place, number in enumerate(led)}
@@ -42,11 +42,11 @@ def moves(cluster: RunningCluster, node: int) -> dict[tuple[str, int], int]:
 def test_a_thousand_partitions_follow_their_leaders(
     everybody: bool, three: RunningCluster, record_property: RecordProperty
 ) -> None:
-    """The control thread's part is a few exchanges, however many partitions move.
+    """The control thread handles a few exchanges, however many partitions move.
 
-    The bound is 50: for each of the three nodes a hand-over (a second one if batches of a lane were answered in another
-    pass of the I/O thread than the rest), a metadata request and its answer, a connection's opening and handshake where
-    one was not there yet, and timers. A hand-over for each partition would be hundreds.
+    The bound is 50: for each of the three nodes a hand-over (a second one if a lane's batches were answered in different
+    passes of the I/O thread), a metadata request and its answer, the opening and handshake of a new connection, and
+    timers. One hand-over per partition would be hundreds.
     """
     with KafkaProducer(
         bootstrap_servers=three.bootstrap_servers, linger_ms=0, delivery_timeout_ms=60_000, request_timeout_ms=30_000
@@ -68,7 +68,7 @@ def test_a_thousand_partitions_follow_their_leaders(
             return lambda *_: done_ms.setdefault(number, time.perf_counter() * 1000)
 
         wakeups = runtime.wakeups
-        # Requests that are under way when the leaders move: each node takes a moment over its next ones.
+        # Requests must be in flight when the leaders move: each node delays its next ones.
         for node in (1, 2, 3):
             three.faults.add(api="Produce", node=node, delay_ms=DELAY_MS)
         three.requests.clear()
@@ -115,7 +115,7 @@ def test_a_thousand_partitions_follow_their_leaders(
 
 
 def settle(producer: KafkaProducer[bytes, bytes], sent: list[Sent], value: bytes) -> float:
-    """A record for each partition; how long that takes when nothing moves, in ms."""
+    """Sends a record for each partition; returns how long that takes when no leader moves, in ms."""
     began = time.perf_counter()
     records = [ProducerRecord("big", value, partition=number) for number in range(PARTITIONS)]
     futures = [producer.send(record) for record in records]

@@ -45,7 +45,7 @@ def test_a_batch_is_read_back_with_its_offset_and_leader_epoch(folder: Path | No
     assert data[HEADER_BYTES:] == batch[HEADER_BYTES:]
 
 
-def test_every_offset_leads_to_its_batch(folder: Path | None) -> None:
+def test_every_offset_finds_its_batch(folder: Path | None) -> None:
     log = open_log(folder, segment_bytes=20_000)
     for number in range(100):
         append(log, batch_of(*[b"x" * (number * 7 % 900)] * (number % 5 + 1)))
@@ -56,7 +56,7 @@ def test_every_offset_leads_to_its_batch(folder: Path | None) -> None:
     assert log.read(log.end_offset, 1 << 20) == b""
 
 
-def test_reading_gives_whole_batches_within_the_limit(folder: Path | None) -> None:
+def test_a_read_returns_whole_batches_within_the_limit(folder: Path | None) -> None:
     log = open_log(folder)
     batch = batch_of(b"x" * 5000)
     for _ in range(5):
@@ -74,14 +74,14 @@ def test_segments_are_named_by_their_first_offset(tmp_path: Path) -> None:
     assert files(tmp_path) == [f"{offset:020d}.log" for offset in (0, 2, 4)]
 
 
-def test_what_is_on_disk_are_the_batches_and_nothing_else(tmp_path: Path) -> None:
+def test_the_disk_has_only_the_batches(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     for _ in range(3):
         append(log, batch_of(b"a", b"b"))
     assert (tmp_path / f"{0:020d}.log").read_bytes() == log.read(0, 1 << 20)
 
 
-def test_a_log_is_opened_again_with_all_that_is_known(tmp_path: Path) -> None:
+def test_a_reopened_log_has_its_whole_state(tmp_path: Path) -> None:
     log = open_log(tmp_path, segment_bytes=1000)
     batches = [sequenced(2, 2 * number, producer_id=9) for number in range(20)]
     for number, batch in enumerate(batches):
@@ -106,12 +106,12 @@ TAILS = {
     "a wrong checksum": b"\0" * 7 + b"\2" + BATCH[8:-3] + b"???",
     "an offset that goes back": BATCH,
     "a length that is too long": b"\0" * 7 + b"\2" + b"\x7f\xff\xff\xff" + BATCH[12:],
-    "rubbish": b"no batch has ever looked like this, and none will, however long one waits for it",
+    "rubbish": b"these bytes are not a record batch, but there are enough of them for a batch header",
 }
 
 
 @pytest.mark.parametrize("tail", TAILS)
-def test_a_torn_tail_is_cut_off_and_it_is_said(tail: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_torn_tail_is_cut_off_and_logged(tail: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = open_log(tmp_path)
     for _ in range(2):
         append(log, BATCH)
@@ -141,7 +141,7 @@ def test_every_cut_leaves_the_batches_before_it(tmp_path: Path) -> None:
         assert (again.end_offset, path.stat().st_size) == (size // len(BATCH), size - size % len(BATCH))
 
 
-def test_what_is_behind_a_torn_segment_goes_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_segments_behind_a_torn_one_are_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = open_log(tmp_path, segment_bytes=len(BATCH))
     for _ in range(4):
         append(log, BATCH)
@@ -152,7 +152,7 @@ def test_what_is_behind_a_torn_segment_goes_too(tmp_path: Path, caplog: pytest.L
     assert "2 later segments removed" in caplog.text
 
 
-def test_an_append_that_fails_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_append_leaves_the_log_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = open_log(tmp_path)
     append(log, BATCH)
 
@@ -181,7 +181,7 @@ def test_a_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert log.read(0, 1000)[16:] == BATCH[16:]
 
 
-def test_the_oldest_segments_go_when_there_is_too_much(folder: Path | None) -> None:
+def test_the_oldest_segments_are_removed_beyond_retention_bytes(folder: Path | None) -> None:
     log = open_log(folder, segment_bytes=2 * len(BATCH), retention_bytes=4 * len(BATCH))
     for _ in range(20):
         append(log, BATCH)
@@ -192,7 +192,7 @@ def test_the_oldest_segments_go_when_there_is_too_much(folder: Path | None) -> N
         assert open_log(folder).start_offset == 14
 
 
-def test_times_lead_to_records(folder: Path | None) -> None:
+def test_a_time_finds_its_record(folder: Path | None) -> None:
     log = open_log(folder, segment_bytes=5000)
     for number in range(50):
         append(log, batch_of(b"x" * 300, b"y", timestamp=TIME + number * 100, step=10))
@@ -202,7 +202,7 @@ def test_times_lead_to_records(folder: Path | None) -> None:
     assert (log.newest().offset, log.newest().timestamp) == (99, TIME + 4910)
 
 
-def test_times_need_not_be_in_order() -> None:
+def test_times_may_be_out_of_order() -> None:
     log = open_log(None)
     for time in (500, 100, 900, 200, 900):
         append(log, batch_of(b"x" * 3000, timestamp=TIME + time))
@@ -210,7 +210,7 @@ def test_times_need_not_be_in_order() -> None:
     assert log.newest().offset == 2
 
 
-def test_a_time_in_a_batch_that_cannot_be_read_finds_the_batch() -> None:
+def test_a_time_in_an_undecodable_batch_finds_the_batch() -> None:
     from raw_client import resealed
 
     log = open_log(None)
@@ -219,7 +219,7 @@ def test_a_time_in_a_batch_that_cannot_be_read_finds_the_batch() -> None:
     assert (found.offset, found.timestamp) == (0, TIME + 10)
 
 
-def test_epochs_without_records_are_forgotten() -> None:
+def test_epochs_without_records_are_removed() -> None:
     log = open_log(None)
     for epoch in (1, 2, 5):
         log.epochs.note(epoch, log.end_offset)

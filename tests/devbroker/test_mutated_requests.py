@@ -1,4 +1,4 @@
-"""Whatever the bytes of a request are: it is answered, or its connection is closed with a reason, and nothing else."""
+"""A request of any bytes is answered, or its connection is closed with a reason; nothing else happens."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ REQUESTS: list[Request] = [
 
 
 def frames() -> Iterator[bytes]:
-    """Requests with something in them, and those that are empty, in every version."""
+    """Requests with content and empty ones, in every version."""
     empty = [handler.request() for handler in HANDLERS.values()]
     for request in (*REQUESTS, *empty):
         for version in range(request.MIN_VERSION, request.MAX_VERSION + 1):
             try:
-                yield encode_request(request, version, 7, "somebody")
+                yield encode_request(request, version, 7, "client")
             except ProtocolError:
                 continue  # a version that lacks a field
 
@@ -50,7 +50,7 @@ def frames() -> Iterator[bytes]:
 def mutated(frame: bytes, chance: random.Random) -> bytes:
     copy = bytearray(frame)
     for _ in range(chance.randint(1, 4)):
-        position = chance.randrange(4, len(copy))  # API and version stay: other files are about them
+        position = chance.randrange(4, len(copy))  # API and version stay: other tests change those
         kind = chance.randrange(3)
         if kind == 0:
             copy[position] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
@@ -81,8 +81,8 @@ def test_mutated_requests_are_answered_or_closed(seed: int) -> None:
                     except CloseConnection:
                         closed += 1
                     except TimeoutError:
-                        pass  # a fetch that was told to wait for long
-            # And it is still in order.
+                        pass  # a fetch with a long wait
+            # The broker still works.
             probe = encode_request(MetadataRequest(topics=None), 12, 1, "probe")
             assert await answer(state, state.nodes[1], probe) is not None
         return answered, closed

@@ -1,4 +1,4 @@
-"""The reader while its topic changes: partitions are added, the topic is made anew, records are removed."""
+"""The reader while its topic changes: partitions are added, the topic is recreated, records are removed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from penstock import KafkaProducer, reader
+from penstock import KafkaProducer, _reader
+from penstock._reader import Reader, Start
 from penstock.devbroker import DevCluster, RunningCluster
 from penstock.errors import KafkaError, UnknownTopicOrPartitionError
-from penstock.reader import Reader, Start
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def watch(cluster: RunningCluster) -> Iterator[Watch]:
 
 
 class Watching:
-    """A reader that does things between its requests: `steps[n]` before the request after the n-th."""
+    """A reader with steps between its requests: `steps[n]` runs before the request after the n-th."""
 
     def __init__(self, cluster: RunningCluster, topic: str, *steps: Callable[[], object], **options: object) -> None:
         self.notices: list[str] = []
@@ -64,7 +64,7 @@ class Watching:
 
     def _between(self) -> None:
         self._requests += 1
-        if self._requests > 1 and self._steps:  # by then it knows where to begin
+        if self._requests > 1 and self._steps:  # by then it has its start position
             self._steps.pop(0)()
 
     def take(self, count: int) -> list[str]:
@@ -88,9 +88,7 @@ def test_partitions_that_are_added_are_read_from_their_beginning(
     assert watching.notices == [f"topic {topic} has 1 new partition (1), read from the beginning"]
 
 
-def test_each_growth_is_said_once_and_several_partitions_at_once(
-    cluster: RunningCluster, topic: str, watch: Watch
-) -> None:
+def test_each_growth_is_reported_once(cluster: RunningCluster, topic: str, watch: Watch) -> None:
     def grow(total: int, *filled: int) -> Callable[[], None]:
         def growing() -> None:
             cluster.add_partitions(topic, total)
@@ -109,7 +107,7 @@ def test_each_growth_is_said_once_and_several_partitions_at_once(
     ]
 
 
-def test_who_asks_for_a_partition_gets_no_other(cluster: RunningCluster, topic: str, watch: Watch) -> None:
+def test_a_reader_of_one_partition_gets_no_other(cluster: RunningCluster, topic: str, watch: Watch) -> None:
     def grow() -> None:
         cluster.add_partitions(topic, 2)
         fill(cluster, topic, 1, "not wanted")
@@ -122,7 +120,7 @@ def test_who_asks_for_a_partition_gets_no_other(cluster: RunningCluster, topic: 
     assert watching.notices == []
 
 
-def test_the_present_end_has_no_new_partitions(cluster: RunningCluster, topic: str, watch: Watch) -> None:
+def test_reading_to_the_current_end_ignores_new_partitions(cluster: RunningCluster, topic: str, watch: Watch) -> None:
     def grow() -> None:
         cluster.add_partitions(topic, 2)
         fill(cluster, topic, 1, "later")
@@ -132,11 +130,11 @@ def test_the_present_end_has_no_new_partitions(cluster: RunningCluster, topic: s
     assert watching.notices == []
 
 
-def test_it_looks_for_partitions_when_the_metadata_is_old_and_not_before(
+def test_partitions_are_checked_when_the_metadata_is_old_and_not_before(
     cluster: RunningCluster, topic: str, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed = 0.0
-    monkeypatch.setattr(reader.time, "monotonic", lambda clock=reader.time.monotonic: clock() + passed)
+    monkeypatch.setattr(_reader.time, "monotonic", lambda clock=_reader.time.monotonic: clock() + passed)
 
     def grow() -> None:
         cluster.add_partitions(topic, 2)
@@ -152,7 +150,9 @@ def test_it_looks_for_partitions_when_the_metadata_is_old_and_not_before(
     assert cluster.requests.count("Metadata") == 1
 
 
-def test_a_new_partition_without_a_leader_holds_up_no_other(cluster: RunningCluster, topic: str, watch: Watch) -> None:
+def test_a_new_partition_without_a_leader_does_not_delay_the_others(
+    cluster: RunningCluster, topic: str, watch: Watch
+) -> None:
     fault = None
 
     def grow() -> None:
@@ -186,60 +186,58 @@ def test_leaders_move_while_the_topic_grows(cluster: RunningCluster, topic: str,
     assert len(watching.notices) == 1
 
 
-@pytest.mark.parametrize("max_age_s", [0.0, float("inf")], ids=["found by looking", "found by fetching"])
+@pytest.mark.parametrize("max_age_s", [0.0, float("inf")], ids=["found by metadata", "found by a fetch"])
 @pytest.mark.parametrize("start", ["beginning", "end"])
-def test_a_topic_made_anew_is_read_from_its_beginning(
+def test_a_recreated_topic_is_read_from_its_beginning(
     cluster: RunningCluster, topic: str, watch: Watch, start: Start, max_age_s: float
 ) -> None:
-    """Though it has a record at the position by the time of the next request: topics have ids."""
+    """Topics have ids: a recreated topic is detected, although it has a record at the position of the next request."""
 
-    def make_anew() -> None:
+    def recreate() -> None:
         cluster.delete_topic(topic)
         cluster.create_topic(topic, partitions=2)
-        fill(cluster, topic, 0, "anew-0", "anew-1", "anew-2")
-        fill(cluster, topic, 1, "anew-3")
+        fill(cluster, topic, 0, "new-0", "new-1", "new-2")
+        fill(cluster, topic, 1, "new-3")
 
-    steps = [lambda: None, make_anew]  # the second request finds the topic changed, the first reads
+    steps = [lambda: None, recreate]  # the second request detects the change, the first reads
     watching = watch(topic, *steps, start=start, metadata_max_age_s=max_age_s)
     if start == "beginning":
         assert watching.take(2) == ["old-0", "old-1"]
-    assert sorted(watching.take(4)) == ["anew-0", "anew-1", "anew-2", "anew-3"]
+    assert sorted(watching.take(4)) == ["new-0", "new-1", "new-2", "new-3"]
     assert watching.notices == [f"topic {topic} was deleted and created again; it is read from the beginning"]
 
 
-def test_a_topic_made_anew_with_fewer_partitions(cluster: RunningCluster, topic: str, watch: Watch) -> None:
+def test_a_recreated_topic_with_fewer_partitions(cluster: RunningCluster, topic: str, watch: Watch) -> None:
     cluster.add_partitions(topic, 3)
     fill(cluster, topic, 2, "old-2")
 
-    def make_anew() -> None:
+    def recreate() -> None:
         cluster.delete_topic(topic)
         cluster.create_topic(topic, partitions=1)
-        fill(cluster, topic, 0, "anew")
+        fill(cluster, topic, 0, "new")
 
-    watching = watch(topic, make_anew, start="end")
-    assert watching.take(1) == ["anew"]
+    watching = watch(topic, recreate, start="end")
+    assert watching.take(1) == ["new"]
     cluster.add_partitions(topic, 2)
     fill(cluster, topic, 1, "added")
     assert watching.take(1) == ["added"]
     assert len(watching.notices) == 2
 
 
-def test_a_topic_made_anew_keeps_the_partition_that_was_asked_for(
-    cluster: RunningCluster, topic: str, watch: Watch
-) -> None:
-    def make_anew() -> None:
+def test_a_recreated_topic_keeps_the_requested_partition(cluster: RunningCluster, topic: str, watch: Watch) -> None:
+    def recreate() -> None:
         cluster.delete_topic(topic)
         cluster.create_topic(topic, partitions=2)
         fill(cluster, topic, 1, "not wanted")
-        fill(cluster, topic, 0, "anew")
+        fill(cluster, topic, 0, "new")
 
-    watching = watch(topic, make_anew, start="end", partitions=[0])
-    assert watching.take(1) == ["anew"]
+    watching = watch(topic, recreate, start="end", partitions=[0])
+    assert watching.take(1) == ["new"]
     fill(cluster, topic, 0, "more")
     assert watching.take(1) == ["more"]
 
 
-def test_a_topic_that_is_gone_is_an_error_and_so_is_one_made_anew_before_its_end(
+def test_a_deleted_or_recreated_topic_is_an_error_before_its_end(
     cluster: RunningCluster, topic: str, watch: Watch
 ) -> None:
     gone = watch(topic, lambda: cluster.delete_topic(topic), start="end", timeout_s=0.3)
@@ -249,12 +247,12 @@ def test_a_topic_that_is_gone_is_an_error_and_so_is_one_made_anew_before_its_end
     cluster.create_topic(topic, partitions=1)
     fill(cluster, topic, 0, "old")
 
-    def make_anew() -> None:
+    def recreate() -> None:
         cluster.delete_topic(topic)
         cluster.create_topic(topic, partitions=1)
 
     with pytest.raises(KafkaError, match="created again while it was read"):
-        watch(topic, make_anew, until_end=True).take(1)
+        watch(topic, recreate, until_end=True).take(1)
 
 
 def test_records_that_were_removed_before_they_were_read(cluster: RunningCluster, watch: Watch) -> None:
@@ -279,9 +277,9 @@ def test_records_that_were_removed_before_they_were_read(cluster: RunningCluster
 def test_a_log_that_ends_before_the_position(
     cluster: RunningCluster, topic: str, watch: Watch, has_ids: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off, or made anew where brokers have no topic ids; the embedded broker does neither: the position is moved."""
+    """A truncated log, or a recreated topic without topic ids; the embedded broker has neither: the position is moved."""
     if not has_ids:
-        monkeypatch.setattr(reader, "ZERO_UUID", Everything())
+        monkeypatch.setattr(_reader, "ZERO_UUID", Everything())
 
     watching = watch(topic, start="beginning")
     watching._steps.append(lambda: watching.reader._positions.update({0: 99}))
@@ -291,7 +289,7 @@ def test_a_log_that_ends_before_the_position(
 
 
 class Everything:
-    """Equal to all: each id is none."""
+    """Equal to everything: no topic has an id."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -299,16 +297,14 @@ class Everything:
     __hash__ = None  # type: ignore[assignment]
 
 
-def test_an_offset_that_is_out_of_range_for_a_moment_is_asked_for_again(
-    cluster: RunningCluster, topic: str, watch: Watch
-) -> None:
+def test_a_temporary_out_of_range_error_is_retried(cluster: RunningCluster, topic: str, watch: Watch) -> None:
     cluster.faults.add(api="Fetch", topic=topic, error=1)
     watching = watch(topic)
     assert watching.take(2) == ["old-0", "old-1"]
     assert watching.notices == []
 
 
-def test_a_metadata_answer_that_fails_costs_nothing(cluster: RunningCluster, topic: str, watch: Watch) -> None:
+def test_a_failed_metadata_request_is_ignored(cluster: RunningCluster, topic: str, watch: Watch) -> None:
     def grow() -> None:
         cluster.faults.add(api="Metadata", close=True)
         cluster.add_partitions(topic, 2)
@@ -319,8 +315,10 @@ def test_a_metadata_answer_that_fails_costs_nothing(cluster: RunningCluster, top
     assert len(watching.notices) == 1
 
 
-def test_little_patience_is_none_less_where_nothing_comes(cluster: RunningCluster, topic: str, watch: Watch) -> None:
-    """A broker without news answers after half a second."""
+def test_a_short_timeout_does_not_reconnect_while_no_records_arrive(
+    cluster: RunningCluster, topic: str, watch: Watch
+) -> None:
+    """A broker without new records answers after half a second."""
 
     def begin() -> None:
         cluster.requests.clear()

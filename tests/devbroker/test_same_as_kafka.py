@@ -1,4 +1,4 @@
-"""The same scripts against the embedded broker and against real Kafka; both must show the same."""
+"""The same scripts against the embedded broker and against real Kafka; the results must be equal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raw_client import RawClient
 
 from penstock.devbroker import DevCluster
 
-# Importing them is what enters their scripts.
+# The imports register the scripts.
 MODULES = (scripts_produce, scripts_fetch, scripts_topics, scripts_connections)
 
 

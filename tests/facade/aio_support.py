@@ -1,4 +1,4 @@
-"""What the asyncio facade's tests share: a loop per kind, producers made in it, and loops that lack something."""
+"""Helpers of the asyncio tests: event loops of each kind, and producers that are created in one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 
 def run_on(kind: str, main: Coroutine[Any, Any, Any]) -> Any:
-    """As `asyncio.run`, on a loop of that kind; nothing may take longer than `SOON_S`, or be said to go wrong."""
+    """As `asyncio.run`, on a loop of that kind; fails after `SOON_S`, and on errors that asyncio logs."""
     wrong: list[dict[str, Any]] = []
 
     async def soon() -> Any:
@@ -53,6 +53,6 @@ async def producing(servers: str, **options: Any) -> AsyncIterator[AsyncKafkaPro
 
 
 async def turns(count: int = 3) -> None:
-    """Let everything that is ready run."""
+    """Let all ready callbacks and tasks run."""
     for _ in range(count):
         await asyncio.sleep(0)

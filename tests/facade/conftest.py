@@ -1,4 +1,4 @@
-"""Fixtures of the facade's tests: one embedded cluster for all of them, topics and producers of each test's own."""
+"""Fixtures of the facade's tests: one embedded cluster for all tests; topics and producers for each test."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from penstock.devbroker import DevCluster, Faults, RunningCluster
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RunningCluster]:
-    """Three nodes, in memory; topics are not created by using them."""
+    """Three nodes, in memory; topics are not created automatically."""
     with DevCluster.running(nodes=3, auto_create_topics=False) as running:
         yield running
 
 
 @pytest.fixture
 def faults(cluster: RunningCluster) -> Iterator[Faults]:
-    """The cluster's faults: none at the start, and what is left over does not reach the next test."""
+    """The cluster's faults: none at the start, and removed at the end of the test."""
     cluster.faults.clear()
     cluster.requests.clear()
     yield cluster.faults
@@ -33,7 +33,7 @@ def faults(cluster: RunningCluster) -> Iterator[Faults]:
 
 @pytest.fixture
 def new_topic(cluster: RunningCluster, request: pytest.FixtureRequest) -> MakeTopic:
-    """A factory of topics that no other test sees, named after the test."""
+    """A factory of topics for this test only, named after it."""
     label = re.sub(r"[^a-zA-Z0-9_-]+", "-", request.node.name)[:60]
 
     def create(partitions: int = 1, **configs: str) -> str:
@@ -59,7 +59,7 @@ def facade() -> type[KafkaProducer[Any, Any]]:
 
 @pytest.fixture
 def new_producer(cluster: RunningCluster, facade: type[KafkaProducer[Any, Any]]) -> Iterator[MakeProducer]:
-    """A factory of producers for the cluster; what a test leaves open is closed without waiting."""
+    """A factory of producers for the cluster; open ones are closed without waiting after the test."""
     made: list[KafkaProducer[object, object]] = []
 
     def create(**options: object) -> KafkaProducer[object, object]:
@@ -81,13 +81,13 @@ def producer(new_producer: MakeProducer) -> KafkaProducer[object, object]:
 
 @pytest.fixture
 def log(cluster: RunningCluster) -> Log:
-    """What lies in the cluster's log."""
+    """Reads the cluster's log."""
     return Log(cluster)
 
 
 @pytest.fixture
 def run(kind: str, cluster: RunningCluster) -> Callable[..., Any]:
-    """Run `scenario(producer)` on a loop of the kind; for tests that have one."""
+    """Run `scenario(producer)` on a loop of the test's parameter `kind`."""
 
     def run(scenario: Callable[..., Any], **options: Any) -> Any:
         async def main() -> Any:

@@ -1,4 +1,4 @@
-"""`AsyncKafkaProducer` with `KafkaProducer`'s manners, so that one test holds for both: what is awaited is waited for here."""
+"""`AsyncKafkaProducer` with `KafkaProducer`'s blocking methods, so that one test holds for both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DrivenFuture:
 
 
 class DrivenResult:
-    """As `BulkResult`: asks wait."""
+    """Like `BulkResult`: its methods wait."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, result: AsyncBulkResult) -> None:
         self._loop, self.of = loop, result
@@ -70,7 +70,7 @@ class DrivenResult:
 
 
 class Driven:
-    """A loop that runs while a method does."""
+    """A loop that runs during each method."""
 
     def __init__(self, **options: Any) -> None:
         self._loop = asyncio.new_event_loop()
@@ -115,4 +115,4 @@ class Driven:
 FACADES = [pytest.param(KafkaProducer, id="blocking"), pytest.param(Driven, id="asyncio")]
 
 blocking_only = pytest.mark.parametrize("facade", FACADES[:1])
-"""What asyncio has in another form; see `test_aio_bulk.py`."""
+"""Methods with another form in asyncio; see `test_aio_bulk.py`."""

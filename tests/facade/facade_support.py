@@ -1,4 +1,4 @@
-"""What the facade's tests share beside fixtures: reading the log, scripts in a process of their own, a closed port."""
+"""Helpers of the facade's tests beside fixtures: reading the log, scripts in a separate process, a closed port."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from penstock import KafkaProducer
+from penstock._native import ArrowRecords
+from penstock._reader import ConsumedRecord, Reader
 from penstock.devbroker import RunningCluster
-from penstock.reader import ConsumedRecord, Reader
 
 SOON_S = 20.0
-"""A limit for what takes milliseconds: reached only if something never happens."""
+"""A limit for steps of milliseconds: a test reaches it only if something never happens."""
+
+
+ArrowRow = tuple[bytes | None, bytes | None, int | None, int | None, tuple[tuple[str, bytes | None], ...]]
+"""Value, key, partition, timestamp, headers."""
 
 
 class MakeTopic(Protocol):
@@ -29,7 +34,7 @@ class MakeProducer(Protocol):
 
 
 class Log:
-    """What lies in the cluster's log, from the beginning to the present end."""
+    """The content of the cluster's log, from the beginning to the current end."""
 
     def __init__(self, cluster: RunningCluster) -> None:
         self._cluster = cluster
@@ -51,6 +56,12 @@ class Log:
         return sum(self._cluster.end_offsets(topic).values())
 
 
+def arrow_records(data: Any, **columns: Any) -> list[ArrowRow]:
+    """The records that `send_arrow` would send."""
+    chunks = ArrowRecords(data, **columns)
+    return [row for chunk in iter(chunks.take, []) for row in chunk]
+
+
 def numbered(count: int, prefix: str = "") -> list[bytes]:
     """`count` distinct values in order."""
     return [f"{prefix}{number}".encode() for number in range(count)]
@@ -58,7 +69,7 @@ def numbered(count: int, prefix: str = "") -> list[bytes]:
 
 @contextmanager
 def closed_port() -> Iterator[str]:
-    """The address of a port where nobody listens, and nobody else will meanwhile."""
+    """The address of a port without a listener; it stays reserved meanwhile."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{taken.getsockname()[1]}"
@@ -66,13 +77,13 @@ def closed_port() -> Iterator[str]:
 
 @contextmanager
 def silent_server() -> Iterator[str]:
-    """The address of a server that takes connections and never says a word."""
+    """The address of a server that accepts connections and does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 class Gate:
-    """A callback that stands still until it is opened, so that a test decides when the callback thread goes on."""
+    """A callback that blocks until it is opened, so that a test decides when the callback thread continues."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -83,8 +94,18 @@ class Gate:
         assert self.open.wait(SOON_S)
 
 
+def eventually(condition: Callable[[], object]) -> None:
+    """Return once the condition is true."""
+    pause = threading.Event()
+    for _ in range(int(SOON_S * 100)):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("the condition stays false")
+
+
 def in_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    """Run it in a thread; the list gets what it returns or raises."""
+    """Run it in a thread; the list gets its result or exception."""
     outcome: list[Any] = []
 
     def run() -> None:
@@ -99,7 +120,7 @@ def in_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]
 
 
 def start_script(code: str, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """A Python process of its own that runs `code` with `sys.argv[1:] == arguments`."""
+    """Start a Python process that runs `code` with `sys.argv[1:] == arguments`."""
     command = [sys.executable, *options, "-c", textwrap.dedent(code), *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
@@ -124,7 +145,7 @@ def run_script(code: str, *arguments: str, options: tuple[str, ...] = ()) -> tup
 
 
 def threads_of_penstock() -> set[str]:
-    """Names of the client's threads that Python knows of."""
+    """Names of the client's threads that Python lists."""
     return {
         thread.name
         for thread in threading.enumerate()

@@ -1,7 +1,7 @@
-"""gevent or eventlet behind the same few names, for the programs of `test_greenlets.py`.
+"""gevent or eventlet behind the same names, for the programs of `test_greenlets.py`.
 
-A program is told on its command line which library it runs on and when it is to be patched (`at`). One that stands still shows
-where, and ends.
+The command line of a program names the library, and when to patch the process (`at`). A program that blocks prints its
+stacks and ends.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 
 LIBRARY, WHEN, *ARGUMENTS = sys.argv[1:]
 SOON_S = 20.0
-"""A limit for what takes milliseconds."""
+"""A limit for steps of milliseconds."""
 
 faulthandler.dump_traceback_later(30, exit=True)
-warnings.filterwarnings("ignore", message=r"\s*Eventlet")  # it warns of itself
+warnings.filterwarnings("ignore", message=r"\s*Eventlet")  # eventlet's warning about itself
 
 library: Any = None
 
 
 def at(moment: str) -> None:
-    """Patch the process now, if it is the moment."""
+    """Patch the process now, if this is the requested moment."""
     global library
     if moment != WHEN:
         return
@@ -44,7 +44,7 @@ def at(moment: str) -> None:
 
 
 def use(*, patch: dict[str, bool] | None = None) -> None:
-    """The library without patching, or with some of it."""
+    """Load the library without patching, or with a part of it."""
     global library
     if LIBRARY == "gevent":
         import gevent
@@ -77,7 +77,7 @@ def kill(greenlet: Any) -> None:
 
 
 def join(greenlets: list[Any]) -> list[Any]:
-    """Wait for their ends, and return what they return."""
+    """Wait for their ends, and return their results."""
     if LIBRARY == "gevent":
         library.joinall(greenlets, raise_error=True)
         return [greenlet.value for greenlet in greenlets]
@@ -85,7 +85,7 @@ def join(greenlets: list[Any]) -> list[Any]:
 
 
 def within(seconds: float, function: Callable[[], Any]) -> Any:
-    """What it returns or raises, or "interrupted" by the library's timeout."""
+    """Its result or exception, or "interrupted" after the library's timeout."""
     timeout = library.Timeout(seconds)
     if LIBRARY == "gevent":
         timeout.start()
@@ -100,7 +100,7 @@ def within(seconds: float, function: Callable[[], Any]) -> Any:
 
 
 def in_hub(function: Callable[[], Any]) -> list[Any]:
-    """Call it in the hub's own greenlet, as a signal handler may be; the list gets what it returns or raises."""
+    """Call it in the hub's own greenlet, as a signal handler may be; the list gets its result or exception."""
     outcome: list[Any] = []
 
     def call() -> None:
@@ -119,7 +119,7 @@ def in_hub(function: Callable[[], Any]) -> list[Any]:
 
 
 def until(condition: Callable[[], Any], what: str = "") -> None:
-    """Let others run until it is true."""
+    """Let other greenlets run until the condition is true."""
     deadline = time.monotonic() + SOON_S
     while not condition():
         assert time.monotonic() < deadline, what or condition
@@ -127,7 +127,7 @@ def until(condition: Callable[[], Any], what: str = "") -> None:
 
 
 def thread_number() -> int:
-    """The system's number of this OS thread; the main one's is that of the process."""
+    """The system's number of this OS thread; the main thread has that of the process."""
     return threading.get_native_id()
 
 
@@ -136,7 +136,7 @@ def on_main_thread() -> bool:
 
 
 class Pulse:
-    """A greenlet that counts, for as long as others run."""
+    """A greenlet that counts while other greenlets run."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -148,7 +148,7 @@ class Pulse:
             sleep(0.002)
 
     def beats(self, function: Callable[[], Any]) -> tuple[Any, int]:
-        """What it returns, and how often the heart beat meanwhile."""
+        """Its result, and how often this greenlet ran meanwhile."""
         before = self.count
         returned = function()
         return returned, self.count - before

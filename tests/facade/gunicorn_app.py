@@ -1,4 +1,4 @@
-"""The application of `test_greenlets.py` under gunicorn: a producer per worker, made in its first request."""
+"""The application of `test_greenlets.py` under gunicorn: one producer per worker, created in its first request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def producer() -> KafkaProducer[bytes, bytes]:
 
 
 def sleep() -> bytes:
-    """Holds this greenlet up, and no other."""
+    """Blocks this greenlet and no other."""
     time.sleep(0.3)
     return b"slept"
 
@@ -31,7 +31,7 @@ def send() -> bytes:
 
 
 def with_block() -> bytes:
-    """A producer of the request's own."""
+    """A producer of this request."""
     with KafkaProducer(bootstrap_servers=BOOTSTRAP) as own:
         future = own.send(TOPIC, b"own")
     return b"%d" % future.result().offset

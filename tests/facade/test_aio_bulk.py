@@ -1,4 +1,4 @@
-"""Bulk in asyncio: what waits, what is cancelled, async iterables, the result. What `test_bulk*.py` shows holds here too."""
+"""Bulk in asyncio: waiting, cancelling, async iterables, the result. The tests of `test_bulk*.py` hold here, too."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from penstock import (
     SerializationError,
     errors,
 )
+from penstock._native import LoopInbox
 from penstock.devbroker import Faults, RunningCluster
 
 Producing = Callable[..., Any]
@@ -31,7 +32,7 @@ Sends = Callable[..., Any]
 
 REFUSED = errors.TopicAuthorizationError.code or 0
 SMALL: dict[str, Any] = {"buffer_memory": 40_000, "batch_size": 4_000}
-"""Room for ten batches."""
+"""Memory for ten batches."""
 
 pytestmark = pytest.mark.parametrize("kind", LOOPS)
 
@@ -57,7 +58,7 @@ each_way = pytest.mark.parametrize("send", [by_many, by_many_async, by_arrow])
 
 
 async def later(values: Any, every: int = 3) -> AsyncIterator[Any]:
-    """The values, some of which let the loop have its turn first."""
+    """The values; at some of them it yields to the loop."""
     for number, value in enumerate(values):
         if number % every == 0:
             await asyncio.sleep(0)
@@ -65,7 +66,7 @@ async def later(values: Any, every: int = 3) -> AsyncIterator[Any]:
 
 
 class Untouched:
-    """An interceptor, because of which records go one by one."""
+    """An interceptor: with one, records are sent one by one."""
 
     def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
         return record
@@ -77,9 +78,27 @@ one_by_one = pytest.mark.parametrize("options", [{}, {"interceptor_classes": [Un
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("shape", [list, tuple])
+def test_large_values_are_buffered_in_steps_between_which_the_loop_runs(
+    run: Producing, topic: str, shape: Callable[[list[bytes]], Any]
+) -> None:
+    async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
+        await producer.partitions_for(topic)
+        pending, inbox = producer._send_many(topic, shape([b"x" * 32 * 1024] * 2048)), LoopInbox(False)
+        yields = 0
+        while (step := pending.attempt(inbox, int))[0] == "yield":
+            yields += 1
+            for _ in range(step[1]):
+                await asyncio.sleep(0)
+        assert step[0] == "done"
+        assert yields >= 4, "64 MiB take several time slices of 1 ms"
+
+    run(scenario, buffer_memory=128 << 20, batch_size=1 << 20, linger_ms=60_000)
+
+
 @each_way
 @one_by_one
-def test_a_full_buffer_is_awaited_while_the_loop_goes_on(
+def test_waiting_for_buffer_memory_does_not_block_the_loop(
     run: Producing, topic: str, faults: Faults, log: Log, send: Sends, options: dict[str, Any]
 ) -> None:
     values = big(400)
@@ -93,7 +112,7 @@ def test_a_full_buffer_is_awaited_while_the_loop_goes_on(
         while not sending.done():
             await asyncio.sleep(0.001)
             alive += 1
-        assert alive > 20, "three answers were held back for 100 ms each"
+        assert alive > 20, "three answers were delayed by 100 ms each"
         (await (await sending)).raise_for_errors()
         await producer.flush()
         assert producer.metrics()["producer-metrics"]["waiting-threads"] == 0
@@ -115,7 +134,7 @@ def test_a_buffer_that_stays_full_for_max_block_ms_refuses_the_rest(
         refused = [index for index, partition in enumerate(result.partitions) if partition < 0]
         assert refused == list(range(refused[0], len(result)))
         assert 10 < refused[0] < 100
-        assert len(result) == 200 or send is by_many_async, "nobody knows how many more would have come"
+        assert len(result) == 200 or send is by_many_async, "the length of an async iterable is unknown"
         with pytest.raises(BufferExhaustedError):
             await send(producer, topic, big(5))
         await producer.close(0)
@@ -142,7 +161,7 @@ def test_an_absent_topic_is_awaited(
         await asyncio.to_thread(cluster.create_topic, name, 1)
         (await (await sending)).raise_for_errors()
 
-    async def in_vain(producer: AsyncKafkaProducer[Any, Any]) -> None:
+    async def times_out(producer: AsyncKafkaProducer[Any, Any]) -> None:
         sending = asyncio.create_task(send(producer, "absent", numbered(10)))
         await turns()
         assert not sending.done()
@@ -152,12 +171,12 @@ def test_an_absent_topic_is_awaited(
             await send(producer, "no topic", numbered(10))
 
     run(scenario, **options)
-    run(in_vain, max_block_ms=100, **options)
+    run(times_out, max_block_ms=100, **options)
     assert log.values(name) == numbered(10)
 
 
 @each_way
-def test_room_goes_to_those_who_wait_in_their_order(
+def test_buffer_memory_is_granted_in_the_order_of_waiting(
     run: Producing, topic: str, faults: Faults, log: Log, send: Sends
 ) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -196,7 +215,7 @@ def test_closing_ends_the_wait(run: Producing, topic: str, faults: Faults, send:
 
 @each_way
 @one_by_one
-def test_cancelled_what_is_buffered_is_sent_and_the_rest_is_not(
+def test_a_cancelled_bulk_call_sends_only_buffered_records(
     run: Producing, topic: str, faults: Faults, log: Log, send: Sends, options: dict[str, Any]
 ) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -219,7 +238,7 @@ def test_cancelled_what_is_buffered_is_sent_and_the_rest_is_not(
     assert (sent, last) == (big(200)[: len(sent)], b"behind")
 
 
-def test_cancelled_while_it_waits_for_its_topic_nothing_is_sent(
+def test_a_bulk_call_cancelled_while_it_waits_for_its_topic_sends_nothing(
     run: Producing, cluster: RunningCluster, new_topic: MakeTopic, log: Log
 ) -> None:
     name = f"{new_topic()}-later"
@@ -244,12 +263,12 @@ def test_cancelled_while_it_waits_for_its_topic_nothing_is_sent(
     assert len(taken) < 10_000
 
 
-def test_interceptors_hear_of_the_record_that_was_cancelled(run: Producing) -> None:
-    heard: list[Any] = []
+def test_interceptors_are_notified_of_a_cancelled_record(run: Producing) -> None:
+    errors_seen: list[Any] = []
 
     class Noting:
         def on_acknowledgement(self, metadata: Any, error: Any, headers: Any) -> None:
-            heard.append(type(error))
+            errors_seen.append(type(error))
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         sending = asyncio.create_task(producer.send_many("absent", numbered(10)))
@@ -259,10 +278,10 @@ def test_interceptors_hear_of_the_record_that_was_cancelled(run: Producing) -> N
             await sending
 
     run(scenario, interceptor_classes=[Noting()])
-    assert heard == [asyncio.CancelledError]
+    assert errors_seen == [asyncio.CancelledError]
 
 
-def test_a_call_that_was_never_awaited_leaves_no_trace(run: Producing, topic: str, log: Log) -> None:
+def test_a_bulk_call_that_is_never_awaited_sends_nothing(run: Producing, topic: str, log: Log) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         forgotten = producer.send_many(topic, numbered(10))
         with pytest.warns(RuntimeWarning, match="never awaited"):
@@ -276,7 +295,7 @@ def test_a_call_that_was_never_awaited_leaves_no_trace(run: Producing, topic: st
 
 
 @pytest.mark.parametrize("shape", ["list", "endless", "async", "each", "arrow"])
-def test_large_calls_leave_the_loop_to_others(run: Producing, topic: str, shape: str) -> None:
+def test_large_calls_yield_to_the_loop(run: Producing, topic: str, shape: str) -> None:
     async def endless() -> AsyncIterator[Any]:
         while True:
             yield 1
@@ -297,7 +316,7 @@ def test_large_calls_leave_the_loop_to_others(run: Producing, topic: str, shape:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         await producer.partitions_for(topic)
         tasks = [asyncio.create_task(sends[shape](producer)) for _ in range(2)]
-        # Whoever sleeps would wake up at the end only if one of them kept the loop.
+        # A sleeping task would wake up only at the end if one of them blocked the loop.
         for _ in range(10):
             await asyncio.sleep(0.001)
             assert not all(task.done() for task in tasks)
@@ -337,7 +356,9 @@ def test_every_column_may_be_an_async_iterable(run: Producing, new_topic: MakeTo
 
 
 @one_by_one
-def test_an_entry_is_buffered_as_soon_as_it_comes(run: Producing, topic: str, options: dict[str, Any]) -> None:
+def test_each_entry_of_an_async_iterable_is_buffered_at_once(
+    run: Producing, topic: str, options: dict[str, Any]
+) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
 
@@ -357,7 +378,7 @@ def test_an_entry_is_buffered_as_soon_as_it_comes(run: Producing, topic: str, op
     run(scenario, linger_ms=0, **options)
 
 
-def test_columns_of_different_lengths_end_it(run: Producing, topic: str) -> None:
+def test_columns_of_different_lengths_end_the_call(run: Producing, topic: str) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         short = await (await producer.send_many(topic, later(numbered(5)), keys=later(numbered(3))))
         assert "keys ended after 3 records" in str(short.errors[3])
@@ -373,7 +394,9 @@ def test_columns_of_different_lengths_end_it(run: Producing, topic: str) -> None
 
 
 @one_by_one
-def test_an_async_iterable_that_raises_ends_it(run: Producing, topic: str, log: Log, options: dict[str, Any]) -> None:
+def test_an_async_iterable_that_raises_ends_the_call(
+    run: Producing, topic: str, log: Log, options: dict[str, Any]
+) -> None:
     async def failing(after: int) -> AsyncIterator[bytes]:
         for value in numbered(after):
             yield value
@@ -398,7 +421,7 @@ def test_an_async_iterable_that_raises_ends_it(run: Producing, topic: str, log: 
     assert log.values(topic) == numbered(7)
 
 
-def test_of_what_can_be_iterated_both_ways_the_loop_s_is_taken(run: Producing, topic: str, log: Log) -> None:
+def test_async_iteration_is_preferred_if_both_are_available(run: Producing, topic: str, log: Log) -> None:
     class Both:
         def __iter__(self) -> Iterator[bytes]:
             raise AssertionError("this may block")
@@ -413,9 +436,7 @@ def test_of_what_can_be_iterated_both_ways_the_loop_s_is_taken(run: Producing, t
     assert log.values(topic) == numbered(5)
 
 
-def test_the_blocking_producer_says_who_takes_async_iterables(
-    kind: str, new_producer: MakeProducer, topic: str
-) -> None:
+def test_the_blocking_producer_refuses_async_iterables(kind: str, new_producer: MakeProducer, topic: str) -> None:
     with pytest.raises(TypeError, match=r"AsyncKafkaProducer\.send_many takes async iterables"):
         new_producer().send_many(topic, later(numbered(5)))  # type: ignore[arg-type]
 
@@ -423,7 +444,9 @@ def test_the_blocking_producer_says_who_takes_async_iterables(
 # --- The result -------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_awaited_any_number_of_times_and_by_asyncio_s_tools(run: Producing, topic: str, faults: Faults) -> None:
+def test_a_bulk_result_can_be_awaited_repeatedly_and_by_asyncio_s_tools(
+    run: Producing, topic: str, faults: Faults
+) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         await producer.partitions_for(topic)
         faults.add("Produce", topic=topic, delay_ms=200)
@@ -444,7 +467,7 @@ def test_it_is_awaited_any_number_of_times_and_by_asyncio_s_tools(run: Producing
     run(scenario, batch_size=100)
 
 
-def test_awaiting_it_is_not_asking_for_errors(run: Producing, topic: str, faults: Faults) -> None:
+def test_awaiting_a_bulk_result_leaves_its_errors_to_flush(run: Producing, topic: str, faults: Faults) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         faults.add("Produce", topic=topic, error=REFUSED)
         result = await producer.send_many(topic, [b"a", 7, b"b"])
@@ -464,7 +487,7 @@ def test_awaiting_it_is_not_asking_for_errors(run: Producing, topic: str, faults
     run(scenario)
 
 
-def test_its_callbacks_run_in_the_loop_once_all_is_resolved(run: Producing, new_topic: MakeTopic) -> None:
+def test_bulk_callbacks_run_in_the_loop_after_the_last_record(run: Producing, new_topic: MakeTopic) -> None:
     topic = new_topic(6)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -481,7 +504,7 @@ def test_its_callbacks_run_in_the_loop_once_all_is_resolved(run: Producing, new_
         await producer.flush()
         assert seen == [result], "flush waits for callbacks"
         result.add_done_callback(note)
-        assert seen == [result], "as asyncio's futures: not inside the call"
+        assert seen == [result], "like asyncio's futures: not inside the call"
         await turns()
         await producer.flush()
         assert seen == [result, result]
@@ -491,7 +514,7 @@ def test_its_callbacks_run_in_the_loop_once_all_is_resolved(run: Producing, new_
     run(scenario, batch_size=500, linger_ms=0)
 
 
-def test_a_child_of_a_fork_is_told_so(run: Producing, topic: str) -> None:
+def test_the_child_of_a_fork_gets_a_fork_error(run: Producing, topic: str) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         result = await producer.send_many(topic, numbered(10))
         pid = os.fork()

@@ -21,7 +21,7 @@ HELD_MS = 300
 pytestmark = pytest.mark.parametrize("kind", LOOPS)
 
 
-def test_send_gives_a_future_once_buffered_and_the_future_gives_the_metadata(run: Producing, topic: str) -> None:
+def test_send_returns_a_future_and_the_future_the_metadata(run: Producing, topic: str) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         future = await producer.send(topic, b"value", key=b"k", timestamp=12345)
         assert asyncio.isfuture(future)
@@ -35,7 +35,7 @@ def test_send_gives_a_future_once_buffered_and_the_future_gives_the_metadata(run
     run(scenario)
 
 
-def test_a_future_on_its_way_has_no_result_yet(run: Producing, topic: str, faults: Faults) -> None:
+def test_a_pending_future_has_no_result(run: Producing, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, delay_ms=HELD_MS)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -50,7 +50,7 @@ def test_a_future_on_its_way_has_no_result_yet(run: Producing, topic: str, fault
     run(scenario)
 
 
-def test_asyncios_tools_take_it(run: Producing, topic: str) -> None:
+def test_asyncios_tools_accept_the_future(run: Producing, topic: str) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         async def send() -> AsyncDeliveryFuture:
             return await producer.send(topic, b"value")
@@ -112,7 +112,7 @@ def test_done_callbacks_run_in_the_loop_in_their_context(run: Producing, topic: 
         assert future.remove_done_callback(never) == 0
         await future
         future.add_done_callback(note)
-        assert len(seen) == 2, "of a future that is done, too, they are called by the loop"
+        assert len(seen) == 2, "also for a future that is done, the loop calls them"
         await finished.wait()
         loop = asyncio.get_running_loop()
         assert seen == [(0, "of the caller", loop), (0, "given", loop), (0, "of the caller", loop)]
@@ -122,16 +122,16 @@ def test_done_callbacks_run_in_the_loop_in_their_context(run: Producing, topic: 
     run(scenario)
 
 
-def test_a_raising_done_callback_goes_to_the_loops_exception_handler_and_harms_nothing(
+def test_a_raising_done_callback_goes_to_the_loops_exception_handler(
     run: Producing, topic: str, faults: Faults
 ) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
-        told: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        raised: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
         future = await producer.send(topic, b"value")
         future.add_done_callback(lambda _: 1 / 0)
         assert (await future).offset == 0
-        assert [type(error) for error in told] == [ZeroDivisionError]
+        assert [type(error) for error in raised] == [ZeroDivisionError]
 
     run(scenario)
 
@@ -150,7 +150,7 @@ def test_a_failed_record_raises_where_it_is_awaited_every_time(run: Producing, t
     run(scenario)
 
 
-def test_cancelling_a_future_does_not_unsend(run: Producing, topic: str, faults: Faults) -> None:
+def test_cancelling_a_future_does_not_cancel_the_record(run: Producing, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, delay_ms=HELD_MS)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -165,14 +165,16 @@ def test_cancelling_a_future_does_not_unsend(run: Producing, topic: str, faults:
                 ask()
         await producer.flush()
         assert seen == [True]
-        assert (await producer.send_and_wait(topic, b"next")).offset == 1, "it is in the log"
+        assert (await producer.send_and_wait(topic, b"next")).offset == 1, "the record is in the log"
         assert future.cancelled()
 
     run(scenario)
 
 
 @pytest.mark.parametrize("way", ["task", "wait_for", "gather"])
-def test_cancelling_who_waits_does_not_unsend(run: Producing, topic: str, faults: Faults, way: str) -> None:
+def test_cancelling_a_waiting_task_does_not_cancel_the_record(
+    run: Producing, topic: str, faults: Faults, way: str
+) -> None:
     faults.add("Produce", topic=topic, delay_ms=HELD_MS)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -213,9 +215,7 @@ def test_a_shielded_future_outlives_its_waiter(run: Producing, topic: str, fault
     run(scenario)
 
 
-def test_a_failure_after_a_cancellation_is_one_that_nobody_asked_about(
-    run: Producing, topic: str, faults: Faults
-) -> None:
+def test_a_failure_after_a_cancellation_is_unnoticed(run: Producing, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, error=errors.TopicAuthorizationError.code or 0, delay_ms=HELD_MS)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -230,9 +230,7 @@ def test_a_failure_after_a_cancellation_is_one_that_nobody_asked_about(
     run(scenario)
 
 
-def test_a_failure_that_a_callback_hears_of_counts_as_seen_after_a_cancellation(
-    run: Producing, topic: str, faults: Faults
-) -> None:
+def test_a_callback_notices_a_failure_also_after_a_cancellation(run: Producing, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, error=errors.TopicAuthorizationError.code or 0, delay_ms=HELD_MS)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -283,7 +281,7 @@ def test_a_loop_may_be_run_until_a_future_is_done(kind: str, cluster: RunningClu
         loop.close()
 
 
-def test_futures_are_no_business_of_the_garbage_collectors(run: Producing, topic: str) -> None:
+def test_futures_are_freed_without_the_garbage_collector(run: Producing, topic: str) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         future = await producer.send(topic, b"value")
         assert not gc.is_tracked(future)

@@ -1,4 +1,4 @@
-"""The asyncio facade at the borders of a process: Ctrl-C, exit, fork, a program that forgets to close."""
+"""The asyncio facade and its process: Ctrl-C, exit, fork, a program that does not close."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def script(body: str) -> str:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_program_that_forgets_to_close_delivers_at_exit(
-    cluster: RunningCluster, topic: str, log: Log, loop: str
-) -> None:
+def test_an_unclosed_producer_delivers_at_exit(cluster: RunningCluster, topic: str, log: Log, loop: str) -> None:
     code, out, err = run_script(
         script(f"""
 import {loop}
@@ -118,7 +116,7 @@ asyncio.run(end())
     assert log.values(topic) == [b"value", b"child", b"parent"]
 
 
-def test_a_loop_left_open_with_futures_on_their_way_lets_the_process_end(cluster: RunningCluster, topic: str) -> None:
+def test_an_open_loop_with_pending_futures_does_not_block_the_exit(cluster: RunningCluster, topic: str) -> None:
     code, out, err = run_script(
         script("""
 loop = asyncio.new_event_loop()
@@ -158,7 +156,7 @@ print("over")
     assert "panick" not in err
 
 
-def test_many_loops_one_after_the_other_leave_nothing_behind(cluster: RunningCluster, topic: str) -> None:
+def test_many_consecutive_loops_leak_no_descriptors(cluster: RunningCluster, topic: str) -> None:
     code, out, err = run_script(
         script("""
 import gc

@@ -1,4 +1,4 @@
-"""`AsyncKafkaProducer` beside its futures: what waits, what is cancelled, loops and threads, the end."""
+"""`AsyncKafkaProducer` without its futures: waiting, cancelling, loops and threads, closing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Outcome = tuple[RecordMetadata | None, KafkaError | None]
 pytestmark = pytest.mark.parametrize("kind", LOOPS)
 
 
-# --- What is sent -----------------------------------------------------------------------------------------------------
+# --- Sending ----------------------------------------------------------------------------------------------------------
 
 
 def test_records_arrive_in_the_order_of_the_sends(run: Producing, topic: str, log: Log) -> None:
@@ -49,7 +49,7 @@ def test_records_arrive_in_the_order_of_the_sends(run: Producing, topic: str, lo
     assert log.values(topic) == values
 
 
-def test_a_record_brings_key_headers_timestamp_and_partition(run: Producing, new_topic: MakeTopic, log: Log) -> None:
+def test_a_record_has_key_headers_timestamp_and_partition(run: Producing, new_topic: MakeTopic, log: Log) -> None:
     topic = new_topic(3)
 
     async def scenario(producer: AsyncKafkaProducer[str, str]) -> None:
@@ -94,16 +94,16 @@ def test_extensions_are_those_of_the_blocking_producer(run: Producing, new_topic
         assert order == ["interceptor", "callback"]
 
     run(scenario, interceptor_classes=[Marking()], partitioner_class=Third())
-    assert threads == ["penstock-callbacks"], "an interceptor may take its time"
+    assert threads == ["penstock-callbacks"], "an interceptor may be slow"
     assert log.by_partition(topic) == {3: [b"value!"]}
 
 
-def test_interceptors_hear_why_a_record_was_not_sent(run: Producing, topic: str) -> None:
-    heard: list[Any] = []
+def test_interceptors_get_the_error_of_a_record_that_was_not_sent(run: Producing, topic: str) -> None:
+    errors_seen: list[Any] = []
 
     class Noting:
         def on_acknowledgement(self, metadata: Any, error: Any, headers: Any) -> None:
-            heard.append(error)
+            errors_seen.append(error)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         with pytest.raises(KafkaTimeoutError) as caught:
@@ -115,13 +115,13 @@ def test_interceptors_hear_why_a_record_was_not_sent(run: Producing, topic: str)
             await waiting
         with pytest.raises(SerializationError):
             await producer.send(topic, 5)
-        assert heard[0] is caught.value
-        assert [type(error) for error in heard[1:]] == [asyncio.CancelledError, SerializationError]
+        assert errors_seen[0] is caught.value
+        assert [type(error) for error in errors_seen[1:]] == [asyncio.CancelledError, SerializationError]
 
     run(scenario, interceptor_classes=[Noting()], max_block_ms=500)
 
 
-def test_what_keeps_a_record_from_being_sent_is_raised_by_the_await(run: Producing, topic: str) -> None:
+def test_awaiting_send_raises_its_errors(run: Producing, topic: str) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         for wrong in (lambda: producer.send(topic, object()), lambda: producer.send("bad topic!", b"value")):
             awaitable = wrong()
@@ -185,7 +185,7 @@ def test_a_failed_record_has_an_error_and_no_metadata(run: Producing, topic: str
     run(scenario)
 
 
-def test_callbacks_of_records_that_close_gave_up_run_too(run: Producing, topic: str, faults: Faults) -> None:
+def test_callbacks_of_records_that_close_failed_run(run: Producing, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, delay_ms=1000)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -214,7 +214,7 @@ def test_a_callback_never_runs_if_send_raised(run: Producing, topic: str) -> Non
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_absent_topic_is_awaited_for_max_block_ms_while_the_loop_goes_on(run: Producing) -> None:
+def test_waiting_for_an_absent_topic_does_not_block_the_loop(run: Producing) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         waiting = asyncio.create_task(producer.send("absent", b"value"))
         asking = asyncio.create_task(producer.partitions_for("absent"))
@@ -240,7 +240,7 @@ def test_a_topic_that_appears_ends_the_wait(run: Producing, cluster: RunningClus
     run(scenario)
 
 
-def test_cancelled_while_it_waits_for_its_topic_a_record_is_not_sent(
+def test_a_send_cancelled_while_it_waits_for_its_topic_sends_nothing(
     run: Producing, cluster: RunningCluster, new_topic: MakeTopic, log: Log
 ) -> None:
     name = f"{new_topic()}-later"
@@ -259,7 +259,7 @@ def test_cancelled_while_it_waits_for_its_topic_a_record_is_not_sent(
 
 
 FULL: dict[str, Any] = {"buffer_memory": 2000, "batch_size": 1000}
-"""Room for two batches of one record of 900 bytes."""
+"""Memory for two batches of one record of 900 bytes."""
 
 
 async def fill(producer: AsyncKafkaProducer[Any, Any], topic: str) -> None:
@@ -285,7 +285,7 @@ def test_a_full_buffer_is_awaited_up_to_max_block_ms(run: Producing, topic: str,
     run(scenario, max_block_ms=100, **FULL)
 
 
-def test_room_goes_to_those_who_wait_in_their_order(run: Producing, topic: str, faults: Faults, log: Log) -> None:
+def test_buffer_memory_is_granted_in_the_order_of_waiting(run: Producing, topic: str, faults: Faults, log: Log) -> None:
     faults.add("Produce", topic=topic, delay_ms=300)
     values = [bytes([65 + number]) * 900 for number in range(6)]
 
@@ -302,9 +302,7 @@ def test_room_goes_to_those_who_wait_in_their_order(run: Producing, topic: str, 
     assert log.values(topic)[2:] == values
 
 
-def test_a_cancelled_waiter_passes_its_turn_on_and_is_not_sent(
-    run: Producing, topic: str, faults: Faults, log: Log
-) -> None:
+def test_a_cancelled_waiter_for_memory_wakes_the_next_one(run: Producing, topic: str, faults: Faults, log: Log) -> None:
     faults.add("Produce", topic=topic, delay_ms=500)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -325,7 +323,7 @@ def test_a_cancelled_waiter_passes_its_turn_on_and_is_not_sent(
     assert log.values(topic)[2:] == [b"s" * 900]
 
 
-def test_a_send_that_was_never_awaited_leaves_no_trace(run: Producing, topic: str, faults: Faults) -> None:
+def test_a_send_that_is_never_awaited_sends_nothing(run: Producing, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, delay_ms=300)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -354,7 +352,7 @@ def test_closing_ends_every_wait(run: Producing, topic: str, faults: Faults) -> 
     run(scenario, **FULL)
 
 
-def test_an_address_that_does_not_exist_blocks_nobody_and_shows_when_a_record_waits(kind: str) -> None:
+def test_an_unresolvable_address_is_reported_by_the_first_waiting_send(kind: str) -> None:
     async def main() -> None:
         async with producing("no-such-host.invalid:9092", max_block_ms=300) as producer:
             with pytest.raises(KafkaTimeoutError, match=r"no-such-host\.invalid"):
@@ -366,7 +364,7 @@ def test_an_address_that_does_not_exist_blocks_nobody_and_shows_when_a_record_wa
 # --- Fairness ---------------------------------------------------------------------------------------------------------
 
 
-def test_endless_sends_and_awaits_of_done_futures_leave_the_loop_to_others(run: Producing, topic: str) -> None:
+def test_endless_sends_and_awaits_of_done_futures_yield_to_the_loop(run: Producing, topic: str) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         done = await producer.send(topic, b"value")
         await done
@@ -380,7 +378,7 @@ def test_endless_sends_and_awaits_of_done_futures_leave_the_loop_to_others(run: 
                 await done
 
         tasks = [asyncio.create_task(each()) for each in (send, send, ask, ask)]
-        # Whoever sleeps would never wake up if one of them kept the loop.
+        # A sleeping task would never wake up if one of them blocked the loop.
         for _ in range(20):
             await asyncio.sleep(0.001)
         for task in tasks:
@@ -395,7 +393,7 @@ def test_endless_sends_and_awaits_of_done_futures_leave_the_loop_to_others(run: 
 # --- Flush, close -----------------------------------------------------------------------------------------------------
 
 
-def test_flush_sends_what_lingers_and_says_what_is_left(run: Producing, topic: str, faults: Faults) -> None:
+def test_flush_sends_lingering_records_and_reports_pending_ones(run: Producing, topic: str, faults: Faults) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         future = await producer.send(topic, b"value")
         await producer.flush()
@@ -434,7 +432,7 @@ def test_a_cancelled_flush_lets_batches_linger_again(run: Producing, topic: str,
     run(scenario, linger_ms=60_000)
 
 
-def test_failures_that_nobody_asked_about_are_raised_by_flush_once(run: Producing, topic: str, faults: Faults) -> None:
+def test_flush_raises_unnoticed_failures_only_once(run: Producing, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, error=errors.TopicAuthorizationError.code or 0)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -448,7 +446,7 @@ def test_failures_that_nobody_asked_about_are_raised_by_flush_once(run: Producin
     run(scenario)
 
 
-def test_leaving_a_with_block_raises_what_nobody_asked_about(
+def test_leaving_a_with_block_raises_unnoticed_failures(
     kind: str, cluster: RunningCluster, topic: str, faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main(then: BaseException | None) -> None:
@@ -477,7 +475,7 @@ def test_close_delivers_what_is_buffered_and_may_be_called_again(run: Producing,
     assert log.values(topic) == [b"value"]
 
 
-def test_a_cancelled_close_goes_on_by_itself(run: Producing, topic: str, faults: Faults) -> None:
+def test_a_cancelled_close_continues_in_the_background(run: Producing, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, delay_ms=300)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
@@ -524,7 +522,7 @@ def test_several_loops_and_blocking_threads_share_one_producer_and_one_broker(
     assert log.by_partition(topic) == {number: numbered(500) for number in range(3)}
 
 
-def test_a_loop_that_is_closed_with_futures_on_their_way_harms_nobody(
+def test_a_loop_closed_with_pending_futures_does_not_affect_others(
     kind: str, cluster: RunningCluster, topic: str, faults: Faults
 ) -> None:
     producer: AsyncKafkaProducer[Any, Any] = AsyncKafkaProducer(bootstrap_servers=cluster.bootstrap_servers)
@@ -588,7 +586,7 @@ def test_cancelling_every_task_does_not_stop_deliveries(run: Producing, topic: s
     run(scenario)
 
 
-def test_a_dropped_producer_says_so_and_delivers(kind: str, cluster: RunningCluster, topic: str, log: Log) -> None:
+def test_a_dropped_producer_warns_and_delivers(kind: str, cluster: RunningCluster, topic: str, log: Log) -> None:
     async def main() -> None:
         producer: AsyncKafkaProducer[Any, Any] | None = AsyncKafkaProducer(bootstrap_servers=cluster.bootstrap_servers)
         assert producer is not None

@@ -1,4 +1,4 @@
-"""What the producer refuses, when, and in which words: the library's rows of the table "Bad input"."""
+"""The inputs that the producer refuses, when, and with which text: the library's rows of the table "Bad input"."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from penstock.devbroker import Faults, RunningCluster
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"bootstrap_server": "localhost:9092"}, "bootstrap_servers"),
         ({"bootstrap_servers": "localhost:9092", "linger": 5}, "linger.ms"),
@@ -61,15 +61,15 @@ from penstock.devbroker import Faults, RunningCluster
         ({"bootstrap_servers": "localhost:9092", "client_id": "\ud800"}, "client.id"),
     ],
 )
-def test_a_wrong_configuration_is_refused_before_any_thread_starts(options: dict[str, Any], said: str) -> None:
+def test_a_wrong_configuration_is_refused_before_any_thread_starts(options: dict[str, Any], message: str) -> None:
     before = set(threading.enumerate())
     with pytest.raises(ConfigError) as caught:
         KafkaProducer(**options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert set(threading.enumerate()) <= before
 
 
-def test_the_name_of_a_setting_of_librdkafka_gets_javas_name() -> None:
+def test_a_setting_name_of_librdkafka_is_answered_with_javas_name() -> None:
     with pytest.raises(ConfigError, match=r"buffer\.memory"):
         KafkaProducer({"bootstrap.servers": "localhost:9092", "queue.buffering.max.kbytes": 1000})
 
@@ -145,7 +145,7 @@ def test_an_illegal_topic_is_refused_at_once(
 
 
 @pytest.mark.parametrize("wrong", [None, b"bytes", 5, ["topic"]])
-def test_a_topic_that_is_no_text_is_refused(producer: KafkaProducer[Any, Any], wrong: Any) -> None:
+def test_a_topic_that_is_not_a_str_is_refused(producer: KafkaProducer[Any, Any], wrong: Any) -> None:
     with pytest.raises(TypeError, match="topic name"):
         producer.send(wrong, b"value")
 
@@ -195,9 +195,7 @@ def test_a_wrong_partition_timestamp_or_header_is_refused_at_once_and_nothing_is
     assert calls == []
 
 
-def test_a_header_name_that_is_no_unicode_is_refused_and_the_producer_goes_on(
-    producer: KafkaProducer[Any, Any], topic: str, log: Log
-) -> None:
+def test_a_header_name_that_is_not_unicode_is_refused(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
     with pytest.raises(ValueError):
         producer.send(topic, b"value", headers=[("\ud800", b"")])
     producer.send(topic, b"fine").result(10)
@@ -209,16 +207,16 @@ def test_a_callback_that_cannot_be_called_is_refused(producer: KafkaProducer[Any
         producer.send(topic, b"value", callback="soon")
 
 
-def test_a_record_takes_no_other_argument_than_a_callback(producer: KafkaProducer[Any, Any], topic: str) -> None:
+def test_send_of_a_record_object_accepts_only_a_callback(producer: KafkaProducer[Any, Any], topic: str) -> None:
     with pytest.raises(TypeError, match="no other argument"):
         producer.send(ProducerRecord(topic, b"value"), key=b"key")
 
 
-# -------------------------------------------------------------------------------------- what the cluster does not have
+# --------------------------------------------------------------------------------------- absent topics and partitions
 
 
 class _OnRecord(logging.Handler):
-    """Does something when a line is logged."""
+    """Calls a function when a line is logged."""
 
     def __init__(self, action: Callable[[], object]) -> None:
         super().__init__()
@@ -243,7 +241,9 @@ def test_an_absent_topic_is_waited_for_up_to_max_block_ms(new_producer: MakeProd
     assert isinstance(caught.value, TimeoutError)
 
 
-def test_an_absent_partition_names_how_many_there_are(new_producer: MakeProducer, new_topic: MakeTopic) -> None:
+def test_the_error_of_an_absent_partition_has_the_partition_count(
+    new_producer: MakeProducer, new_topic: MakeTopic
+) -> None:
     topic = new_topic(3)
     producer = new_producer(max_block_ms=300)
     with pytest.raises(KafkaTimeoutError) as caught:
@@ -256,25 +256,25 @@ def test_an_absent_partition_names_how_many_there_are(new_producer: MakeProducer
     producer.send(topic, b"value", partition=2).result(10)
 
 
-def test_of_an_absent_topic_the_partition_asked_for_is_told_too(new_producer: MakeProducer) -> None:
+def test_the_error_of_an_absent_topic_has_the_requested_partition(new_producer: MakeProducer) -> None:
     with pytest.raises(KafkaTimeoutError) as caught:
         new_producer(max_block_ms=300).send("no-such-topic", b"value", partition=3)
     assert caught.value.partition == 3
     assert "Create the topic" in caught.value.hint
 
 
-def test_a_topic_that_may_not_be_written_is_an_error_at_once(
+def test_a_topic_without_write_permission_is_an_error_at_once(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
     faults.add(api="Metadata", topic=topic, error=errors.TopicAuthorizationError.code or 0)
     producer = new_producer()
     with pytest.raises(errors.TopicAuthorizationError, match=topic):
         producer.send(topic, b"value")
-    # Permissions change: the next send asks again instead of repeating what was said.
+    # Permissions change: the next send asks again and does not repeat the stored error.
     assert producer.send(topic, b"value").result(10).offset == 0
 
 
-def test_waiting_for_a_topic_is_warned_about_once_and_ends_when_it_appears(
+def test_a_wait_for_a_topic_is_logged_once_and_ends_when_it_appears(
     new_producer: MakeProducer, cluster: RunningCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     producer = new_producer()
@@ -320,7 +320,7 @@ _RAISE_BOTH = (
         ("buffer.memory", {"max_request_size": 1 << 20}, "Send smaller records, or raise buffer.memory."),
     ],
 )
-def test_a_record_that_is_too_large_says_size_limit_and_setting_and_nothing_is_buffered(
+def test_a_too_large_record_is_refused_with_size_limit_and_setting(
     new_producer: MakeProducer, topic: str, log: Log, setting: str, extra: dict[str, Any], hint: str
 ) -> None:
     calls: list[object] = []
@@ -346,7 +346,7 @@ def test_a_record_that_is_too_large_says_size_limit_and_setting_and_nothing_is_b
 @pytest.mark.parametrize(
     ("setting", "extra"), [("max.request.size", {}), ("buffer.memory", {"max_request_size": 1 << 20})]
 )
-def test_a_record_that_is_too_large_before_compression_says_that_this_is_what_counts(
+def test_the_size_limit_counts_bytes_before_compression(
     new_producer: MakeProducer, topic: str, log: Log, codec: str, setting: str, extra: dict[str, Any]
 ) -> None:
     options = {setting.replace(".", "_"): 50_000, "batch_size": 1000, **extra}
@@ -355,15 +355,13 @@ def test_a_record_that_is_too_large_before_compression_says_that_this_is_what_co
         producer.send(topic, bytes(60_000))
     assert f"{setting} = 50000" in str(caught.value)
     assert f"aise {setting}" in caught.value.hint
-    # Of many, too: the first record's error is raised, a later one's is told.
+    # In bulk, too: the first record's error is raised, a later one's is in the result.
     error = producer.send_many(topic, [b"small", bytes(60_000)]).errors[1]
     assert "counted before compression" in str(error)
     assert log.values(topic) == [b"small"]
 
 
-def test_a_buffer_that_is_smaller_than_a_batch_is_not_blamed_on_the_record(
-    new_producer: MakeProducer, topic: str
-) -> None:
+def test_a_buffer_smaller_than_a_batch_has_its_own_error(new_producer: MakeProducer, topic: str) -> None:
     producer = new_producer(buffer_memory=10_000, batch_size=20_000)
     with pytest.raises(RecordTooLargeError) as caught:
         producer.send(topic, b"small")
@@ -372,7 +370,7 @@ def test_a_buffer_that_is_smaller_than_a_batch_is_not_blamed_on_the_record(
     assert caught.value.hint == "Raise buffer.memory, or lower batch.size."
 
 
-def test_without_a_broker_send_gives_up_after_max_block_ms_and_says_what_each_address_answered() -> None:
+def test_without_a_broker_send_fails_after_max_block_ms_with_each_address() -> None:
     with closed_port() as first, closed_port() as second:
         producer = KafkaProducer(bootstrap_servers=[first, second], max_block_ms=1000)
         began = time.monotonic()
@@ -390,7 +388,7 @@ def test_with_max_block_ms_of_zero_send_does_not_wait(new_producer: MakeProducer
     producer = new_producer(max_block_ms=0)
     with pytest.raises(KafkaTimeoutError):
         producer.send(topic, b"value")
-    # It has asked for the topic all the same, as Java does: a later one finds it (the test's time limit ends the wait).
+    # It has requested the topic all the same, as Java does: a later send finds it (the test's time limit ends the wait).
     future = None
     while future is None:
         with contextlib.suppress(KafkaTimeoutError):
@@ -398,10 +396,10 @@ def test_with_max_block_ms_of_zero_send_does_not_wait(new_producer: MakeProducer
     assert future.result(10).offset == 0
 
 
-# ------------------------------------------------------------------------------------------------------ after the end
+# -------------------------------------------------------------------------------------------------------- after close
 
 
-def test_everything_after_close_says_that_the_producer_is_closed(producer: KafkaProducer[Any, Any], topic: str) -> None:
+def test_every_method_after_close_raises_producer_closed(producer: KafkaProducer[Any, Any], topic: str) -> None:
     calls: list[object] = []
     producer.close()
     with pytest.raises(ProducerClosedError):

@@ -42,11 +42,11 @@ QUICK = {"retry_backoff_ms": 5, "retry_backoff_max_ms": 20}
 
 @pytest.fixture(params=FACADES)
 def facade(request: pytest.FixtureRequest) -> Any:
-    """What is shown here holds for both."""
+    """Every test here holds for both."""
     return request.param
 
 
-# ------------------------------------------------------------------------------------------------- what goes in
+# ------------------------------------------------------------------------------------------------- arguments
 
 
 @pytest.mark.parametrize("shape", [list, tuple, iter, lambda values: (value for value in values), np.array])
@@ -95,7 +95,7 @@ def test_keys_choose_partitions_as_send_does(producer: KafkaProducer[Any, Any], 
     assert log.by_partition(topic) == log.by_partition(other)
 
 
-def test_nothing_is_a_result_too(producer: KafkaProducer[Any, Any], topic: str) -> None:
+def test_an_empty_call_returns_an_empty_result(producer: KafkaProducer[Any, Any], topic: str) -> None:
     result = producer.send_many(topic, [])
     assert (len(result), result.done(), list(result.offsets), result.errors) == (0, True, [], {})
     assert result
@@ -113,7 +113,7 @@ record = st.tuples(
 @pytest.mark.parametrize("facade", FACADES)
 @given(records=st.lists(record, min_size=1, max_size=60), batch_size=st.sampled_from([0, 100, 16_384]))
 @settings(max_examples=25, deadline=None, derandomize=True, database=None)
-def test_send_many_is_send_many_times(
+def test_send_many_equals_repeated_sends(
     cluster: RunningCluster, facade: type[KafkaProducer[Any, Any]], records: list[Any], batch_size: int
 ) -> None:
     log = Log(cluster)
@@ -139,7 +139,7 @@ def test_send_many_is_send_many_times(
 
 
 class Unsized:
-    """Does not know how many entries it has."""
+    """An iterable without a length."""
 
     def __init__(self, entries: list[bytes]) -> None:
         self.entries = entries
@@ -177,7 +177,7 @@ def test_the_first_record_s_error_is_raised(
     assert log.count(topic) == 0
 
 
-def test_later_ones_are_entries_of_the_result(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
+def test_later_errors_are_entries_of_the_result(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
     values: list[Any] = [*numbered(100), 7, *numbered(5), b"x" * 2_000_000, b"y" * 1_500_000, b"end"]
     result = producer.send_many(topic, values)
     assert list(result.errors) == [100, 106, 107]
@@ -195,7 +195,7 @@ def test_later_ones_are_entries_of_the_result(producer: KafkaProducer[Any, Any],
     assert "3 failed" in repr(result)
 
 
-def test_a_row_of_keyed_records_that_is_too_large_is_told_at_its_index(
+def test_a_too_large_keyed_record_is_an_error_at_its_index(
     producer: KafkaProducer[Any, Any], new_topic: MakeTopic, log: Log
 ) -> None:
     topic = new_topic(5)
@@ -205,7 +205,7 @@ def test_a_row_of_keyed_records_that_is_too_large_is_told_at_its_index(
     assert log.count(topic) == 98
 
 
-def test_an_iterator_that_raises_ends_it(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
+def test_an_iterator_that_raises_ends_the_call(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
     def values() -> Iterator[bytes]:
         yield from numbered(3_000)
         raise OSError("the disk is gone")
@@ -218,7 +218,7 @@ def test_an_iterator_that_raises_ends_it(producer: KafkaProducer[Any, Any], topi
     assert log.count(topic) == 3_000
 
 
-def test_a_column_that_ends_too_early_ends_it(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
+def test_a_column_that_ends_too_early_ends_the_call(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
     result = producer.send_many(topic, numbered(50), keys=iter(numbered(20)))
     assert list(result.errors) == list(range(20, 50))
     assert "keys ended after 20 records" in str(result.errors[20])
@@ -228,7 +228,7 @@ def test_a_column_that_ends_too_early_ends_it(producer: KafkaProducer[Any, Any],
     assert log.count(topic) == 40
 
 
-def test_ctrl_c_is_raised_and_what_was_buffered_is_on_its_way(
+def test_ctrl_c_is_raised_and_buffered_records_are_delivered(
     producer: KafkaProducer[Any, Any], topic: str, log: Log
 ) -> None:
     def values() -> Iterator[bytes]:
@@ -285,7 +285,7 @@ def test_a_buffer_that_stays_full_refuses_the_rest(
 
 
 @blocking_only
-def test_a_wait_that_ends_too_early_says_how_many_are_on_their_way(
+def test_a_timeout_of_the_result_reports_the_pending_records(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
     producer = new_producer()
@@ -313,7 +313,7 @@ def test_a_topic_that_does_not_exist_is_raised(new_producer: MakeProducer) -> No
         producer.send_many("no where", [b"v"])
 
 
-# ------------------------------------------------------------------------------------------------- what brokers do
+# ------------------------------------------------------------------------------------------------- brokers
 
 
 def test_a_batch_that_fails_fails_its_records(new_producer: MakeProducer, topic: str, faults: Faults, log: Log) -> None:
@@ -329,7 +329,7 @@ def test_a_batch_that_fails_fails_its_records(new_producer: MakeProducer, topic:
     assert [offset for offset in result.offsets if offset >= 0] == list(range(200 - len(failed)))
 
 
-def test_split_batches_are_followed(new_producer: MakeProducer, new_topic: MakeTopic, log: Log) -> None:
+def test_results_follow_split_batches(new_producer: MakeProducer, new_topic: MakeTopic, log: Log) -> None:
     topic = new_topic(max_message_bytes="3000")
     producer = new_producer(batch_size=20_000, linger_ms=50, **QUICK)
     values = [b"%04d" % number + b"x" * 90 for number in range(500)]
@@ -346,7 +346,7 @@ def test_split_batches_are_followed(new_producer: MakeProducer, new_topic: MakeT
 # ------------------------------------------------------------------------------------------------- the result
 
 
-def test_offsets_and_partitions_are_numpy_s_without_a_copy(producer: KafkaProducer[Any, Any], topic: str) -> None:
+def test_numpy_reads_offsets_and_partitions_without_a_copy(producer: KafkaProducer[Any, Any], topic: str) -> None:
     result = producer.send_many(topic, numbered(10))
     offsets, partitions = np.asarray(result.offsets), np.asarray(result.partitions)
     assert (offsets.dtype, partitions.dtype) == (np.int64, np.int32)
@@ -354,9 +354,7 @@ def test_offsets_and_partitions_are_numpy_s_without_a_copy(producer: KafkaProduc
     assert offsets.tolist() == list(range(10))
 
 
-def test_failures_that_nobody_looked_at_are_flush_s(
-    producer: KafkaProducer[Any, Any], topic: str, faults: Faults
-) -> None:
+def test_flush_raises_unnoticed_bulk_failures(producer: KafkaProducer[Any, Any], topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, error=REFUSED)
     result = producer.send_many(topic, [b"a", 7, b"b", 8])
     with pytest.raises(DeliveryError) as raised:
@@ -366,7 +364,7 @@ def test_failures_that_nobody_looked_at_are_flush_s(
     producer.flush()
 
 
-def test_failures_that_somebody_looked_at_are_not(
+def test_flush_does_not_raise_noticed_bulk_failures(
     new_producer: MakeProducer, new_topic: MakeTopic, faults: Faults
 ) -> None:
     producer = new_producer()
@@ -394,7 +392,7 @@ def test_close_logs_how_many_failed_unnoticed(
 
 
 @blocking_only
-def test_the_callback_comes_once_all_is_resolved(new_producer: MakeProducer, new_topic: MakeTopic) -> None:
+def test_the_bulk_callback_runs_after_the_last_record(new_producer: MakeProducer, new_topic: MakeTopic) -> None:
     topic = new_topic(6)
     producer = new_producer(batch_size=500, linger_ms=0)
     result = producer.send_many(topic, numbered(5_000), keys=numbered(5_000))
@@ -414,7 +412,7 @@ def test_the_callback_comes_once_all_is_resolved(new_producer: MakeProducer, new
         result.add_done_callback(5)  # type: ignore[arg-type]
 
 
-def test_a_result_that_is_dropped_lets_everything_go(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
+def test_a_dropped_result_frees_its_memory(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
     for _ in range(5):
         producer.send_many(topic, numbered(1_000))
     gc.collect()
@@ -422,7 +420,7 @@ def test_a_result_that_is_dropped_lets_everything_go(producer: KafkaProducer[Any
     assert log.count(topic) == 5_000
 
 
-# ------------------------------------------------------------------------------------------------- what has a say
+# ------------------------------------------------------------------------------------------------- extensions
 
 
 def test_interceptors_see_each_record(new_producer: MakeProducer, topic: str, log: Log) -> None:
@@ -460,7 +458,7 @@ def test_a_partitioner_chooses_for_each_record(new_producer: MakeProducer, new_t
 
 
 @blocking_only
-def test_a_child_of_a_fork_is_told_so(new_producer: MakeProducer, topic: str) -> None:
+def test_the_child_of_a_fork_gets_a_fork_error(new_producer: MakeProducer, topic: str) -> None:
     import os
 
     producer = new_producer(linger_ms=10_000)
@@ -475,11 +473,11 @@ def test_a_child_of_a_fork_is_told_so(new_producer: MakeProducer, topic: str) ->
         finally:
             os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0
-    producer.flush(SOON_S)  # the parent's is none the worse for it, and need not linger
+    producer.flush(SOON_S)  # the parent's producer still works, and need not linger
     result.raise_for_errors()
 
 
-def test_a_broker_that_never_answers_raises_for_the_topic(new_producer: MakeProducer) -> None:
+def test_a_broker_that_never_answers_is_a_timeout_of_the_topic(new_producer: MakeProducer) -> None:
     with silent_server() as address:
         producer = new_producer(bootstrap_servers=address, max_block_ms=100)
         with pytest.raises(KafkaError):

@@ -1,4 +1,4 @@
-"""`send_arrow` on the embedded broker, in both facades: what pyarrow, polars, DuckDB and pandas hand over, and what liars do."""
+"""`send_arrow` on the embedded broker, in both facades: data of pyarrow, polars, DuckDB and pandas, and false schemas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from driven import FACADES, blocking_only
-from facade_support import SOON_S, Log, MakeProducer, MakeTopic, numbered
+from facade_support import SOON_S, Log, MakeProducer, MakeTopic, arrow_records, numbered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,27 +36,18 @@ from penstock.devbroker import Faults, RunningCluster
 
 @pytest.fixture(params=FACADES)
 def facade(request: pytest.FixtureRequest) -> Any:
-    """What is shown here holds for both."""
+    """Every test here holds for both."""
     return request.param
 
 
-Row = tuple[bytes | None, bytes | None, int | None, int | None, tuple[tuple[str, bytes | None], ...]]
-
-
-def rows(data: Any, **columns: Any) -> list[Row]:
-    """What `send_arrow` makes of the data."""
-    records = ArrowRecords(data, **columns)
-    return [row for chunk in iter(records.take, []) for row in chunk]
-
-
 def values(array: Any) -> list[bytes | None]:
-    """A column named as the value."""
-    return [row[0] for row in rows(pa.table({"v": array}), value="v")]
+    """A column as the value."""
+    return [row[0] for row in arrow_records(pa.table({"v": array}), value="v")]
 
 
 def as_json(array: Any) -> list[Any]:
     """A column as the only field of the row's JSON."""
-    return [json.loads(row[0] or b"")["v"] for row in rows(pa.table({"v": array}))]
+    return [json.loads(row[0] or b"")["v"] for row in arrow_records(pa.table({"v": array}))]
 
 
 # ------------------------------------------------------------------------------------------------- columns to bytes
@@ -65,7 +56,7 @@ def as_json(array: Any) -> list[Any]:
 @pytest.mark.parametrize(
     "kind", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.string(), pa.large_string(), pa.string_view()]
 )
-def test_binary_and_text_are_written_as_they_are(kind: Any) -> None:
+def test_binary_and_text_are_written_unchanged(kind: Any) -> None:
     given: list[Any] = [b"a", None, b"", "ü".encode() * 40]
     assert values(pa.array([None if v is None else v.decode() for v in given]).cast(kind)) == given
     assert values(pa.array(given, pa.binary()).cast(kind).slice(1, 3)) == given[1:]
@@ -86,7 +77,7 @@ def test_numbers_are_written_as_java_s_serializers_do(kind: Any, code: str, give
     assert values(pa.array([*given, None], kind)) == [*expected, None]
 
 
-def test_every_nan_is_the_one_that_java_writes() -> None:
+def test_every_nan_is_written_as_java_s() -> None:
     assert (
         values(pa.array([math.nan, struct.unpack(">d", b"\xff\xf8\0\0\0\0\0\1")[0]])) == [b"\x7f\xf8\0\0\0\0\0\0"] * 2
     )
@@ -137,10 +128,10 @@ def test_json_of_every_type(array: Any, expected: list[Any]) -> None:
 
 def test_decimals_keep_their_digits() -> None:
     array = pa.array([decimal.Decimal("12345678901234567890.10")])
-    assert rows(pa.table({"v": array}))[0][0] == b'{"v":12345678901234567890.10}'
+    assert arrow_records(pa.table({"v": array}))[0][0] == b'{"v":12345678901234567890.10}'
 
 
-def test_which_columns_are_the_value() -> None:
+def test_the_value_argument_selects_columns() -> None:
     table = pa.table(
         {
             "id": [1],
@@ -151,13 +142,13 @@ def test_which_columns_are_the_value() -> None:
         }
     )
     every = {"id": 1, "p": 2, "at": 5, "name": "x"}
-    [row] = rows(table, key="id", timestamp="at", headers="h")
+    [row] = arrow_records(table, key="id", timestamp="at", headers="h")
     assert json.loads(row[0] or b"") == every
     assert row[1:] == ((1).to_bytes(8), None, 5, (("a", b"b"),))
-    [row] = rows(table, partition="p", headers="h")
+    [row] = arrow_records(table, partition="p", headers="h")
     assert json.loads(row[0] or b"") == {name: value for name, value in every.items() if name != "p"}
     assert row[2] == 2
-    [row] = rows(table, value=["name", "id"], key=["p"], partition=7)
+    [row] = arrow_records(table, value=["name", "id"], key=["p"], partition=7)
     assert row == (b'{"name":"x","id":1}', b'{"p":2}', 7, None, ())
 
 
@@ -165,7 +156,10 @@ def test_which_columns_are_the_value() -> None:
 @pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
 def test_timestamps_of_any_unit(unit: Any, zone: str | None) -> None:
     array = pa.array([86_400, 0, None]).cast(pa.timestamp("s", zone)).cast(pa.timestamp(unit, zone))
-    assert [row[3] for row in rows(pa.table({"t": array, "v": [1, 2, 3]}), timestamp="t")][:2] == [86_400_000, 0]
+    assert [row[3] for row in arrow_records(pa.table({"t": array, "v": [1, 2, 3]}), timestamp="t")][:2] == [
+        86_400_000,
+        0,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -191,11 +185,11 @@ def test_headers_of_every_shape(kind: Any) -> None:
         )
     table = pa.table({"h": array, "v": [1, 2, 3, 4]})
     expected = [tuple(row or ()) for row in pairs]
-    assert [row[4] for row in rows(table, value="v", headers="h")] == expected
-    assert [row[4] for row in rows(table.slice(1), value="v", headers="h")] == expected[1:]
+    assert [row[4] for row in arrow_records(table, value="v", headers="h")] == expected
+    assert [row[4] for row in arrow_records(table.slice(1), value="v", headers="h")] == expected[1:]
 
 
-# ------------------------------------------------------------------------------------------------- what the schema rules out
+# ------------------------------------------------------------------------------------------------- errors of the schema
 
 
 SHOWN = pa.table({"a": [1], "l": [[1]], "s": ["x"], "i": pa.array([None], pa.month_day_nano_interval()), "f": [1.5]})
@@ -219,7 +213,7 @@ SHOWN = pa.table({"a": [1], "l": [[1]], "s": ["x"], "i": pa.array([None], pa.mon
         ({"value": "a", "timestamp": 5}, TypeError, "timestamp must be a column's name or None"),
     ],
 )
-def test_what_the_schema_rules_out_is_raised_before_anything_is_buffered(
+def test_errors_of_the_schema_are_raised_before_anything_is_buffered(
     producer: KafkaProducer[Any, Any], topic: str, log: Log, columns: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
@@ -228,7 +222,7 @@ def test_what_the_schema_rules_out_is_raised_before_anything_is_buffered(
     assert log.count(topic) == 0
 
 
-def test_two_columns_of_one_name_cannot_be_told_apart() -> None:
+def test_two_columns_of_one_name_are_refused() -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
     with pytest.raises(ValueError, match='more than one column "a"'):
         ArrowRecords(table, value="a")
@@ -237,12 +231,12 @@ def test_two_columns_of_one_name_cannot_be_told_apart() -> None:
 
 
 @pytest.mark.parametrize("data", [5, None, [1], {"a": [1]}, pl.LazyFrame({"a": [1]})])
-def test_what_is_not_arrow_data_is_a_type_error(producer: KafkaProducer[Any, Any], topic: str, data: Any) -> None:
+def test_other_data_than_arrow_s_is_a_type_error(producer: KafkaProducer[Any, Any], topic: str, data: Any) -> None:
     with pytest.raises(TypeError, match="anything with __arrow_c_stream__ or __arrow_c_array__"):
         producer.send_arrow(topic, data)
 
 
-# ------------------------------------------------------------------------------------------------- whose data it is
+# ------------------------------------------------------------------------------------------------- libraries
 
 
 @pytest.mark.parametrize(
@@ -256,7 +250,7 @@ def test_what_is_not_arrow_data_is_a_type_error(producer: KafkaProducer[Any, Any
         pytest.param(lambda table: table.to_pandas(), id="pandas.DataFrame"),
     ],
 )
-def test_all_of_them_are_read(producer: KafkaProducer[Any, Any], topic: str, log: Log, make: Any) -> None:
+def test_data_of_every_library_is_read(producer: KafkaProducer[Any, Any], topic: str, log: Log, make: Any) -> None:
     table = pa.table({"n": list(range(1_000)), "s": [f"text {number}" for number in range(1_000)]})
     result = producer.send_arrow(topic, make(table), key="s")
     result.raise_for_errors()
@@ -298,7 +292,7 @@ def tables(draw: st.DrawFn) -> Any:
 @pytest.mark.parametrize("facade", FACADES)
 @given(table=tables())
 @settings(max_examples=25, deadline=None, derandomize=True, database=None)
-def test_send_arrow_is_send_many_of_the_same_data(
+def test_send_arrow_equals_send_many_of_the_same_data(
     cluster: RunningCluster, facade: type[KafkaProducer[Any, Any]], table: Any
 ) -> None:
     log = Log(cluster)
@@ -336,7 +330,7 @@ def test_send_arrow_is_send_many_of_the_same_data(
     assert logged(arrow) == logged(many)
 
 
-# ------------------------------------------------------------------------------------------------- streams and trouble
+# ------------------------------------------------------------------------------------------------- streams and errors
 
 
 def batches(count: int, size: int, asked: list[int] | None = None) -> Iterator[Any]:
@@ -349,7 +343,7 @@ def batches(count: int, size: int, asked: list[int] | None = None) -> Iterator[A
 SCHEMA = pa.schema([("v", pa.binary())])
 
 
-def test_a_stream_is_read_as_the_buffer_has_room(
+def test_a_stream_is_read_only_as_buffer_memory_is_available(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log
 ) -> None:
     producer = new_producer(buffer_memory=200_000, max_block_ms=20_000)
@@ -376,7 +370,7 @@ def test_a_buffer_that_stays_full_ends_a_stream(new_producer: MakeProducer, topi
     assert isinstance(result.errors[len(result) - 1], BufferExhaustedError)
 
 
-def test_a_stream_that_raises_ends_it(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
+def test_a_stream_that_raises_ends_the_call(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
     def failing() -> Iterator[Any]:
         yield from batches(3, 10)
         raise OSError("the disk is gone")
@@ -420,7 +414,7 @@ def test_rows_that_cannot_be_sent_are_entries(
         producer.send_arrow(topic, table.slice(1), value="v", partition="p")
 
 
-def test_a_time_that_has_no_text_is_an_entry(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
+def test_a_time_out_of_range_is_an_error_of_its_row(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
     table = pa.table({"t": pa.array([0, 2**62, 0], pa.timestamp("s"))})
     result = producer.send_arrow(topic, table)
     assert list(result.errors) == [1]
@@ -428,7 +422,7 @@ def test_a_time_that_has_no_text_is_an_entry(producer: KafkaProducer[Any, Any], 
     assert log.values(topic) == [b'{"t":"1970-01-01T00:00:00"}'] * 2
 
 
-def test_rows_larger_than_a_chunk_s_json(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
+def test_rows_whose_json_exceeds_a_chunk_are_sent(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
     table = pa.table({"v": ["x" * 300_000] * 20, "b": [b"y" * 100_000] * 20})
     producer.send_arrow(topic, table).raise_for_errors()
     text = json.dumps({"v": "x" * 300_000, "b": base64.b64encode(b"y" * 100_000).decode()}, separators=(",", ":"))
@@ -457,7 +451,7 @@ def test_other_threads_run_meanwhile(producer: KafkaProducer[Any, Any], topic: s
 
 
 class Lies:
-    """Says that it has one schema, and hands over data of another."""
+    """Claims one schema and returns data of another."""
 
     def __init__(self, schema: Any, data: Any) -> None:
         self.schema, self.data = schema, data
@@ -476,7 +470,7 @@ class Lies:
         ([], {"v": [1]}),
     ],
 )
-def test_liars_about_their_schema_meet_errors(
+def test_data_of_another_schema_than_announced_is_an_error(
     producer: KafkaProducer[Any, Any], topic: str, schema: Any, data: Any
 ) -> None:
     liar = Lies(pa.schema(schema), pa.record_batch(data))
@@ -488,7 +482,9 @@ def test_liars_about_their_schema_meet_errors(
     "result", [None, 5, (1, 2), (), object()], ids=["None", "an int", "a pair of ints", "nothing", "an object"]
 )
 @pytest.mark.parametrize("method", ["__arrow_c_stream__", "__arrow_c_array__"])
-def test_what_is_no_capsule_is_refused(producer: KafkaProducer[Any, Any], topic: str, method: str, result: Any) -> None:
+def test_objects_that_are_not_capsules_are_refused(
+    producer: KafkaProducer[Any, Any], topic: str, method: str, result: Any
+) -> None:
     liar = type("Liar", (), {method: lambda self, requested_schema=None: result})()
     with pytest.raises((TypeError, ValueError, IndexError)):
         producer.send_arrow(topic, liar)
@@ -514,6 +510,6 @@ def test_a_capsule_is_used_up_by_its_first_reader(producer: KafkaProducer[Any, A
         producer.send_arrow(topic, once)
 
 
-def test_a_struct_with_nulls_is_no_table(producer: KafkaProducer[Any, Any], topic: str) -> None:
+def test_a_struct_with_nulls_is_not_a_table(producer: KafkaProducer[Any, Any], topic: str) -> None:
     with pytest.raises(ValueError, match="nulls is no table"):
         producer.send_arrow(topic, pa.array([{"a": 1}, None]))

@@ -1,4 +1,4 @@
-"""What libraries hand to `send_arrow` in a form that could be misread: objects, nulls with buffers, indexes, single columns."""
+"""Data of libraries for `send_arrow` that could be misread: objects, nulls with buffers, indexes, single columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from driven import FACADES
-from facade_support import Log, run_script
+from facade_support import Log, arrow_records, run_script
 from pyarrow import parquet
 
 from penstock import KafkaProducer
@@ -27,23 +27,17 @@ from penstock.testing import AsyncMockProducer, MockProducer
 
 @pytest.fixture(params=FACADES)
 def facade(request: pytest.FixtureRequest) -> Any:
-    """What is shown here holds for both."""
+    """Every test here holds for both."""
     return request.param
-
-
-def records(data: Any, **columns: Any) -> list[Any]:
-    """The records that `send_arrow` would send: (value, key, partition, timestamp, headers)."""
-    chunks = ArrowRecords(data, **columns)
-    return [row for chunk in iter(chunks.take, []) for row in chunk]
 
 
 def objects(data: Any, **columns: Any) -> list[Any]:
     """Their values, which are JSON."""
-    return [json.loads(row[0]) for row in records(data, **columns)]
+    return [json.loads(row[0]) for row in arrow_records(data, **columns)]
 
 
 class Wrapped:
-    """Data of an unknown library: it has the interface and nothing else."""
+    """Data of an unknown library: it has only the Arrow interface."""
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -95,7 +89,7 @@ def test_a_frame_is_usable_without_its_objects(producer: KafkaProducer[Any, Any]
 
 
 class Frame(pl.DataFrame):
-    """As an application's own frames."""
+    """Like an application's own subclass of a frame."""
 
 
 @pytest.mark.parametrize(
@@ -114,7 +108,7 @@ def test_objects_are_found_in_every_frame(make: Callable[[pl.DataFrame], Any]) -
 
 def test_objects_of_narwhals_and_of_a_lazy_frame() -> None:
     class Shell:
-        """As a frame of narwhals, which is not among what Penstock is tested with."""
+        """Like a frame of narwhals, which is not a test dependency."""
 
         def to_native(self) -> Any:
             return with_objects()
@@ -129,9 +123,9 @@ def test_objects_of_narwhals_and_of_a_lazy_frame() -> None:
         ArrowRecords(with_objects().lazy())  # type: ignore[arg-type]
 
 
-def test_eight_bytes_that_are_no_objects_are_sent() -> None:
+def test_eight_byte_values_that_are_not_objects_are_sent() -> None:
     table = pa.table({"v": pa.array([b"12345678", None], pa.binary(8))})
-    assert [row[0] for row in records(table, value="v")] == [b"12345678", None]
+    assert [row[0] for row in arrow_records(table, value="v")] == [b"12345678", None]
     assert objects(table) == [{"v": "MTIzNDU2Nzg="}, {"v": None}]
 
 
@@ -146,7 +140,7 @@ def test_integers_that_arrow_does_not_have_are_refused_by_name(kind: Any, nested
     assert objects(frame, value=["a"]) == [{"a": 1}]
 
 
-def test_objects_of_pandas_that_are_no_data_are_named_by_pandas() -> None:
+def test_pandas_refuses_its_own_objects_by_name() -> None:
     with pytest.raises((ValueError, TypeError), match="column id with type object"):
         ArrowRecords(pd.DataFrame({"id": [object()]}))
     assert objects(pd.DataFrame({"id": [uuid.UUID(int=5)]})) == [{"id": str(uuid.UUID(int=5))}]
@@ -218,20 +212,20 @@ def test_nulls_of_polars_are_sent_at_any_depth(producer: KafkaProducer[Any, Any]
         pytest.param(lambda frame: frame.to_struct("row"), id="a Series of structs"),
     ],
 )
-def test_nulls_by_way_of_others(make: Callable[[pl.DataFrame], Any]) -> None:
+def test_nulls_of_polars_through_other_libraries(make: Callable[[pl.DataFrame], Any]) -> None:
     assert sorted(objects(make(nulls())), key=lambda row: row["id"]) == NULLS
 
 
-def test_nulls_that_share_a_name_with_a_pattern() -> None:
+def test_nulls_in_columns_named_like_patterns() -> None:
     assert objects(pl.DataFrame({"^a.*$": [None], "": [None], "a": [1]})) == [{"^a.*$": None, "": None, "a": 1}]
 
 
 def test_a_null_column_in_every_place() -> None:
     for data in (pl.DataFrame({"v": [1, 2], "n": [None, None]}), pa.table({"v": [1, 2], "n": pa.nulls(2)})):
-        assert [row[0] for row in records(data, value="n")] == [None, None]
-        assert [row[1] for row in records(data, key="n")] == [None, None]
-        assert [row[1] for row in records(data, key=["n"])] == [b'{"n":null}'] * 2
-        everywhere = records(data, key="n", partition="n", timestamp="n", headers="n")
+        assert [row[0] for row in arrow_records(data, value="n")] == [None, None]
+        assert [row[1] for row in arrow_records(data, key="n")] == [None, None]
+        assert [row[1] for row in arrow_records(data, key=["n"])] == [b'{"n":null}'] * 2
+        everywhere = arrow_records(data, key="n", partition="n", timestamp="n", headers="n")
         now = everywhere[0][3]
         assert now > 1_700_000_000_000
         assert everywhere == [(b'{"v":%d}' % number, None, None, now, ()) for number in (1, 2)]
@@ -245,11 +239,11 @@ def test_headers_that_are_all_empty_or_all_null() -> None:
             {"v": ["a", "b"], "h": [[], None]}, schema_overrides={"h": pl.List(pl.Struct({"k": pl.Null, "v": pl.Null}))}
         ),
     ):
-        assert [row[4] for row in records(data, value="v", headers="h")] == [(), ()]
+        assert [row[4] for row in arrow_records(data, value="v", headers="h")] == [(), ()]
     named = pl.DataFrame({"v": ["a"], "h": [[{"k": "name", "v": None}]]})
-    assert [row[4] for row in records(named, value="v", headers="h")] == [(("name", None),)]
+    assert [row[4] for row in arrow_records(named, value="v", headers="h")] == [(("name", None),)]
     with pytest.raises(ValueError, match="the name of a header is null"):
-        records(pl.DataFrame({"v": ["a"], "h": [[None]]}), value="v", headers="h")
+        arrow_records(pl.DataFrame({"v": ["a"], "h": [[None]]}), value="v", headers="h")
 
 
 def test_nulls_of_an_unknown_library_without_pyarrow_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +251,7 @@ def test_nulls_of_an_unknown_library_without_pyarrow_are_explained(monkeypatch: 
     frame = pl.DataFrame({"v": [1], "note": [None]})
     assert objects(frame) == [{"v": 1, "note": None}]
     with pytest.raises(ValueError, match=r'column "note" is of type Null.*what pyarrow reads'):
-        records(Wrapped(frame))
+        arrow_records(Wrapped(frame))
     assert objects(Wrapped(frame.drop("note"))) == [{"v": 1}]
 
 
@@ -275,7 +269,7 @@ def test_data_that_can_be_read_once_is_read_once() -> None:
     assert plain.asked == 1
 
 
-def test_no_library_is_imported() -> None:
+def test_reading_arrow_data_imports_no_library() -> None:
     code = """
         import sys
         from penstock._native import ArrowRecords
@@ -297,7 +291,7 @@ def filtered() -> pd.DataFrame:
     return pd.DataFrame({"id": [7, 8, 9, 10], "ok": [True, True, False, True]}).query("ok")
 
 
-def test_an_unnamed_index_is_no_field(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
+def test_an_unnamed_index_is_not_a_field(producer: KafkaProducer[Any, Any], topic: str, log: Log) -> None:
     frame = filtered()
     expected = [{"id": number, "ok": True} for number in (7, 8, 10)]
     for data in (frame, frame.reset_index(drop=True), pa.Table.from_pandas(frame), pa.RecordBatch.from_pandas(frame)):
@@ -320,18 +314,18 @@ def test_an_unnamed_index_is_no_field(producer: KafkaProducer[Any, Any], topic: 
             pd.MultiIndex.from_tuples([("x", 1), ("y", 2)], names=["n", None]),
             {None: ["n"], True: ["n", "__index_level_1__"], False: []},
         ),
-        # Named as a column is: the column is the field.
+        # The name of a column: the column is the field.
         (pd.Index([3, 5], name="v"), {None: [], False: []}),
         (pd.RangeIndex(2, name="v"), {None: [], False: []}),
         (pd.DatetimeIndex(["2024-01-01", "2024-01-02"], name="at"), {None: ["at"], False: []}),
     ],
 )
 @pytest.mark.parametrize("table", [False, True], ids=["a frame", "a table of one"])
-def test_which_levels_are_fields(index: Any, fields: dict[bool | None, list[str]], table: bool) -> None:
+def test_the_index_argument_selects_levels(index: Any, fields: dict[bool | None, list[str]], table: bool) -> None:
     frame = pd.DataFrame({"v": ["a", "b"]}, index=index)
     for choice, names in fields.items():
         if table and isinstance(index, pd.RangeIndex):
-            names = []  # pyarrow keeps a range as metadata: there is no such column
+            names = []  # pyarrow stores a range as metadata: there is no such column
         rows = objects(pa.Table.from_pandas(frame) if table else frame, index=choice)
         assert [list(row) for row in rows] == [["v", *names]] * 2
         assert [row["v"] for row in rows] == ["a", "b"]
@@ -349,14 +343,14 @@ def test_the_values_of_a_level() -> None:
 @pytest.mark.parametrize("name", ["n", None])
 @pytest.mark.parametrize("index", [None, False, True])
 def test_a_level_that_is_named_by_the_caller_is_found(name: str | None, index: bool | None) -> None:
-    """Whichever form pandas keeps the index in."""
+    """In each form in which pandas stores the index."""
     column = name or "__index_level_0__"
     for level in (pd.RangeIndex(1, 3, name=name), pd.Index([1, 2], name=name)):
         frame = pd.DataFrame({"v": ["a", "b"]}, index=level)
-        keys = [row[1] for row in records(frame, key=column, value="v", index=index)]
+        keys = [row[1] for row in arrow_records(frame, key=column, value="v", index=index)]
         assert keys == [number.to_bytes(8) for number in (1, 2)]
         assert objects(frame, value=[column, "v"], index=index)[0] == {column: 1, "v": "a"}
-    assert [row[0] for row in records(frame, key=column, index=False)] == [b'{"v":"a"}', b'{"v":"b"}']
+    assert [row[0] for row in arrow_records(frame, key=column, index=False)] == [b'{"v":"a"}', b'{"v":"b"}']
 
 
 def test_a_column_of_that_name_stays() -> None:
@@ -384,7 +378,7 @@ def test_a_column_of_that_name_stays() -> None:
     ],
 )
 @pytest.mark.parametrize("index", [None, False])
-def test_metadata_that_is_not_of_pandas_is_none(metadata: bytes, index: bool | None) -> None:
+def test_metadata_that_is_not_pandas_s_is_ignored(metadata: bytes, index: bool | None) -> None:
     table = pa.table({"v": [1]}).replace_schema_metadata({b"pandas": metadata})
     assert objects(table, index=index) == [{"v": 1}]
 
@@ -397,7 +391,7 @@ def test_a_frame_of_nothing_but_its_index() -> None:
 
 
 @pytest.mark.parametrize("wrong", [1, "yes", []])
-def test_what_index_must_be(producer: KafkaProducer[Any, Any], topic: str, wrong: Any) -> None:
+def test_index_must_be_true_false_or_none(producer: KafkaProducer[Any, Any], topic: str, wrong: Any) -> None:
     with pytest.raises(TypeError, match="index must be True, False or None, not <class"):
         producer.send_arrow(topic, filtered(), index=wrong)
 
@@ -421,7 +415,7 @@ def test_parquet_that_pandas_wrote(tmp_path: Any) -> None:
             assert list(objects(batch)[0]) == ["id", "ok", *([name] if name else [])]
 
 
-# ------------------------------------------------------------------------------------------------- no table
+# ------------------------------------------------------------------------------------------------- not a table
 
 
 def columns_alone() -> list[Any]:
@@ -443,7 +437,7 @@ def columns_alone() -> list[Any]:
 
 
 @pytest.mark.parametrize("data", columns_alone(), ids=lambda data: type(data).__name__)
-def test_a_single_column_is_no_table(producer: KafkaProducer[Any, Any], topic: str, data: Any) -> None:
+def test_a_single_column_is_not_a_table(producer: KafkaProducer[Any, Any], topic: str, data: Any) -> None:
     with pytest.raises(TypeError, match=r"data must be a table, frame or record batch.*a single column of type"):
         producer.send_arrow(topic, data)
 
@@ -465,7 +459,7 @@ def test_a_single_column_is_no_table(producer: KafkaProducer[Any, Any], topic: s
     ],
     ids=lambda data: type(data).__name__,
 )
-def test_what_has_no_columns_is_no_table(producer: KafkaProducer[Any, Any], topic: str, data: Any) -> None:
+def test_data_without_columns_is_not_a_table(producer: KafkaProducer[Any, Any], topic: str, data: Any) -> None:
     with pytest.raises(
         TypeError, match=r"data must be a table, frame or record batch: anything with __arrow_c_stream__"
     ):
@@ -496,8 +490,8 @@ def test_structs_are_rows(make: Callable[[list[Any]], Any]) -> None:
     ],
     ids=["pyarrow.Array", "pyarrow.ChunkedArray", "polars.Series", "polars.Series with Null"],
 )
-def test_a_struct_that_is_null_is_no_row(producer: KafkaProducer[Any, Any], topic: str, data: Any) -> None:
-    """Its fields would be sent as nulls, or as what lies beneath."""
+def test_a_null_struct_is_not_a_row(producer: KafkaProducer[Any, Any], topic: str, data: Any) -> None:
+    """Its fields would be sent as nulls, or as the values beneath."""
     with pytest.raises(
         ValueError, match="row 1 of a batch is null as a whole: a column of structs with nulls is no table"
     ):

@@ -16,7 +16,7 @@ from penstock.protocol.records import CODECS
 
 TEXT = b'{"name": "Ada Lovelace", "occupation": "mathematician"}, ' * 4
 
-# What waits behind a batch that is split backs off, and there are dozens of them.
+# Batches behind a split batch back off, and there are dozens of them.
 QUICK = {"retry_backoff_ms": 5, "retry_backoff_max_ms": 20}
 
 Send = Callable[..., BulkResult]
@@ -54,7 +54,7 @@ def texts(count: int) -> list[bytes]:
     ],
     ids=str,
 )
-def test_what_is_sent_in_bulk_is_read_back_in_order(
+def test_bulk_records_are_read_back_in_order(
     send: Send, codec: str, options: dict[str, int], topic: str, new_producer: MakeProducer, log: Log
 ) -> None:
     producer = new_producer(compression_type=codec, **options)
@@ -84,7 +84,7 @@ def test_keyed_records_keep_their_partitions_and_order(
     assert log.by_partition(topic) == log.by_partition(plain)
 
 
-def test_batches_grow_as_the_topic_turns_out_to_compress_well(
+def test_batches_grow_when_the_topic_compresses_well(
     send: Send, codec: str, topic: str, new_producer: MakeProducer, cluster: RunningCluster, log: Log
 ) -> None:
     producer = new_producer(compression_type=codec, batch_size=2_000)

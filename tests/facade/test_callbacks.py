@@ -1,4 +1,4 @@
-"""Callbacks of `send`: exactly once if it returned, never if it raised, per partition in order, on a thread of their own."""
+"""Callbacks of `send`: exactly once if it returned, never if it raised, in order per partition, on their own thread."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_callback_runs_once_per_record_with_its_metadata(producer: KafkaProduc
     assert all(error is None for _, error in seen)
 
 
-def test_a_record_object_takes_a_callback_too(producer: KafkaProducer[Any, Any], topic: str) -> None:
+def test_send_of_a_record_object_accepts_a_callback(producer: KafkaProducer[Any, Any], topic: str) -> None:
     seen: list[Outcome] = []
     producer.send(ProducerRecord(topic, b"value"), callback=lambda *outcome: seen.append(outcome))
     producer.flush()
@@ -42,7 +42,7 @@ def test_a_record_object_takes_a_callback_too(producer: KafkaProducer[Any, Any],
 
 
 def test_flush_returns_only_after_the_callbacks_have_run(producer: KafkaProducer[Any, Any], topic: str) -> None:
-    # Many small flushes: each is a chance to overtake the callback of a batch that was resolved this very moment.
+    # Many small flushes: each could overtake the callback of a batch that was resolved at the same moment.
     seen: list[Outcome] = []
     for count in range(1, 401):
         producer.send(topic, b"value", callback=lambda *outcome: seen.append(outcome))
@@ -86,7 +86,7 @@ def test_callbacks_of_a_partition_run_in_the_order_of_the_sends(
     assert seen == {partition: list(range(partition, 800, 4)) for partition in range(4)}
 
 
-def test_a_raising_callback_is_logged_and_harms_nothing(
+def test_a_raising_callback_is_logged(
     producer: KafkaProducer[Any, Any], topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
@@ -133,9 +133,7 @@ def test_a_callback_with_the_wrong_signature_is_logged(
     assert "positional argument" in caplog.text
 
 
-def test_a_callback_may_send_to_a_topic_that_is_not_known_yet(
-    producer: KafkaProducer[Any, Any], new_topic: MakeTopic, log: Log
-) -> None:
+def test_a_callback_may_send_to_a_new_topic(producer: KafkaProducer[Any, Any], new_topic: MakeTopic, log: Log) -> None:
     first, second = new_topic(), new_topic()
     finished = threading.Event()
 
@@ -230,9 +228,7 @@ def test_a_callback_never_runs_if_send_raised(new_producer: MakeProducer, topic:
     assert seen == []
 
 
-def test_callbacks_of_records_that_close_gave_up_run_too(
-    new_producer: MakeProducer, topic: str, faults: Faults
-) -> None:
+def test_callbacks_of_records_that_close_failed_run(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
     producer = new_producer()
     faults.add("Produce", topic=topic, delay_ms=1000)
     done = threading.Event()
@@ -248,9 +244,7 @@ def test_callbacks_of_records_that_close_gave_up_run_too(
     assert [type(error) for _, error in seen] == [ProducerClosedError]
 
 
-def test_callbacks_that_wait_hold_memory_so_that_slow_ones_slow_down_send(
-    new_producer: MakeProducer, topic: str
-) -> None:
+def test_records_of_waiting_callbacks_hold_memory_and_slow_down_send(new_producer: MakeProducer, topic: str) -> None:
     gate = Gate()
     producer = new_producer(buffer_memory=64 * 1024, batch_size=16 * 1024, max_block_ms=500)
 
@@ -265,7 +259,7 @@ def test_callbacks_that_wait_hold_memory_so_that_slow_ones_slow_down_send(
     assert producer.metrics()["producer-metrics"]["buffer-available-bytes"] == 64 * 1024
 
 
-def test_a_callback_that_sends_finds_room_in_a_full_buffer(new_producer: MakeProducer, topic: str, log: Log) -> None:
+def test_a_callback_may_send_when_the_buffer_is_full(new_producer: MakeProducer, topic: str, log: Log) -> None:
     producer = new_producer(buffer_memory=16 * 1024, batch_size=16 * 1024)
     sent = threading.Event()
 

@@ -1,29 +1,16 @@
-"""Clusters that change under a producer: all brokers new, a topic made anew, more partitions, frozen and idle connections."""
+"""Clusters that change: all brokers replaced, a topic recreated, partitions added, frozen and idle connections."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-
 import pytest
-from facade_support import SOON_S, Log, MakeProducer, MakeTopic, numbered
+from facade_support import SOON_S, Log, MakeProducer, MakeTopic, eventually, numbered
 
 from penstock import KafkaProducer, KafkaTimeoutError, errors
+from penstock._reader import Reader
 from penstock.devbroker import DevCluster, Faults, RunningCluster
-from penstock.reader import Reader
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    """Return once it is so."""
-    pause = threading.Event()
-    for _ in range(int(SOON_S * 100)):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it never came true")
-
-
-def test_when_every_known_broker_is_replaced_the_bootstrap_servers_lead_to_the_new_ones() -> None:
+def test_when_every_known_broker_is_replaced_it_bootstraps_again() -> None:
     with DevCluster.running(nodes=2) as old, DevCluster.running(nodes=2) as new:
         for cluster in (old, new):
             cluster.create_topic("orders")
@@ -32,7 +19,7 @@ def test_when_every_known_broker_is_replaced_the_bootstrap_servers_lead_to_the_n
             reconnect_backoff_ms=5,
             reconnect_backoff_max_ms=20,
         ) as producer:
-            # Which of the two it found first is chance; that one goes.
+            # It may have found either of the two first; that one stops.
             producer.send("orders", b"before").result(SOON_S)
             first, second = (old, new) if sum(old.end_offsets("orders").values()) else (new, old)
             first.stop()
@@ -44,7 +31,7 @@ def test_when_every_known_broker_is_replaced_the_bootstrap_servers_lead_to_the_n
 
 
 @pytest.mark.parametrize("partitions", [2, 1], ids=["as many partitions", "fewer partitions"])
-def test_a_topic_that_is_deleted_and_made_anew_is_written_to_under_its_new_id(
+def test_a_recreated_topic_is_written_to_under_its_new_id(
     new_producer: MakeProducer, new_topic: MakeTopic, cluster: RunningCluster, log: Log, partitions: int
 ) -> None:
     topic = new_topic(2)
@@ -59,7 +46,7 @@ def test_a_topic_that_is_deleted_and_made_anew_is_written_to_under_its_new_id(
     assert log.values(topic) == values
 
 
-def test_records_for_a_partition_that_the_new_topic_lacks_fail_by_their_deadline_with_a_reason(
+def test_records_for_a_removed_partition_fail_by_their_deadline_with_a_reason(
     new_producer: MakeProducer, new_topic: MakeTopic, cluster: RunningCluster
 ) -> None:
     topic = new_topic(2)
@@ -74,17 +61,17 @@ def test_records_for_a_partition_that_the_new_topic_lacks_fail_by_their_deadline
     producer.send(topic, b"gone with the old one", partition=1).result(SOON_S)
     cluster.delete_topic(topic)
     cluster.create_topic(topic, 1)
-    # What the producer learns of the new topic, it learns from this record's trouble.
+    # This record's error makes the producer read the new topic's metadata.
     error = producer.send(topic, b"nowhere", partition=1).exception(SOON_S)
     assert isinstance(error, KafkaTimeoutError)
     assert error.possibly_persisted is False
-    # By now it is known that the partition is gone: a later record does not get into the buffer.
+    # The producer has the new metadata now: a later record for that partition is refused by `send`.
     with pytest.raises(KafkaTimeoutError, match=r"partition 1 of topic .* does not exist: it has 1 partition"):
         producer.send(topic, b"nowhere", partition=1)
     assert producer.send(topic, b"somewhere", partition=0).result(SOON_S).offset == 0
 
 
-def test_records_without_a_key_find_partitions_that_were_added(
+def test_records_without_a_key_go_to_added_partitions(
     new_producer: MakeProducer, topic: str, cluster: RunningCluster, log: Log
 ) -> None:
     producer = new_producer(metadata_max_age_ms=100, batch_size=100, linger_ms=0)
@@ -94,7 +81,7 @@ def test_records_without_a_key_find_partitions_that_were_added(
     assert len(producer.partitions_for(topic)) == 3
 
 
-def test_a_frozen_broker_holds_up_its_own_partitions_only(
+def test_a_frozen_broker_delays_its_own_partitions_only(
     new_producer: MakeProducer, new_topic: MakeTopic, cluster: RunningCluster, faults: Faults
 ) -> None:
     topic = new_topic(3)
@@ -104,19 +91,19 @@ def test_a_frozen_broker_holds_up_its_own_partitions_only(
     for partition in leaders:
         producer.send(topic, b"first", partition=partition).result(SOON_S)
     thaw = faults.add("Produce", node=1, delay_ms=1_500)
-    # Five requests are out and unanswered: whatever else is for this broker waits.
+    # Five requests are unanswered: everything else for this broker waits.
     frozen = next(partition for partition, leader in leaders.items() if leader == 1)
     held = [producer.send(topic, bytes(900), partition=frozen) for _ in range(8)]
     eventually(lambda: thaw.met)
     for partition in leaders.keys() - {frozen}:
         for _ in range(20):
             producer.send(topic, bytes(900), partition=partition).result(SOON_S)
-    assert not held[0].done(), "all of this took less time than one request of the frozen broker's"
+    assert not held[0].done(), "all of this took less time than one request of the frozen broker"
     for future in held:
         future.result(SOON_S)
 
 
-def test_idle_connections_are_closed_without_a_word_and_opened_again(
+def test_idle_connections_are_closed_silently_and_opened_again(
     new_producer: MakeProducer, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     producer = new_producer(connections_max_idle_ms=200, linger_ms=0)
@@ -132,7 +119,7 @@ def test_idle_connections_are_closed_without_a_word_and_opened_again(
 
 
 @pytest.mark.parametrize("appended", [True, False], ids=["appended", "not appended"])
-def test_behind_a_record_that_expired_in_flight_the_others_arrive_once_and_in_order(
+def test_records_behind_an_expired_one_arrive_once_and_in_order(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log, appended: bool
 ) -> None:
     producer = new_producer(

@@ -1,4 +1,4 @@
-"""Compression as an application sees it: through the embedded broker, which keeps what comes as it is."""
+"""Compression from the application's view, through the embedded broker, which stores batches unchanged."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TEXT = b'{"name": "Ada Lovelace", "occupation": "mathematician"}, ' * 15
 
 
 def workers() -> int:
-    """Native threads: Linux knows them by the first 15 letters of their names."""
+    """Native threads: Linux lists them by the first 15 letters of their names."""
     tasks = Path("/proc/self/task").glob("*/comm")
     return sum(task.read_text().startswith("penstock-codec") for task in tasks)
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_what_is_compressed_is_read_back_in_order(
+def test_compressed_records_are_read_back_in_order(
     codec: str, new_topic: MakeTopic, new_producer: MakeProducer, log: Log
 ) -> None:
     topic = new_topic(3)
@@ -41,7 +41,9 @@ def test_what_is_compressed_is_read_back_in_order(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
-def test_threads_are_there_for_whom_needs_them_and_go_with_the_producer(topic: str, new_producer: MakeProducer) -> None:
+def test_compression_threads_exist_only_with_compression_and_end_with_the_producer(
+    topic: str, new_producer: MakeProducer
+) -> None:
     before = workers()
     plain, compressing = new_producer(), new_producer(compression_type="lz4")
     plain.send(topic, b"1").result(SOON_S)
@@ -54,7 +56,7 @@ def test_threads_are_there_for_whom_needs_them_and_go_with_the_producer(topic: s
 
 def test_a_batch_that_is_too_large_is_split(new_topic: MakeTopic, new_producer: MakeProducer, log: Log) -> None:
     topic = new_topic(max_message_bytes="2000")
-    # What waits behind a batch that is split backs off, and there are dozens of them.
+    # Batches behind a split batch back off, and there are dozens of them.
     producer = new_producer(
         compression_type="gzip", batch_size=100_000, linger_ms=50, retry_backoff_ms=5, retry_backoff_max_ms=20
     )
@@ -76,7 +78,7 @@ def test_a_lost_answer_makes_no_duplicate(topic: str, new_producer: MakeProducer
     assert log.values(topic) == values
 
 
-def test_a_broker_that_refuses_a_codec_is_told_of_with_its_reason(
+def test_a_codec_that_the_broker_refuses_is_an_error_with_its_reason(
     topic: str, new_producer: MakeProducer, faults: Faults
 ) -> None:
     faults.add(api="Produce", error=76, times=1)
@@ -86,9 +88,7 @@ def test_a_broker_that_refuses_a_codec_is_told_of_with_its_reason(
     assert producer.send(topic, TEXT).result(SOON_S).offset == 0
 
 
-def test_a_small_buffer_is_never_exceeded_and_everything_passes_through_it(
-    new_topic: MakeTopic, new_producer: MakeProducer, log: Log
-) -> None:
+def test_a_small_buffer_is_never_exceeded(new_topic: MakeTopic, new_producer: MakeProducer, log: Log) -> None:
     topic = new_topic(2)
     producer = new_producer(compression_type="zstd", buffer_memory=50_000, batch_size=8_000)
     values = [b"%d " % n + TEXT for n in range(3_000)]
@@ -139,7 +139,7 @@ def test_after_a_fork_nothing_is_compressed_for_the_child_and_the_parent_goes_on
     assert words.count(b"child") == 10
 
 
-def test_a_program_may_end_while_batches_are_compressed(cluster: RunningCluster, topic: str, log: Log) -> None:
+def test_a_program_may_exit_while_batches_are_compressed(cluster: RunningCluster, topic: str, log: Log) -> None:
     code, out, err = run_script(
         """
         import sys

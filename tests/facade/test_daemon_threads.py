@@ -1,7 +1,7 @@
-"""The end of the interpreter while daemon threads of the application's are inside the producer.
+"""The interpreter's exit while daemon threads of the application are inside the producer.
 
-CPython before 3.14 ends such a thread by unwinding its stack when it asks for the GIL; an unwinding through native frames
-aborted the process.
+CPython before 3.14 ends such a thread by unwinding its stack when it asks for the GIL; the unwinding through native
+frames aborted the process.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ THREADS = """
 def test_daemon_threads_inside_the_producer_do_not_crash_the_exit(
     cluster: RunningCluster, new_topic: MakeTopic
 ) -> None:
-    # Each run is a throw of dice; before the remedy every one of them crashed.
+    # Each run depends on chance; before the fix every one of them crashed.
     for _ in range(2):
         runs = [start_script(THREADS, cluster.bootstrap_servers, new_topic()) for _ in range(2)]
         for run in runs:
@@ -60,7 +60,7 @@ def test_daemon_threads_inside_the_producer_do_not_crash_the_exit(
 def test_a_callback_of_atexit_may_still_wait_for_a_daemon_thread_that_sends(
     cluster: RunningCluster, topic: str
 ) -> None:
-    # Registered before the import, so that it runs after the producers were closed.
+    # Registered before the import, so that it runs after the producers are closed.
     code, out, err = finish(
         start_script(
             """
@@ -89,7 +89,7 @@ def test_a_callback_of_atexit_may_still_wait_for_a_daemon_thread_that_sends(
     assert (code, out) == (0, "closed\nalive False\n"), err
 
 
-def test_clearing_the_callbacks_of_atexit_is_not_the_end(cluster: RunningCluster, topic: str) -> None:
+def test_clearing_the_callbacks_of_atexit_does_not_close_producers(cluster: RunningCluster, topic: str) -> None:
     code, out, err = finish(
         start_script(
             """

@@ -1,4 +1,4 @@
-"""What a `timeout=` may be, in every call that takes one: 0 or more seconds; infinity and what is as good as that; no less."""
+"""The values of a `timeout=`, in every call that has one: 0 or more seconds, infinity and values too large for a clock."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from facade_support import MakeProducer, in_thread
 
 from penstock import FIRST_COMPLETED, AsyncKafkaProducer, KafkaProducer, as_completed, wait
 from penstock._native import timeout_s
+from penstock._reader import Reader
 from penstock.devbroker import Faults, RunningCluster
-from penstock.reader import Reader
 from penstock.testing import AsyncMockProducer, MockProducer
 
 ENDLESS = [math.inf, 1e10, 1e300, 2**63, 10**400, np.float64(math.inf), np.float32(1e30), np.int64(2**62),
@@ -34,7 +34,7 @@ def name_of(value: object) -> str:
 
 
 @pytest.mark.parametrize("timeout", ENDLESS, ids=name_of)
-def test_what_no_clock_counts_to_is_as_none(timeout: Any) -> None:
+def test_a_timeout_beyond_the_clock_is_none(timeout: Any) -> None:
     assert timeout_s(timeout) is None
 
 
@@ -49,8 +49,8 @@ def test_none_stays_none() -> None:
 
 
 @pytest.mark.parametrize("timeout", NEGATIVE, ids=name_of)
-def test_less_than_nothing_is_refused(timeout: Any) -> None:
-    # A fraction may be so small that as a float it is -0.0, which is nothing, and may be waited.
+def test_a_negative_timeout_is_refused(timeout: Any) -> None:
+    # A fraction may be so small that as a float it is -0.0, which is 0 and allowed.
     if isinstance(timeout, Fraction):
         assert timeout_s(timeout) == 0
         return
@@ -59,12 +59,12 @@ def test_less_than_nothing_is_refused(timeout: Any) -> None:
 
 
 @pytest.mark.parametrize("timeout", NO_NUMBERS, ids=lambda value: type(value).__name__)
-def test_what_is_no_number_is_refused_by_its_type(timeout: Any) -> None:
+def test_a_timeout_of_another_type_is_refused(timeout: Any) -> None:
     with pytest.raises(TypeError, match=f"timeout must be None or a number of seconds, not .*{type(timeout).__name__}"):
         timeout_s(timeout)
 
 
-def test_what_a_number_raises_by_itself_comes_out() -> None:
+def test_an_error_of_the_conversion_is_raised() -> None:
     class Broken:
         def __float__(self) -> float:
             raise LookupError("on purpose")
@@ -114,7 +114,7 @@ def test_an_endless_timeout_is_none(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults, call: str, timeout: Any
 ) -> None:
     producer.send(topic, b"value").result(20)
-    faults.add("Produce", topic=topic, delay_ms=50)  # so that there is something to wait for
+    faults.add("Produce", topic=topic, delay_ms=50)  # so that the call waits
     producer.send(topic, b"value")
     blocking_calls(producer, topic)[call](timeout)
 
@@ -127,7 +127,7 @@ def test_a_negative_timeout_is_refused_by_every_call(
     calls = blocking_calls(producer, topic)
     future, bulk = producer.send(topic, b"value"), producer.send_many(topic, [b"value"])
     if done:
-        # Whether it is refused does not depend on who was faster.
+        # A negative timeout is refused whether or not the future is done already.
         producer.flush(20)
         calls = {**calls, "result": future.result, "exception": future.exception, "bulk result": bulk.result}
     for timeout in (-1, -0.001, -math.inf, math.nan, -(10**400)):
@@ -139,8 +139,8 @@ def test_a_negative_timeout_is_refused_by_every_call(
     producer.send(topic, b"value").result(20)
 
 
-def test_a_producer_that_was_closed_endlessly_has_ended(new_producer: MakeProducer, topic: str) -> None:
-    # The fault: one close in eight raised out of the join of the callback thread, and was never over for other threads.
+def test_a_close_with_an_endless_timeout_ends(new_producer: MakeProducer, topic: str) -> None:
+    # The defect: one close in eight raised out of the join of the callback thread, and never ended for other threads.
     for timeout in (math.inf, 1e10):
         for _ in range(20):
             producer = new_producer()
@@ -181,7 +181,7 @@ def test_an_endless_timeout_is_none_in_asyncio(
     run_on(kind, main())
 
 
-def test_the_mocks_take_what_the_real_ones_take() -> None:
+def test_the_mocks_accept_the_same_timeouts() -> None:
     mock = MockProducer(auto_complete=False)
     future, bulk = mock.send("t", b"value"), mock.send_many("t", [b"value"])
     calls: list[Call] = [future.result, future.exception, bulk.result, mock.flush, mock.close]
@@ -193,7 +193,7 @@ def test_the_mocks_take_what_the_real_ones_take() -> None:
             call("soon")
     assert not mock.closed
     for call in [future.result, future.exception, bulk.result]:
-        with pytest.raises(TimeoutError, match=r"still on (their|its) way"):
+        with pytest.raises(TimeoutError, match=r"(is|are) pending"):
             call(0)
     mock.flush(math.inf)
     for timeout in (math.inf, 1e10, 10**400):
@@ -205,7 +205,7 @@ def test_the_mocks_take_what_the_real_ones_take() -> None:
         mock.close(timeout)
 
 
-def test_an_asyncio_mock_takes_what_the_real_one_takes() -> None:
+def test_an_asyncio_mock_accepts_the_same_timeouts() -> None:
     async def main() -> None:
         mock = AsyncMockProducer()
         calls: list[Callable[[Any], Awaitable[None]]] = [mock.flush, mock.close]
@@ -222,7 +222,7 @@ def test_an_asyncio_mock_takes_what_the_real_one_takes() -> None:
     asyncio.run(main())
 
 
-def test_the_testing_kit_and_the_reader_wait_endlessly_too(
+def test_the_testing_kit_and_the_reader_accept_endless_timeouts(
     producer: KafkaProducer[Any, Any], cluster: RunningCluster, topic: str, faults: Faults
 ) -> None:
     producer.send(topic, b"value").result(20)
@@ -250,19 +250,19 @@ TIMES = {
 }  # fmt: skip
 
 
-def test_every_time_is_among_those_settings() -> None:
-    from penstock._config_support import support
-    from penstock._config_table import SETTINGS
+def test_every_setting_of_a_time_is_tested() -> None:
+    from penstock.config.support import support
+    from penstock.config.table import SETTINGS
 
     known = {it.name for it in SETTINGS if it.name.endswith(".ms") and it.type in ("INT", "LONG")}
     assert set(TIMES) == {name for name in known if support(name)[0] == "working"}
 
 
 @pytest.mark.parametrize("name", [*TIMES, "all"])
-def test_the_largest_time_of_a_setting_is_as_good_as_endless(
+def test_the_largest_value_of_a_setting_is_endless(
     cluster: RunningCluster, new_producer: MakeProducer, topic: str, faults: Faults, name: str
 ) -> None:
-    """A record is delivered, through a refusal that is retried unless the backoff is endless too."""
+    """A record is delivered after an error that is retried, unless the backoff is endless, too."""
     chosen = dict(TIMES) if name == "all" else {name: TIMES[name]}
     if name == "linger.ms":
         chosen["delivery.timeout.ms"] = INT
@@ -275,14 +275,14 @@ def test_the_largest_time_of_a_setting_is_as_good_as_endless(
     assert producer.metrics()
 
 
-def test_an_endless_backoff_leaves_the_control_thread_alive(
+def test_an_endless_backoff_does_not_stop_the_control_thread(
     new_producer: MakeProducer, new_topic: Callable[[], str], faults: Faults
 ) -> None:
     stuck, other = new_topic(), new_topic()
     producer = new_producer(retry_backoff_ms=LONG, retry_backoff_max_ms=LONG, reconnect_backoff_ms=LONG)
     faults.add("Produce", topic=stuck, error=19)
     future = producer.send(stuck, b"value")
-    # A second topic needs the control thread: it must have survived the decision about the first one.
+    # A second topic needs the control thread: it must have survived the decision about the first topic.
     assert producer.send(other, b"value").result(20).offset == 0
     producer.close(0)
     assert future.exception(20) is not None

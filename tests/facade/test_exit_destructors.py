@@ -1,5 +1,5 @@
-"""Producers in the hands of destructors, `weakref.finalize` and `atexit` while the interpreter ends: an error that says so, at
-once; no hang, no crash, no traceback that is not the application's."""
+"""Producers used by destructors, `weakref.finalize` and `atexit` during the interpreter's shutdown: they raise a clear error
+at once, without a hang, a crash, or a traceback that is not the application's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from facade_support import Log, MakeTopic, run_script
 
 from penstock.devbroker import RunningCluster
 
-# Written by `os.write`, held by the class: at the end `print` and module globals may be gone.
+# Written by `os.write`, which the class holds: during shutdown `print` and module globals may be gone.
 PRELUDE = """
 import sys
 from penstock import KafkaProducer, AsyncKafkaProducer, as_completed, wait
@@ -27,10 +27,10 @@ class Late:
     def __del__(self):
         for name, call in self.calls.items():
             try:
-                told = f"{call(self.producer)!r}"
+                report = f"{call(self.producer)!r}"
             except Exception as error:
-                told = f"{type(error).__name__}: {error}"
-            self.write(1, f"{name} | {told}\\n".encode())
+                report = f"{type(error).__name__}: {error}"
+            self.write(1, f"{name} | {report}\\n".encode())
 
 
 def made(facade):
@@ -96,14 +96,14 @@ EXPECTED = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("end", ["", "producer.close()"])
-def test_a_destructor_at_the_very_end(cluster: RunningCluster, topic: str, place: str, end: str) -> None:
+def test_a_destructor_during_shutdown(cluster: RunningCluster, topic: str, place: str, end: str) -> None:
     program = PRELUDE + PLACES[place] + f"\n{end}"
     code, out, err = run_script(program, cluster.bootstrap_servers, topic, place, end)
     assert (code, err) == (0, "")
-    told = dict(line.split(" | ") for line in out.splitlines())
-    assert list(told) == list(EXPECTED)
+    report = dict(line.split(" | ") for line in out.splitlines())
+    assert list(report) == list(EXPECTED)
     for name, what in EXPECTED.items():
-        assert told[name].startswith(what), (name, told[name])
+        assert report[name].startswith(what), (name, report[name])
 
 
 def test_a_destructor_of_an_asyncio_producers_owner(cluster: RunningCluster, topic: str) -> None:
@@ -111,7 +111,7 @@ def test_a_destructor_of_an_asyncio_producers_owner(cluster: RunningCluster, top
         PRELUDE
         + """
 import asyncio
-asyncio.run(asyncio.sleep(0))  # what asyncio imports late is there
+asyncio.run(asyncio.sleep(0))  # asyncio's late imports
 producer = AsyncKafkaProducer(bootstrap_servers=servers)
 
 def awaited(method):
@@ -128,8 +128,8 @@ late = Late(producer, {
     )
     code, out, err = run_script(program, cluster.bootstrap_servers, topic, "", "")
     assert (code, err) == (0, "")
-    told = [line.split(" | ") for line in out.splitlines()]
-    assert [(name, what[: len(CLOSED)]) for name, what in told] == [
+    report = [line.split(" | ") for line in out.splitlines()]
+    assert [(name, what[: len(CLOSED)]) for name, what in report] == [
         ("send", CLOSED), ("send_many", CLOSED), ("flush", "None"), ("close", "None"), ("close again", "None"),
     ]  # fmt: skip
 
@@ -165,7 +165,7 @@ builtins.late = Late(producer, calls)  # the threads keep this module's globals
 
 
 def test_a_callback_that_never_ends_and_a_flush_behind_it(cluster: RunningCluster, topic: str) -> None:
-    """The exit gives up on it after a second; who flushes then must not wait for what nobody runs any more."""
+    """The exit stops waiting after a second; a later flush must not wait for callbacks that will not run."""
     program = (
         PRELUDE
         + """
@@ -190,8 +190,8 @@ builtins.late = Late(producer, {"flush": lambda it: it.flush()})
 def test_callbacks_of_atexit_and_finalize_on_either_side_of_ours(
     cluster: RunningCluster, topic: str, new_topic: MakeTopic, log: Log
 ) -> None:
-    """What was registered before Penstock was imported is called after it: a producer from before is closed then, and one
-    that is made there works; left open it is drained."""
+    """Callbacks registered before the import of Penstock run after ours: a producer from before is closed then, and one
+    that is created there works; if it is left open, it is drained."""
     other = new_topic()
     code, out, err = run_script(
         """

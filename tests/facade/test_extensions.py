@@ -1,4 +1,4 @@
-"""What an application plugs in, and what it looks at: serializers, configuration, partitioners, interceptors, metrics."""
+"""Plug-ins and read-outs: serializers, configuration, partitioners, interceptors, metrics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driven import FACADES
 from facade_support import SOON_S, Log, MakeProducer, MakeTopic
 
 from penstock import (
@@ -23,6 +24,7 @@ from penstock import (
     errors,
 )
 from penstock.devbroker import Faults, RunningCluster
+from penstock.facade.lifecycle import Lifecycle
 from penstock.metrics import NOT_APPLICABLE
 
 # ----------------------------------------------------------------------------------------- serializers and configuration
@@ -53,7 +55,7 @@ def test_a_plain_function_takes_the_value_and_an_object_gets_topic_and_headers_t
     assert [(record.key, record.value) for record in log.records(topic)] == [(b"7", b"noted")]
 
 
-def test_none_is_a_tombstone_whatever_the_serializer(new_producer: MakeProducer, topic: str, log: Log) -> None:
+def test_none_is_a_tombstone_for_every_serializer(new_producer: MakeProducer, topic: str, log: Log) -> None:
     def never(value: Any) -> bytes:
         raise AssertionError("not for None")
 
@@ -61,7 +63,7 @@ def test_none_is_a_tombstone_whatever_the_serializer(new_producer: MakeProducer,
     assert log.values(topic) == [None]
 
 
-def test_keywords_win_over_the_mapping(cluster: RunningCluster) -> None:
+def test_keywords_override_the_mapping(cluster: RunningCluster) -> None:
     config = {"bootstrap.servers": cluster.bootstrap_servers, "linger.ms": 7, "client.id": "from the mapping"}
     with KafkaProducer(config, client_id="from the keyword") as producer:
         assert producer.config["client.id"] == "from the keyword"
@@ -87,7 +89,7 @@ def test_a_properties_file_configures_a_producer(cluster: RunningCluster, topic:
 
 
 class _Last:
-    """The last partition for all, and a note of what it was asked."""
+    """Chooses the last partition, and records its arguments."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -105,9 +107,7 @@ class _Last:
         self.closed += 1
 
 
-def test_a_partitioner_of_ones_own_chooses_and_is_configured_and_closed(
-    new_producer: MakeProducer, new_topic: MakeTopic
-) -> None:
+def test_a_custom_partitioner_is_configured_used_and_closed(new_producer: MakeProducer, new_topic: MakeTopic) -> None:
     topic, last = new_topic(3), _Last()
     producer = new_producer(
         partitioner_class=last, client_id="me", key_serializer=StringSerializer(), value_serializer=StringSerializer()
@@ -134,7 +134,7 @@ def test_a_partitioner_of_ones_own_chooses_and_is_configured_and_closed(
         (np.float64(0), TypeError),
     ],
 )
-def test_a_partition_that_does_not_exist_is_the_partitioners_fault(
+def test_an_invalid_result_of_a_partitioner_is_an_error(
     new_producer: MakeProducer, new_topic: MakeTopic, log: Log, answer: Any, kind: type[Exception]
 ) -> None:
     class Wrong:
@@ -157,7 +157,7 @@ def test_a_partitioner_may_return_a_number_of_numpys(new_producer: MakeProducer,
     assert list(producer.send_many(topic, [b"one", b"two"]).partitions) == [1, 1]
 
 
-def test_what_a_partitioner_raises_send_raises(new_producer: MakeProducer, topic: str) -> None:
+def test_send_raises_the_error_of_a_partitioner(new_producer: MakeProducer, topic: str) -> None:
     class Failing:
         def partition(self, *_: Any) -> int:
             raise LookupError("no idea")
@@ -166,7 +166,7 @@ def test_what_a_partitioner_raises_send_raises(new_producer: MakeProducer, topic
         new_producer(partitioner_class=Failing()).send(topic, b"value")
 
 
-def test_round_robin_takes_turns_whatever_the_key(new_producer: MakeProducer, new_topic: MakeTopic) -> None:
+def test_round_robin_alternates_for_every_key(new_producer: MakeProducer, new_topic: MakeTopic) -> None:
     topic = new_topic(3)
     producer = new_producer(partitioner_class=RoundRobinPartitioner)
     futures = [producer.send(topic, b"value", key=b"the same") for _ in range(9)]
@@ -204,7 +204,7 @@ class _Noting(ProducerInterceptor):
         self.closed += 1
 
 
-def test_interceptors_change_the_record_in_turn_and_hear_of_its_end(
+def test_interceptors_change_the_record_in_order_and_are_notified_of_its_end(
     new_producer: MakeProducer, topic: str, log: Log
 ) -> None:
     one, two = _Noting(b"one"), _Noting(b"two")
@@ -215,9 +215,35 @@ def test_interceptors_change_the_record_in_turn_and_hear_of_its_end(
     headers = (("own", b"1"), ("by", b"one"), ("by", b"two"))
     assert [record.headers for record in log.records(topic)] == [headers]
     assert one.outcomes == two.outcomes == [(0, None, headers)]
-    assert order == [1], "interceptors hear of it before the application"
+    assert order == [1], "interceptors are called before the application's callback"
     producer.close()
     assert (one.closed, two.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("facade", FACADES)
+def test_an_interceptor_without_on_acknowledgement_costs_no_callback(
+    new_producer: MakeProducer, topic: str, log: Log, facade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Adding:
+        def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
+            return record.replace(value=b"changed")
+
+    ran, run = [], Lifecycle._run
+    monkeypatch.setattr(Lifecycle, "_run", lambda self, calls: (ran.extend(calls[0]), run(self, calls)))
+    producer, outcomes = new_producer(interceptor_classes=[Adding()]), list[Any]()
+    producer.send(topic, b"1").result(SOON_S)
+    producer.send_many(topic, [b"2", b"3"]).raise_for_errors()
+    producer.flush()
+    assert ran == [], "the callback thread has nothing to call"
+
+    def noted(metadata: Any, error: Any) -> None:
+        outcomes.append((metadata.offset, error))
+
+    producer.send(topic, b"4", callback=noted).result(SOON_S)
+    producer.flush()
+    assert outcomes == [(3, None)]
+    assert ran == ([noted] if facade is KafkaProducer else []), "it is called without a wrapper"
+    assert log.values(topic) == [b"changed"] * 4
 
 
 def test_an_interceptor_may_send_the_record_elsewhere(
@@ -233,7 +259,7 @@ def test_an_interceptor_may_send_the_record_elsewhere(
     assert (log.values(first), log.values(second)) == ([], [b"changed"])
 
 
-def test_interceptors_hear_of_failures_of_the_record_and_of_send(
+def test_interceptors_are_notified_of_failures_of_the_record_and_of_send(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
     noting = _Noting()
@@ -251,7 +277,7 @@ def test_interceptors_hear_of_failures_of_the_record_and_of_send(
 
 
 @pytest.mark.parametrize("answer", [None, "text", ValueError("on purpose")])
-def test_an_interceptor_that_misbehaves_is_logged_and_harms_nothing(
+def test_an_interceptor_that_raises_is_logged_once_per_method(
     new_producer: MakeProducer, topic: str, log: Log, caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:
     class Bad:
@@ -289,7 +315,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def read_metrics(cluster: RunningCluster) -> dict[str, dict[str, float]]:
-    """After 100 records of 10 bytes to a topic of its own, all acknowledged."""
+    """After 100 records of 10 bytes to a topic of the test, all acknowledged."""
     cluster.create_topic("measured")
     with KafkaProducer(bootstrap_servers=cluster.bootstrap_servers) as producer:
         for _ in range(100):
@@ -313,7 +339,7 @@ def test_every_metric_of_javas_producer_is_in_its_group_with_its_tags(
             assert name.endswith("-avg")
 
 
-def test_metrics_that_say_less_than_javas_are_listed_with_the_reason() -> None:
+def test_metrics_that_differ_from_javas_are_listed_with_the_reason() -> None:
     names = {name for _, name, _ in NAMES}
     assert set(NOT_APPLICABLE) <= names
     assert all(NOT_APPLICABLE.values())

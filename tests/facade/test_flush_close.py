@@ -1,4 +1,4 @@
-"""`flush`, `close` and `with`: who hears of failed records, and what becomes of those that are left."""
+"""`flush`, `close` and `with`: which failures they raise, and what happens to pending records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFUSED = errors.TopicAuthorizationError.code or 0
 # ---------------------------------------------------------------------------------------------------------------- flush
 
 
-def test_flush_sends_at_once_what_lingers(new_producer: MakeProducer, topic: str, log: Log) -> None:
+def test_flush_sends_lingering_records_at_once(new_producer: MakeProducer, topic: str, log: Log) -> None:
     producer = new_producer(linger_ms=60_000)
     future = producer.send(topic, b"value")
     producer.flush(SOON_S)
@@ -31,7 +31,7 @@ def test_flush_sends_at_once_what_lingers(new_producer: MakeProducer, topic: str
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, float("-inf"), float("nan")])
-def test_a_negative_timeout_is_refused_and_the_producer_goes_on(
+def test_a_negative_timeout_is_refused_by_flush_and_close(
     producer: KafkaProducer[Any, Any], topic: str, timeout: float
 ) -> None:
     for wait in (producer.flush, producer.close):
@@ -41,7 +41,7 @@ def test_a_negative_timeout_is_refused_and_the_producer_goes_on(
     producer.send(topic, b"value").result(SOON_S)
 
 
-def test_flush_raises_for_records_that_nobody_asked_about(
+def test_flush_raises_for_unnoticed_failures(
     producer: KafkaProducer[Any, Any], new_topic: MakeTopic, faults: Faults
 ) -> None:
     bad, good = new_topic(), new_topic()
@@ -75,7 +75,7 @@ def test_each_failed_batch_gives_one_of_the_first_five_errors(
 
 
 @pytest.mark.parametrize("asking", ["result", "exception", "done callback", "callback", "timed out"])
-def test_flush_does_not_raise_for_records_that_somebody_cares_about(
+def test_flush_does_not_raise_for_noticed_failures(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults, asking: str
 ) -> None:
     faults.add("Produce", topic=topic, error=REFUSED, delay_ms=50)
@@ -93,7 +93,7 @@ def test_flush_does_not_raise_for_records_that_somebody_cares_about(
     producer.flush()
 
 
-def test_of_a_failed_batch_only_the_records_count_that_nobody_asked_about(
+def test_flush_counts_only_unnoticed_records_of_a_failed_batch(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
     producer = new_producer(linger_ms=60_000)
@@ -106,9 +106,7 @@ def test_of_a_failed_batch_only_the_records_count_that_nobody_asked_about(
     assert caught.value.count == 50
 
 
-def test_asking_whether_a_future_is_done_does_not_count_as_asking(
-    producer: KafkaProducer[Any, Any], topic: str, faults: Faults
-) -> None:
+def test_done_does_not_notice_a_failure(producer: KafkaProducer[Any, Any], topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, error=REFUSED)
     future = producer.send(topic, b"value")
     future.done()
@@ -117,9 +115,7 @@ def test_asking_whether_a_future_is_done_does_not_count_as_asking(
         producer.flush()
 
 
-def test_an_interceptor_does_not_count_as_somebody_who_cares(
-    new_producer: MakeProducer, topic: str, faults: Faults
-) -> None:
+def test_an_interceptor_does_not_notice_a_failure(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
     class Watcher(ProducerInterceptor):
         def on_acknowledgement(self, *_: object) -> None:
             pass
@@ -131,7 +127,7 @@ def test_an_interceptor_does_not_count_as_somebody_who_cares(
         producer.flush()
 
 
-def test_flush_notices_a_failure_of_this_very_moment(
+def test_flush_raises_a_failure_that_has_just_happened(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults
 ) -> None:
     producer.send(topic, b"value").result(SOON_S)
@@ -142,7 +138,7 @@ def test_flush_notices_a_failure_of_this_very_moment(
             producer.flush()
 
 
-def test_flush_that_runs_out_of_time_says_how_many_are_left_and_they_still_arrive(
+def test_a_flush_timeout_reports_pending_records_which_still_arrive(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults, log: Log
 ) -> None:
     faults.add("Produce", topic=topic, delay_ms=500)
@@ -156,9 +152,7 @@ def test_flush_that_runs_out_of_time_says_how_many_are_left_and_they_still_arriv
     assert log.count(topic) == 3
 
 
-def test_flush_that_runs_out_of_time_over_a_slow_callback_says_so(
-    producer: KafkaProducer[Any, Any], topic: str
-) -> None:
+def test_a_flush_timeout_reports_a_slow_callback(producer: KafkaProducer[Any, Any], topic: str) -> None:
     gate = Gate()
     producer.send(topic, b"value", callback=gate)
     assert gate.entered.wait(SOON_S)
@@ -172,7 +166,7 @@ def test_flush_is_not_prolonged_by_later_sends(
     new_producer: MakeProducer, new_topic: MakeTopic, faults: Faults
 ) -> None:
     first, second = new_topic(), new_topic()
-    # Nothing leaves by itself, so that it is the flush, and what it waits for is settled, when the first record is called back.
+    # Nothing is sent before the flush: its end is fixed when the first record's callback runs.
     producer = new_producer(linger_ms=60_000)
     producer.partitions_for(first)
     producer.partitions_for(second)
@@ -198,12 +192,12 @@ def test_flush_is_not_prolonged_by_later_sends(
     assert not later.done()
 
 
-def test_flush_of_nothing_returns_at_once(producer: KafkaProducer[Any, Any]) -> None:
+def test_flush_of_an_empty_buffer_returns_at_once(producer: KafkaProducer[Any, Any]) -> None:
     producer.flush()
     producer.flush(0)
 
 
-def test_flush_after_close_has_nothing_to_do(producer: KafkaProducer[Any, Any], topic: str) -> None:
+def test_flush_after_close_returns_at_once(producer: KafkaProducer[Any, Any], topic: str) -> None:
     producer.send(topic, b"value")
     producer.close()
     producer.flush()
@@ -224,7 +218,7 @@ def test_close_delivers_what_is_buffered_and_ends_the_threads(cluster: RunningCl
     producer.close(0)
 
 
-def test_close_logs_what_failed_unnoticed(
+def test_close_logs_unnoticed_failures(
     new_producer: MakeProducer, topic: str, faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
     producer = new_producer(client_id="the-closed-one")
@@ -235,7 +229,7 @@ def test_close_logs_what_failed_unnoticed(
     assert topic in caplog.text
 
 
-def test_close_with_zero_gives_up_at_once_and_says_what_may_be_persisted(
+def test_close_with_zero_fails_records_at_once_as_possibly_persisted(
     new_producer: MakeProducer,
     new_topic: MakeTopic,
     faults: Faults,
@@ -262,7 +256,7 @@ def test_close_with_zero_gives_up_at_once_and_says_what_may_be_persisted(
     assert (in_flight.exception().attempts, buffered.exception().attempts) == (1, 0)
 
 
-def test_what_a_closed_producer_gave_up_on_says_what_it_met_with_last(
+def test_records_failed_by_close_have_their_last_error(
     new_producer: MakeProducer, topic: str, faults: Faults, cluster: RunningCluster
 ) -> None:
     producer = new_producer(retry_backoff_ms=5, retry_backoff_max_ms=10)
@@ -337,7 +331,7 @@ def test_leaving_with_raises_for_records_that_failed_unnoticed_and_closes(
     assert producer.closed
 
 
-def test_leaving_with_by_an_exception_keeps_the_exception_and_logs_the_failures(
+def test_an_exception_in_a_with_block_is_kept_and_failures_are_logged(
     cluster: RunningCluster, topic: str, faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
     faults.add("Produce", topic=topic, error=REFUSED)
@@ -354,7 +348,7 @@ def test_leaving_with_by_an_exception_keeps_the_exception_and_logs_the_failures(
     assert "1 record was not delivered" in caplog.text
 
 
-def test_closing_inside_with_is_fine(cluster: RunningCluster, topic: str) -> None:
+def test_close_inside_a_with_block_is_allowed(cluster: RunningCluster, topic: str) -> None:
     with KafkaProducer(bootstrap_servers=cluster.bootstrap_servers) as producer:
         producer.send(topic, b"value")
         producer.close()
@@ -393,13 +387,13 @@ def test_a_producer_that_is_dropped_unclosed_warns_and_its_records_still_arrive(
     assert log.values(topic) == [b"value"]
 
 
-def test_a_producer_whose_constructor_failed_says_nothing_when_it_is_dropped() -> None:
+def test_a_producer_whose_constructor_failed_does_not_warn() -> None:
     with pytest.raises(errors.ConfigError):
         KafkaProducer(bootstrap_servers="localhost:9092", acks="several")
     gc.collect()
 
 
-def test_close_with_nobody_reachable_ends_within_its_time() -> None:
+def test_close_without_a_reachable_broker_ends_within_its_timeout() -> None:
     with closed_port() as address:
         producer = KafkaProducer(bootstrap_servers=address)
         began = time.monotonic()
@@ -407,10 +401,10 @@ def test_close_with_nobody_reachable_ends_within_its_time() -> None:
         assert time.monotonic() - began < 3
 
 
-def test_every_record_that_failed_unnoticed_counts_however_many_batches_there_were(
+def test_all_unnoticed_failures_are_counted_over_many_batches(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
-    # More batches than are remembered one by one.
+    # More batches than are stored one by one.
     count = 5_000
     faults.add("Produce", topic=topic, error=errors.InvalidRecordError.code or 0, times=count)
     producer = new_producer(batch_size=1, linger_ms=0)

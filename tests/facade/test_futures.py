@@ -1,4 +1,4 @@
-"""`DeliveryFuture`, `wait` and `as_completed`: as in `concurrent.futures`, except that nothing can be unsent."""
+"""`DeliveryFuture`, `wait` and `as_completed`: as in `concurrent.futures`, except that a record cannot be cancelled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from penstock import (
 from penstock.devbroker import Faults
 
 HELD_MS = 400
-"""How long a held answer takes: long enough that what must come before it does."""
+"""The delay of a delayed answer: long enough for everything that must happen before it."""
 
 
 def test_a_result_is_the_metadata_of_the_record(producer: KafkaProducer[Any, Any], topic: str) -> None:
@@ -61,7 +61,7 @@ def test_a_future_is_running_until_it_is_done_and_is_never_cancelled(
     assert "offset 0" in repr(future)
 
 
-def test_a_record_on_its_way_times_out_with_the_builtin_error_only(
+def test_waiting_for_a_pending_record_raises_the_builtin_timeout(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults
 ) -> None:
     faults.add("Produce", topic=topic, delay_ms=HELD_MS)
@@ -75,9 +75,7 @@ def test_a_record_on_its_way_times_out_with_the_builtin_error_only(
     assert future.result(10).offset == 0
 
 
-def test_a_record_that_failed_for_lack_of_time_raises_the_kafka_error(
-    new_producer: MakeProducer, topic: str, faults: Faults
-) -> None:
+def test_an_expired_record_raises_the_kafka_error(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
     producer = new_producer(request_timeout_ms=100, delivery_timeout_ms=300, linger_ms=0)
     faults.add("Produce", topic=topic, drop="silent", times=100)
     future = producer.send(topic, b"value")
@@ -88,7 +86,7 @@ def test_a_record_that_failed_for_lack_of_time_raises_the_kafka_error(
     assert "failed" in repr(future)
 
 
-def test_each_failed_record_has_an_error_of_its_own_that_goes_with_its_future(
+def test_each_failed_record_has_its_own_error_object(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults
 ) -> None:
     faults.add("Produce", topic=topic, error=errors.TopicAuthorizationError.code or 0, times=100)
@@ -108,7 +106,7 @@ def test_each_failed_record_has_an_error_of_its_own_that_goes_with_its_future(
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), "soon"])
-def test_a_timeout_that_is_none_is_refused(
+def test_an_invalid_timeout_is_refused(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults, timeout: Any
 ) -> None:
     faults.add("Produce", topic=topic, delay_ms=HELD_MS)
@@ -145,7 +143,7 @@ def test_a_done_callback_added_before_runs_once_on_the_callback_thread(
     assert seen == [(future, "penstock-callbacks")]
 
 
-def test_a_done_callback_added_afterwards_runs_at_once_here(producer: KafkaProducer[Any, Any], topic: str) -> None:
+def test_a_done_callback_added_later_runs_at_once_on_this_thread(producer: KafkaProducer[Any, Any], topic: str) -> None:
     future = producer.send(topic, b"value")
     future.result(10)
     seen: list[tuple[Any, str]] = []
@@ -166,7 +164,7 @@ def test_done_callbacks_run_in_the_order_in_which_they_were_added(
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_an_exception_in_a_done_callback_is_logged_and_harms_nothing(
+def test_an_exception_in_a_done_callback_is_logged(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults, caplog: pytest.LogCaptureFixture, before: bool
 ) -> None:
     def fail(_: object) -> None:
@@ -186,7 +184,7 @@ def test_an_exception_in_a_done_callback_is_logged_and_harms_nothing(
     assert "on purpose" in caplog.text
 
 
-def test_what_cannot_be_called_is_no_done_callback(producer: KafkaProducer[Any, Any], topic: str) -> None:
+def test_a_done_callback_must_be_callable(producer: KafkaProducer[Any, Any], topic: str) -> None:
     with pytest.raises(TypeError, match="not callable"):
         producer.send(topic, b"value").add_done_callback(5)
 
@@ -232,7 +230,7 @@ def test_wait_for_an_exception_returns_with_it_or_when_all_are_done(
 
 
 @pytest.mark.parametrize("return_when", [ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION])
-def test_wait_that_runs_out_of_time_says_what_is_done_so_far(
+def test_wait_returns_the_done_futures_after_its_timeout(
     new_producer: MakeProducer, two_topics: tuple[str, str], faults: Faults, return_when: str
 ) -> None:
     faults.add("Produce", topic=two_topics[0], delay_ms=HELD_MS)
@@ -249,7 +247,7 @@ def test_wait_for_nothing_returns_at_once(return_when: str) -> None:
     assert penstock.wait([], return_when=return_when) == (set(), set())
 
 
-def test_wait_refuses_what_it_does_not_know() -> None:
+def test_wait_refuses_invalid_arguments() -> None:
     with pytest.raises(ValueError, match="return_when"):
         penstock.wait([], return_when="SOMETIMES")
 
@@ -265,7 +263,7 @@ def test_as_completed_yields_each_once_in_the_order_of_their_ends(
     assert list(penstock.as_completed([])) == []
 
 
-def test_as_completed_raises_when_time_runs_out(producer: KafkaProducer[Any, Any], topic: str, faults: Faults) -> None:
+def test_as_completed_raises_after_its_timeout(producer: KafkaProducer[Any, Any], topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, delay_ms=HELD_MS)
     future = producer.send(topic, b"value")
     with pytest.raises(TimeoutError, match=r"1 \(of 1\) futures unfinished"):

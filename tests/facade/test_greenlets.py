@@ -1,7 +1,7 @@
 """Greenlets: producers in processes patched by gevent and eventlet, before the import, after it, and while a producer runs.
 
-Patching cannot be undone, so that each test is a program of its own (`greenlet_world.py` is its side). A program that stands
-still, which is what this is about, is ended after 30 s and says where it stood.
+Patching cannot be undone, so each test is a program (`greenlet_world.py` is imported by it). A program that blocks, which
+these tests look for, is ended after 30 s and prints its stacks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from penstock.devbroker import Faults, RunningCluster
 HERE = str(Path(__file__).parent)
 LIBRARIES = ["gevent", "eventlet"]
 MOMENTS = ["before", "import", "made"]
-"""When the process is patched: before Penstock is imported, after that, when there is a producer."""
+"""When the process is patched: before Penstock is imported, after that, or after a producer was created."""
 
 
 @pytest.fixture(params=LIBRARIES)
@@ -37,7 +37,7 @@ def library(request: pytest.FixtureRequest) -> str:
 
 
 def run_program(code: str, library: str, moment: str, *arguments: str) -> list[str]:
-    """What a program prints; nothing may be said on stderr."""
+    """The lines that a program prints; stderr must stay empty."""
     preamble = f"import sys; sys.path.insert(0, {HERE!r})\nimport greenlet_world as world\n"
     process = start_script(preamble + textwrap.dedent(code), library, moment, *arguments)
     status, out, err = finish(process)
@@ -56,22 +56,22 @@ EVERYTHING = """
 
     world.at("import")
     logging.getLogger("penstock").addHandler(logging.NullHandler())
-    nobody, bootstrap, topic = world.ARGUMENTS
-    unreachable = KafkaProducer(bootstrap_servers=nobody, max_block_ms=300)
+    unreachable_address, bootstrap, topic = world.ARGUMENTS
+    unreachable = KafkaProducer(bootstrap_servers=unreachable_address, max_block_ms=300)
     producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=1)
     if world.WHEN == "made":
         producer.send(topic, b"early").result()
         world.at("made")
     pulse = world.Pulse()
 
-    def send_in_vain():
+    def send_to_nowhere():
         began = time.monotonic()
         try:
             unreachable.send("any", b"value")
         except KafkaTimeoutError:
             return time.monotonic() - began
 
-    took, beats = pulse.beats(send_in_vain)
+    took, beats = pulse.beats(send_to_nowhere)
     assert 0.3 <= took < 10 and beats > 5, (took, beats)
     unreachable.close()
 
@@ -82,21 +82,21 @@ EVERYTHING = """
     greenlets = [world.spawn(lambda n: producer.send(topic, b"%d" % n).result().offset, n) for n in range(100)]
     assert len(set(world.join(greenlets))) == 100
 
-    # Callbacks run where the application's greenlets do, and may use what is made for these.
-    told = queue.Queue()
+    # Callbacks run in the application's main thread, and may use its queues and events.
+    reported = queue.Queue()
     went = threading.Event()
 
     def callback(metadata, error):
         world.sleep(0.001)
-        told.put((metadata.topic, error, world.on_main_thread()))
+        reported.put((metadata.topic, error, world.on_main_thread()))
         went.set()
 
     producer.send(topic, b"two", callback=callback)
-    assert told.get(timeout=20) == (topic, None, True)
+    assert reported.get(timeout=20) == (topic, None, True)
     assert went.wait(20)
     future = producer.send(topic, b"three")
-    future.add_done_callback(lambda done: told.put((done is future, world.on_main_thread())))
-    assert told.get(timeout=20) == (True, True)
+    future.add_done_callback(lambda done: reported.put((done is future, world.on_main_thread())))
+    assert reported.get(timeout=20) == (True, True)
 
     # Several futures.
     futures = [producer.send(topic, b"four") for _ in range(50)]
@@ -113,23 +113,25 @@ EVERYTHING = """
     assert seen == [result]
 
     # Flush and close; a second close waits for the first, which may be in another greenlet.
-    producer.send(topic, b"seven", callback=lambda *_: (world.sleep(0.01), told.put("flushed")))
+    producer.send(topic, b"seven", callback=lambda *_: (world.sleep(0.01), reported.put("flushed")))
     producer.flush(20)
-    assert told.get_nowait() == "flushed"
+    assert reported.get_nowait() == "flushed"
     assert producer.metrics()["producer-metrics"]["waiting-threads"] == 0
-    producer.send(topic, b"eight", callback=lambda *_: told.put("closed"))
+    producer.send(topic, b"eight", callback=lambda *_: reported.put("closed"))
     world.join([world.spawn(producer.close), world.spawn(producer.close)])
-    assert producer.closed and told.get(timeout=20) == "closed"
+    assert producer.closed and reported.get(timeout=20) == "closed"
     print("done")
 """
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_everything_works_and_other_greenlets_run(
+def test_every_method_works_while_other_greenlets_run(
     library: str, moment: str, cluster: RunningCluster, topic: str, log: Log
 ) -> None:
-    with closed_port() as nobody:
-        assert run_program(EVERYTHING, library, moment, nobody, cluster.bootstrap_servers, topic) == ["done"]
+    with closed_port() as unreachable_address:
+        assert run_program(EVERYTHING, library, moment, unreachable_address, cluster.bootstrap_servers, topic) == [
+            "done"
+        ]
     assert log.count(topic) == 1 + 100 + 2 + 50 + 9 + 1000 + 2 + (moment == "made")
 
 
@@ -137,7 +139,7 @@ INTERRUPTED = """
     world.at("before")
     import gc
     import types
-    from penstock import KafkaProducer, KafkaTimeoutError, ProducerClosedError, _hubs, wait
+    from penstock import KafkaProducer, KafkaTimeoutError, ProducerClosedError, _hub_channels, wait
 
     silent, bootstrap, slow, topic = world.ARGUMENTS
     pulse = world.Pulse()
@@ -163,7 +165,7 @@ INTERRUPTED = """
     unanswered.close()
     world.until(lambda: outcome)
 
-    # While a record is on its way: it goes on. Answers take a second.
+    # While a record is in flight: it stays in flight. Answers take a second.
     producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=0, batch_size=1000, buffer_memory=4000,
                              max_in_flight_requests_per_connection=1)
     future = producer.send(slow, b"x" * 500)
@@ -180,7 +182,7 @@ INTERRUPTED = """
     world.kill(waiting)
     assert future.result().offset == 0
 
-    # While room in the buffer is awaited: who is interrupted passes it on.
+    # While a send waits for buffer memory: an interrupted one passes it on.
     futures = []
 
     def send(count):
@@ -194,7 +196,7 @@ INTERRUPTED = """
     for number, sender in enumerate(senders):
         if number % 2:
             world.kill(sender)
-    # Where the memory comes free meanwhile, a kill may meet one who has just got it.
+    # If memory becomes free meanwhile, the interrupted send may have got it already.
     assert world.within(0.001, lambda: send(1)) in ("interrupted", None)
     alive = [sender for number, sender in enumerate(senders) if not number % 2]
     world.join(alive)
@@ -204,21 +206,21 @@ INTERRUPTED = """
     assert metrics["waiting-threads"] == 0, metrics["waiting-threads"]
     assert metrics["buffer-available-bytes"] == metrics["buffer-total-bytes"] == 4000
 
-    # A close that is interrupted goes on by itself.
+    # An interrupted close continues in the background.
     producer.send(slow, b"last")
     assert world.within(0.02, producer.close) == "interrupted"
     producer.close()
 
-    # Nothing of these waits is left over in native hands.
+    # The native code holds nothing of these waits any more.
     world.sleep(0.01)
     gc.collect()
     methods = [thing for thing in gc.get_objects() if isinstance(thing, types.MethodType)]
-    assert not [method for method in methods if isinstance(method.__self__, _hubs.Bell)]
+    assert not [method for method in methods if isinstance(method.__self__, _hub_channels.Waiter)]
     print(len(futures))
 """
 
 
-def test_waits_can_be_interrupted_and_leave_nothing_behind(
+def test_waits_can_be_interrupted_without_leaks(
     library: str, cluster: RunningCluster, faults: Faults, new_topic: MakeTopic, log: Log
 ) -> None:
     slow, topic = new_topic(), new_topic()
@@ -275,14 +277,14 @@ HUB = """
     producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=0)
     world.sleep(0.01)
 
-    # In the hub's own greenlet nothing can give way. What is called there must end all the same.
+    # The hub's own greenlet cannot yield. A call in it must end all the same.
     called = []
     outcome = world.in_hub(lambda: producer.send(topic, b"1", callback=lambda *_: called.append(1)).result().offset)
     world.until(lambda: outcome)
     assert outcome[0] >= 0, outcome
     world.until(lambda: called)
 
-    # A callback that needs the hub is not waited for there.
+    # In the hub a flush does not wait for a callback that needs the hub.
     producer.send(topic, b"2", callback=lambda *_: (called.append(2), world.sleep(0.2), called.append(3)))
     world.until(lambda: called[-1] == 2)
     outcome = world.in_hub(producer.flush)
@@ -290,7 +292,7 @@ HUB = """
     assert outcome == [None] and called[-1] == 2, (outcome, called)
     world.until(lambda: called[-1] == 3)
 
-    # One that has not begun is called elsewhere while the hub is blocked: here for memory that callbacks hold.
+    # While the hub is blocked, another thread runs new callbacks: here the hub waits for memory that they hold.
     other = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=0, batch_size=1000, buffer_memory=3000, max_block_ms=9000)
     outcome = world.in_hub(lambda: (
         [other.send(topic, b"x" * 900, callback=lambda *_: called.append(4)) for _ in range(12)], other.close(), "through"))
@@ -299,7 +301,7 @@ HUB = """
     world.until(lambda: called.count(4) == 12)
 
     if world.LIBRARY == "gevent":
-        # A producer that nobody waits for keeps no hub alive.
+        # An idle producer keeps no hub alive.
         assert world.library.wait(timeout=20), "still something to do"
 
     # Two closes, the second in the hub while the first greenlet waits.
@@ -323,13 +325,13 @@ LOGS = """
     world.at("before")
     from penstock import KafkaProducer
 
-    nobody, bootstrap, topic = world.ARGUMENTS
+    unreachable_address, bootstrap, topic = world.ARGUMENTS
     threads = set()
     seen = []
 
     class Slow(logging.Handler):
         def emit(self, record):
-            # With the handler's lock held, which is a greenlet's lock, another greenlet runs.
+            # Another greenlet runs while this one holds the handler's lock, which is a greenlet's lock.
             world.sleep(0.002)
             threads.add(world.thread_number())
             seen.append(record.name)
@@ -343,7 +345,7 @@ LOGS = """
 
     for _ in range(3):
         world.spawn(chatter)
-    producer = KafkaProducer(bootstrap_servers=nobody, max_block_ms=500)
+    producer = KafkaProducer(bootstrap_servers=unreachable_address, max_block_ms=500)
     try:
         producer.send("any", b"value")
     except Exception:
@@ -370,8 +372,8 @@ LOGS = """
 def test_log_handlers_and_callbacks_share_locks_with_the_application(
     library: str, cluster: RunningCluster, topic: str
 ) -> None:
-    with closed_port() as nobody:
-        assert run_program(LOGS, library, "before", nobody, cluster.bootstrap_servers, topic) == ["done"]
+    with closed_port() as unreachable_address:
+        assert run_program(LOGS, library, "before", unreachable_address, cluster.bootstrap_servers, topic) == ["done"]
 
 
 UNPATCHED = """
@@ -397,7 +399,7 @@ UNPATCHED = """
 
 
 @pytest.mark.parametrize("partly", ["None", "{'thread': False}"])
-def test_without_patched_threads_waits_give_way_too(
+def test_without_patched_threads_waits_yield_to_greenlets(
     library: str, partly: str, cluster: RunningCluster, faults: Faults, topic: str
 ) -> None:
     faults.add("Produce", topic=topic, delay_ms=100, times=100)
@@ -422,7 +424,7 @@ FORK = """
             except ProducerForkedError:
                 print("refused", flush=True)
         if world.LIBRARY == "eventlet":
-            # Its poller is the parent's, too; eventlet leaves it to the program to take another one.
+            # The child shares the parent's poller; the program has to replace it in eventlet.
             from eventlet.hubs import use_hub
             use_hub()
         with KafkaProducer(bootstrap_servers=bootstrap) as own:
@@ -440,7 +442,7 @@ FORK = """
 """
 
 
-def test_after_a_fork_the_child_makes_its_own_and_the_parent_goes_on(
+def test_after_a_fork_child_and_parent_have_their_own_producers(
     library: str, cluster: RunningCluster, topic: str, log: Log
 ) -> None:
     lines = run_program(FORK, library, "before", cluster.bootstrap_servers, topic)
@@ -459,12 +461,12 @@ EXIT = """
     world.sleep(0.01)
     for n in range(100):
         producer.send(topic, b"%d" % n, callback=(lambda *_: print("called")) if n == 99 else None)
-    world.spawn(producer.send(topic, b"waited for").result)  # never comes back
+    world.spawn(producer.send(topic, b"waited for").result)  # never returns
     world.sleep(0.01)
 """
 
 
-def test_what_is_left_is_delivered_at_exit(library: str, cluster: RunningCluster, topic: str, log: Log) -> None:
+def test_pending_records_are_delivered_at_exit(library: str, cluster: RunningCluster, topic: str, log: Log) -> None:
     assert run_program(EXIT, library, "before", cluster.bootstrap_servers, topic) == ["called"]
     assert log.count(topic) == 101
 
@@ -503,7 +505,7 @@ THREADS = """
     from penstock import KafkaProducer
 
     bootstrap, topic = world.ARGUMENTS
-    # Made at import, used in the library's real threads and in greenlets.
+    # Created at import, used in the library's real threads and in greenlets.
     producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=0)
     called = []
 
@@ -525,17 +527,17 @@ THREADS = """
 """
 
 
-def test_the_librarys_own_real_threads_may_use_it_too(library: str, cluster: RunningCluster, topic: str) -> None:
+def test_the_librarys_real_threads_may_use_a_producer(library: str, cluster: RunningCluster, topic: str) -> None:
     assert run_program(THREADS, library, "before", cluster.bootstrap_servers, topic) == ["done"]
 
 
-def test_names_are_looked_up_without_the_hub(library: str, cluster: RunningCluster, topic: str) -> None:
+def test_names_are_resolved_without_the_hub(library: str, cluster: RunningCluster, topic: str) -> None:
     code = """
         world.at("before")
         import socket
 
         def used(*arguments, **rest):
-            raise AssertionError("the hub's look-up in a thread of ours")
+            raise AssertionError("the hub resolved a name in a thread of ours")
 
         used.__module__ = socket.getaddrinfo.__module__
         socket.getaddrinfo = used
@@ -547,7 +549,7 @@ def test_names_are_looked_up_without_the_hub(library: str, cluster: RunningClust
             with KafkaProducer(bootstrap_servers=f"localhost:{port}") as producer:
                 return producer.send(world.ARGUMENTS[1], b"value").result()
 
-        # At once: what our threads have to import, they import under locks that are made for greenlets of one thread.
+        # At once: our threads import modules under locks that are made for greenlets of one thread.
         world.join([world.spawn(use) for _ in range(10)])
         try:
             KafkaProducer(bootstrap_servers="no-such-host.invalid:9092")
@@ -561,7 +563,7 @@ def test_names_are_looked_up_without_the_hub(library: str, cluster: RunningClust
 def test_gunicorns_gevent_worker_answers_every_request(
     options: tuple[str, ...], cluster: RunningCluster, topic: str, log: Log
 ) -> None:
-    """With --preload Penstock is imported in the master, before the fork and before the workers are patched."""
+    """With --preload the master imports Penstock, before the fork and before the workers are patched."""
     for name in ("gevent", "gunicorn"):
         if importlib.util.find_spec(name) is None:
             assert os.environ.get("CI") != "true", f"{name} is pinned in requirements/dev.txt"
@@ -572,7 +574,7 @@ def test_gunicorns_gevent_worker_answers_every_request(
         "PENSTOCK_TEST_TOPIC": topic,
         "PYTHONPATH": HERE,
     }
-    # One worker: a second one may still be starting at the end, and gunicorn loses a SIGTERM that comes then.
+    # One worker: a second one may still be starting at the end, and gunicorn loses a SIGTERM that arrives then.
     options = ("-k", "gevent", "-w", "1", "-t", "10", "-b", "127.0.0.1:0", "--no-control-socket", *options)
     command = [sys.executable, "-m", "gunicorn", *options]
     server = subprocess.Popen(
@@ -580,13 +582,13 @@ def test_gunicorns_gevent_worker_answers_every_request(
     )
     try:
         assert server.stderr is not None
-        said = []
+        lines = []
         for line in server.stderr:
-            said.append(line)
+            lines.append(line)
             if found := re.search(r"Listening at: http://127.0.0.1:(\d+)", line):
                 break
         else:
-            pytest.fail("".join(said))
+            pytest.fail("".join(lines))
 
         def get(path: str) -> bytes:
             connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=SOON_S)
@@ -604,9 +606,9 @@ def test_gunicorns_gevent_worker_answers_every_request(
         assert answers[:4] == [b"slept"] * 4
         assert len(set(answers[4:48])) == 44
         server.terminate()
-        said += server.communicate(timeout=SOON_S)[1]
-        assert server.returncode == 0, "".join(said)
-        assert not re.search("Traceback|CRITICAL|ERROR", "".join(said)), "".join(said)
+        lines += server.communicate(timeout=SOON_S)[1]
+        assert server.returncode == 0, "".join(lines)
+        assert not re.search("Traceback|CRITICAL|ERROR", "".join(lines)), "".join(lines)
     finally:
         if server.poll() is None:
             server.kill()

@@ -1,5 +1,5 @@
-"""A second interpreter in the process, as mod_wsgi makes them: it cannot import Penstock, and the first one's producers do
-not notice."""
+"""A second interpreter in the process, as mod_wsgi creates them: it cannot import Penstock, and the first one's producers
+are not affected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstock.devbroker import RunningCluster
 PRELUDE = """
 import sys
 
-servers, told, *topics = sys.argv[1:]
+servers, report_file, *topics = sys.argv[1:]
 if sys.version_info >= (3, 13):
     import _interpreters as interpreters
 
@@ -38,14 +38,14 @@ except ImportError as error:
     text = f"{{error.name}}: {{error}}; left: {{[name for name in sys.modules if name.partition('.')[0] == 'penstock']}}"
 else:
     text = "imported"
-with open({told!r}, "w") as file:
+with open({report_file!r}, "w") as file:
     file.write(text)
 '''
     second = create()
     failed = interpreters.run_string(second, program)
     interpreters.destroy(second)
     assert failed is None, failed
-    with open(told) as file:
+    with open(report_file) as file:
         print(file.read())
 """
 
@@ -70,7 +70,7 @@ CASES = {
     """,
 }
 
-# What a control thread is needed for, a callback thread, and the end of the right interpreter.
+# Uses the control thread, a callback thread, and the exit of the main interpreter.
 AFTERWARDS = """
 producer.send(topics[0], b"after").result(20)
 producer.send(topics[1], b"new topic").result(20)
@@ -87,12 +87,12 @@ producer.send(topics[2], b"at exit", callback=lambda metadata, error: print("cal
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_second_interpreter_is_refused_with_a_reason_and_changes_nothing(
+def test_a_second_interpreter_is_refused_with_a_reason(
     case: str, cluster: RunningCluster, new_topic: MakeTopic, log: Log, tmp_path: Path
 ) -> None:
     topics = [new_topic() for _ in range(3)]
     program = PRELUDE + textwrap.dedent(CASES[case]) + AFTERWARDS
-    code, out, err = run_script(program, cluster.bootstrap_servers, str(tmp_path / "told"), *topics)
+    code, out, err = run_script(program, cluster.bootstrap_servers, str(tmp_path / "report_file"), *topics)
     assert (code, err) == (0, "")
     *refusals, called, at_exit = out.splitlines()
     assert len(refusals) == 4
@@ -116,7 +116,7 @@ producer.send(topics[0], b"value", callback=lambda metadata, error: print("calle
 """
 
 
-def test_exit_with_a_second_interpreter_that_is_still_there(cluster: RunningCluster, topic: str) -> None:
+def test_exit_with_a_second_interpreter_that_still_exists(cluster: RunningCluster, topic: str) -> None:
     """The main interpreter ends the others."""
     code, out, _ = run_script(PRELUDE + STAYS, cluster.bootstrap_servers, "", topic)
     assert (code, out) == (0, "penstock\ncalled back None\n")
@@ -136,9 +136,9 @@ print(penstock.__version__)
 """
 
 
-def test_where_interpreters_cannot_be_told_apart_the_native_module_refuses_the_second(tmp_path: Path) -> None:
-    """As in a build of CPython 3.11 without the module that tells: whichever comes second is refused, and nothing crashes."""
-    code, out, err = run_script(PRELUDE + CANNOT_TELL, "", str(tmp_path / "told"))
+def test_without_the_interpreters_module_the_native_module_refuses_the_second(tmp_path: Path) -> None:
+    """As in a build of CPython 3.11 without the module that tells them apart: the second one is refused without a crash."""
+    code, out, err = run_script(PRELUDE + CANNOT_TELL, "", str(tmp_path / "report_file"))
     assert (code, err) == (0, "")
     refusal, version = out.splitlines()
     assert "another interpreter of this process has imported penstock: only one can" in refusal

@@ -1,4 +1,4 @@
-"""Producers come and go: no thread, no descriptor stays behind. `make soak` does it a thousand times."""
+"""Producers are created and closed: no thread or descriptor leaks. `make soak` does it a thousand times."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ CYCLES = """
     from penstock.control.runtime import Runtime
 
     bootstrap, topic, count, keep = sys.argv[1:]
-    gc.disable()  # what is closed and let go of is gone at once, and need not be found
+    gc.disable()  # a closed and dropped producer must be freed without the collector
     kept = []
 
     def descriptors_once_alone():
-        # A thread that has been joined is gone from the process's list a moment later.
+        # A joined thread leaves the process's list a moment later.
         deadline = time.monotonic() + 20
         while len(os.listdir("/proc/self/task")) > 1:
             assert time.monotonic() < deadline, [thread.name for thread in threading.enumerate()]
@@ -29,7 +29,7 @@ CYCLES = """
         if keep == "keep":
             kept.append(producer)
 
-    cycle()  # what is imported and opened once
+    cycle()  # imports and one-time allocations
     before = descriptors_once_alone()
     for _ in range(int(count)):
         cycle()
@@ -39,7 +39,7 @@ CYCLES = """
 """
 
 
-def test_two_hundred_producers_leave_nothing_behind(cluster: RunningCluster, topic: str) -> None:
+def test_two_hundred_producers_leak_nothing(cluster: RunningCluster, topic: str) -> None:
     status, out, err = run_script(CYCLES, cluster.bootstrap_servers, topic, "200", "drop")
     assert (status, out.strip()) == (0, "0"), err
     assert sum(cluster.end_offsets(topic).values()) == 201

@@ -1,6 +1,6 @@
-"""A log handler that sends to Kafka, on the root logger at DEBUG: what Penstock logs itself comes to it, too.
+"""A log handler that sends to Kafka, on the root logger at DEBUG: it also gets what Penstock itself logs.
 
-None of it is logged on a thread that is inside a call of ours that waits, and no line is the cause of an endless row of others.
+Penstock logs nothing on a thread that waits inside one of its calls, and no line causes an endless series of lines.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from penstock.errors import KafkaError, KafkaTimeoutError
 from penstock.testing import AsyncMockProducer, MockProducer
 
 BLOCK_MS = 2_000
-"""The first line about a wait comes after a second. Elsewhere it is the default: a minute, which no test has time for."""
+"""The first line about a wait is logged after a second; the default, a minute, is too long for a test."""
 
 
 class Sending(logging.Handler):
-    """Hands each line to `send`, but for those of one logger; notes who logged what, and in which thread."""
+    """Passes each line to `send`, except those of one logger; records who logged what, and in which thread."""
 
     def __init__(self, send: Callable[[bytes], object], passed_over: str = "") -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Sending(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == self._passed_over:
             return
-        # Not `self.format`: a broken handler must not hide behind logging's own error handling.
+        # Not `self.format`: logging's own error handling must not hide a broken handler.
         depth = self._depth.value = getattr(self._depth, "value", 0) + 1
         self.deepest = max(self.deepest, depth)
         if record.name.startswith("penstock"):
@@ -54,7 +54,7 @@ class Sending(logging.Handler):
             self.threads.append(threading.current_thread().name)
             self.begun.release()
         try:
-            if depth < 20:  # of what goes wrong here there is no end
+            if depth < 20:  # bounds the recursion if the test fails
                 self._send(record.getMessage().encode())
         except KafkaError as error:
             self.failed.append(error)
@@ -65,7 +65,7 @@ class Sending(logging.Handler):
 
 
 class Unlocked(Sending):
-    """One that several threads may be in at once."""
+    """A handler that several threads may run at once."""
 
     def createLock(self) -> None:  # noqa: N802 (its name in logging)
         self.lock = None
@@ -89,7 +89,7 @@ def on_root(handler: logging.Handler) -> Iterator[None]:
 
 
 APPLICATION = logging.getLogger("application")
-ABSENT = "nobody-has-made-this-topic"
+ABSENT = "absent-topic"
 
 
 def waits_of(producer: KafkaProducer[Any, Any]) -> dict[str, Callable[[bytes], object]]:
@@ -102,19 +102,19 @@ def waits_of(producer: KafkaProducer[Any, Any]) -> dict[str, Callable[[bytes], o
 
 
 @pytest.mark.parametrize("method", ["send", "send_many", "send_arrow", "partitions_for"])
-def test_a_send_that_waits_inside_a_handler_is_not_told_of_itself(new_producer: MakeProducer, method: str) -> None:
+def test_a_send_that_waits_inside_a_handler_does_not_log_itself(new_producer: MakeProducer, method: str) -> None:
     producer = new_producer()
     handler = Unlocked(waits_of(producer)[method], "penstock.control")
     with on_root(handler):
         thread, _ = in_thread(lambda: APPLICATION.warning("hello"))
-        wait_for(handler.begun)  # the line about the wait: it is sent, and waits as well
+        wait_for(handler.begun)  # the line about the wait: it is sent, and that send waits as well
         producer.close(0)
         wait_for(handler.handled)
         thread.join(SOON_S)
     assert handler.deepest == 1
     assert [type(error) for error in handler.failed] == [errors.ProducerClosedError] * 2
     assert [line.partition("(")[0] for line in handler.lines] == [method]
-    assert handler.threads == ["penstock-log"], "nothing was logged inside of the call"
+    assert handler.threads == ["penstock-log"], "nothing was logged inside the call"
 
 
 def test_no_broker_at_all(new_producer: MakeProducer) -> None:
@@ -126,15 +126,15 @@ def test_no_broker_at_all(new_producer: MakeProducer) -> None:
             APPLICATION.warning("hello")
             took_ms = (time.monotonic() - began) * 1000
             producer.close(0)
-    # Only the one wait; two of them would be twice as long.
+    # Only one wait; two of them would take twice as long.
     assert BLOCK_MS <= took_ms < 2 * BLOCK_MS
     assert handler.deepest == 1
-    # One about the connection, one about the wait: each of them fails by itself and is the cause of no other.
+    # One about the connection, one about the wait: each of them fails on its own and causes no other line.
     assert len(handler.lines) == len(set(handler.lines)) <= 2
     assert set(handler.threads) == {"penstock-log"}
 
 
-def test_two_producers_do_not_write_of_each_other(new_producer: MakeProducer) -> None:
+def test_two_producers_do_not_log_each_other_endlessly(new_producer: MakeProducer) -> None:
     one, two = new_producer(), new_producer(max_block_ms=BLOCK_MS)
     handler = Unlocked(lambda line: (one if line == b"hello" else two).send(ABSENT, line), "penstock.control")
     with on_root(handler):
@@ -145,10 +145,10 @@ def test_two_producers_do_not_write_of_each_other(new_producer: MakeProducer) ->
         two.close(0)
     assert [type(error) for error in handler.failed] == [KafkaTimeoutError, errors.ProducerClosedError]
     assert handler.deepest == 1
-    assert len(handler.lines) == 1, "of the wait of the one, and not of that of the other because of it"
+    assert len(handler.lines) == 1, "about the first wait, but not about the wait that this line caused"
 
 
-def test_a_queue_and_a_listener_do_not_keep_each_other_busy(new_producer: MakeProducer) -> None:
+def test_a_queue_and_a_listener_do_not_log_each_other_endlessly(new_producer: MakeProducer) -> None:
     producer = new_producer(max_block_ms=BLOCK_MS)
     sending = Unlocked(lambda line: producer.send(ABSENT, line), "penstock.control")
     lines: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -160,7 +160,7 @@ def test_a_queue_and_a_listener_do_not_keep_each_other_busy(new_producer: MakePr
             wait_for(sending.handled)
     finally:
         listener.stop()
-    # The listener's second send waited, too, and it was not said again.
+    # The listener's second send waited, too, and was not logged again.
     assert [line.partition("(")[0] for line in sending.lines] == ["send"]
     assert lines.empty()
 
@@ -170,7 +170,7 @@ def raises(*_: object) -> None:
 
 
 @pytest.mark.parametrize("way", ["callback", "done callback", "bulk"])
-def test_a_callback_that_raises_is_not_its_own_cause(
+def test_a_raising_callback_is_not_logged_for_its_own_log_line(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults, way: str
 ) -> None:
     def send(line: bytes) -> None:
@@ -185,24 +185,24 @@ def test_a_callback_that_raises_is_not_its_own_cause(
     with on_root(handler):
         APPLICATION.warning("hello")
         for _ in range(20):
-            producer.flush(SOON_S)  # what was sent because of a line has been called back
+            producer.flush(SOON_S)  # the callbacks of records that were sent because of a line have run
     assert [line.partition(":")[0] for line in handler.lines] == ["a callback raised"]
     assert handler.threads != ["penstock-callbacks"]
 
 
-def test_a_callback_that_raises_again_and_again_is_logged_now_and_then(
+def test_a_callback_that_raises_repeatedly_is_logged_at_intervals(
     producer: KafkaProducer[Any, Any], topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(100):
         producer.send(topic, b"value", callback=raises)
     producer.send(topic, b"value", callback=lambda *_: 1 / 0)
     producer.flush(SOON_S)
-    said = [record.exc_info[0] for record in caplog.records if record.exc_info]
-    assert said == [LookupError, ZeroDivisionError]
+    logged = [record.exc_info[0] for record in caplog.records if record.exc_info]
+    assert logged == [LookupError, ZeroDivisionError]
 
 
 def test_a_handler_may_flush_while_it_holds_its_lock(producer: KafkaProducer[Any, Any], topic: str) -> None:
-    """As handlers that buffer do. The callback's error is logged by another thread, which waits for that lock."""
+    """As handlers with a buffer do. Another thread logs the callback's error, and waits for that lock."""
 
     def send_all(line: bytes) -> None:
         producer.send(topic, line, callback=raises)
@@ -233,8 +233,8 @@ def test_an_interceptor_that_raises_inside_send(new_producer: MakeProducer, topi
     assert handler.deepest == 1
 
 
-def test_a_producer_that_is_made_for_its_first_line(cluster: RunningCluster, topic: str) -> None:
-    """Its own configuration has something to say, while there is no producer yet."""
+def test_a_producer_that_is_created_for_its_first_log_line(cluster: RunningCluster, topic: str) -> None:
+    """Its own configuration logs a line while the producer does not exist yet."""
     made: list[KafkaProducer[Any, Any]] = []
     current: list[KafkaProducer[Any, Any]] = []
 
@@ -251,7 +251,7 @@ def test_a_producer_that_is_made_for_its_first_line(cluster: RunningCluster, top
     finally:
         for producer in made:
             producer.close(SOON_S)
-    # The line about the configuration is handled, and makes one, too; and that is that.
+    # The line about the configuration is handled and creates a producer, too; the series ends there.
     assert len(made) == 2
     assert handler.deepest == 2
     assert len(handler.lines) == 1
@@ -260,7 +260,7 @@ def test_a_producer_that_is_made_for_its_first_line(cluster: RunningCluster, top
 def test_the_control_plane_waits_for_no_lock_of_logging(
     cluster: RunningCluster, new_producer: MakeProducer, topic: str
 ) -> None:
-    """`logging.config` holds it while it makes handlers, and a handler that is being made may send."""
+    """`logging.config` holds it while it creates handlers, and a handler may send while it is created."""
     with closed_port() as nowhere, logging._lock:  # type: ignore[attr-defined]
         logging.getLogger("penstock.control").manager._clear_cache()  # type: ignore[attr-defined]
         producer = new_producer(bootstrap_servers=[nowhere, cluster.bootstrap_servers.split(",")[0]])
@@ -282,7 +282,7 @@ def test_a_handler_may_close_the_producer_whose_line_it_handles(new_producer: Ma
     assert "penstock-log" in handler.threads
 
 
-def test_a_filter_that_raises_harms_no_later_line(
+def test_a_filter_that_raises_does_not_stop_later_lines(
     producer: KafkaProducer[Any, Any], topic: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     uncaught: list[object] = []
@@ -321,12 +321,12 @@ def test_tasks_that_send_lines_and_wait(cluster: RunningCluster) -> None:
         )
 
         def send(line: bytes) -> None:
-            # From any thread, as the documentation of asyncio has it.
+            # From any thread, as asyncio's documentation describes.
             loop.call_soon_threadsafe(lambda: tasks.add(loop.create_task(producer.send_and_wait(ABSENT, line))))
 
         handler = Sending(send, "penstock.control")
         with on_root(handler):
-            handler.setLevel(logging.INFO)  # asyncio itself has something to say about each loop at DEBUG
+            handler.setLevel(logging.INFO)  # asyncio itself logs each loop at DEBUG
             APPLICATION.warning("hello")
             await turns()
             while len(tasks) < 2 or not all(task.done() for task in tasks):
@@ -341,7 +341,7 @@ def test_tasks_that_send_lines_and_wait(cluster: RunningCluster) -> None:
 
 @pytest.mark.parametrize("kind", LOOPS)
 @pytest.mark.parametrize("way", ["callback", "done callback"])
-def test_a_callback_in_a_loop_that_raises_is_not_its_own_cause(
+def test_a_raising_callback_in_a_loop_is_not_logged_for_its_own_log_line(
     kind: str, way: str, cluster: RunningCluster, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> tuple[Sending, int]:
@@ -356,7 +356,7 @@ def test_a_callback_in_a_loop_that_raises_is_not_its_own_cause(
 
         def send(line: bytes) -> None:
             if way == "callback":
-                _ = producer.send(topic, line, callback=fails)  # not awaited: it is buffered all the same
+                _ = producer.send(topic, line, callback=fails)  # not awaited: the record is buffered all the same
             else:
                 sent = producer.send(topic, line)
                 with pytest.raises(StopIteration) as done:
@@ -374,18 +374,18 @@ def test_a_callback_in_a_loop_that_raises_is_not_its_own_cause(
         return handler, calls
 
     _, calls = run_loop(kind, main())
-    assert calls == 2, "that of the application's line, and that of the line about it"
+    assert calls == 2, "for the application's line, and for the line about it"
     assert [record.name for record in caplog.records if "Exception in callback" in record.getMessage()] == ["asyncio"]
 
 
-def test_an_exception_handler_of_the_applications_hears_of_each(cluster: RunningCluster, topic: str) -> None:
+def test_the_applications_exception_handler_gets_each_error(cluster: RunningCluster, topic: str) -> None:
     async def main() -> list[Any]:
-        told: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        contexts: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context["exception"]))
         async with AsyncKafkaProducer(bootstrap_servers=cluster.bootstrap_servers) as producer:
             for _ in range(30):
                 await producer.send(topic, b"value", callback=raises)
-        return told
+        return contexts
 
     assert [type(error) for error in run_loop("asyncio", main())] == [LookupError] * 30
 
@@ -418,6 +418,6 @@ def test_an_asyncio_mock_whose_callback_raises_inside_send() -> None:
             APPLICATION.warning("hello")
             await turns(20)
         assert [sent.value for sent in mock.sent][:1] == [b"hello"]
-        assert len(mock.sent) == 2, "that of the application's line, and that of the line about it"
+        assert len(mock.sent) == 2, "the application's line, and the line about it"
 
     asyncio.run(main())

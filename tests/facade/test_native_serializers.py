@@ -1,4 +1,4 @@
-"""The built-in serializers as `send` runs them natively, against the Python ones: the same bytes, the same words."""
+"""The built-in serializers as `send` runs them natively, against the Python ones: the same bytes, the same errors."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def outcome(serializer: Any, topic: str, value: Any, setting: str) -> tuple[Kafk
 
 @pytest.mark.parametrize("given", SERIALIZERS, ids=repr)
 @pytest.mark.parametrize("role", ["key", "value"])
-def test_native_serializers_say_what_the_python_ones_say(
+def test_native_serializers_equal_the_python_ones(
     new_producer: MakeProducer, topic: str, log: Log, given: Any, role: str
 ) -> None:
     setting = f"{role}.serializer"
@@ -86,7 +86,7 @@ def test_native_serializers_say_what_the_python_ones_say(
     assert [getattr(found, role) for found in log.records(topic)] == expected
 
 
-def test_a_subclass_of_a_serializer_is_asked(new_producer: MakeProducer, topic: str, log: Log) -> None:
+def test_a_subclass_of_a_serializer_is_called(new_producer: MakeProducer, topic: str, log: Log) -> None:
     class Doubled(LongSerializer):
         def serialize(self, topic: str, headers: Any, data: int, /) -> bytes | None:
             return super().serialize(topic, headers, 2 * data)
@@ -112,7 +112,7 @@ def test_a_subclass_of_a_serializer_is_asked(new_producer: MakeProducer, topic: 
     ],
     ids=["tuple", "list", "dict", "iterator", "of lists", "many", "none", "None"],
 )
-def test_a_serializer_sees_the_headers_however_they_were_given(
+def test_a_serializer_gets_the_headers_of_every_form(
     new_producer: MakeProducer, topic: str, log: Log, headers: Any
 ) -> None:
     class Notes:

@@ -1,4 +1,4 @@
-"""Numbers that are no ints and bytes that are no `bytes`, wherever the producers of both facades take them."""
+"""Numbers that are not ints and bytes-like objects, in every argument of the producers of both facades."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_partitions_and_timestamps(
     when = np.int64 if kind is np.int32 else kind
     producer.send(topic, b"send", partition=kind(2), timestamp=when(T_MS)).result(SOON_S)
     producer.send(ProducerRecord(topic, b"record", partition=kind(2), timestamp=when(T_MS))).result(SOON_S)
-    # One serialized alone, one by one behind it: each with a time, one for all of them.
+    # The first record is serialized alone, the others one by one: each with its own time, or one time for all.
     many = producer.send_many(topic, [b"many", b"more"], timestamps=[when(T_MS), T_MS], partition=kind(2))
     assert list(many.partitions) == [2, 2]
     table = pa.table({"value": [b"arrow"], "at": [T_MS]})
@@ -38,7 +38,7 @@ def test_partitions_and_timestamps(
 
 
 @pytest.mark.parametrize("facade", FACADES)
-def test_an_array_of_numpys_is_a_column_of_timestamps(
+def test_a_numpy_array_is_a_column_of_timestamps(
     new_producer: MakeProducer, topic: str, log: Log, facade: type
 ) -> None:
     producer = new_producer()
@@ -48,7 +48,7 @@ def test_an_array_of_numpys_is_a_column_of_timestamps(
 
 @pytest.mark.parametrize("facade", FACADES)
 @pytest.mark.parametrize("wrong", [1.0, np.float64(1), np.True_, True, "1", np.array([1])], ids=repr)
-def test_what_is_no_whole_number_is_refused_and_nothing_is_sent(
+def test_numbers_that_are_not_whole_are_refused(
     new_producer: MakeProducer, topic: str, log: Log, facade: type, wrong: Any
 ) -> None:
     producer = new_producer()
@@ -58,7 +58,7 @@ def test_what_is_no_whole_number_is_refused_and_nothing_is_sent(
         producer.send_many(topic, [b"v"], partition=wrong)
     with pytest.raises(TypeError, match="timestamp must be an int"):
         producer.send_many(topic, [b"v"], timestamps=[wrong])
-    if not isinstance(wrong, str):  # that would be a column
+    if not isinstance(wrong, str):  # a str is a column's name
         with pytest.raises(TypeError, match="partition must be a column's name, an int or None"):
             producer.send_arrow(topic, pa.table({"v": [b"v"]}), partition=wrong)
     assert log.count(topic) == 0
@@ -68,7 +68,7 @@ def test_what_is_no_whole_number_is_refused_and_nothing_is_sent(
 def test_header_values_are_copied_when_they_are_given(
     new_producer: MakeProducer, topic: str, log: Log, facade: type
 ) -> None:
-    # Lingering, so that what is changed afterwards is changed before anything leaves.
+    # With linger: a later change of the value happens before the record is sent.
     producer: KafkaProducer[Any, Any] = new_producer(linger_ms=60_000)
     changing = bytearray(b"a-b-c-")
     every_other = memoryview(changing)[::2]
@@ -108,7 +108,7 @@ def test_header_values_are_copied_before_a_send_waits_for_its_topic(cluster: Run
 @pytest.mark.parametrize(
     "view", [memoryview(np.array([1, 2], "<i4")), memoryview(np.arange(4, dtype="<i2"))[::2]], ids=["items", "strided"]
 )
-def test_values_and_keys_are_memoryviews_of_any_items(
+def test_values_and_keys_may_be_memoryviews_of_any_items(
     new_producer: MakeProducer, topic: str, log: Log, facade: type, view: memoryview
 ) -> None:
     producer = new_producer()

@@ -1,4 +1,4 @@
-"""Forks, exits, signals, warnings: what can only be seen from outside of a process."""
+"""Forks, exits, signals, warnings: observed from outside of the process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FORK = """
 
 
 @pytest.mark.parametrize("ending", ["sys.exit(7)", "del producer, before; import gc; gc.collect(); sys.exit(7)"])
-def test_after_a_fork_the_child_raises_and_sends_nothing_and_the_parent_goes_on(
+def test_after_a_fork_the_child_raises_and_the_parent_works(
     cluster: RunningCluster, topic: str, log: Log, ending: str
 ) -> None:
     code, out, err = run_script(
@@ -69,7 +69,7 @@ def test_after_a_fork_the_child_raises_and_sends_nothing_and_the_parent_goes_on(
     assert [value for value in values if value != b"from the child"] == expected
 
 
-def test_a_child_of_a_fork_may_ask_futures_that_were_done_and_the_others_raise(
+def test_in_the_child_of_a_fork_pending_futures_raise_and_done_ones_work(
     cluster: RunningCluster, topic: str, log: Log
 ) -> None:
     code, out, err = run_script(
@@ -137,7 +137,7 @@ def test_multiprocessing_by_fork_works_with_a_producer_in_each_process(
     "ending",
     ["", "sys.exit(0)", "raise SystemExit", "import threading; threading.Thread(target=lambda: None).start()"],
 )
-def test_at_exit_what_is_buffered_is_delivered(cluster: RunningCluster, topic: str, log: Log, ending: str) -> None:
+def test_buffered_records_are_delivered_at_exit(cluster: RunningCluster, topic: str, log: Log, ending: str) -> None:
     code, out, err = run_script(
         f"""
         import sys
@@ -154,7 +154,7 @@ def test_at_exit_what_is_buffered_is_delivered(cluster: RunningCluster, topic: s
     assert log.values(topic) == [b"%d" % number for number in range(1000)]
 
 
-def test_at_exit_callbacks_run_too(cluster: RunningCluster, topic: str) -> None:
+def test_callbacks_run_at_exit(cluster: RunningCluster, topic: str) -> None:
     code, out, err = run_script(
         """
         import sys
@@ -169,7 +169,7 @@ def test_at_exit_callbacks_run_too(cluster: RunningCluster, topic: str) -> None:
     assert (code, out, err) == (0, "0 None\n1 None\n2 None\n", "")
 
 
-def test_after_an_uncaught_exception_what_is_buffered_is_delivered(
+def test_buffered_records_are_delivered_after_an_uncaught_exception(
     cluster: RunningCluster, topic: str, log: Log
 ) -> None:
     code, _, err = run_script(
@@ -188,10 +188,10 @@ def test_after_an_uncaught_exception_what_is_buffered_is_delivered(
     assert log.values(topic) == [b"value"]
 
 
-def test_at_exit_with_the_broker_gone_the_wait_is_bounded_and_the_loss_is_logged(
+def test_at_exit_without_a_broker_the_wait_is_bounded_and_the_loss_logged(
     cluster: RunningCluster, topic: str, faults: Faults
 ) -> None:
-    # Bounded by min(delivery.timeout.ms, 10 s); the shorter one keeps the test short.
+    # Bounded by min(delivery.timeout.ms, 10 s); the former is set short to keep the test short.
     faults.add("Produce", topic=topic, drop="silent", times=100)
     began = time.monotonic()
     code, out, err = run_script(
@@ -212,7 +212,7 @@ def test_at_exit_with_the_broker_gone_the_wait_is_bounded_and_the_loss_is_logged
     assert "3 records were not delivered" in err or "3 records not acknowledged" in err
 
 
-def test_at_exit_nothing_is_waited_for_if_nothing_is_buffered() -> None:
+def test_exit_with_an_empty_buffer_does_not_wait() -> None:
     with closed_port() as address:
         began = time.monotonic()
         code, out, err = run_script(
@@ -228,7 +228,7 @@ def test_at_exit_nothing_is_waited_for_if_nothing_is_buffered() -> None:
     assert "Traceback" not in err
 
 
-def test_a_developer_sees_no_warning(cluster: RunningCluster, topic: str, log: Log) -> None:
+def test_development_mode_shows_no_warning(cluster: RunningCluster, topic: str, log: Log) -> None:
     code, out, err = run_script(
         """
         import sys, threading
@@ -240,7 +240,7 @@ def test_a_developer_sees_no_warning(cluster: RunningCluster, topic: str, log: L
                     two.send(sys.argv[2], b"two", callback=lambda *outcome: None)
                     two.flush()
                     one.metrics(), one.partitions_for(sys.argv[2])
-        # The first import happens in a thread: nothing may depend on the main one.
+        # The first import is in a thread: nothing may depend on the main thread.
         thread = threading.Thread(target=use)
         thread.start()
         thread.join()
@@ -280,7 +280,7 @@ INTERRUPTED = """
     bootstrap, topic, options = sys.argv[1:]
     producer = KafkaProducer(bootstrap_servers=bootstrap, **eval(options))
     {before}
-    # The thread gets to print when the main thread lets go of the GIL: in its wait.
+    # The thread can print when the main thread releases the GIL: in its wait.
     entered = threading.Event()
     threading.Thread(target=lambda: entered.wait() and print("waiting"), daemon=True).start()
     try:
@@ -295,7 +295,7 @@ INTERRUPTED = """
 
 
 def _interrupt(process: subprocess.Popen[str]) -> float:
-    """Wait for the line before the wait, send Ctrl-C, and say how long it took to be heard."""
+    """Wait for the line before the wait, send Ctrl-C, and return the time until the process reacts."""
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     began = time.monotonic()
@@ -305,7 +305,7 @@ def _interrupt(process: subprocess.Popen[str]) -> float:
 
 
 def _rest(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Its exit status and what else it printed."""
+    """Its exit status and the rest of its output."""
     assert process.stdout is not None
     return process.wait(SOON_S), process.stdout.read()
 
@@ -376,7 +376,7 @@ def test_ctrl_c_interrupts_a_wait_and_leaves_the_producer_usable(
     after: str,
     expected: list[bytes],
 ) -> None:
-    # The first answer does not come, so that there is something to wait for; the request is repeated after 1.2 s.
+    # The first answer is dropped, so that the call waits; the request is repeated after 1.2 s.
     faults.add("Produce", topic=topic, drop="silent")
     if "never-there" in wait:
         faults.clear()
@@ -392,7 +392,7 @@ def test_ctrl_c_interrupts_a_wait_and_leaves_the_producer_usable(
     assert log.values(topic) == expected
 
 
-def test_ctrl_c_in_close_gives_up_what_is_left(cluster: RunningCluster, topic: str, faults: Faults) -> None:
+def test_ctrl_c_in_close_fails_pending_records(cluster: RunningCluster, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, drop="silent", times=10)
     process = start_script(
         """
@@ -420,7 +420,7 @@ def test_ctrl_c_in_close_gives_up_what_is_left(cluster: RunningCluster, topic: s
         process.communicate()
 
 
-def test_a_broker_that_never_answers_does_not_keep_the_process_from_ending() -> None:
+def test_a_broker_that_never_answers_does_not_block_the_exit() -> None:
     with silent_server() as address:
         began = time.monotonic()
         code, out, err = run_script(
@@ -441,7 +441,7 @@ def test_a_broker_that_never_answers_does_not_keep_the_process_from_ending() -> 
     assert address in out
 
 
-def test_exit_with_callbacks_that_have_not_run_is_no_crash(cluster: RunningCluster, topic: str) -> None:
+def test_exit_with_pending_callbacks_does_not_crash(cluster: RunningCluster, topic: str) -> None:
     code, out, err = run_script(
         """
         import sys, threading

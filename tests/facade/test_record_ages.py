@@ -1,4 +1,4 @@
-"""A record that fails with an older one of its batch is told its own age, whichever way it learns of its end."""
+"""A record that fails with an older record of its batch gets its own age, through the future and the callback."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ YOUNG = re.compile(
     r"not delivered: after about (\d+) ms the record failed with its batch, which began (\d+) ms before it and after"
     r" (\d+) ms \(delivery\.timeout\.ms\) was still waiting to be sent again; the last error was NOT_ENOUGH_REPLICAS"
     r": a scripted fault \(topic .*, partition 0, broker \d+, 1 attempt, stage: retry, not persisted\)\."
-    r" Remove what the last error names, or raise delivery\.timeout\.ms\."
+    r" Remove the cause of the last error, or raise delivery\.timeout\.ms\."
 )
 
 
 @pytest.mark.parametrize("facade", FACADES)
-def test_a_young_record_is_told_its_own_age_and_its_batch_s(
+def test_the_error_of_a_young_record_has_its_own_age_and_its_batch_s(
     new_producer: MakeProducer, topic: str, faults: Faults, facade: type
 ) -> None:
     faults.add("Produce", topic=topic, error=errors.NotEnoughReplicasError.code or 0, times=100)
     calls: list[Any] = []
-    # One batch gathers all records, is refused, and waits for its second attempt until its time is over.
+    # One batch has all records; it is refused, and waits for its second attempt until it expires.
     waiting: dict[str, Any] = {"retry_backoff_ms": 60_000, "retry_backoff_max_ms": 60_000, "request_timeout_ms": 100}
     producer: KafkaProducer[Any, Any] = new_producer(linger_ms=2_800, delivery_timeout_ms=3_000, **waiting)
     producer.partitions_for(topic)
     began = time.monotonic()
     older = producer.send(topic, b"older")
     begun = time.monotonic()
-    # A second, as another producer counts it.
+    # A second by the clock.
     clock = new_producer(linger_ms=0, delivery_timeout_ms=1_000, **waiting)
     with pytest.raises(KafkaTimeoutError):
         clock.send(topic, b"clock").result(SOON_S)
     sending = time.monotonic()
-    # A timestamp of the application's is not the record's age.
+    # The application's timestamp is not the record's age.
     newer = producer.send(topic, b"newer", timestamp=0)
     producer.send(topic, b"with a callback", callback=lambda *outcome: calls.append(outcome))
-    producer.send(topic, b"nobody asks")
+    producer.send(topic, b"unnoticed")
     many = producer.send_many(topic, [b"one", b"two"])
     sent = time.monotonic()
 

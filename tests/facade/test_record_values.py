@@ -83,7 +83,7 @@ def test_an_aware_datetime_becomes_milliseconds_since_the_epoch() -> None:
     assert ProducerRecord("t", timestamp=last).timestamp == 253_402_300_799_999
 
 
-def test_a_naive_datetime_is_refused_with_what_to_do() -> None:
+def test_a_naive_datetime_is_refused_with_a_hint() -> None:
     with pytest.raises(ValueError, match="naive datetime; give it a time zone"):
         ProducerRecord("t", timestamp=datetime(2026, 1, 1))
 
@@ -123,7 +123,7 @@ def test_a_header_value_that_was_released_is_refused() -> None:
 
 
 class Three:
-    """Stands for a number, as numpy's do."""
+    """Converts to a number, as numpy's types do."""
 
     def __index__(self) -> int:
         return 3
@@ -138,7 +138,7 @@ NUMBERS = [np.int64(3), np.uint8(3), np.array(3), IntEnum("Number", {"THREE": 3}
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda it: type(it).__name__)
-def test_what_stands_for_a_number_is_one(number: Any) -> None:
+def test_an_object_with_index_is_a_number(number: Any) -> None:
     record = ProducerRecord("t", partition=number, timestamp=number)
     assert record == ProducerRecord("t", partition=3, timestamp=3)
     assert (type(record.partition), type(record.timestamp)) == (int, int)
@@ -162,7 +162,7 @@ def test_what_stands_for_a_number_is_one(number: Any) -> None:
     ],
     ids=lambda it: repr(it)[:20],
 )
-def test_what_is_no_whole_number_is_none(wrong: Any) -> None:
+def test_numbers_that_are_not_whole_are_refused_by_a_record(wrong: Any) -> None:
     with pytest.raises(TypeError, match="partition must be an int or None, not <class"):
         ProducerRecord("t", partition=wrong)
     with pytest.raises(TypeError, match="timestamp must be an int"):
@@ -177,17 +177,17 @@ def test_a_number_out_of_range_is_refused_by_its_value(wrong: Any) -> None:
         ProducerRecord("t", timestamp=wrong)
 
 
-def test_what_an_index_raises_is_raised() -> None:
+def test_an_error_of_index_is_raised() -> None:
     for name in ("partition", "timestamp"):
         with pytest.raises(LookupError, match="broken"):
             ProducerRecord("t", **{name: Broken()})
 
 
-def test_the_same_header_may_come_twice() -> None:
+def test_a_header_may_occur_twice() -> None:
     assert ProducerRecord("t", headers=[("a", b"1"), ("a", b"2")]).headers == (("a", b"1"), ("a", b"2"))
 
 
-def test_a_later_change_of_what_was_given_does_not_change_the_record() -> None:
+def test_a_later_change_of_the_arguments_does_not_change_the_record() -> None:
     given = [("a", b"1")]
     record = ProducerRecord("t", headers=given)
     given.append(("b", b"2"))

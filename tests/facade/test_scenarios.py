@@ -1,6 +1,6 @@
-"""Whole-path scenarios by the subjects of librdkafka's producer tests (and a few of Java's), on the embedded broker.
+"""Whole-path scenarios with the subjects of librdkafka's producer tests (and a few of Java's), on the embedded broker.
 
-What each of them is about in librdkafka is in `tests/PEERS.md`.
+`tests/PEERS.md` lists the original tests.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from facade_support import SOON_S, Log, MakeProducer, MakeTopic, numbered
 
 from penstock import KafkaProducer, KafkaTimeoutError, errors
 from penstock.devbroker import DevCluster, Faults, RunningCluster
-from support.oracle import Logged, judge, told_of
+from support.oracle import Logged, judge, reported_by
 
 QUICK = {"retry_backoff_ms": 5, "retry_backoff_max_ms": 20, "reconnect_backoff_ms": 5, "reconnect_backoff_max_ms": 20}
 
 
 def logged(log: Log, topic: str) -> dict[Any, list[Logged]]:
-    """The log of a topic whose values are numbers, as the oracle wants it."""
+    """The log of a topic whose values are numbers, in the form of the oracle."""
     found: dict[Any, list[Logged]] = {}
     for record in log.records(topic):
         match = re.fullmatch(rb"(\d+)\D*", record.value or b"")
@@ -65,7 +65,7 @@ def test_a_storage_error_is_retried_as_often_as_retries_allow(
 
 
 @pytest.mark.parametrize("lost", [5, 8], ids=["within the broker's window of batches", "beyond it"])
-def test_answers_that_are_lost_one_after_another_make_no_record_twice(
+def test_consecutive_lost_answers_make_no_duplicates(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log, lost: int
 ) -> None:
     producer = new_producer(batch_size=100, **QUICK)
@@ -78,7 +78,7 @@ def test_answers_that_are_lost_one_after_another_make_no_record_twice(
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 4, 5])
-def test_possibly_persisted_batches_followed_by_refusals_are_no_fatal_error(
+def test_possibly_persisted_batches_followed_by_errors_are_not_fatal(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log, lost: int
 ) -> None:
     producer = new_producer(batch_size=100, linger_ms=0, **QUICK)
@@ -94,12 +94,12 @@ def test_possibly_persisted_batches_followed_by_refusals_are_no_fatal_error(
     faults.clear()
     futures.append(producer.send(topic, values[15]))
     futures[-1].result(SOON_S)
-    verdict = judge((told_of(0, "me", number, future) for number, future in enumerate(futures)), logged(log, topic))
+    verdict = judge((reported_by(0, "me", number, future) for number, future in enumerate(futures)), logged(log, topic))
     assert verdict.ok, verdict
 
 
 @pytest.mark.parametrize("what", ["the same offset again", "a forgotten offset"])
-def test_after_a_lost_answer_the_broker_has_the_batch_already(
+def test_a_duplicate_after_a_lost_answer_is_a_success(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log, what: str
 ) -> None:
     producer = new_producer(linger_ms=0, **QUICK)
@@ -116,7 +116,7 @@ def test_after_a_lost_answer_the_broker_has_the_batch_already(
 # ------------------------------------------------------------------------------------------------------- deadlines (0094)
 
 
-def test_records_that_run_out_of_time_amid_a_stream_leave_the_others_in_order_and_once(
+def test_records_that_expire_amid_a_stream_leave_the_others_in_order(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log, cluster: RunningCluster
 ) -> None:
     producer = new_producer(
@@ -126,24 +126,24 @@ def test_records_that_run_out_of_time_amid_a_stream_leave_the_others_in_order_an
     futures = [producer.send(topic, b"%d" % next(numbers)) for _ in range(50)]
     producer.flush(SOON_S)
     faults.add("Produce", topic=topic, drop="silent", times=1_000)
-    for _ in range(3):  # each wave comes with a later attempt of the first
+    for _ in range(3):  # each wave is sent with a later attempt of the first
         seen = cluster.requests.count("Produce")
         futures += [producer.send(topic, b"%d" % next(numbers)) for _ in range(20)]
         cluster.requests.wait_for("Produce", seen + 1)
     assert isinstance(futures[50].exception(SOON_S), KafkaTimeoutError)
     faults.clear()
-    for _ in range(20):  # the producer goes on by itself; on a busy machine the first ones may be late as well
+    for _ in range(20):  # the producer recovers by itself; on a busy machine the first records may be late as well
         futures += [producer.send(topic, b"%d" % next(numbers)) for _ in range(20)]
         if not any(future.exception(SOON_S) for future in futures[-20:]):
             break
     else:
-        raise AssertionError(f"it does not go on: {futures[-1].exception(0)}")
-    verdict = judge((told_of(0, "me", n, future) for n, future in enumerate(futures)), logged(log, topic))
+        raise AssertionError(f"it does not recover: {futures[-1].exception(0)}")
+    verdict = judge((reported_by(0, "me", n, future) for n, future in enumerate(futures)), logged(log, topic))
     assert verdict.ok, verdict
     assert verdict.outcomes["possibly persisted"] > 0
 
 
-def test_the_callback_of_a_record_that_ran_out_of_time_may_send_it_again(
+def test_the_callback_of_an_expired_record_may_send_it_again(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log
 ) -> None:
     producer = new_producer(delivery_timeout_ms=300, request_timeout_ms=200, linger_ms=0, **QUICK)
@@ -166,7 +166,7 @@ def test_the_callback_of_a_record_that_ran_out_of_time_may_send_it_again(
 # -------------------------------------------------------------------------------------------- metadata (0146, 0105, 0107)
 
 
-def test_a_passing_error_in_metadata_is_no_error_of_the_topic(
+def test_a_temporary_metadata_error_does_not_fail_the_topic(
     new_producer: MakeProducer, topic: str, cluster: RunningCluster, faults: Faults, log: Log
 ) -> None:
     producer = new_producer(linger_ms=0, max_block_ms=10_000, **QUICK)
@@ -197,7 +197,7 @@ def test_leaders_that_move_get_the_next_records(
 
 
 @pytest.mark.parametrize(("before", "after"), [(10, 3), (3, 6)])
-def test_a_topic_that_is_deleted_and_made_again_is_written_to_in_its_new_shape(
+def test_a_recreated_topic_is_written_to_with_its_new_partitions(
     new_producer: MakeProducer, new_topic: MakeTopic, cluster: RunningCluster, log: Log, before: int, after: int
 ) -> None:
     topic = new_topic(before)
@@ -223,7 +223,7 @@ def test_a_topic_that_is_deleted_and_made_again_is_written_to_in_its_new_shape(
 # ------------------------------------------------------------------------------------------------------ brokers (0151)
 
 
-def test_a_cluster_that_is_rolled_loses_nothing_and_keeps_the_order() -> None:
+def test_a_rolling_restart_loses_nothing_and_keeps_the_order() -> None:
     with DevCluster.running(nodes=3, auto_create_topics=False) as cluster:
         cluster.create_topic("rolled", 2)
         with KafkaProducer(bootstrap_servers=cluster.bootstrap_servers, batch_size=100, **QUICK) as producer:

@@ -1,4 +1,4 @@
-"""Threads that stall, die, or are many; and the user's code that stands still inside the producer."""
+"""Threads that stall, die, or are many; and the application's code that blocks inside the producer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from facade_support import SOON_S, Gate, Log, MakeProducer, MakeTopic, in_thread
+from facade_support import SOON_S, Gate, Log, MakeProducer, MakeTopic, eventually, in_thread
 
 from penstock import BufferExhaustedError, KafkaProducer, ProducerClosedError
 from penstock.control.boundary import BatchDecision, ResumeLane
@@ -19,16 +19,6 @@ from penstock.devbroker import Faults
 from penstock.errors import InternalError
 from penstock.interceptor import ProducerInterceptor
 from penstock.partitioner import Partitioner
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Return once it is so."""
-    pause = threading.Event()
-    for _ in range(int(SOON_S * 100)):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it never came true")
 
 
 def waiting_threads(producer: KafkaProducer[Any, Any]) -> float:
@@ -42,31 +32,31 @@ def _raise(*_: object) -> list[object]:
     raise ZeroDivisionError("by design")
 
 
-def _decide_wrongly(*_: object) -> list[object]:
+def _return_a_wrong_decision(*_: object) -> list[object]:
     return [ResumeLane("no such topic", 0, (BatchDecision(1, "retry"),), None, 0)]
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
-    [(_raise, "the control thread failed: ZeroDivisionError: by design"), (_decide_wrongly, "no such lane")],
+    ("step", "message"),
+    [(_raise, "the control thread failed: ZeroDivisionError: by design"), (_return_a_wrong_decision, "no such lane")],
     ids=["control thread", "I/O thread"],
 )
-def test_when_a_thread_of_ours_dies_every_future_fails_and_later_sends_raise(
+def test_when_a_producer_thread_dies_every_future_fails_and_sends_raise(
     new_producer: MakeProducer,
     topic: str,
     faults: Faults,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     step: Callable[..., list[object]],
-    said: str,
+    message: str,
 ) -> None:
     producer = new_producer(linger_ms=0)
     producer.send(topic, b"fine").result(SOON_S)
     faults.add("Produce", topic=topic, drop="silent")
     in_flight = producer.send(topic, b"in flight")
-    heard: list[BaseException | None] = []
+    errors_seen: list[BaseException | None] = []
     ran = threading.Event()
-    buffered = producer.send(topic, b"buffered", callback=lambda _, error: (heard.append(error), ran.set()))
+    buffered = producer.send(topic, b"buffered", callback=lambda _, error: (errors_seen.append(error), ran.set()))
     waiter, outcome = in_thread(lambda: producer.send("never-there", b"value"))
 
     life = producer._life
@@ -77,13 +67,13 @@ def test_when_a_thread_of_ours_dies_every_future_fails_and_later_sends_raise(
     for future in (in_flight, buffered):
         error = future.exception(SOON_S)
         assert isinstance(error, InternalError)
-        assert said in str(error)
+        assert message in str(error)
     waiter.join(SOON_S)
     assert ran.wait(SOON_S)
-    assert [type(error) for error in [*outcome, *heard]] == [InternalError, InternalError]
-    with pytest.raises(InternalError, match=said):
+    assert [type(error) for error in [*outcome, *errors_seen]] == [InternalError, InternalError]
+    with pytest.raises(InternalError, match=message):
         producer.send(topic, b"late")
-    with pytest.raises(InternalError, match=said):
+    with pytest.raises(InternalError, match=message):
         producer.partitions_for("another")
     producer.flush(SOON_S)
     producer.close(SOON_S)
@@ -93,7 +83,7 @@ def test_when_a_thread_of_ours_dies_every_future_fails_and_later_sends_raise(
 # ---------------------------------------------------------------------------------------------------------------- stalls
 
 
-class _StillPartitioner(Partitioner):
+class _BlockingPartitioner(Partitioner):
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
 
@@ -103,7 +93,7 @@ class _StillPartitioner(Partitioner):
         return 0
 
 
-class _StillInterceptor(ProducerInterceptor):
+class _BlockingInterceptor(ProducerInterceptor):
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
 
@@ -113,7 +103,7 @@ class _StillInterceptor(ProducerInterceptor):
         return record
 
 
-def _still_serializer(gate: Gate) -> Callable[[bytes], bytes]:
+def _blocking_serializer(gate: Gate) -> Callable[[bytes], bytes]:
     def serialize(value: bytes) -> bytes:
         if value == b"still":
             gate()
@@ -123,14 +113,14 @@ def _still_serializer(gate: Gate) -> Callable[[bytes], bytes]:
 
 
 @pytest.mark.parametrize("where", ["serializer", "partitioner", "interceptor"])
-def test_code_that_stands_still_inside_send_holds_up_its_own_thread_only(
+def test_application_code_that_blocks_inside_send_delays_its_own_thread_only(
     new_producer: MakeProducer, topic: str, log: Log, where: str
 ) -> None:
     gate = Gate()
     options: dict[str, Any] = {
-        "serializer": {"value_serializer": _still_serializer(gate)},
-        "partitioner": {"partitioner_class": _StillPartitioner(gate)},
-        "interceptor": {"interceptor_classes": [_StillInterceptor(gate)]},
+        "serializer": {"value_serializer": _blocking_serializer(gate)},
+        "partitioner": {"partitioner_class": _BlockingPartitioner(gate)},
+        "interceptor": {"interceptor_classes": [_BlockingInterceptor(gate)]},
     }[where]
     producer = new_producer(**options)
     thread, outcome = in_thread(lambda: producer.send(topic, b"still"))
@@ -140,11 +130,11 @@ def test_code_that_stands_still_inside_send_holds_up_its_own_thread_only(
     producer.close(SOON_S)
     gate.open.set()
     thread.join(SOON_S)
-    assert [type(error) for error in outcome] == [ProducerClosedError], "and it is too late for its record"
+    assert [type(error) for error in outcome] == [ProducerClosedError], "and its record is too late"
     assert log.values(topic) == [b"goes on"]
 
 
-def test_an_interceptor_that_stands_still_at_an_acknowledgement_delays_no_future(
+def test_an_interceptor_that_blocks_at_an_acknowledgement_delays_no_future(
     new_producer: MakeProducer, topic: str
 ) -> None:
     gate = Gate()
@@ -161,10 +151,10 @@ def test_an_interceptor_that_stands_still_at_an_acknowledgement_delays_no_future
     producer.flush(SOON_S)
 
 
-def test_a_callback_may_wait_for_a_future_whose_own_callback_comes_after_it(
+def test_a_callback_may_wait_for_a_future_of_a_later_callback(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
-    # Futures complete first, callbacks follow: waiting for a future inside a callback waits for the I/O thread only.
+    # Futures complete before callbacks run: waiting for a future inside a callback waits for the I/O thread only.
     producer = new_producer(delivery_timeout_ms=600, request_timeout_ms=600, linger_ms=0, batch_size=100)
     order: list[str] = []
 
@@ -187,7 +177,7 @@ def test_deadlines_are_met_while_another_library_holds_the_gil(
     futures = [producer.send(topic, bytes(900)) for _ in range(8)]
     hold = ctypes.PyDLL(None).sleep  # PyDLL, unlike CDLL, keeps the GIL during the call
     hold(2)
-    assert all(future.done() for future in futures), "nobody had the GIL to do anything"
+    assert all(future.done() for future in futures), "no Python code could run meanwhile"
     for future in futures:
         after = re.search(r"after (\d+) ms", str(future.exception()))
         assert after is not None
@@ -246,13 +236,13 @@ def test_three_hundred_threads_at_once_deliver_everything_once_and_in_order_per_
     assert metrics["waiting-threads"] == 0
 
 
-# ------------------------------------------------------------------------------------------- waiters for room in the buffer
+# -------------------------------------------------------------------------------------------- waiters for buffer memory
 
 
 def _fill(producer: KafkaProducer[Any, Any], topic: str, gate: Gate | None = None) -> KafkaProducer[Any, Any]:
-    """Two batches, and no more have room; with a gate not before it is opened, though they are delivered.
+    """Two batches fill the memory; with a gate they keep it until the gate opens, though they are delivered.
 
-    Batches keep their memory until their callbacks' turn, and this one is behind a callback that stands still.
+    A batch keeps its memory until its callbacks run, and this one is behind a callback that blocks.
     """
     producer.partitions_for(topic)
     if gate is not None:
@@ -263,14 +253,12 @@ def _fill(producer: KafkaProducer[Any, Any], topic: str, gate: Gate | None = Non
     return producer
 
 
-def _is_whole_again(producer: KafkaProducer[Any, Any]) -> bool:
+def _is_all_memory_free(producer: KafkaProducer[Any, Any]) -> bool:
     metrics = producer.metrics()["producer-metrics"]
     return metrics["buffer-available-bytes"] == 2_000 and metrics["waiting-threads"] == 0
 
 
-def test_ctrl_c_in_a_wait_for_room_gives_the_place_and_the_memory_back(
-    new_producer: MakeProducer, topic: str, log: Log
-) -> None:
+def test_ctrl_c_in_a_wait_for_memory_releases_the_memory(new_producer: MakeProducer, topic: str, log: Log) -> None:
     gate = Gate()
     full = _fill(new_producer(buffer_memory=2_000, batch_size=1_000, linger_ms=0), topic, gate)
     main = threading.get_ident()
@@ -289,13 +277,11 @@ def test_ctrl_c_in_a_wait_for_room_gives_the_place_and_the_memory_back(
     behind.join(SOON_S)
     assert outcome[0].result(SOON_S).offset == 3
     full.flush(SOON_S)
-    assert _is_whole_again(full)
+    assert _is_all_memory_free(full)
     assert not any(value and value.startswith(b"interrupted") for value in log.values(topic))
 
 
-def test_waiters_that_ran_out_of_time_give_the_memory_to_those_behind_them(
-    new_producer: MakeProducer, topic: str
-) -> None:
+def test_waiters_that_time_out_pass_the_memory_to_later_ones(new_producer: MakeProducer, topic: str) -> None:
     gate = Gate()
     producer = _fill(new_producer(buffer_memory=2_000, batch_size=1_000, linger_ms=0, max_block_ms=300), topic, gate)
     waiters = [in_thread(lambda: producer.send(topic, bytes(900))) for _ in range(20)]
@@ -304,11 +290,11 @@ def test_waiters_that_ran_out_of_time_give_the_memory_to_those_behind_them(
     assert {type(outcome[0]) for _, outcome in waiters} == {BufferExhaustedError}
     gate.open.set()
     producer.flush(SOON_S)
-    assert _is_whole_again(producer)
+    assert _is_all_memory_free(producer)
     assert producer.send(topic, bytes(900)).result(SOON_S).offset == 3
 
 
-def test_a_close_ends_the_waits_for_room_at_once(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
+def test_a_close_ends_waits_for_memory_at_once(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, drop="silent")
     full = _fill(new_producer(buffer_memory=2_000, batch_size=1_000, linger_ms=0), topic)
     waiters = [in_thread(lambda: full.send(topic, bytes(900))) for _ in range(20)]
@@ -317,4 +303,4 @@ def test_a_close_ends_the_waits_for_room_at_once(new_producer: MakeProducer, top
     for thread, _ in waiters:
         thread.join(SOON_S)
     assert {type(outcome[0]) for _, outcome in waiters} == {ProducerClosedError}
-    assert _is_whole_again(full)
+    assert _is_all_memory_free(full)

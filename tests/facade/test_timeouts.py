@@ -1,6 +1,6 @@
-"""What a timeout tells people: where it happened, how often it was tried, with which broker, and what to change.
+"""The texts of timeout errors: where it happened, how many attempts, which broker, and what to change.
 
-Each text is here as a whole: it is what a newcomer has in hand.
+Each text is here as a whole, as a user reads it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ NOT_ENOUGH_REPLICAS = errors.NotEnoughReplicasError.code or 0
 
 
 def says(error: BaseException | None, text: str) -> bool:
-    """Whether the error's text is this one, in which # stands for a number."""
+    """Whether the error has this text, in which # stands for a number."""
     pattern = re.escape(text).replace(r"\#", r"\d+")
     assert re.fullmatch(pattern, str(error)), f"\n{error}\nis not\n{text}"
     return True
 
 
 def short_lived(new_producer: MakeProducer, **options: Any) -> KafkaProducer[Any, Any]:
-    """A producer that gives up soon."""
+    """A producer with short timeouts."""
     return new_producer(delivery_timeout_ms=600, request_timeout_ms=600, linger_ms=0, **options)
 
 
 # ------------------------------------------------------------------------------------------------------------- metadata
 
 
-def test_metadata_that_no_broker_gives_names_each_address_and_its_error(new_producer: MakeProducer) -> None:
+def test_without_a_broker_the_metadata_timeout_lists_each_address(new_producer: MakeProducer) -> None:
     with closed_port() as address:
         producer = new_producer(bootstrap_servers=address, max_block_ms=300)
         with pytest.raises(KafkaTimeoutError) as raised:
@@ -46,7 +46,7 @@ def test_metadata_that_no_broker_gives_names_each_address_and_its_error(new_prod
     )
 
 
-def test_metadata_that_a_silent_server_owes_says_that_it_is_silent(new_producer: MakeProducer) -> None:
+def test_the_metadata_timeout_reports_a_silent_server(new_producer: MakeProducer) -> None:
     with silent_server() as address:
         producer = new_producer(bootstrap_servers=address, max_block_ms=300)
         with pytest.raises(KafkaTimeoutError) as raised:
@@ -54,7 +54,7 @@ def test_metadata_that_a_silent_server_owes_says_that_it_is_silent(new_producer:
     assert f"no broker reachable: {address}: connected, but has not answered yet" in str(raised.value)
 
 
-def test_a_topic_that_the_brokers_do_not_know_is_to_be_created(new_producer: MakeProducer) -> None:
+def test_the_metadata_timeout_of_an_absent_topic_suggests_to_create_it(new_producer: MakeProducer) -> None:
     producer = new_producer(max_block_ms=300)
     with pytest.raises(KafkaTimeoutError) as raised:
         producer.send("absent", b"value")
@@ -67,7 +67,9 @@ def test_a_topic_that_the_brokers_do_not_know_is_to_be_created(new_producer: Mak
     assert isinstance(raised.value.cause, errors.UnknownTopicOrPartitionError)
 
 
-def test_a_partition_that_does_not_exist_says_how_many_do(new_producer: MakeProducer, new_topic: MakeTopic) -> None:
+def test_the_timeout_of_an_absent_partition_has_the_partition_count(
+    new_producer: MakeProducer, new_topic: MakeTopic
+) -> None:
     topic = new_topic(3)
     producer = new_producer(max_block_ms=300)
     with pytest.raises(KafkaTimeoutError) as raised:
@@ -92,7 +94,7 @@ def _fill(producer: KafkaProducer[Any, Any], topic: str) -> BufferExhaustedError
     return raised.value
 
 
-def test_a_full_buffer_says_what_keeps_it_full(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
+def test_the_buffer_timeout_describes_the_oldest_record(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
     producer = new_producer(
         buffer_memory=2_000, batch_size=1_000, max_block_ms=400, retry_backoff_ms=10, retry_backoff_max_ms=20
     )
@@ -110,10 +112,10 @@ def test_a_full_buffer_says_what_keeps_it_full(new_producer: MakeProducer, topic
     assert isinstance(error.cause, errors.NotEnoughReplicasError)
 
 
-def test_a_buffer_full_of_records_for_slow_callbacks_says_so(new_producer: MakeProducer, topic: str) -> None:
+def test_the_buffer_timeout_reports_slow_callbacks(new_producer: MakeProducer, topic: str) -> None:
     gate = Gate()
     producer = new_producer(buffer_memory=3_000, batch_size=1_000, max_block_ms=400)
-    # The first one's memory is free again while its callback runs; the next ones wait for their turn.
+    # The first one's memory is free again while its callback runs; the next callbacks wait for it.
     producer.send(topic, bytes(900), callback=gate)
     assert gate.entered.wait(SOON_S)
     for _ in range(3):
@@ -132,7 +134,7 @@ def test_a_buffer_full_of_records_for_slow_callbacks_says_so(new_producer: MakeP
 # --------------------------------------------------------------------------------------------------------------- linger
 
 
-def test_a_record_behind_an_unanswered_one_says_what_it_waited_for(
+def test_the_timeout_of_a_queued_record_describes_the_unanswered_batch(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
     producer = short_lived(new_producer, batch_size=1_000)
@@ -147,7 +149,7 @@ def test_a_record_behind_an_unanswered_one_says_what_it_waited_for(
     first.exception(SOON_S)
 
 
-def test_a_record_behind_one_that_is_retried_says_what_that_one_met(
+def test_the_timeout_of_a_queued_record_has_the_error_of_the_retried_batch(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
     producer = short_lived(new_producer, batch_size=1_000, retry_backoff_ms=10_000, retry_backoff_max_ms=10_000)
@@ -166,8 +168,8 @@ def test_a_record_behind_one_that_is_retried_says_what_that_one_met(
     first.exception(SOON_S)
 
 
-def test_a_broker_that_advertises_an_address_where_nobody_listens_is_named(new_producer: MakeProducer) -> None:
-    # The bootstrap address works and the one in the metadata does not: the most common trouble of all.
+def test_the_timeout_reports_an_unreachable_advertised_address(new_producer: MakeProducer) -> None:
+    # The bootstrap address works and the one in the metadata does not: the most common mistake in setups.
     with DevCluster.running(advertised_host="127.0.0.2") as cluster:
         cluster.create_topic("orders")
         port = cluster.bootstrap_servers.rpartition(":")[2]
@@ -185,7 +187,9 @@ def test_a_broker_that_advertises_an_address_where_nobody_listens_is_named(new_p
 # ---------------------------------------------------------------------------------------------------- in flight, retry
 
 
-def test_a_record_without_an_answer_says_since_when(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
+def test_the_timeout_of_an_unanswered_record_has_the_time_since_its_send(
+    new_producer: MakeProducer, topic: str, faults: Faults
+) -> None:
     producer = short_lived(new_producer)
     faults.add("Produce", topic=topic, drop="silent", times=100)
     error = producer.send(topic, b"value").exception(SOON_S)
@@ -197,7 +201,7 @@ def test_a_record_without_an_answer_says_since_when(new_producer: MakeProducer, 
     )
 
 
-def test_a_record_that_was_retried_to_the_end_names_the_last_error(
+def test_the_timeout_of_a_retried_record_has_the_last_error(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
     producer = short_lived(new_producer, retry_backoff_ms=10_000, retry_backoff_max_ms=10_000)
@@ -207,23 +211,23 @@ def test_a_record_that_was_retried_to_the_end_names_the_last_error(
         error,
         "not delivered: after # ms the record was still waiting to be sent again; the last error was NOT_ENOUGH_REPLICAS:"
         f" a scripted fault (topic {topic}, partition 0, broker #, 1 attempt, stage: retry, not persisted)."
-        " Remove what the last error names, or raise delivery.timeout.ms.",
+        " Remove the cause of the last error, or raise delivery.timeout.ms.",
     )
     assert isinstance(error, KafkaTimeoutError)
     assert isinstance(error.cause, errors.NotEnoughReplicasError)
     assert (error.attempts, error.stage, error.topic, error.partition) == (1, "retry", topic, 0)
 
 
-# ---------------------------------------------------------------------------------------------- failures nobody looked at
+# ---------------------------------------------------------------------------------------------- unnoticed failures
 
 
-def test_failures_that_nobody_looked_at_are_logged_once_with_their_count(
+def test_unnoticed_failures_are_logged_once_with_their_count(
     new_producer: MakeProducer, topic: str, faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
     producer = new_producer(client_id="forgetful")
     faults.add("Produce", topic=topic, error=errors.TopicAuthorizationError.code or 0, times=100)
     for _ in range(3):
-        producer.send(topic, b"nobody keeps the future")
+        producer.send(topic, b"without a future")
     seen = producer.send(topic, b"seen")
     assert seen.exception(SOON_S)
     closers = [threading.Thread(target=producer.close) for _ in range(4)]
@@ -232,9 +236,9 @@ def test_failures_that_nobody_looked_at_are_logged_once_with_their_count(
     for closer in closers:
         closer.join(SOON_S)
     producer.close()
-    said = [record.getMessage() for record in caplog.records if "not delivered" in record.getMessage()]
-    assert len(said) == 1, said
-    assert said[0].startswith("forgetful: 3 records were not delivered; the first error: TOPIC_AUTHORIZATION_FAILED")
+    lines = [record.getMessage() for record in caplog.records if "not delivered" in record.getMessage()]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("forgetful: 3 records were not delivered; the first error: TOPIC_AUTHORIZATION_FAILED")
 
 
 def test_failures_that_flush_has_raised_are_not_logged_again(

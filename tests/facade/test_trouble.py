@@ -1,4 +1,4 @@
-"""Delivery through scripted trouble: retries, lost answers, moves, throttling; what was acknowledged is there once, in order."""
+"""Delivery through scripted faults: retries, lost answers, moves, throttling; acknowledged records arrive once, in order."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_after_a_lost_connection_every_record_arrives_once_and_in_order(
     assert log.values(topic) == values
 
 
-def test_after_an_answer_that_never_came_every_record_arrives_once(
+def test_after_a_missing_answer_every_record_arrives_once(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log
 ) -> None:
     producer = new_producer(batch_size=100, request_timeout_ms=300, linger_ms=0)
@@ -88,7 +88,7 @@ def test_after_an_answer_that_never_came_every_record_arrives_once(
 @pytest.mark.parametrize(
     "error", [errors.TopicAuthorizationError, errors.InvalidRecordError, errors.InvalidRequiredAcksError]
 )
-def test_an_error_that_is_final_fails_with_its_class_and_the_next_record_arrives(
+def test_a_permanent_error_fails_one_record_with_its_class(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults, log: Log, error: type[errors.ApiError]
 ) -> None:
     faults.add("Produce", topic=topic, error=error.code or 0)
@@ -101,7 +101,7 @@ def test_an_error_that_is_final_fails_with_its_class_and_the_next_record_arrives
     assert log.values(topic) == [b"fine"]
 
 
-def test_a_fenced_producer_says_so_once_of_each_record_and_of_what_is_sent_later(
+def test_a_fenced_producer_fails_pending_and_later_records(
     producer: KafkaProducer[Any, Any], topic: str, faults: Faults
 ) -> None:
     faults.add("Produce", topic=topic, error=errors.ProducerFencedError.code or 0)
@@ -114,7 +114,7 @@ def test_a_fenced_producer_says_so_once_of_each_record_and_of_what_is_sent_later
         assert "Run one producer per transactional.id" not in str(error)
 
 
-def test_a_record_that_the_broker_finds_too_large_fails_alone(
+def test_a_record_too_large_for_the_broker_fails_alone(
     new_producer: MakeProducer, new_topic: MakeTopic, log: Log
 ) -> None:
     topic = new_topic(max_message_bytes="2000")
@@ -130,7 +130,9 @@ def test_a_record_that_the_broker_finds_too_large_fails_alone(
     assert log.count(topic) == 31
 
 
-def test_retries_zero_gives_up_at_the_first_error(new_producer: MakeProducer, topic: str, faults: Faults) -> None:
+def test_with_retries_zero_the_first_error_fails_the_record(
+    new_producer: MakeProducer, topic: str, faults: Faults
+) -> None:
     producer = new_producer(retries=0, enable_idempotence=False)
     faults.add("Produce", topic=topic, error=errors.NotEnoughReplicasError.code or 0)
     error = producer.send(topic, b"value").exception(SOON_S)
@@ -139,7 +141,7 @@ def test_retries_zero_gives_up_at_the_first_error(new_producer: MakeProducer, to
     assert "retries=0" in str(error)
 
 
-def test_a_record_out_of_time_says_stage_attempts_broker_and_the_last_error(
+def test_an_expired_record_has_stage_attempts_broker_and_last_error(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log
 ) -> None:
     producer = new_producer(
@@ -161,7 +163,7 @@ def test_a_record_out_of_time_says_stage_attempts_broker_and_the_last_error(
     assert log.values(topic) == [b"next"]
 
 
-def test_a_record_that_ran_out_of_time_in_flight_may_be_persisted(
+def test_a_record_that_expired_in_flight_may_be_persisted(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
     producer = new_producer(delivery_timeout_ms=400, request_timeout_ms=400, linger_ms=0)
@@ -172,14 +174,14 @@ def test_a_record_that_ran_out_of_time_in_flight_may_be_persisted(
     assert "possibly persisted" in str(error)
 
 
-def test_a_throttled_producer_keeps_still_for_that_long(
+def test_a_throttled_producer_stops_sending_for_the_throttle_time(
     new_producer: MakeProducer, topic: str, faults: Faults, cluster: RunningCluster
 ) -> None:
     producer = new_producer(linger_ms=0)
     faults.add("Produce", topic=topic, throttle_time_ms=400)
     began = time.monotonic()
     producer.send(topic, b"first").result(SOON_S)
-    assert time.monotonic() - began < 0.39, "the answer itself is not late"
+    assert time.monotonic() - began < 0.39, "the answer itself is not delayed"
     producer.send(topic, b"second").result(SOON_S)
     assert time.monotonic() - began >= 0.39
     assert producer.metrics()["producer-metrics"]["produce-throttle-time-max"] == 400
@@ -196,14 +198,14 @@ def test_without_idempotence_every_acks_delivers_in_order(
     assert offsets == ([-1] * 300 if acks == "0" else list(range(300)))
     assert cluster.requests.count("InitProducerId") == 0
     producer.close()
-    # With acks=0 nobody says when they are in the log: a request behind them on the leader's connection cannot either.
+    # With acks=0 there is no answer: a request behind them on the leader's connection does not show their arrival either.
     deadline = time.monotonic() + SOON_S
     while log.count(topic) < 300 and time.monotonic() < deadline:
         threading.Event().wait(0.01)
     assert log.values(topic) == numbered(300)
 
 
-def test_a_leader_that_moves_takes_the_records_along(
+def test_records_follow_a_leader_that_moves(
     new_producer: MakeProducer, topic: str, cluster: RunningCluster, log: Log
 ) -> None:
     producer = new_producer(batch_size=100, retry_backoff_ms=5)
@@ -229,7 +231,7 @@ def test_linger_gathers_records_into_one_request(
     assert cluster.requests.count("Produce") == 1
 
 
-def test_new_partitions_are_found_when_one_is_asked_for(
+def test_a_send_to_a_new_partition_refreshes_the_metadata(
     producer: KafkaProducer[Any, Any], topic: str, cluster: RunningCluster, log: Log
 ) -> None:
     producer.send(topic, b"0", partition=0).result(SOON_S)
@@ -238,7 +240,7 @@ def test_new_partitions_are_found_when_one_is_asked_for(
     assert [info.partition for info in producer.partitions_for(topic)] == [0, 1, 2]
 
 
-def test_partitions_for_says_who_leads_and_who_follows(
+def test_partitions_for_returns_leaders_and_replicas(
     producer: KafkaProducer[Any, Any], new_topic: MakeTopic, cluster: RunningCluster
 ) -> None:
     topic = new_topic(3)
@@ -274,7 +276,7 @@ def test_two_producers_at_once_do_not_disturb_one_another(new_producer: MakeProd
         assert [value for value in values if value and value.startswith(name)] == numbered(300, f"{name.decode()} ")
 
 
-def test_a_tombstone_an_empty_value_and_headers_arrive_as_they_are(
+def test_a_tombstone_an_empty_value_and_headers_arrive_unchanged(
     producer: KafkaProducer[Any, Any], topic: str, log: Log
 ) -> None:
     producer.send(topic, None, key=b"", headers=[("a", None), ("a", b""), ("ü", b"\xff")], timestamp=5)
@@ -291,7 +293,7 @@ def test_a_tombstone_an_empty_value_and_headers_arrive_as_they_are(
 # ---------------------------------------------------------------------------------------------------------- backpressure
 
 
-def test_a_full_buffer_blocks_send_until_max_block_ms_then_says_so(
+def test_a_full_buffer_blocks_send_until_max_block_ms(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log
 ) -> None:
     producer = new_producer(buffer_memory=10_000, batch_size=1000, max_block_ms=200, linger_ms=0)
@@ -308,7 +310,7 @@ def test_a_full_buffer_blocks_send_until_max_block_ms_then_says_so(
     assert "buffer.memory = 10000" in message
     producer.flush(SOON_S)
     producer.send(topic, b"room again").result(SOON_S)
-    producer.flush(SOON_S)  # a future resolves first, its batch's memory comes back behind it
+    producer.flush(SOON_S)  # a future resolves first, its batch's memory is released after it
     assert log.count(topic) == 11
     metrics = producer.metrics()["producer-metrics"]
     assert metrics["buffer-exhausted-total"] == 1
@@ -316,7 +318,7 @@ def test_a_full_buffer_blocks_send_until_max_block_ms_then_says_so(
     assert metrics["bufferpool-wait-time-ns-total"] >= 200e6
 
 
-def test_a_full_buffer_blocks_send_only_until_there_is_room(
+def test_a_full_buffer_blocks_send_only_until_memory_is_free(
     new_producer: MakeProducer, topic: str, faults: Faults, log: Log
 ) -> None:
     producer = new_producer(buffer_memory=5000, batch_size=1000)

@@ -7,7 +7,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from kafka_cluster import KafkaCluster
 
 from penstock import KafkaProducer
-from penstock.reader import Reader
+from penstock._reader import Reader
 from support.fixtures import TopicFactory
 
 TIMEOUT_S = 30
@@ -31,7 +31,7 @@ def test_new_partitions_and_a_new_topic_are_read_from_their_beginning(
         admin.create_partitions([NewPartitions(topic, 2)])[topic].result(TIMEOUT_S)
         fill("grown-0", "grown-1")
 
-    def make_anew() -> None:
+    def recreate() -> None:
         admin.delete_topics([topic])[topic].result(TIMEOUT_S)
         while True:
             try:
@@ -40,12 +40,12 @@ def test_new_partitions_and_a_new_topic_are_read_from_their_beginning(
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # it takes a moment
                     raise
-        fill("anew-0", "anew-1")
+        fill("new-0", "new-1")
 
-    steps = [lambda: None, grow, make_anew]
+    steps = [lambda: None, grow, recreate]
 
     def between() -> None:
-        # Before the first request, once it knows where to begin, and when both grown records have been taken.
+        # Before the first request, after the start positions are known, and after both added records were read.
         if steps and (len(steps) > 1 or len(taken) == 3):
             steps.pop(0)()
 
@@ -58,7 +58,7 @@ def test_new_partitions_and_a_new_topic_are_read_from_their_beginning(
             if len(taken) == 5:
                 break
     assert sorted(taken[:3]) == ["grown-0", "grown-1", "old"]
-    assert sorted(taken[3:]) == ["anew-0", "anew-1"]
+    assert sorted(taken[3:]) == ["new-0", "new-1"]
     assert notices == [
         f"topic {topic} has 1 new partition (1), read from the beginning",
         f"topic {topic} was deleted and created again; it is read from the beginning",

@@ -1,7 +1,7 @@
-"""Whatever a broker answers to a control request: its connection may be closed, and the producer goes on with the next.
+"""Any answer of a broker to a control request: its connection may be closed, and the producer continues with the next.
 
-The controller is stepped by hand. Everything that it commands is handed to the real native engine, which has no thread
-here: a value that the boundary cannot carry would end the control thread, and with it the producer.
+The test steps the controller. All its commands go to the real native engine, which has no thread here: a value that the
+boundary cannot carry would end the control thread, and with it the producer.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from penstock.control.boundary import (
     SetIdentity,
     SetTopic,
 )
-from penstock.control.connections import Resolve, Resolved
-from penstock.control.controller import AskTopicAges, Command, Log, Publish
+from penstock.control.commands import AskTopicAges, Command, Log, Publish, Resolve, Resolved
 from penstock.protocol import versions
 from penstock.protocol.message import Request, Response
 from penstock.protocol.messages.api_versions import ApiVersionsRequest
@@ -55,12 +54,12 @@ every_api = pytest.mark.parametrize("api", RESPONSES)
 
 
 def engine() -> Engine:
-    """One without threads: what it is told, it reads and keeps."""
+    """An engine without threads: it parses and stores commands."""
     return Engine(ProducerConfig(bootstrap_servers="one:9092").settings)
 
 
 class Broker:
-    """Answers everything honestly, but the first request of one API in the way it is told."""
+    """Answers correctly, except for the first request of one API, which gets the given answer."""
 
     def __init__(self, api: str, body: bytes | None = None, response: Response | None = None) -> None:
         self.bench = Bench()
@@ -68,11 +67,11 @@ class Broker:
         self._hostile = REQUESTS[api]
         self._body = body
         self._response = response
-        self._said = False
-        self._connection: int | None = None  # where it was said
+        self._answered_hostile = False
+        self._connection: int | None = None  # where the hostile answer was sent
 
     def run(self) -> None:
-        """Until topic "t" and an identity are known; fails if that does not happen."""
+        """Run until topic "t" and an identity are known; fails if that does not happen."""
         bench = self.bench
         bench.controller._metadata.want("t", -1, bench.now_ms)
         todo = deque[Command](bench.step())
@@ -84,15 +83,15 @@ class Broker:
                 todo += self._obey(command)
             if self.known:
                 break
-            bench.controller._metadata.want("t", -1, bench.now_ms)  # somebody still waits for it
+            bench.controller._metadata.want("t", -1, bench.now_ms)  # a send still waits for the topic
             todo += bench.sleep()
-        assert self._said
-        assert self.known, bench.said
+        assert self._answered_hostile
+        assert self.known, bench.commands
 
     @property
     def known(self) -> bool:
-        kinds = {type(command) for command in self.bench.said}
-        return self._said and {SetTopic, SetIdentity} <= kinds
+        kinds = {type(command) for command in self.bench.commands}
+        return self._answered_hostile and {SetTopic, SetIdentity} <= kinds
 
     def _obey(self, command: Command) -> list[Command]:
         bench = self.bench
@@ -106,7 +105,7 @@ class Broker:
             case SendFrame():
                 return self._answer(command)
             case Publish(view=view):
-                # Whatever is known by now gets used: records wait for each broker, and the control connection is lost.
+                # All known brokers get used: records wait for each one, and the control connection is lost.
                 return [*self._lose_connection(), *bench.step(*map(ConnectionWanted, list(view.brokers)[:5]))]
             case FailProducer():
                 raise AssertionError(command)
@@ -122,8 +121,8 @@ class Broker:
     def _answer(self, frame: SendFrame) -> list[Command]:
         bench = self.bench
         _, kind, version = bench.sent[frame.correlation_id]
-        if kind is self._hostile and not self._said:
-            self._said = True
+        if kind is self._hostile and not self._answered_hostile:
+            self._answered_hostile = True
             self._connection = frame.connection_id
             if self._response is not None:
                 return bench.answer(frame, self._response)
@@ -144,7 +143,7 @@ def newest(api: str) -> MessageVersion:
 
 
 def harmless(response: Response) -> bool:
-    """A broker may refuse an identity by an error code, and be believed."""
+    """A broker may refuse an identity by an error code, which the producer accepts."""
     return not (isinstance(response, InitProducerIdResponse) and response.error_code)
 
 

@@ -12,16 +12,17 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from penstock import _config_support
-from penstock._config_table import SETTINGS
 from penstock.config import (
     ConfigRow,
     Password,
     ProducerConfig,
     ProducerOptions,
     describe,
+    foreign,
     parse_bootstrap_servers,
 )
+from penstock.config import support as setting_support
+from penstock.config.table import SETTINGS
 from penstock.errors import ConfigError
 from penstock.partitioner import RoundRobinPartitioner
 from penstock.serialization import ListSerializer, StringSerializer
@@ -47,7 +48,7 @@ class TestNames:
         assert made["retries"] == 2**31 - 1
         assert made["ssl.enabled.protocols"] == ("TLSv1.2", "TLSv1.3")
 
-    def test_keywords_win_over_the_mapping(self) -> None:
+    def test_keywords_override_the_mapping(self) -> None:
         assert config({"linger.ms": 1, "batch.size": 2}, linger_ms=3)["linger.ms"] == 3
 
     def test_a_mapping_may_have_underscores_but_not_both_forms(self) -> None:
@@ -98,11 +99,11 @@ class TestNames:
 
     def test_advice_names_only_settings_that_exist(self) -> None:
         names = {setting.name for setting in SETTINGS}
-        for foreign, advice in _config_support.ELSEWHERE.items():
-            assert foreign not in names
+        for name, advice in foreign.ELSEWHERE.items():
+            assert name not in names
             if advice.startswith("use "):
-                words = advice.removeprefix("use ").replace(":", " ").replace(";", " ").replace(",", " ").split()
-                assert words[0].partition("=")[0] in names or words[0] == "the", foreign
+                tokens = advice.removeprefix("use ").replace(":", " ").replace(";", " ").replace(",", " ").split()
+                assert tokens[0].partition("=")[0] in names or tokens[0] == "the", name
 
 
 class TestValues:
@@ -172,7 +173,7 @@ class TestSupport:
         assert all(row.note for row in rows if row.status != "working")
 
     def test_there_is_nothing_about_settings_that_do_not_exist(self) -> None:
-        assert set(_config_support._SUPPORT) <= {setting.name for setting in SETTINGS}
+        assert set(setting_support._SUPPORT) <= {setting.name for setting in SETTINGS}
 
     def test_defaults_that_are_not_honoured_are_listed_as_such(self) -> None:
         assert {row.name for row in describe() if not row.default_honoured} == {
@@ -242,20 +243,20 @@ class TestClasses:
         made = config(partitioner_class="org.apache.kafka.clients.producer.RoundRobinPartitioner")
         assert made.settings.partitioner_class is RoundRobinPartitioner
 
-    @pytest.mark.parametrize("java", sorted(_config_support.JAVA_CLASSES))
+    @pytest.mark.parametrize("java", sorted(foreign.JAVA_CLASSES))
     def test_every_java_class_with_a_counterpart_has_one(self, java: str) -> None:
         name = "partitioner.class" if "Partitioner" in java else "key.serializer"
         assert isinstance(config({name: java})[name], type)
 
-    @pytest.mark.parametrize("java", sorted(_config_support.JAVA_CLASSES_REFUSED))
+    @pytest.mark.parametrize("java", sorted(foreign.JAVA_CLASSES_REFUSED))
     def test_java_classes_that_people_name_get_advice(self, java: str) -> None:
-        assert _config_support.JAVA_CLASSES_REFUSED[java] in refusal(value_serializer=java)
+        assert foreign.JAVA_CLASSES_REFUSED[java] in refusal(value_serializer=java)
 
     def test_any_other_java_class_is_refused_with_the_reason(self) -> None:
         assert "looks like a Java class" in refusal(partitioner_class="com.example.MyPartitioner")
 
     @pytest.mark.parametrize(
-        ("given", "words"),
+        ("given", "text"),
         [
             ("nowhere.Serializer", "No module named 'nowhere'"),
             ("penstock.serialization.Nothing", "no attribute 'Nothing'"),
@@ -263,8 +264,8 @@ class TestClasses:
             ("", "needs its module"),
         ],
     )
-    def test_a_name_that_leads_nowhere_is_refused(self, given: str, words: str) -> None:
-        assert words in refusal(key_serializer=given)
+    def test_a_name_that_leads_nowhere_is_refused(self, given: str, text: str) -> None:
+        assert text in refusal(key_serializer=given)
 
     def test_interceptors_may_be_names_or_objects(self) -> None:
         interceptor = object()

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from penstock._reader import Cluster, Connection, Reader
 from penstock.errors import NetworkError
 from penstock.protocol import versions
 from penstock.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
 from penstock.protocol.primitives import ProtocolError
-from penstock.reader import Cluster, Connection, Reader
 
 
 @contextmanager

@@ -5,6 +5,8 @@
 #![allow(missing_docs)]
 
 pub const UNKNOWN_SERVER_ERROR: i16 = -1;
+/// No error.
+pub const NONE: i16 = 0;
 pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 pub const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 pub const REQUEST_TIMED_OUT: i16 = 7;

@@ -1,13 +1,14 @@
 //! buffer.memory: one bounded pool, one FIFO of waiters for every facade, and the recycling of batch buffers.
 //!
-//! Memory that comes free is handed to the waiter at the head, so a late caller cannot overtake; a waiter that gives up
-//! passes on what it was granted meanwhile (the race that loses memory in naive pools).
+//! Memory that comes free is granted to the waiter at the head, so a late caller cannot overtake. A waiter that is
+//! cancelled passes on what it was granted meanwhile (the race that loses memory in naive pools).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::event_loop::{Notice, Notices};
+use crate::stats::WaitTime;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, Rank};
 
@@ -21,8 +22,10 @@ pub struct BufferPool {
     /// All of them together hold no more than this.
     most_free: usize,
     state: Mutex<PoolState>,
-    /// Calls that had to wait, and those of them that ran out of time (for metrics).
-    pub exhausted: AtomicU64,
+    /// Calls that ran out of max.block.ms.
+    exhausted: AtomicU64,
+    /// Time that senders spent waiting for memory.
+    pub waited: WaitTime,
 }
 
 #[derive(Debug)]
@@ -30,7 +33,7 @@ struct PoolState {
     available: usize,
     waiters: VecDeque<Arc<Waiter>>,
     free: Vec<Vec<u8>>,
-    /// What those hold.
+    /// Capacity of those.
     free_bytes: usize,
 }
 
@@ -56,12 +59,12 @@ impl BufferPool {
     pub fn new(total: usize, buffer_size: usize) -> Self {
         let state = PoolState { available: total, waiters: VecDeque::new(), free: Vec::new(), free_bytes: 0 };
         let largest = buffer_size.saturating_mul(2);
-        let exhausted = AtomicU64::new(0);
-        Self { total, buffer_size, largest, most_free: total, state: Mutex::new(state), exhausted }
+        let (exhausted, waited) = (AtomicU64::new(0), WaitTime::default());
+        Self { total, buffer_size, largest, most_free: total, state: Mutex::new(state), exhausted, waited }
     }
 
     /// Recycle buffers of up to `largest` bytes, too: those of batches that grow because they will be compressed. Such a
-    /// buffer may serve a batch that is charged for less; so that this does not add up, fewer are kept.
+    /// buffer may serve a batch that is charged for less. To limit the difference, fewer are kept.
     #[must_use]
     pub fn keeping(mut self, largest: usize) -> Self {
         self.largest = self.largest.max(largest);
@@ -74,7 +77,7 @@ impl BufferPool {
         self.total
     }
 
-    /// Bytes that nobody holds.
+    /// Free bytes.
     pub fn available(&self) -> usize {
         self.state.lock().available
     }
@@ -84,7 +87,7 @@ impl BufferPool {
         self.state.lock().waiters.len()
     }
 
-    /// Take `bytes` now, unless somebody waits already or too little is left.
+    /// Take `bytes` now. False: a caller waits already, or too little is left.
     pub fn try_take(&self, bytes: usize) -> bool {
         let mut state = self.state.lock();
         if state.available < bytes || !state.waiters.is_empty() {
@@ -94,13 +97,8 @@ impl BufferPool {
         true
     }
 
-    /// Queue up for `bytes` (at most [`BufferPool::total`]).
-    pub fn queue(&self, bytes: usize) -> Arc<Waiter> {
-        self.queue_with(bytes, None)
-    }
-
-    /// The same for a waiter in an event loop: `notice` is given with the grant.
-    pub fn queue_with(&self, bytes: usize, notice: Option<Notice>) -> Arc<Waiter> {
+    /// Queue up for `bytes` (at most [`BufferPool::total`]). A waiter in an event loop has `notice` posted with the grant.
+    pub fn queue(&self, bytes: usize, notice: Option<Notice>) -> Arc<Waiter> {
         debug_assert!(bytes <= self.total);
         let waiting = Mutex::ranked(Rank::Nested, WaitState::Waiting);
         let waiter = Arc::new(Waiter { needed: bytes, state: waiting, granted: Condvar::new(), notice });
@@ -108,7 +106,7 @@ impl BufferPool {
         state.waiters.push_back(Arc::clone(&waiter));
         let granted = Self::grant(&mut state);
         drop(state);
-        granted.give();
+        granted.post();
         waiter
     }
 
@@ -120,19 +118,15 @@ impl BufferPool {
     /// Wait for a grant until `deadline`. True: the bytes are the caller's.
     pub fn wait(&self, waiter: &Waiter, deadline: Instant) -> bool {
         let mut state = waiter.state.lock();
-        while *state == WaitState::Waiting {
-            if waiter.granted.wait_until(&mut state, deadline).timed_out() {
-                break;
-            }
-        }
+        waiter.granted.wait_while(&mut state, Some(deadline), |state| *state == WaitState::Waiting);
         *state == WaitState::Granted
     }
 
-    /// Leave the queue; what was granted meanwhile goes to the next. True: nothing was, and no notice is given.
+    /// Leave the queue; a grant goes to the next waiter. True: there was none, and no notice is posted.
     pub fn cancel(&self, waiter: &Arc<Waiter>) -> bool {
         let mut state = self.state.lock();
         let mut mine = waiter.state.lock();
-        let in_vain = *mine == WaitState::Waiting;
+        let was_waiting = *mine == WaitState::Waiting;
         match *mine {
             WaitState::Granted => state.available += waiter.needed,
             WaitState::Waiting => state.waiters.retain(|other| !Arc::ptr_eq(other, waiter)),
@@ -142,8 +136,8 @@ impl BufferPool {
         drop(mine);
         let granted = Self::grant(&mut state);
         drop(state);
-        granted.give();
-        in_vain
+        granted.post();
+        was_waiting
     }
 
     /// Give `bytes` back.
@@ -153,7 +147,7 @@ impl BufferPool {
         debug_assert!(state.available <= self.total);
         let granted = Self::grant(&mut state);
         drop(state);
-        granted.give();
+        granted.post();
     }
 
     fn grant(state: &mut PoolState) -> Notices {
@@ -201,7 +195,12 @@ impl BufferPool {
         }
     }
 
-    /// One more caller ran out of max.block.ms.
+    /// Calls that ran out of max.block.ms.
+    pub fn exhausted(&self) -> u64 {
+        self.exhausted.load(Ordering::Relaxed)
+    }
+
+    /// One more call ran out of max.block.ms.
     pub fn count_exhausted(&self) {
         self.exhausted.fetch_add(1, Ordering::Relaxed);
     }
@@ -219,7 +218,7 @@ mod tests {
     fn memory_is_granted_in_the_order_of_asking() {
         let pool = BufferPool::new(100, 10);
         assert!(pool.try_take(100));
-        let (first, second) = (pool.queue(60), pool.queue(10));
+        let (first, second) = (pool.queue(60, None), pool.queue(10, None));
         pool.give(50);
         assert!(!pool.wait(&first, soon()));
         assert!(!pool.wait(&second, soon()), "a small late caller does not overtake a large early one");
@@ -231,10 +230,10 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_that_gives_up_passes_its_grant_on() {
+    fn a_cancelled_waiter_passes_its_grant_on() {
         let pool = BufferPool::new(100, 10);
         assert!(pool.try_take(100));
-        let (first, second) = (pool.queue(60), pool.queue(50));
+        let (first, second) = (pool.queue(60, None), pool.queue(50, None));
         pool.give(60);
         pool.cancel(&first);
         assert!(pool.wait(&second, soon()));

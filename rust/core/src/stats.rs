@@ -5,6 +5,25 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Time that senders spent waiting for something, over all threads.
+#[derive(Debug, Default)]
+pub struct WaitTime(AtomicU64);
+
+impl WaitTime {
+    /// One more wait, or a part of one.
+    pub fn add(&self, waited: Duration) {
+        self.0.fetch_add(waited.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// All waits so far, ns.
+    pub fn ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// How many values, their sum, and the largest since the last reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -58,18 +77,18 @@ pub struct TopicStats {
 
 /// One reader of [`Stats`]; see [`Stats::add_reader`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Reader(u64);
+pub struct ReaderId(u64);
 
 /// Which meter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Place {
+enum MeterPlace {
     Producer(&'static str),
     Node(i32, &'static str),
     Topic(Arc<str>),
 }
 
 /// Maxima that a reader has not seen yet.
-type Maxima = HashMap<Place, f64>;
+type Maxima = HashMap<MeterPlace, f64>;
 
 /// Of one producer. Written by the I/O thread.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +125,7 @@ pub struct Stats {
     pub nodes: HashMap<i32, NodeStats>,
     /// By topic.
     pub topics: HashMap<Arc<str>, TopicStats>,
-    readers: HashMap<Reader, Maxima>,
+    readers: HashMap<ReaderId, Maxima>,
     last_reader: u64,
 }
 
@@ -120,21 +139,21 @@ impl Stats {
     }
 
     /// A reader, whose first maxima are those from now on (and those that nobody has read yet).
-    pub fn add_reader(&mut self) -> Reader {
+    pub fn add_reader(&mut self) -> ReaderId {
         self.last_reader += 1;
-        let reader = Reader(self.last_reader);
+        let reader = ReaderId(self.last_reader);
         self.readers.insert(reader, Maxima::new());
         reader
     }
 
     /// Forget a reader.
-    pub fn remove_reader(&mut self, reader: Reader) {
+    pub fn remove_reader(&mut self, reader: ReaderId) {
         self.readers.remove(&reader);
     }
 
     /// A snapshot: counters since the beginning, maxima since this reader's last reading.
     #[must_use]
-    pub fn read(&mut self, reader: Reader) -> Self {
+    pub fn read(&mut self, reader: ReaderId) -> Self {
         let mut fresh = Maxima::new();
         self.for_each_meter(|place, meter| {
             let max = std::mem::take(&mut meter.max);
@@ -156,19 +175,19 @@ impl Stats {
         snapshot
     }
 
-    fn for_each_meter(&mut self, mut visit: impl FnMut(Place, &mut Meter)) {
-        visit(Place::Producer("batch_size"), &mut self.batch_size);
-        visit(Place::Producer("compression"), &mut self.compression);
-        visit(Place::Producer("records_per_request"), &mut self.records_per_request);
-        visit(Place::Producer("queue_time"), &mut self.queue_time);
-        visit(Place::Producer("record_size"), &mut self.record_size);
-        visit(Place::Producer("throttle"), &mut self.throttle);
+    fn for_each_meter(&mut self, mut visit: impl FnMut(MeterPlace, &mut Meter)) {
+        visit(MeterPlace::Producer("batch_size"), &mut self.batch_size);
+        visit(MeterPlace::Producer("compression"), &mut self.compression);
+        visit(MeterPlace::Producer("records_per_request"), &mut self.records_per_request);
+        visit(MeterPlace::Producer("queue_time"), &mut self.queue_time);
+        visit(MeterPlace::Producer("record_size"), &mut self.record_size);
+        visit(MeterPlace::Producer("throttle"), &mut self.throttle);
         for (id, node) in &mut self.nodes {
-            visit(Place::Node(*id, "requests"), &mut node.requests);
-            visit(Place::Node(*id, "latency"), &mut node.latency);
+            visit(MeterPlace::Node(*id, "requests"), &mut node.requests);
+            visit(MeterPlace::Node(*id, "latency"), &mut node.latency);
         }
         for (name, topic) in &mut self.topics {
-            visit(Place::Topic(Arc::clone(name)), &mut topic.compression);
+            visit(MeterPlace::Topic(Arc::clone(name)), &mut topic.compression);
         }
     }
 }

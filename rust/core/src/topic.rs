@@ -1,4 +1,4 @@
-//! Topics as the send path sees them: an immutable snapshot, its lanes, and the choice of a partition for a record.
+//! Topics: an immutable snapshot, its lanes, and the choice of a partition for a record.
 //!
 //! Keyed records go by murmur2. Records without a key stick to one partition until batch.size bytes went there, then
 //! move to another, chosen at random or, adaptively, against the length of the lanes' queues (KIP-480, KIP-794; Java's
@@ -9,13 +9,15 @@ use std::sync::Arc;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
+use crate::config::PartitionRules;
 use crate::lane::Lane;
+use crate::sticky::{StickyBytes, StickyChoice};
 use crate::wire::murmur2::partition_for_key;
 
-/// Whether a broker takes what is ready for it; for partitioner.availability.timeout.ms.
+/// Whether a broker takes the batches that are ready for it; for partitioner.availability.timeout.ms.
 #[derive(Debug, Default)]
 pub struct BrokerHealth {
-    /// Since when something has been ready without being taken; 0: nothing is.
+    /// Since when a batch has been ready without being taken; 0: none is.
     pub stuck_since_us: AtomicU64,
 }
 
@@ -30,58 +32,21 @@ pub struct Leader {
     pub health: Arc<BrokerHealth>,
 }
 
-/// What outlives a topic's snapshots.
+/// The state of a topic that outlives its snapshots.
 #[derive(Debug)]
 pub struct TopicState {
-    /// The [`Turn`] of the sticky partition. Changed under `random`'s lock, read without.
+    /// The present [`StickyChoice`]. Changed under `random`'s lock, read without.
     sticky: AtomicU64,
     random: Mutex<fastrand::Rng>,
     /// For metadata.max.idle.ms.
     pub last_append_us: AtomicU64,
 }
 
-/// A partition's time as the sticky one: its number, and below it how many turns there were before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn(u64);
-
-impl Turn {
-    /// Before the first one is drawn.
-    const NONE: Self = Self(u64::MAX);
-
-    fn partition(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    /// The one that follows, of `partition`.
-    fn next(self, partition: u32) -> Self {
-        Self(u64::from(partition) << 32 | u64::from((self.0 as u32).wrapping_add(1)))
-    }
-}
-
-/// Bytes that a lane got in its last turn; under the lane's lock.
-#[derive(Clone, Copy, Debug)]
-pub struct TurnBytes {
-    turn: Turn,
-    bytes: usize,
-}
-
-impl Default for TurnBytes {
-    fn default() -> Self {
-        Self { turn: Turn::NONE, bytes: 0 }
-    }
-}
-
-impl TurnBytes {
-    fn of(self, turn: Turn) -> usize {
-        if self.turn == turn { self.bytes } else { 0 }
-    }
-}
-
 impl TopicState {
     /// Fresh state whose choices come from `seed`.
     pub fn new(seed: u64, now_us: u64) -> Arc<Self> {
         Arc::new(Self {
-            sticky: AtomicU64::new(Turn::NONE.0),
+            sticky: AtomicU64::new(StickyChoice::NONE.bits()),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             last_append_us: AtomicU64::new(now_us),
         })
@@ -107,96 +72,92 @@ pub struct Topic {
     pub state: Arc<TopicState>,
 }
 
-/// Settings of the built-in partitioner.
-#[derive(Clone, Copy, Debug)]
-pub struct PartitionRules {
-    /// partitioner.ignore.keys
-    pub ignore_keys: bool,
-    /// partitioner.adaptive.partitioning.enable
-    pub adaptive: bool,
-    /// partitioner.availability.timeout.ms, 0: off
-    pub availability_timeout_us: u64,
-    /// partitioner.rack.aware
-    pub rack_aware: bool,
-    /// Bytes until the sticky partition changes: batch.size, at least 1.
-    pub sticky_bytes: usize,
-}
-
 impl Topic {
     /// How many partitions are known.
     pub fn partitions(&self) -> u32 {
         self.partitions
     }
 
-    /// The partition for a record, and its turn if it is the sticky one (then tell [`Topic::appended`]).
+    /// The partition for a record, and the sticky choice if it is one (then call [`Topic::appended`]).
     #[inline]
-    pub fn choose(&self, key: Option<&[u8]>, rules: &PartitionRules, now_us: impl Fn() -> u64) -> (u32, Option<Turn>) {
+    pub fn choose(
+        &self,
+        key: Option<&[u8]>,
+        rules: &PartitionRules,
+        now_us: impl Fn() -> u64,
+    ) -> (u32, Option<StickyChoice>) {
         if let Some(key) = key
             && !rules.ignore_keys
         {
             return (partition_for_key(key, self.partitions()), None);
         }
-        let mut turn = self.turn();
-        if turn.partition() >= self.partitions() {
-            turn = self.next_sticky(turn, rules, now_us);
+        let mut choice = self.choice();
+        if choice.partition() >= self.partitions() {
+            choice = self.next_sticky(choice, rules, now_us);
         }
-        (turn.partition(), Some(turn))
+        (choice.partition(), Some(choice))
     }
 
     #[inline]
-    fn turn(&self) -> Turn {
-        Turn(self.state.sticky.load(Ordering::Acquire))
+    fn choice(&self) -> StickyChoice {
+        StickyChoice::from_bits(self.state.sticky.load(Ordering::Acquire))
     }
 
-    /// `bytes` went to the sticky partition, whose lane counts them in `sent`; `batch_closed`: its open batch takes no
-    /// more. True: its turn is over, see [`Topic::end`].
+    /// `bytes` went to the sticky partition, and its lane counts them in `sent`; `batch_closed`: its open batch takes no
+    /// more. True: the choice is over, see [`Topic::end`].
     ///
-    /// A switch amid a batch would leave it half full, so up to twice batch.size may go before one is forced.
+    /// A switch in the middle of a batch would leave it half full, so up to twice batch.size may go before one is forced.
     #[inline]
     pub fn appended(
         &self,
-        turn: Turn,
-        sent: &mut TurnBytes,
+        choice: StickyChoice,
+        sent: &mut StickyBytes,
         bytes: usize,
         batch_closed: bool,
         rules: &PartitionRules,
     ) -> bool {
-        if self.turn() != turn {
+        if self.choice() != choice {
             return false;
         }
-        *sent = TurnBytes { turn, bytes: sent.of(turn) + bytes };
-        let due = sent.bytes >= rules.sticky_bytes;
-        (due && batch_closed) || sent.bytes >= rules.sticky_bytes.saturating_mul(2)
+        let sum = sent.add(choice, bytes);
+        let due = sum >= rules.sticky_bytes;
+        (due && batch_closed) || sum >= rules.sticky_bytes.saturating_mul(2)
     }
 
-    /// The sticky partition, whose lane has `sent`, has no open batch that takes the next record: if its bytes are spent,
-    /// turn to another.
+    /// The lane of the sticky partition, which got `sent`, has no open batch that takes the next record: choose another
+    /// partition if enough bytes went there. True: it did.
     ///
-    /// This completes the switch that [`Topic::appended`] put off because of a batch that was still open.
-    pub fn leave(&self, turn: Turn, sent: TurnBytes, rules: &PartitionRules, now_us: impl Fn() -> u64) -> bool {
-        let due = self.turn() == turn && sent.of(turn) >= rules.sticky_bytes;
+    /// This completes the switch that [`Topic::appended`] delayed because of a batch that was still open.
+    pub fn leave(
+        &self,
+        choice: StickyChoice,
+        sent: StickyBytes,
+        rules: &PartitionRules,
+        now_us: impl Fn() -> u64,
+    ) -> bool {
+        let due = self.choice() == choice && sent.of(choice) >= rules.sticky_bytes;
         if due {
-            self.end(turn, rules, now_us);
+            self.end(choice, rules, now_us);
         }
         due
     }
 
-    /// Another one's turn begins, unless it has meanwhile.
-    pub fn end(&self, turn: Turn, rules: &PartitionRules, now_us: impl Fn() -> u64) {
-        self.next_sticky(turn, rules, now_us);
+    /// Choose another partition, unless another thread has.
+    pub fn end(&self, choice: StickyChoice, rules: &PartitionRules, now_us: impl Fn() -> u64) {
+        self.next_sticky(choice, rules, now_us);
     }
 
-    /// Another one after `before`, unless somebody else has drawn it meanwhile.
+    /// The choice after `before`, unless another thread has drawn it.
     #[cold]
-    fn next_sticky(&self, before: Turn, rules: &PartitionRules, now_us: impl Fn() -> u64) -> Turn {
+    fn next_sticky(&self, before: StickyChoice, rules: &PartitionRules, now_us: impl Fn() -> u64) -> StickyChoice {
         let mut random = self.state.random.lock();
-        let now = self.turn();
+        let now = self.choice();
         if now != before && now.partition() < self.partitions() {
             return now;
         }
-        let turn = now.next(self.draw(&mut random, rules, now_us()));
-        self.state.sticky.store(turn.0, Ordering::Release);
-        turn
+        let choice = now.next(self.draw(&mut random, rules, now_us()));
+        self.state.sticky.store(choice.bits(), Ordering::Release);
+        choice
     }
 
     fn draw(&self, random: &mut fastrand::Rng, rules: &PartitionRules, now_us: u64) -> u32 {
@@ -282,21 +243,21 @@ mod tests {
     #[test]
     fn a_partition_sticks_until_its_bytes_are_spent_and_its_batch_is_closed() {
         let topic = topic(&[(1, false); 50]);
-        let turn = || topic.choose(None, &RULES, || 0).1.unwrap();
-        let (first, mut sent) = (turn(), TurnBytes::default());
+        let choice = || topic.choose(None, &RULES, || 0).1.unwrap();
+        let (first, mut sent) = (choice(), StickyBytes::default());
         assert!(!topic.appended(first, &mut sent, 150, false, &RULES), "its batch is still open");
         assert!(topic.appended(first, &mut sent, 1, true, &RULES));
         topic.end(first, &RULES, || 0);
-        let second = turn();
+        let second = choice();
         assert_ne!(first.partition(), second.partition());
         topic.end(first, &RULES, || 0);
-        assert_eq!(turn(), second, "that one has ended before");
-        assert!(!topic.appended(first, &mut sent, 150, true, &RULES), "what comes late counts for nobody");
-        assert!(!topic.leave(second, sent, &RULES, || 0), "those were bytes of another turn");
-        let mut sent = TurnBytes::default();
+        assert_eq!(choice(), second, "that one has ended before");
+        assert!(!topic.appended(first, &mut sent, 150, true, &RULES), "late bytes do not count");
+        assert!(!topic.leave(second, sent, &RULES, || 0), "those were bytes under another choice");
+        let mut sent = StickyBytes::default();
         assert!(topic.appended(second, &mut sent, 200, false, &RULES), "twice the bytes force a switch");
         assert!(topic.leave(second, sent, &RULES, || 0));
-        assert_ne!(turn().partition(), second.partition());
+        assert_ne!(choice().partition(), second.partition());
     }
 
     #[test]

@@ -2,13 +2,16 @@
 //!
 //! The stub is `src/penstock/_native.pyi`, held against this module by `mypy.stubtest`.
 
-// Signatures of Python-facing functions are PyO3's to consume.
+// PyO3 passes arguments of Python-facing functions by value.
 #![allow(clippy::needless_pass_by_value)]
 
 mod aio;
 mod blocking;
 mod bulk;
+mod exit;
+mod loops;
 mod record;
+mod result;
 mod runtime;
 mod send;
 
@@ -45,8 +48,8 @@ fn partition_for_key(key: &[u8], partitions: u32) -> PyResult<u32> {
     Ok(penstock_core::wire::murmur2::partition_for_key(key, partitions))
 }
 
-/// The state in here is the process's: one interpreter may have it. `penstock/_interpreter.py` refuses all but the main one
-/// before it comes to this; here is what holds where that cannot tell them apart. Each interpreter has a `sys` of its own.
+/// This module's state belongs to the process: only one interpreter may import it. `penstock/_interpreter.py` refuses all but
+/// the main one before; this check holds where that one cannot tell them apart. Each interpreter has a `sys` of its own.
 fn refuse_another_interpreter(py: Python<'_>) -> PyResult<()> {
     static FIRST: AtomicUsize = AtomicUsize::new(0);
     let mine = py.import("sys")?.as_ptr().addr();
@@ -58,7 +61,7 @@ fn refuse_another_interpreter(py: Python<'_>) -> PyResult<()> {
     }
 }
 
-/// How this was built, for those who test packages.
+/// How this was built, for the tests of packages.
 const BUILD: &[(&str, bool)] = &[
     ("abi3", cfg!(feature = "abi3-py311")),
     ("optimized", !cfg!(debug_assertions)),
@@ -67,40 +70,40 @@ const BUILD: &[(&str, bool)] = &[
 ];
 
 /// The native half of Penstock.
-// It needs the GIL until somebody has gone through it for the free-threaded CPython, which turns it on at the import.
+// It needs the GIL until it has been reviewed for the free-threaded CPython, which turns the GIL on at the import.
 #[pymodule(gil_used = true)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     refuse_another_interpreter(m.py())?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     let build: Vec<&str> = BUILD.iter().filter(|(_, is_so)| *is_so).map(|(word, _)| *word).collect();
     m.add("__build__", PyTuple::new(m.py(), build)?)?;
-    m.add_class::<record::ProducerRecord>()?;
-    m.add_class::<record::RecordMetadata>()?;
+    m.add_class::<record::producer_record::ProducerRecord>()?;
+    m.add_class::<record::metadata::RecordMetadata>()?;
     m.add_class::<blocking::future::DeliveryFuture>()?;
     m.add_class::<blocking::bulk_result::BulkResult>()?;
-    m.add_class::<bulk::arrow::rows::ArrowRecords>()?;
+    m.add_class::<bulk::arrow::records::ArrowRecords>()?;
     m.add_class::<runtime::engine::Engine>()?;
     m.add_class::<blocking::sender::Sender>()?;
     m.add_class::<aio::sender::AsyncSender>()?;
     m.add_class::<aio::future::AsyncDeliveryFuture>()?;
-    m.add_class::<aio::bulk::AsyncBulkResult>()?;
-    m.add_class::<aio::sender::Sending>()?;
-    m.add_class::<aio::sender::InLoop>()?;
-    m.add_class::<aio::sender::PendingSend>()?;
+    m.add_class::<aio::bulk_result::AsyncBulkResult>()?;
+    m.add_class::<aio::awaitable::Sending>()?;
+    m.add_class::<aio::in_loop::InLoop>()?;
+    m.add_class::<aio::pending::PendingSend>()?;
     m.add_class::<aio::bulk::PendingBulk>()?;
-    m.add_class::<aio::bulk::PendingEnd>()?;
-    m.add_class::<aio::sender::PendingTopic>()?;
-    m.add_class::<aio::sender::PendingFlush>()?;
-    m.add_class::<aio::loops::LoopInbox>()?;
+    m.add_class::<aio::end::PendingEnd>()?;
+    m.add_class::<aio::topic::PendingTopic>()?;
+    m.add_class::<aio::flush::PendingFlush>()?;
+    m.add_class::<loops::inbox::LoopInbox>()?;
     m.add_class::<runtime::stats::StatsReader>()?;
     m.add_class::<runtime::stepped::SteppedEngine>()?;
-    m.add_class::<runtime::shutdown::EndOfPython>()?;
+    m.add_class::<exit::EndOfPython>()?;
     m.add_function(wrap_pyfunction!(crc32c, m)?)?;
     m.add_function(wrap_pyfunction!(murmur2, m)?)?;
     m.add_function(wrap_pyfunction!(partition_for_key, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::compression::compress, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::compression::decompress, m)?)?;
-    m.add_function(wrap_pyfunction!(blocking::future::timeout_s, m)?)?;
-    m.add_function(wrap_pyfunction!(runtime::engine::after_fork_in_child, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::timeout::timeout_s, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::fork::after_fork_in_child, m)?)?;
     Ok(())
 }

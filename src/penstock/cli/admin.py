@@ -1,4 +1,4 @@
-"""What `penstock topics` asks of a cluster, and the errors it may answer with."""
+"""The requests of `penstock topics` to a cluster, and the errors that they raise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
+from penstock._reader import Cluster
 from penstock.errors import KafkaError, NetworkError, error_for_code
 from penstock.protocol.message import Request, Response
 from penstock.protocol.messages.create_topics import (
@@ -23,7 +24,6 @@ from penstock.protocol.messages.describe_configs import (
 )
 from penstock.protocol.messages.metadata import MetadataResponse, MetadataResponseTopic
 from penstock.protocol.primitives import ProtocolError
-from penstock.reader import Cluster
 
 _TOPIC: Final = 2  # the resource type
 _FROM_TOPIC: Final = 1  # a setting's source: the topic itself, not a broker or the default
@@ -33,10 +33,10 @@ R = TypeVar("R", bound=Response)
 
 
 class Admin:
-    """Topics of a cluster; for one thread. Everything raises `KafkaError`."""
+    """Topics of a cluster. Use it from one thread. Every method raises `KafkaError`."""
 
     def __init__(self, bootstrap_servers: str) -> None:
-        """Connects when first asked."""
+        """Connects at the first request."""
         self._cluster = Cluster(bootstrap_servers)
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class Admin:
         return sorted(self._cluster.metadata(None).topics, key=lambda topic: topic.name or "")
 
     def topic(self, name: str) -> MetadataResponseTopic:
-        """One topic; it is not created by asking."""
+        """One topic. The request does not create it."""
         return _named(self._cluster.metadata([name]), name)
 
     def topic_configs(self, name: str) -> list[DescribeConfigsResourceResult]:
@@ -60,7 +60,7 @@ class Admin:
         return [config for result in answer.results for config in result.configs if config.config_source == _FROM_TOPIC]
 
     def create(self, name: str, partitions: int, replication_factor: int, configs: Mapping[str, str]) -> None:
-        """Create a topic; -1 is the broker's default, of partitions too."""
+        """Create a topic; -1 is the broker's default, also for partitions."""
         topic = CreatableTopic(
             name=name,
             num_partitions=partitions,
@@ -72,7 +72,7 @@ class Admin:
             _raise_for(result.error_code, result.error_message, name)
 
     def delete(self, names: Sequence[str]) -> dict[str, KafkaError]:
-        """Delete topics; returns the errors of those that could not be."""
+        """Delete topics; returns the errors of the topics that were not deleted."""
         request = DeleteTopicsRequest(topic_names=tuple(names), timeout_ms=_TIMEOUT_MS)
         answer = self._ask(request, DeleteTopicsResponse)
         return {
@@ -82,7 +82,7 @@ class Admin:
         }
 
     def _ask(self, request: Request, response: type[R]) -> R:
-        """Ask the controller: a broker of a KRaft cluster passes it on, one of an older cluster does not."""
+        """Send to the controller. A KRaft broker forwards the request, a broker of an older cluster does not."""
         metadata = self._cluster.metadata([])
         nodes = [broker.node_id for broker in metadata.brokers]
         node = metadata.controller_id if metadata.controller_id in nodes else nodes[0]

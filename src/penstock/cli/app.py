@@ -1,4 +1,4 @@
-"""The commands, and what ends them: one place decides about exit codes and error messages."""
+"""The commands. This file alone decides about exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
-    """Produce to Kafka, look into topics, and run an embedded broker."""
+    """Produce to Kafka, read topics, and run an embedded broker."""
 
 
 app.command("produce")(produce.produce)
@@ -61,41 +61,41 @@ app.command("broker")(broker.broker)
 app.command("config")(config.config)
 
 
-class _News(logging.Filter):
-    """Keeps back what was said in the last minutes. A producer repeats every ten seconds that a broker is down."""
+class _Repeats(logging.Filter):
+    """Drops messages that were logged in the last minutes. A producer repeats every ten seconds that a broker is down."""
 
     _AGAIN_S: Final = 600.0
     _MOST: Final = 1_000
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        # What a producer adds when it has kept something back itself.
-        what = _HIDDEN.sub("", record.getMessage())
-        if record.created - self._said.get(what, -math.inf) < self._AGAIN_S:
+        # The suffix that a producer adds when it has suppressed messages itself.
+        message = _HIDDEN.sub("", record.getMessage())
+        if record.created - self._logged_at.get(message, -math.inf) < self._AGAIN_S:
             return False
-        if len(self._said) >= self._MOST:
-            self._said.clear()
-        self._said[what] = record.created
+        if len(self._logged_at) >= self._MOST:
+            self._logged_at.clear()
+        self._logged_at[message] = record.created
         return True
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit code."""
     shown = logging.StreamHandler(sys.stderr)
-    shown.addFilter(_News())
+    shown.addFilter(_Repeats())
     logging.basicConfig(handlers=[shown], level=logging.WARNING, format="penstock: %(message)s")
     with lenient_output():
         code = _run(arguments)
-        # What the commands print has been flushed. Usage and help have not: Typer writes them.
+        # The commands flush what they print. Typer does not flush usage and help.
         try:
             if sys.stdout is not None:
                 with writing():
                     pass
         except OutputError as failure:
-            return code or _told(failure)
+            return code or _report(failure)
         return code
 
 
@@ -105,7 +105,7 @@ def _run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except CommandError as failure:
-        return _told(failure)
+        return _report(failure)
     except ConfigError as error:
         complain(str(error))
         return 2
@@ -115,15 +115,15 @@ def _run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        # The commands account for theirs. What is left is Typer's, whose help has met a full disk or a closed pipe.
+        # The commands handle their own errors. This one is Typer's: its help met a full disk or a closed pipe.
         if error.errno not in _CANNOT_WRITE:
             raise
-        return _told(OutputError(error))
+        return _report(OutputError(error))
     return 0
 
 
-def _told(failure: CommandError) -> int:
-    if isinstance(failure, OutputError) and failure.reader_left:  # `| head` has seen enough: no failure to explain
+def _report(failure: CommandError) -> int:
+    if isinstance(failure, OutputError) and failure.reader_left:  # `| head` has read enough: not a failure
         return 0
     complain(str(failure))
     return failure.code

@@ -1,8 +1,8 @@
-"""Arguments that are not text: refused with one line and exit code 2, except where they name files.
+"""Checks that arguments are text. One that is not ends with one line and exit code 2, except where it names a file.
 
-Python carries bytes of the command line that are not UTF-8 as lone surrogates (PEP 383). File names may be any bytes, and
-the system takes them back as they are. Everything else goes to a broker, where strings are UTF-8, or into a record. In a
-locale that knows ASCII only, UTF-8 arrives as lone surrogates, too, and is understood here.
+Python represents bytes of the command line that are not UTF-8 as lone surrogates (PEP 383). A file name may have any
+bytes, and the system accepts it unchanged. Everything else goes to a broker, where strings are UTF-8, or into a record.
+In a locale that has only ASCII, valid UTF-8 arrives as lone surrogates, too, and is decoded here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PATHS: Final = ("FILE", "DIR", "[DIR]")
 
 
 def is_text(text: str) -> bool:
-    """Whether UTF-8 can carry it."""
+    """Whether UTF-8 can encode it."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -27,7 +27,7 @@ def is_text(text: str) -> bool:
 
 
 def as_text(given: str, name: str = "") -> str:
-    """What was typed, as text; `CommandError` (code 2) if it is none. `name` is that of the option."""
+    """The argument as text; `CommandError` (code 2) if it is not text. `name` is the option's."""
     if is_text(given):
         return given
     try:
@@ -37,9 +37,9 @@ def as_text(given: str, name: str = "") -> str:
 
 
 def read_arguments(root: Any, arguments: Sequence[str]) -> list[str]:
-    """The arguments as text, and paths as they are; raises `CommandError` (code 2) for the first one that is neither.
+    """The arguments as text, and paths unchanged; raises `CommandError` (code 2) for the first one that is neither.
 
-    `root` is the command of the whole program (click's `Command`, by whatever version of Typer).
+    `root` is the command of the whole program (click's `Command`, or Typer's copy of it).
     """
     if all(map(is_text, arguments)):
         return list(arguments)
@@ -57,7 +57,7 @@ def _read(root: Any, rest: Iterator[str]) -> Iterator[str]:
         yield word
         if not word.startswith("-"):
             command = commands.get(word)
-    if command is None:  # the parser says that there is no such command
+    if command is None:  # the parser reports that the command does not exist
         yield from rest
     else:
         yield from _read_command(command, rest)
@@ -91,7 +91,7 @@ def _takes_next(options: Mapping[str, Any], word: str) -> str | None:
     names = [word] if word.startswith("--") else [f"-{letter}" for letter in word[1:]]
     for at, name in enumerate(names):
         if name in options and not getattr(options[name], "is_flag", False):
-            return name if at == len(names) - 1 else None  # else what follows in the word is the value
+            return name if at == len(names) - 1 else None  # else the rest of the word is the value
     return None
 
 

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from penstock import KafkaProducer
 from penstock.cli.inputs import InputError
+from penstock.cli.interrupts import Interrupts
 from penstock.cli.output import CommandError
-from penstock.cli.sending import Headers, Interrupts, Pace, Tally
+from penstock.cli.sending import Headers, Pace
+from penstock.cli.tally import Tally
 
 if TYPE_CHECKING:
     import pyarrow
 
 _BATCH_ROWS: Final = 8192
-"""So many rows are sent and counted at a time; a signal waits for them."""
+"""Rows that are sent and counted together; a signal waits for them."""
 _PACED_S: Final = 0.05
-"""With a rate, the rows of this time go at once."""
+"""With a rate limit, the rows of this many seconds are sent together."""
 
 
 def require_pyarrow() -> None:
-    """Raise `CommandError` if there is no pyarrow."""
+    """Raise `CommandError` if pyarrow is missing."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
@@ -37,23 +39,23 @@ class ArrowSource:
     blank_lines = 0
 
     def __init__(self, stream: BinaryIO, name: str, *, parquet: bool, key: str | None = None) -> None:
-        """`key`: a column's name. Whether the file is what it should be shows when it is read."""
+        """`key`: a column's name. The file is checked when it is read."""
         self._stream = stream
         self._parquet = parquet
         self.key = key
         self.name = name
         self.line = 0
-        """The row up to which batches were handed out."""
+        """The number of rows that were returned so far."""
 
     def fail(self, reason: str) -> InputError:
         """The error to raise about the file."""
         return InputError(self.name, 0, reason)
 
     def batches(self, rows: int = _BATCH_ROWS) -> Iterator[pyarrow.RecordBatch]:
-        """The batches, of `rows` at most."""
+        """The batches, of at most `rows` rows."""
         import pyarrow
 
-        what = "a Parquet file" if self._parquet else "an Arrow file or stream"
+        expected = "a Parquet file" if self._parquet else "an Arrow file or stream"
         try:
             for batch in self._read(rows):
                 for start in range(0, batch.num_rows, rows):
@@ -61,7 +63,7 @@ class ArrowSource:
                     self.line += piece.num_rows
                     yield piece
         except pyarrow.ArrowInvalid as error:
-            raise self.fail(f"not {what}, or damaged: {error}") from error
+            raise self.fail(f"not {expected}, or damaged: {error}") from error
         except OSError as error:  # pyarrow's ArrowIOError is the same class
             raise self.fail(error.strerror or str(error)) from error
 
@@ -85,10 +87,10 @@ class ArrowSource:
 
 
 @contextmanager
-def _told_of(source: ArrowSource) -> Iterator[None]:
+def _input_errors(source: ArrowSource) -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError) as error:  # a column that is not there, or that cannot be a key or JSON
+    except (ValueError, TypeError) as error:  # the column is missing, or its type cannot be a key or JSON
         raise source.fail(str(error)) from error
 
 
@@ -103,7 +105,7 @@ def pump_batches(
     headers: Headers = (),
     pace: Pace | None = None,
 ) -> None:
-    """Send all rows as JSON objects; returns when the last is buffered. As `pump` does for lines."""
+    """Send all rows as JSON objects; returns when the last one is buffered. The counterpart of `pump`."""
     rows = _BATCH_ROWS if pace is None else max(1, min(_BATCH_ROWS, int(pace.rate * _PACED_S)))
     column = None
     try:
@@ -114,7 +116,7 @@ def pump_batches(
                 for _ in range(batch.num_rows):
                     pace.wait()
             interrupts.guarded = True
-            with _told_of(source):
+            with _input_errors(source):
                 result = producer.send_arrow(topic, batch, key=source.key, partition=partition, headers=column)
             tally.add_bulk(result)
             interrupts.guarded = False
@@ -125,7 +127,7 @@ def pump_batches(
 
 
 def _with_headers(batch: pyarrow.RecordBatch, headers: Headers) -> tuple[pyarrow.RecordBatch, str]:
-    """The batch with a column of these headers for each row, and its name, which is none of the batch's."""
+    """The batch with a column that has these headers in each row, and the column's name, which is new to the batch."""
     import pyarrow
 
     name = "headers"

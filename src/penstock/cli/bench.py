@@ -9,54 +9,56 @@ import platform
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias, cast
 
 import typer
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from penstock import AsyncKafkaProducer, KafkaProducer, ProducerConfig
 from penstock._native import __version__, timeout_s
-from penstock.cli.load import Content, Load, Meter, send_from_tasks, send_from_threads
+from penstock.cli.interrupts import Interrupts, cut_short
+from penstock.cli.load import Content, Load, send_from_tasks, send_from_threads
+from penstock.cli.meter import Meter
 from penstock.cli.options import Json, Rate, Wait, number, settings_of
 from penstock.cli.output import CommandError, complain, print_json, print_line
+from penstock.cli.progress import live_display
 from penstock.cli.report import Report, as_html, as_svg
-from penstock.cli.sending import DRAIN_S, Interrupts, cut_short
+from penstock.cli.sending import DRAIN_S
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
 from penstock.cli.waiting import awaited
 from penstock.errors import DeliveryError
 from penstock.serialization import ByteArraySerializer
 
 _INTERVAL_S: Final = 1.0
-_LOOK_S: Final = 0.25
+_CHECK_S: Final = 0.25
 
 
 def bench(
-    topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to; it keeps the records.")],
+    topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to; the records stay in it.")],
     seconds: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
             parser=number("--seconds", "seconds", 0.1),
-            help="How long; 10 if --records is not given, inf: until Ctrl-C.",
+            help="How many seconds; 10 if --records is not given, inf: until Ctrl-C.",
         ),
     ] = None,
     records: Annotated[int | None, typer.Option("--records", "-n", min=1, help="How many records.")] = None,
     rate: Rate = None,
     size: Annotated[int, typer.Option(min=0, help="Bytes of a value.")] = 100,
-    content: Annotated[Content, typer.Option(help="What values are made of.")] = Content.json,
+    content: Annotated[Content, typer.Option(help="Kind of values.")] = Content.json,
     keys: Annotated[int, typer.Option(min=0, max=10_000_000, help="How many different keys; 0: none.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, max=1_000, help="Threads that send.  [default: 1]")] = None,
     tasks: Annotated[
         int | None,
-        typer.Option("--asyncio", min=1, max=100_000, metavar="TASKS", help="Tasks of one event loop send, instead."),
+        typer.Option(
+            "--asyncio", min=1, max=100_000, metavar="TASKS", help="Send from tasks of one event loop, instead."
+        ),
     ] = None,
     bulk: Annotated[
         int | None,
-        typer.Option(min=1, max=1_000_000, metavar="RECORDS", help="Send by send_many, so many at once."),
+        typer.Option(min=1, max=1_000_000, metavar="RECORDS", help="Send with send_many, so many records per call."),
     ] = None,
     compression: Annotated[str | None, typer.Option(help="Short for -X compression.type=….")] = None,
     bootstrap: Bootstrap = None,
@@ -69,17 +71,19 @@ def bench(
     wait: Wait = None,
     json: Json = False,
 ) -> None:
-    """Send records that are made up, and measure throughput and the latency of acknowledgments.
+    """Send generated records, and measure throughput and the latency of acknowledgments.
 
-    With --rate the load is open: it does not wait for the cluster, and a latency counts from the moment a record was due.
-    Without, it is as fast as the buffer lets it, and the latency is mostly that of the full buffer. Ctrl-C ends it early.
+    With --rate the load is open: it does not wait for the cluster, and a latency counts from the time when a record was due.
+    Without --rate, it is as fast as the buffer allows, and the latency is mostly the time in the full buffer. Ctrl-C ends it.
     """
     if report is not None and report.suffix not in (".html", ".svg"):
         raise CommandError(f"--report {report}: the name must end in .html or .svg", code=2)
     if report is not None and not report.resolve().parent.is_dir():
         raise CommandError(f"--report {report}: the folder does not exist", code=2)
     if tasks is not None and (threads is not None or bulk is not None):
-        raise CommandError(f"--asyncio cannot go with {'--threads' if threads is not None else '--bulk'}", code=2)
+        raise CommandError(
+            f"--asyncio and {'--threads' if threads is not None else '--bulk'} exclude each other", code=2
+        )
     settings = settings_of(config, setting)
     if compression is not None:
         settings["compression.type"] = compression
@@ -123,7 +127,7 @@ _Producer: TypeAlias = KafkaProducer[Any, Any] | AsyncKafkaProducer[Any, Any]
 
 
 def _run(producer: _Producer, load: Load, settings: dict[str, Any]) -> tuple[Report, str | None, int]:
-    """Send the load and wait for the acknowledgments; the report, what went wrong, and the exit code."""
+    """Send the load and wait for the acknowledgments; returns the report, the problem if any, and the exit code."""
     stopped_by = None
     problem: str | None = None
     undelivered: str | None = None
@@ -133,10 +137,10 @@ def _run(producer: _Producer, load: Load, settings: dict[str, Any]) -> tuple[Rep
     with Interrupts() as interrupts:
         try:
             try:
-                _look_up(producer, load.topic)  # connections and metadata are not what is measured
+                _fetch_metadata(producer, load.topic)  # connections and metadata are not measured
                 meter = Meter(load.senders)
                 cpu = time.process_time()
-                with _shown(meter, load):
+                with live_display(lambda: _table(meter, load), refresh_per_second=4):
                     for errors in _senders(producer, load, meter, stop):
                         problem = next((str(it) for it in errors if not isinstance(it, DeliveryError)), None)
                         undelivered = next((str(it) for it in errors if isinstance(it, DeliveryError)), None)
@@ -174,7 +178,7 @@ def _run(producer: _Producer, load: Load, settings: dict[str, Any]) -> tuple[Rep
 
 
 def _wait_and_tick(meter: Meter) -> None:
-    time.sleep(_LOOK_S)
+    time.sleep(_CHECK_S)
     last = meter.intervals[-1].end_s if meter.intervals else 0.0
     if meter.now() - meter.began - last >= _INTERVAL_S:
         meter.tick()
@@ -186,7 +190,7 @@ def _senders(producer: _Producer, load: Load, meter: Meter, stop: threading.Even
     return send_from_threads(producer, load, meter, stop)
 
 
-def _look_up(producer: _Producer, topic: str) -> None:
+def _fetch_metadata(producer: _Producer, topic: str) -> None:
     if isinstance(producer, AsyncKafkaProducer):
         asyncio.run(producer.partitions_for(topic))
     else:
@@ -194,7 +198,7 @@ def _look_up(producer: _Producer, topic: str) -> None:
 
 
 def _flush(producer: KafkaProducer[Any, Any], meter: Meter) -> str | None:
-    """Wait for what was sent; what there is to say of failures that nobody has heard of."""
+    """Wait for the acknowledgments; returns the error about failures that no future or callback reported."""
     try:
         producer.flush()
     except DeliveryError as error:
@@ -203,23 +207,8 @@ def _flush(producer: KafkaProducer[Any, Any], meter: Meter) -> str | None:
     return None
 
 
-@contextmanager
-def _shown(meter: Meter, load: Load) -> Iterator[None]:
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    live = Live(get_renderable=lambda: _table(meter, load), console=console, refresh_per_second=4, transient=True)
-    live.start()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # the terminal may be gone by now
-            live.stop()
-
-
 def _table(meter: Meter, load: Load) -> Table:
-    """The last second, and all of it."""
+    """Figures of the last second and of the whole run."""
     table = Table("", "records/s", "MB/s", "p50 ms", "p99 ms", "max ms", box=None, header_style="bold", pad_edge=False)
     seconds, sent = meter.seconds, sum(meter.sent)
     if meter.intervals:

@@ -19,15 +19,15 @@ from penstock.devbroker.settings import FsyncPolicy
 
 def broker(
     dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Data folder; by default a folder of yours.", show_default=False)
+        Path | None, typer.Option(metavar="DIR", help="Data folder; by default one of the user's.", show_default=False)
     ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Keep nothing on disk.")] = False,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; anybody who reaches it may do everything.")
+        str, typer.Option(help="Address to listen on; every client that can reach it has full access.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", help="Port of the first node; 0: free ones.", min=0)] = 9092,
-    nodes: Annotated[int, typer.Option(help="Brokers that act as one cluster.", min=1)] = 1,
-    partitions: Annotated[int, typer.Option(help="Of topics that are created by being used.", min=1)] = 1,
+    port: Annotated[int, typer.Option("--port", "-p", help="Port of the first node; 0: any free port.", min=0)] = 9092,
+    nodes: Annotated[int, typer.Option(help="Brokers of the cluster.", min=1)] = 1,
+    partitions: Annotated[int, typer.Option(help="Partitions of an auto-created topic.", min=1)] = 1,
     fsync: Annotated[
         str, typer.Option(metavar="never|always|MS", help="Force records to disk: before each answer, or every MS ms.")
     ] = "never",
@@ -67,7 +67,7 @@ def _fsync(given: str) -> FsyncPolicy:
 
 
 def _stop_at_eof() -> None:
-    """Whoever started this process holds the other end of stdin: when they are gone, however, so is this."""
+    """The parent process holds the other end of stdin: when it ends, however that happens, this process ends, too."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""`penstock config`: the producer's settings, and what Penstock makes of each."""
+"""`penstock config`: the producer's settings, and how far Penstock supports each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MARKS: Final = {"working": "✓ works", "planned": "· planned", "jvm-only": "-
 
 
 def config(
-    name: Annotated[str | None, typer.Argument(help="One setting, all about it.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show one setting in detail.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON, one line per setting.")] = False,
 ) -> None:
     """List Kafka's producer settings: type, default, and whether Penstock supports them."""
@@ -35,7 +35,7 @@ def config(
 
 
 def _mark(row: ConfigRow) -> str:
-    # A default that promises what is not done yet must not look like a setting that is merely not needed.
+    # If the default itself is not supported yet, the setting must not look like one that is merely optional.
     return _MARKS[row.status] + ("" if row.default_honoured else ", even its default")
 
 

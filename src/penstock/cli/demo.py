@@ -25,9 +25,11 @@ from penstock.cli import flights, proof
 from penstock.cli.admin import Admin
 from penstock.cli.arguments import as_text
 from penstock.cli.inputs import Entry
+from penstock.cli.interrupts import Interrupts, exit_code
 from penstock.cli.output import INTERRUPTED, CommandError, complain, print_json, writing
 from penstock.cli.progress import progress
-from penstock.cli.sending import Interrupts, Summary, Tally, deliver, exit_code, pump
+from penstock.cli.sending import deliver, pump
+from penstock.cli.tally import Summary, Tally
 from penstock.errors import KafkaError
 
 PARTITIONS: Final = 6
@@ -37,7 +39,7 @@ _STOP_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the demo found out; `differences` is None if it was interrupted before the proof."""
+    """The demo's result; `differences` is None if it was interrupted before the proof."""
 
     summary: Summary
     differences: proof.Differences | None
@@ -46,7 +48,7 @@ class Result:
 
     @property
     def is_proved(self) -> bool:
-        """Whether everything was acknowledged and read back as it was sent."""
+        """Whether every row was acknowledged and read back as it was sent."""
         return self.differences is not None and not self.differences.count and not self.summary.failed
 
 
@@ -120,9 +122,9 @@ def _send(servers: str, topic: str, entries: list[Entry], tally: Tally) -> signa
 
 @contextmanager
 def embedded_broker() -> Iterator[str]:
-    """A broker in a process of its own, so that it and the producer do not share a GIL; yields its host:port.
+    """A broker in its own process, so that it and the producer do not share a GIL; yields its host:port.
 
-    It stops when its stdin ends, so that it cannot outlive this process, whatever happens to it.
+    It stops when its stdin ends, so that it cannot outlive this process, however this process ends.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-demo-"))
@@ -134,7 +136,7 @@ def embedded_broker() -> Iterator[str]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            start_new_session=True,  # Ctrl-C is for the producer: it still has to deliver
+            start_new_session=True,  # Ctrl-C is for the producer, which still needs the broker to drain
         )
         stack.callback(_stop, process)
         assert process.stdout is not None

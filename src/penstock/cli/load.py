@@ -1,4 +1,4 @@
-"""The load of `penstock bench`: what is sent, by whom, how fast; and what is measured of it."""
+"""The load of `penstock bench`: its records, its rate, and the threads or tasks that send it."""
 
 from __future__ import annotations
 
@@ -7,29 +7,25 @@ import math
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from penstock import AsyncKafkaProducer, BulkResult, KafkaProducer
+from penstock import AsyncKafkaProducer, KafkaProducer
+from penstock.cli.meter import Meter
 from penstock.errors import DeliveryError, KafkaError
 
-_RESOLUTION: Final = 100
-"""Buckets per factor e: neighbours differ by 1 %."""
 _SAMPLES_PER_S: Final = 2_000
 _CHUNK: Final = 256
 _MOST_AT_ONCE: Final = 1 << 14
 _LEAD_S: Final = 0.001
-_SHORTEST_S: Final = 0.5
-"""A rest at the end that is shorter says nothing about the course."""
 _DISTINCT_VALUES: Final = 512
 _LONGEST_SLEEP_S: Final = 0.1
-"""Of a task, which hears no other way that it is to end."""
+"""For a task, which can check only between sleeps whether it must end."""
 
 
 class Content(StrEnum):
-    """What values are made of."""
+    """Kinds of values."""
 
     json = "json"
     random = "random"
@@ -37,26 +33,26 @@ class Content(StrEnum):
 
 
 class Load(NamedTuple):
-    """What to send. Sizes are bytes; the rate is that of all senders together."""
+    """What to send. Sizes are bytes; the rate is the total of all senders."""
 
     topic: str
     content: Content
     size: int
     keys: int
-    """Different keys; 0: no keys."""
+    """Number of different keys; 0: no keys."""
     senders: int
-    """Threads or tasks."""
+    """Number of threads or tasks."""
     rate: float | None
-    """Records/s; None: as fast as it goes."""
+    """Records/s; None: no limit."""
     records: int | None
     seconds: float | None
     is_asyncio: bool = False
     """The senders are tasks of one event loop."""
     bulk: int = 0
-    """Records per call of `send_many`; 0: each is sent by itself."""
+    """Records per call of `send_many`; 0: each record has its own call of `send`."""
 
     def values(self) -> list[bytes]:
-        """Some hundred values to take in turn: making them is not part of what is measured."""
+        """Some hundred values to use in rotation: generating them is not part of the measurement."""
         made = random.Random(0)
         return [
             _value(self.content, self.size, made)
@@ -64,7 +60,7 @@ class Load(NamedTuple):
         ]
 
     def key_list(self) -> list[bytes | None]:
-        """The keys to take in turn."""
+        """The keys to use in rotation."""
         return [b"key-%d" % number for number in range(self.keys)] or [None]
 
 
@@ -79,7 +75,7 @@ def _value(content: Content, size: int, made: random.Random) -> bytes:
         return bytes(size)
     if content is Content.random:
         return made.randbytes(size)
-    # As events are: the same names again and again, words of a small vocabulary, numbers that differ.
+    # Like events: the same field names each time, words of a small vocabulary, numbers that differ.
     text = f'{{"id":{made.randrange(10**9)},"at":{1_700_000_000_000 + made.randrange(10**9)}'
     while len(text) < size - 1:
         text += f',"{made.choice(_WORDS)}":' + (
@@ -88,132 +84,8 @@ def _value(content: Content, size: int, made: random.Random) -> bytes:
     return (text[: max(size - 1, 0)] + "}").encode()[:size]
 
 
-class Latencies:
-    """A distribution of times in ms, exact to 1 %; its size does not grow with the number of samples."""
-
-    def __init__(self) -> None:
-        """Empty."""
-        self._buckets: Counter[int] = Counter()
-        self.count = 0
-        self.highest_ms = 0.0
-
-    def add(self, samples_ms: Iterable[float]) -> None:
-        """Take samples in."""
-        for sample in samples_ms:
-            self._buckets[math.floor(math.log(max(sample, 1e-6)) * _RESOLUTION)] += 1
-            self.count += 1
-            self.highest_ms = max(self.highest_ms, sample)
-
-    def percentile(self, share: float) -> float | None:
-        """The time in ms within which `share` (0 to 1) of the samples lie; None without samples."""
-        if share >= 1 and self.count:
-            return self.highest_ms
-        rank = math.ceil(self.count * share)
-        seen = 0
-        for bucket in sorted(self._buckets):
-            seen += self._buckets[bucket]
-            if seen >= rank:
-                return min(math.exp((bucket + 0.5) / _RESOLUTION), self.highest_ms)
-        return None
-
-    def percentiles(self) -> dict[str, float | None]:
-        """Those that people ask about."""
-        shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-        return {name: self.percentile(share) for name, share in shares.items()}
-
-
-class Interval(NamedTuple):
-    """What happened since the interval before: times are seconds since the beginning, latencies ms."""
-
-    end_s: float
-    records: int
-    records_per_second: float
-    p50_ms: float | None
-    p99_ms: float | None
-    highest_ms: float | None
-
-
-class Meter:
-    """Counts what the senders send, and the latency of a sample of it."""
-
-    def __init__(self, senders: int, now: Callable[[], float] = time.perf_counter) -> None:
-        """`now` can be replaced."""
-        self.now = now
-        self.began = now()
-        self.sent = [0] * senders  # each sender has a place of its own: nobody waits for anybody
-        self.latencies = Latencies()
-        self.intervals: list[Interval] = []
-        self._samples: list[float] = []  # appended to by callbacks, taken by `tick`
-        self._failures: list[int] = []  # appended to by callbacks
-        self._counted = 0
-        self._last = self.began
-        self._ended: float | None = None
-
-    def timed(self, due: float) -> Callable[[Any, BaseException | None], None]:
-        """The callback of a record that was to be sent at `due` (as `now` tells it).
-
-        Not when it was sent: a producer that makes its caller wait would otherwise look the better for it.
-        """
-        samples, now = self._samples, self.now
-
-        def done(_metadata: Any, error: BaseException | None) -> None:
-            if error is None:
-                samples.append((now() - due) * 1000)
-            else:
-                self.fail(1)  # a flush counts only those that nobody else was told of
-
-        return done
-
-    def timed_bulk(self, due: float) -> Callable[[BulkResult], None]:
-        """The same for a call of `send_many`: its latency is that of its last record."""
-        samples, now = self._samples, self.now
-
-        def done(result: BulkResult) -> None:
-            self.fail(len(result.errors))
-            if not result.errors:
-                samples.append((now() - due) * 1000)
-
-        return done
-
-    def fail(self, count: int) -> None:
-        """So many records were not acknowledged."""
-        self._failures.append(count)
-
-    @property
-    def failed(self) -> int:
-        """Records that were sent and not acknowledged."""
-        return sum(self._failures)
-
-    def tick(self) -> None:
-        """Close an interval."""
-        now, total = self.now(), sum(self.sent)
-        count = len(self._samples)
-        samples = self._samples[:count]
-        del self._samples[:count]
-        self.latencies.add(samples)
-        samples.sort()
-        passed = now - self._last
-        if passed >= _SHORTEST_S:
-            records = total - self._counted
-            middle, high, highest = (
-                (samples[count // 2], samples[int(count * 0.99)], samples[-1]) if samples else (None, None, None)
-            )
-            self.intervals.append(Interval(now - self.began, records, records / passed, middle, high, highest))
-        self._counted, self._last = total, now
-
-    def end(self) -> None:
-        """Everything is acknowledged or has failed; the first call counts."""
-        if self._ended is None:
-            self._ended = self.now()
-
-    @property
-    def seconds(self) -> float:
-        """From the beginning to the end, or until now."""
-        return (self.now() if self._ended is None else self._ended) - self.began
-
-
 class Schedule:
-    """When one sender sends how many: chunks of records, the first of which is to be timed."""
+    """The schedule of one sender: chunks of records; the first record of a chunk is timed."""
 
     def __init__(
         self, load: Load, number: int, now: Callable[[], float], sleep: Callable[[float], object] = time.sleep
@@ -231,7 +103,7 @@ class Schedule:
         self._timed_every = math.ceil(min(max(per_second * load.senders / _SAMPLES_PER_S, 1), _MOST_AT_ONCE))
 
     def chunks(self) -> Iterator[tuple[float, int]]:
-        """(when it is due, how many records), each in its time; ends with the load."""
+        """(when it is due, how many records), each when it is due; ends with the load."""
         for wait_s, due, size in self.steps():
             if size:
                 yield due, size
@@ -239,7 +111,7 @@ class Schedule:
                 self._sleep(min(wait_s, threading.TIMEOUT_MAX))
 
     def steps(self) -> Iterator[tuple[float, float, int]]:
-        """The same for whoever waits by himself: (how long to wait, -, 0) or (-, when it is due, how many records)."""
+        """The same for a caller that waits itself: (how long to wait, -, 0) or (-, when it is due, how many records)."""
         due = self._began
         while self._left > 0:
             now = self._now()
@@ -256,15 +128,17 @@ class Schedule:
             self._left -= size
             yield 0.0, due, size
             if self._interval_s is not None:
-                due += size * self._interval_s  # what was lost is made up for: the load does not wait for the system
+                due += (
+                    size * self._interval_s
+                )  # late records are sent at once: an open load does not wait for the system
 
 
 def send_from_threads(
     producer: KafkaProducer[bytes, bytes], load: Load, meter: Meter, stop: threading.Event
 ) -> Iterator[list[BaseException]]:
-    """Send from `load.senders` threads; yields what stopped them (nothing so far, usually) until all have ended.
+    """Send from `load.senders` threads; yields the errors that stopped senders, until all senders have ended.
 
-    The consumer sets the pace of the looking; setting `stop` ends the senders after their present chunk.
+    The consumer decides how often to check; `stop` ends each sender after its current chunk.
     """
     failed: list[BaseException] = []
     threads = [
@@ -286,7 +160,7 @@ def _run_sender(
     failed: list[BaseException],
 ) -> None:
     send, topic, sent = producer.send, load.topic, meter.sent
-    records = _Turns(load, number)
+    records = _Rotation(load, number)
     try:
         for due, size in Schedule(load, number, meter.now, stop.wait).chunks():
             if stop.is_set():
@@ -311,7 +185,7 @@ def _run_sender(
 def send_from_tasks(
     producer: AsyncKafkaProducer[bytes, bytes], load: Load, meter: Meter, stop: threading.Event
 ) -> Iterator[list[BaseException]]:
-    """The same from `load.senders` tasks of one event loop, on a thread of its own; and flush, since callbacks belong to it."""
+    """The same from `load.senders` tasks of one event loop, on its own thread. The flush runs there, too, as callbacks do."""
     failed: list[BaseException] = []
 
     async def run() -> None:
@@ -342,7 +216,7 @@ async def _run_task(
     failed: list[BaseException],
 ) -> None:
     send, topic, sent = producer.send, load.topic, meter.sent
-    records = _Turns(load, number)
+    records = _Rotation(load, number)
     try:
         for wait_s, due, size in Schedule(load, number, meter.now).steps():
             if stop.is_set():
@@ -361,8 +235,8 @@ async def _run_task(
         stop.set()
 
 
-class _Turns:
-    """Keys and values in turn; senders begin at different places."""
+class _Rotation:
+    """Keys and values in rotation; each sender begins at a different place."""
 
     def __init__(self, load: Load, number: int) -> None:
         values, keys = load.values(), load.key_list()

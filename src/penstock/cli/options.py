@@ -8,23 +8,23 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
-from penstock._properties import decode, parse
 from penstock.cli.arguments import is_text
 from penstock.cli.output import CommandError
+from penstock.config.properties import decode, parse
 
 WAIT_S: Final = 10.0
-"""How long commands wait for a broker at the start, unless they are told otherwise."""
+"""How long commands wait for a broker at the start, by default."""
 
 
 def number(option: str, unit: str, least: float) -> Callable[[Any], float]:
-    """A parser of numbers from `least` on, inf included; for anything else, NaN too, a `CommandError` with exit code 2."""
+    """A parser of numbers from `least` up, inf included; anything else, also NaN, is a `CommandError` with exit code 2."""
 
     def parsed(text: Any) -> float:
         try:
             value = float(text)
         except ValueError:
             value = -1.0
-        if not value >= least:  # what NaN is, too
+        if not value >= least:  # true for NaN, too
             raise CommandError(f"{option} {text}: not a number of {unit}, at least {least:g}", code=2)
         return value
 
@@ -38,7 +38,7 @@ Wait: TypeAlias = Annotated[
         "--wait",
         metavar="SECONDS",
         parser=number("--wait", "seconds", 0),
-        help=f"How long to wait for a broker, {WAIT_S:g} by default; inf: for ever.",
+        help=f"How many seconds to wait for a broker, {WAIT_S:g} by default; inf: no limit.",
     ),
 ]
 Rate: TypeAlias = Annotated[
@@ -46,7 +46,7 @@ Rate: TypeAlias = Annotated[
     typer.Option(
         metavar="RECORDS",
         parser=number("--rate", "records/s", 0.001),
-        help="At most this many records/s; else as fast as it goes.",
+        help="At most this many records/s; no limit by default.",
     ),
 ]
 
@@ -63,7 +63,7 @@ def pairs(option: str, given: Iterable[str] | None) -> list[tuple[str, str]]:
 
 
 def settings_of(file: Path | None, given: Iterable[str] | None) -> dict[str, Any]:
-    """What `--config` and `-X` say; raises `CommandError` for a file that cannot be read, or is not one of properties."""
+    """The settings of `--config` and `-X`; raises `CommandError` if the file cannot be read or is not a properties file."""
     settings: dict[str, Any] = {}
     if file is not None:
         try:
@@ -73,9 +73,9 @@ def settings_of(file: Path | None, given: Iterable[str] | None) -> dict[str, Any
         except ValueError as error:
             raise CommandError(f"{file}: {error}") from error
         for name, value in settings.items():
-            if not is_text(name + value):  # "\\ud800" is half a character
-                raise CommandError(f"{file}: {name}: there is a surrogate without its other half", code=2)
-    # One form of each name, so that -X wins over the file.
+            if not is_text(name + value):  # "\\ud800" is half of a surrogate pair
+                raise CommandError(f"{file}: {name}: has a lone surrogate", code=2)
+    # Names are normalized, so that -X overrides the file.
     for name, value in pairs("-X", given):
         settings[name.replace("_", ".")] = value
     return settings

@@ -1,4 +1,4 @@
-"""Results on stdout, everything else on stderr; failures without tracebacks, of writing too."""
+"""Results go to stdout, everything else to stderr. Failures have no tracebacks, failures of writing included."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 INTERRUPTED: Final = 130
-"""The exit code after Ctrl-C, as shells have it."""
+"""The exit code after Ctrl-C, by the convention of shells."""
 
 
 _BYTE: Final = re.compile("[\udc80-\udcff]")
@@ -27,31 +27,31 @@ _BYTE: Final = re.compile("[\udc80-\udcff]")
 
 
 class CommandError(Exception):
-    """Ends a command with a message for people on stderr; `code` is the exit code."""
+    """Ends a command with a message on stderr; `code` is the exit code."""
 
     def __init__(self, message: str, *, code: int = 1) -> None:
-        """`code`: 1 if it failed, 2 if it was asked wrongly."""
+        """`code`: 1 if the command failed, 2 for wrong usage."""
         super().__init__(message)
         self.code = code
 
 
 class OutputError(CommandError):
-    """Results do not get to stdout: it is full, closed, or a pipe whose reader has left (then `reader_left`)."""
+    """stdout cannot be written: it is full, closed, or a pipe whose reader has left (then `reader_left`)."""
 
     def __init__(self, reason: OSError | str) -> None:
-        """`reason`: what writing raised, or words."""
+        """`reason`: the error of the write, or a text."""
         super().__init__(f"stdout: {(reason.strerror or reason) if isinstance(reason, OSError) else reason}")
         self.reader_left = isinstance(reason, OSError) and reason.errno == errno.EPIPE
 
 
 def printable(text: str) -> str:
-    """With a byte that is not UTF-8 as people write it: \\xe9."""
+    """The text with each byte that is not UTF-8 as an escape: \\xe9."""
     return _BYTE.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
 
 
 @contextmanager
 def lenient_output() -> Iterator[None]:
-    """Meanwhile stdout escapes what its encoding does not have, as stderr always does: an ASCII terminal is no failure."""
+    """In this context stdout escapes characters that its encoding does not have, as stderr always does."""
     out = sys.stdout
     before = out.errors if isinstance(out, io.TextIOWrapper) else None
     if not isinstance(out, io.TextIOWrapper) or before not in ("strict", "surrogateescape"):  # the latter in locale C
@@ -67,7 +67,7 @@ def lenient_output() -> Iterator[None]:
 
 
 def complain(message: str) -> None:
-    """One line on stderr. Where there is none any more (a closed terminal), nobody is left to be told."""
+    """Write one line to stderr, if there is one: a terminal may be closed."""
     if sys.stderr is None:
         return
     try:
@@ -78,9 +78,9 @@ def complain(message: str) -> None:
 
 @contextmanager
 def writing() -> Iterator[TextIO]:
-    """stdout, flushed at the end: what is written has arrived, or `OutputError` says why not.
+    """stdout, flushed at the end: when this returns, everything is written; else it raises `OutputError`.
 
-    Flushed here and not at exit, where the interpreter could only print a traceback. Nothing but writing belongs inside.
+    The flush is here because at exit the interpreter could only print a traceback. Put only writing into this context.
     """
     if sys.stdout is None:
         raise OutputError("it is closed")
@@ -99,7 +99,7 @@ def print_line(line: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON on stdout; escaped as JSON has it where the characters cannot be written."""
+    """One line of JSON on stdout; JSON escapes replace characters that the encoding does not have."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
@@ -123,16 +123,16 @@ def print_rows(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def reader_watch() -> Callable[[], None]:
-    """A function that raises `OutputError` once nobody reads stdout any more: whoever writes seldom learns it by writing.
+    """Returns a function that raises `OutputError` once stdout has no reader: a command that seldom writes finds out late.
 
-    As `tail -f` of GNU: a pipe or terminal whose other end is gone polls as an error.
+    As GNU's `tail -f` does: a pipe or terminal whose other end is closed polls as an error.
     """
     try:
         descriptor = sys.stdout.fileno()
-    except (AttributeError, OSError, ValueError):  # closed, or something of the caller's in its place
+    except (AttributeError, OSError, ValueError):  # closed, or replaced by the caller
         return lambda: None
     poll = select.poll()
-    poll.register(descriptor, 0)  # errors and hang-ups are reported always
+    poll.register(descriptor, 0)  # errors and hang-ups are always reported
 
     def check() -> None:
         if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
@@ -142,7 +142,7 @@ def reader_watch() -> Callable[[], None]:
 
 
 def _discard(stream: TextIO) -> None:
-    """After a failed write: what is left in the buffer must not fail once more, at the interpreter's exit."""
+    """After a failed write, the rest of the buffer must not fail again at the interpreter's exit."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

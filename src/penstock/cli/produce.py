@@ -1,4 +1,4 @@
-"""`penstock produce`: a file or stdin into a topic."""
+"""`penstock produce`: sends a file or stdin to a topic."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ import typer
 from penstock import KafkaProducer, ProducerConfig
 from penstock.cli.arrow_input import ArrowSource, pump_batches, require_pyarrow
 from penstock.cli.inputs import CsvSource, InputError, JsonLinesSource, LineSource, Source
+from penstock.cli.interrupts import Interrupts, cut_short
 from penstock.cli.options import Rate, Wait, pairs, settings_of
 from penstock.cli.output import CommandError, OutputError, complain, print_json, print_line
 from penstock.cli.progress import progress
-from penstock.cli.sending import Headers, Interrupts, Pace, Summary, Tally, cut_short, deliver, pump
+from penstock.cli.sending import Headers, Pace, deliver, pump
+from penstock.cli.tally import Summary, Tally
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
 from penstock.cli.waiting import awaited
 from penstock.errors import KafkaError
@@ -26,7 +28,7 @@ from penstock.serialization import ByteArraySerializer
 
 
 class Format(StrEnum):
-    """What the input is."""
+    """Input formats."""
 
     lines = "lines"
     csv = "csv"
@@ -38,12 +40,12 @@ class Format(StrEnum):
 def produce(
     topic: Annotated[str, typer.Option("--topic", "-t", help="Topic to send to.")],
     file: Annotated[str, typer.Argument(metavar="FILE", help="Input; - is stdin.")] = "-",
-    format: Annotated[Format, typer.Option("--format", "-f", help="What the input is.")] = Format.lines,
+    format: Annotated[Format, typer.Option("--format", "-f", help="Format of the input.")] = Format.lines,
     key: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="All but lines: column or field for the key.")
+        str | None, typer.Option(metavar="COLUMN", help="Not for lines: column or field for the key.")
     ] = None,
     delimiter: Annotated[
-        str | None, typer.Option("--key-delimiter", "-K", metavar="DELIM", help="lines: what ends the key.")
+        str | None, typer.Option("--key-delimiter", "-K", metavar="DELIM", help="lines: text that ends the key.")
     ] = None,
     partition: Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Send to this partition.")] = None,
     header: Annotated[
@@ -56,18 +58,18 @@ def produce(
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Producer settings, a .properties file.")] = None,
     separator: Annotated[
-        str | None, typer.Option("--delimiter", metavar="CHAR", help="csv: what separates cells, such as ';' or '\\t'.")
+        str | None, typer.Option("--delimiter", metavar="CHAR", help="csv: cell delimiter, such as ';' or '\\t'.")
     ] = None,
-    infer: Annotated[bool, typer.Option("--infer", help="csv: numbers become JSON numbers.")] = False,
-    null: Annotated[str | None, typer.Option(metavar="TEXT", help="csv: a cell that means null.")] = None,
+    infer: Annotated[bool, typer.Option("--infer", help="csv: make numbers JSON numbers.")] = False,
+    null: Annotated[str | None, typer.Option(metavar="TEXT", help="csv: cell text that means null.")] = None,
     rate: Rate = None,
     wait: Wait = None,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON.")] = False,
 ) -> None:
     """Send lines, JSON lines, or rows of CSV, Parquet or Arrow (as JSON objects) to a topic, and wait for every acknowledgment.
 
-    Bad input ends it with file and line; what was acknowledged by then is reported. In CSV and JSON lines, blank lines are
-    passed over and counted. Ctrl-C, SIGTERM and SIGHUP wait up to 5 s for what is under way, a second Ctrl-C does not.
+    Bad input ends it with file and line; the records that were acknowledged before are reported. In CSV and JSON lines, blank
+    lines are skipped and counted. Ctrl-C, SIGTERM and SIGHUP wait up to 5 s for sent records, a second Ctrl-C does not.
     """
     headers = tuple((name, value.encode()) for name, value in pairs("-H", header))
     settings = settings_of(config, setting)
@@ -76,7 +78,7 @@ def produce(
     configured = cast("str | None", settings.pop("bootstrap.servers", None))
     with _opened(file) as stream, bootstrap_servers(bootstrap, dev, configured=configured) as servers:
         source = _source(stream, file, format, key=key, delimiter=delimiter, separator=cells, infer=infer, null=null)
-        # Bytes it is, whatever a file that was written for a Java producer says.
+        # The values are bytes already, whatever serializers a file for a Java producer names.
         checked = ProducerConfig(
             settings,
             bootstrap_servers=servers,
@@ -98,7 +100,7 @@ def produce(
         else:
             print_line(sentence)
     except OutputError as error:
-        # What was acknowledged must not be lost with it.
+        # The summary still has to report what was acknowledged.
         complain(sentence)
         complain(str(error))
         code = code or error.code
@@ -121,7 +123,7 @@ def _run(
     headers: Headers,
     pace: Pace | None,
 ) -> tuple[str | None, int]:
-    """Send everything and close the producer; returns what went wrong, if anything, and the exit code."""
+    """Send everything and close the producer; returns the problem, if any, and the exit code."""
     problem = None
 
     def send(interrupts: Interrupts) -> None:
@@ -224,5 +226,5 @@ def _sentence(summary: Summary, blank_lines: int) -> str:
     if summary.failed:
         text += f"; {summary.failed:,} failed"
     if blank_lines:
-        text += f"; {blank_lines:,} blank line{'' if blank_lines == 1 else 's'} passed over"
+        text += f"; {blank_lines:,} blank line{'' if blank_lines == 1 else 's'} skipped"
     return text

@@ -1,4 +1,4 @@
-"""The demo's proof: a foreign client reads everything back, and it is compared with what was sent."""
+"""The demo's proof: a foreign client reads everything back, and the records are compared with those sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE_S: Final = 30.0
 
 
 class Seen(NamedTuple):
-    """A record as it was read back; `row` is 0 if its header is missing or no number."""
+    """A record that was read back; `row` is 0 if its header is missing or not a number."""
 
     partition: int
     row: int
@@ -30,23 +30,23 @@ class Seen(NamedTuple):
 
 @dataclass(slots=True)
 class Differences:
-    """What is not as it should be: all are counted, the first ones are kept in words."""
+    """The differences that were found: all are counted, the first ones are kept as text."""
 
     count: int = 0
     shown: list[str] = field(default_factory=list)
 
     def add(self, text: str, times: int = 1) -> None:
-        """One more, or `times` of the same kind."""
+        """Count one difference, or `times` of the same kind."""
         self.count += times
         if len(self.shown) < _SHOWN:
             self.shown.append(text)
 
 
 def compare(sent: Sequence[Entry], acknowledged: Mapping[int, int], seen: Iterable[Seen]) -> Differences:
-    """Compare what was sent, in that order by one thread, with what was read back.
+    """Compare the records that one thread sent, in that order, with those that were read back.
 
-    Equal means: each row is there once with its key and value, nothing else is, each partition holds as many records as
-    were acknowledged for it, rows ascend within each partition and for each key, and a key lives in one partition.
+    Equal means: each row is there once with its key and value, there are no other records, each partition holds as many
+    records as were acknowledged for it, rows ascend within each partition and for each key, and a key has one partition.
 
     Args:
         sent: the rows; row numbers count from 1.
@@ -54,7 +54,7 @@ def compare(sent: Sequence[Entry], acknowledged: Mapping[int, int], seen: Iterab
         seen: each partition's records in the order of its log.
     """
     differences = Differences()
-    times = bytearray(len(sent))  # how often each row was seen, up to 255
+    times = bytearray(len(sent))  # how often each row was read, up to 255
     last_in: dict[int, int] = {}
     last_of: dict[bytes, tuple[int, int]] = {}
     counts: Counter[int] = Counter()
@@ -66,7 +66,7 @@ def compare(sent: Sequence[Entry], acknowledged: Mapping[int, int], seen: Iterab
             continue
         times[row - 1] = min(times[row - 1] + 1, 255)
         if sent[row - 1] != (key, value):
-            differences.add(f"row {row}: key or value is not what was sent")
+            differences.add(f"row {row}: key or value differs from what was sent")
         if row <= last_in.get(partition, 0):
             differences.add(f"partition {partition}: row {row} comes after row {last_in[partition]}")
         last_in[partition] = row
@@ -119,7 +119,7 @@ def read_back(bootstrap_servers: str, topic: str, partitions: int) -> Iterator[S
                 for record in records:
                     yield Seen(partition.partition, _row(record.headers), record.key, record.value)
             if time.monotonic() > deadline:
-                return  # what is missing is what the comparison says
+                return  # the comparison reports what is missing
     finally:
         consumer.close()
 
@@ -133,7 +133,7 @@ def _row(headers: Iterable[tuple[str, bytes | None]]) -> int:
 
 def _kafka_python() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # its own, about itself
+        warnings.simplefilter("ignore", DeprecationWarning)  # kafka-python warns about itself
         try:
             return importlib.import_module("kafka")  # it has no types
         except ImportError:

@@ -1,4 +1,4 @@
-"""What `penstock bench` found, for people: lines, JSON, and a page or picture with the course of the run."""
+"""The result of `penstock bench`: lines, JSON, and a page or picture with the course of the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from penstock.cli.load import Interval, Latencies, Load
+from penstock.cli.load import Load
+from penstock.cli.meter import Interval, Latencies
 
 WIDTH: Final = 860
 _PLOT_HEIGHT: Final = 190
@@ -31,16 +32,16 @@ class Report(NamedTuple):
 
     @property
     def records_per_second(self) -> float:
-        """Acknowledged records by the time until the last acknowledgment."""
+        """Acknowledged records divided by the time until the last acknowledgment."""
         return (self.records - self.failed) / self.seconds if self.seconds else 0.0
 
     @property
     def cpu_us_per_record(self) -> float:
-        """Of the whole process, all threads, making the load included."""
+        """CPU time of the whole process: all threads, and generating the load."""
         return self.cpu_seconds / self.records * 1e6 if self.records else 0.0
 
     def lines(self) -> Iterator[str]:
-        """For a terminal."""
+        """The text for a terminal."""
         yield f"{self.records - self.failed:,} of {self.records:,} records acknowledged in {self.seconds:.2f} s" + (
             f"; {self.failed:,} failed" if self.failed else ""
         )
@@ -74,7 +75,7 @@ class Report(NamedTuple):
 
 
 def as_html(report: Report) -> str:
-    """A page that needs nothing beside itself."""
+    """One self-contained HTML page."""
     load = report.load
     asked = {
         "topic": load.topic,
@@ -82,7 +83,7 @@ def as_html(report: Report) -> str:
         "keys": f"{load.keys:,} different" if load.keys else "none",
         "senders": f"{load.senders:,} {'tasks' if load.is_asyncio else 'threads'}",
         **({"records per call": f"{load.bulk:,}"} if load.bulk else {}),
-        "rate": "as fast as it goes" if load.rate is None else f"{load.rate:,.0f} records/s, open loop",
+        "rate": "no limit" if load.rate is None else f"{load.rate:,.0f} records/s, open loop",
         **report.settings,
         "penstock": report.version,
         "machine": report.machine,
@@ -99,7 +100,7 @@ def as_html(report: Report) -> str:
 
 
 def as_svg(report: Report) -> str:
-    """Throughput and latency over the run, one picture."""
+    """Throughput and latency over the run, as one picture."""
     height = 2 * (_TOP + _PLOT_HEIGHT + _BOTTOM)
     times = [interval.end_s for interval in report.intervals]
     rates = [interval.records_per_second for interval in report.intervals]
@@ -134,7 +135,7 @@ def _plot(
     *,
     logarithmic: bool,
 ) -> Iterator[str]:
-    """Axes and a polyline for each series; without samples, the axes alone."""
+    """Axes and a polyline for each series; without samples, only the axes."""
     known = [value for values, _ in lines.values() for value in values if value is not None]
     high = max(known, default=1.0) or 1.0
     low = max(min(known, default=0.1), 0.01) if logarithmic else 0.0

@@ -1,4 +1,4 @@
-"""`penstock tail`: a topic's records on stdout."""
+"""`penstock tail`: writes a topic's records to stdout."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from penstock._reader import ConsumedRecord, Reader, Start
 from penstock.cli.options import WAIT_S, Wait, settings_of
 from penstock.cli.output import INTERRUPTED, CommandError, complain, reader_watch, writing
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
-from penstock.reader import ConsumedRecord, Reader, Start
 
 _MAX_AGE: Final = "metadata.max.age.ms"
 
@@ -25,13 +25,13 @@ def tail(
         str, typer.Option("--offset", "-o", metavar="beginning|end|N|-N", help="Where to begin in each partition.")
     ] = "end",
     count: Annotated[int | None, typer.Option("--count", "-c", min=0, help="Stop after this many records.")] = None,
-    exit_at_end: Annotated[bool, typer.Option("--exit", "-e", help="Stop at the present end.")] = False,
+    exit_at_end: Annotated[bool, typer.Option("--exit", "-e", help="Stop at the current end.")] = False,
     partition: Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Only this partition.")] = None,
     delimiter: Annotated[
-        str | None, typer.Option("--key-delimiter", "-K", metavar="DELIM", help="Print the key and this first.")
+        str | None, typer.Option("--key-delimiter", "-K", metavar="DELIM", help="Print the key and DELIM first.")
     ] = None,
     json_lines: Annotated[
-        bool, typer.Option("--json", help="Everything about each record, a line of JSON each.")
+        bool, typer.Option("--json", help="One line of JSON per record, with all its parts.")
     ] = False,
     bootstrap: Bootstrap = None,
     dev: Dev = None,
@@ -41,10 +41,10 @@ def tail(
     ] = None,
     wait: Wait = None,
 ) -> None:
-    """Print a topic's records: a value per line, as it is; a null is an empty line.
+    """Print a topic's records: a value per line, unchanged; a null is an empty line.
 
-    Order is that of each partition. -N begins N records before each partition's end. Without -p and -e, partitions that
-    are added are looked for each metadata.max.age.ms, and read from their beginning; stderr says so.
+    Records are in order within a partition. -N begins N records before each partition's end. Without -p and -e, every
+    metadata.max.age.ms it checks for new partitions and reads them from their beginning; stderr reports them.
     """
     start = _start(offset)
     max_age_s = _max_age_s(setting)
@@ -70,7 +70,7 @@ def tail(
 
 @contextmanager
 def _quiet_interrupt() -> Iterator[None]:
-    """Whoever watches presses Ctrl-C to end it: no failure to explain."""
+    """Ctrl-C is the normal end of this command, not a failure."""
     try:
         yield
     except KeyboardInterrupt:
@@ -92,7 +92,7 @@ def _max_age_s(given: list[str] | None) -> float:
     max_age_ms = 5_000
     for name, value in settings_of(None, given).items():
         if name != _MAX_AGE:
-            raise CommandError(f"-X {name}: the reader has no settings but {_MAX_AGE}", code=2)
+            raise CommandError(f"-X {name}: the reader's only setting is {_MAX_AGE}", code=2)
         if not (value.isascii() and value.isdecimal() and len(value) < 20):
             raise CommandError(f"-X {name}={value}: not a number of ms", code=2)
         max_age_ms = int(value)
@@ -100,7 +100,7 @@ def _max_age_s(given: list[str] | None) -> float:
 
 
 def _write(line: bytes) -> None:
-    # Flushed each time: somebody may be watching, or a pipe may wait for just this line.
+    # Flushed for each record: a user may be watching, or a pipe may wait for this line.
     with writing() as out:
         out.buffer.write(line + b"\n")
 
@@ -124,7 +124,7 @@ def _as_json(record: ConsumedRecord) -> bytes:
 
 
 def _text(name: str, data: bytes | None) -> dict[str, Any]:
-    """UTF-8 as text; anything else as base64 under a name that says so."""
+    """UTF-8 as text; anything else as base64, under a name that ends in it."""
     if data is None:
         return {name: None}
     try:

@@ -1,4 +1,4 @@
-"""Which brokers a command talks to: `-b`, `--dev [DIR]`, or the environment."""
+"""The brokers of a command: `-b`, `--dev [DIR]`, or the environment."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Bootstrap: TypeAlias = Annotated[
 ]
 Dev: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="[DIR]", help="An embedded broker on this data folder, for the length of the command."),
+    typer.Option(metavar="[DIR]", help="Run an embedded broker on this data folder during the command."),
 ]
 
 
 def attach_dev_folder(arguments: Sequence[str]) -> list[str]:
     """`--dev` with and without its DIR as `--dev=DIR`, because option parsers have no optional values.
 
-    What follows is the DIR unless it is an option, `-`, or an existing file (which is what to produce).
+    The next argument is the DIR unless it is an option, `-`, or an existing file (which is the input of `produce`).
     """
     rest = list(arguments)
     attached: list[str] = []
@@ -45,21 +45,21 @@ def attach_dev_folder(arguments: Sequence[str]) -> list[str]:
 
 
 def default_data_dir() -> Path:
-    """Where `--dev` without DIR, and `penstock broker`, keep their data: XDG_DATA_HOME/penstock/dev."""
+    """The default data folder of `--dev` and `penstock broker`: XDG_DATA_HOME/penstock/dev."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "penstock" / "dev"
 
 
 @contextmanager
 def bootstrap_servers(given: str | None, dev: str | None, *, configured: str | None = None) -> Iterator[str]:
-    """The brokers' addresses, while an embedded broker runs if `dev` asks for one.
+    """The brokers' addresses; an embedded broker runs meanwhile if `dev` is given.
 
     Args:
         given: `-b`.
         dev: `--dev`; "" for the default folder.
-        configured: what `-X` or `--config` say of bootstrap.servers.
+        configured: bootstrap.servers of `-X` or `--config`.
 
-    Raises `CommandError` with exit code 2 if nothing names a broker.
+    Raises `CommandError` with exit code 2 if no brokers are given.
     """
     if given is not None and dev is not None:
         raise CommandError("-b and --dev exclude each other", code=2)
@@ -71,9 +71,9 @@ def bootstrap_servers(given: str | None, dev: str | None, *, configured: str | N
     named = given or configured or os.environ.get(ENVIRONMENT)
     if not named:
         raise CommandError(
-            f"no brokers named: use -b HOST:PORT, set {ENVIRONMENT}, or run an embedded broker with --dev [DIR]", code=2
+            f"no brokers given: use -b HOST:PORT, set {ENVIRONMENT}, or run an embedded broker with --dev [DIR]", code=2
         )
-    yield as_text(named, ENVIRONMENT)  # arguments are, by now
+    yield as_text(named, ENVIRONMENT)  # arguments have been checked
 
 
 @contextmanager

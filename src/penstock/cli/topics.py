@@ -50,7 +50,7 @@ def describe(
     dev: Dev = None,
     json: Json = False,
 ) -> None:
-    """Describe a topic: leader, replicas and in-sync replicas of each partition, and its own settings."""
+    """Describe a topic: leader, replicas and in-sync replicas of each partition, and the topic's own settings."""
     with _admin(bootstrap, dev) as admin:
         found = admin.topic(topic)
         configs = {config.name: config.value for config in admin.topic_configs(topic)}
@@ -106,7 +106,7 @@ def delete(
     bootstrap: Bootstrap = None,
     dev: Dev = None,
 ) -> None:
-    """Delete topics, with all records in them."""
+    """Delete topics and all their records."""
     with _admin(bootstrap, dev) as admin:
         failed = admin.delete(topics)
     for topic in topics:

@@ -1,7 +1,7 @@
-"""Before anything is sent: a broker that answers, the topic, and a leader of it that can be reached.
+"""Waits before the first send: for a broker that answers, the topic, and a partition's leader that can be reached.
 
-A producer waits max.block.ms for the first two and delivery.timeout.ms for the third, which is right for a service. Whoever
-has typed an address wants to hear sooner that it is wrong, and once.
+A producer waits max.block.ms for the first two and delivery.timeout.ms for the leader, which is right for a service. A
+user who has typed a wrong address needs the error sooner, and once.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from penstock._reader import Cluster
+from penstock.cli.interrupts import Interrupts, cut_short
 from penstock.cli.options import WAIT_S
 from penstock.cli.output import CommandError
-from penstock.cli.sending import Interrupts, cut_short
 from penstock.config import ProducerConfig
 from penstock.errors import KafkaError, UnknownTopicOrPartitionError, error_for_code
-from penstock.reader import Cluster
 
 _LONGEST_ATTEMPT_S: Final = 5.0
 _SHORTEST_ATTEMPT_S: Final = 0.5
@@ -26,10 +26,10 @@ _LEADER_NOT_AVAILABLE: Final = 5
 
 
 def await_topic(config: ProducerConfig, topic: str, *, wait_s: float, partition: int | None = None) -> None:
-    """Return once `topic` can be sent to: to `partition`, or to any of its partitions. It may be created by being asked for.
+    """Return once `topic` can be sent to: to `partition`, or to any partition. The request may create the topic.
 
-    Raises `CommandError` after `wait_s` seconds, with what was last known (each address and its error, say), and
-    `KafkaError` at once for what does not pass: a name that is none, a lack of permission.
+    After `wait_s` seconds raises `CommandError` with the last error (for instance each address and its error). Raises
+    `KafkaError` at once for a permanent error: an invalid name, a missing permission.
     """
     deadline = time.monotonic() + wait_s
     attempt_s = min(max(wait_s / 2, _SHORTEST_ATTEMPT_S), _LONGEST_ATTEMPT_S)
@@ -38,13 +38,13 @@ def await_topic(config: ProducerConfig, topic: str, *, wait_s: float, partition:
     try:
         while True:
             try:
-                _look(cluster, topic, partition)
+                _check(cluster, topic, partition)
                 return
             except KafkaError as error:
                 if not error.retriable:
                     raise
                 if time.monotonic() + pause_s >= deadline:
-                    raise CommandError(_in_words(error, wait_s)) from error
+                    raise CommandError(_timeout_text(error, wait_s)) from error
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
     finally:
@@ -59,9 +59,9 @@ def awaited(
     wait_s: float | None,
     partition: int | None = None,
 ) -> tuple[str | None, int]:
-    """Await the topic; returns what kept it from being there, if anything, and the exit code.
+    """Await the topic; returns the error, if any, and the exit code.
 
-    `wait_s` None: max.block.ms if that is among the settings that were `given`, else `WAIT_S`.
+    `wait_s` None: max.block.ms if it is among the `given` settings, else `WAIT_S`.
     """
     if wait_s is None:
         wait_s = config.settings.max_block_ms / 1000 if "max.block.ms" in given else WAIT_S
@@ -76,7 +76,7 @@ def awaited(
     return None, 0
 
 
-def _look(cluster: Cluster, topic: str, partition: int | None) -> None:
+def _check(cluster: Cluster, topic: str, partition: int | None) -> None:
     leaders: dict[int, int] = {}
     for answer in cluster.metadata([topic], create=True).topics:
         if answer.error_code:
@@ -93,6 +93,6 @@ def _look(cluster: Cluster, topic: str, partition: int | None) -> None:
     cluster.reach_one_of(nodes)
 
 
-def _in_words(error: KafkaError, wait_s: float) -> str:
-    what = str(error).removesuffix(error.hint).rstrip(". ")
-    return f"{what}; waited {wait_s:g} s (--wait). {error.hint}".rstrip()
+def _timeout_text(error: KafkaError, wait_s: float) -> str:
+    text = str(error).removesuffix(error.hint).rstrip(". ")
+    return f"{text}; waited {wait_s:g} s (--wait). {error.hint}".rstrip()

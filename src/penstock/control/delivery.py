@@ -1,29 +1,29 @@
-"""What becomes of a lane that was handed over: pure decisions, one for each of its batches.
+"""The decision about a lane that was handed over: one for each of its batches, as a pure function of the report.
 
-Nothing of the lane is in flight here, and its whole history is in the report; `decide` is a function of that. What each
-error code means is in `error_table`. The rules about numbers (Java: `TransactionManager.handleFailedBatch` and
-`canRetry`, KIP-360; stricter than Java in that a batch of unknown fate never gets other numbers):
+Nothing of the lane is in flight, and its whole history is in the report. The meaning of each error code is in `error_table`.
+The rules about sequence numbers (Java: `TransactionManager.handleFailedBatch` and `canRetry`, KIP-360; stricter than Java in
+that a batch of unknown fate never gets other numbers):
 
 | the batches | numbers of those that remain |
 |---|---|
-| none failed, no gap was reported | as they are |
-| one failed that is certainly not in the log | close ranks: same epoch, from the failed one's sequence (`SAME`) |
-| the same, and the topic was made anew in this epoch | new epoch (`NEW`) |
-| the same, and one behind it has unknown fate | new epoch; the unknown one fails as possibly persisted (`NEW`) |
-| the same, and one before it has unknown fate | as they are: it goes first, the broker will report the gap behind it |
-| one failed that may be in the log, others of unknown fate remain | as they are: their answers will tell of a gap |
-| the same, and no fate is unknown or nothing remains | new epoch (`NEW`) |
-| the first that remains got an error that asks for a new epoch | new epoch; unknown ones fail (`NEW`) |
+| none failed, no gap was reported | unchanged |
+| one failed that is certainly not in the log | same epoch, contiguous from the failed one's sequence |
+| the same, and the topic was made anew in this epoch | new epoch |
+| the same, and one behind it has unknown fate | new epoch; the unknown one fails as possibly persisted |
+| the same, and one before it has unknown fate | unchanged: that one goes first, then the broker reports the gap |
+| one failed that may be in the log, others of unknown fate remain | unchanged: their answers will show whether there is a gap |
+| the same, and no fate is unknown or nothing remains | new epoch |
+| the first that remains got an error that asks for a new epoch | new epoch; unknown ones fail |
 
-A late append of a batch that we gave up cannot follow its successors: they travel under a higher epoch, which fences
-it.
+A batch that was failed may still be appended late. It cannot follow its successors then: they have a higher epoch, which
+fences it.
 """
 
 from random import Random
 from typing import Final, NamedTuple
 
 from penstock import errors
-from penstock.control.boundary import BatchDecision, BatchReport, FailureKind, LaneReport, Renumber, ResumeLane
+from penstock.control.boundary import BatchDecision, BatchReport, FailureKind, LaneReport, Renumber, ResumeLane, Trouble
 from penstock.control.error_table import PRODUCE
 from penstock.control.error_table import ProduceOutcome as Outcome
 from penstock.control.settings import Backoff
@@ -39,7 +39,7 @@ class Identity(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """The settings that decide."""
+    """The settings that matter here."""
 
     idempotent: bool
     retries: int  # attempts beyond the first
@@ -47,19 +47,19 @@ class Policy(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What follows from a report."""
+    """The decision about a lane."""
 
     resume: ResumeLane | None  # None: a new producer id must be obtained first, then decide again
-    identity: Identity | None = None  # the lane needed a new epoch: every lane's target from now on
+    identity: Identity | None = None  # the lane needed a new epoch: all lanes adopt it from now on
     refresh_metadata: bool = False
-    fatal: tuple[int, str] | None = None  # code and message
+    fatal: Trouble = Trouble()  # the producer cannot go on
 
 
 class _Choice(NamedTuple):
     """A decision for one batch before its numbers are considered."""
 
     decision: BatchDecision
-    renew: bool = False  # it cannot go on under its present numbers
+    renew: bool = False  # it cannot be sent again under its present numbers
 
     @property
     def remains(self) -> bool:
@@ -76,8 +76,8 @@ def decide(
 ) -> Verdict:
     """Decide about every batch of a lane.
 
-    ``target`` is the identity that lanes are to adopt, ``next_identity`` the one to use if this lane needs a newer one
-    than that (None: no epoch is left). ``known_leader_epoch`` is of the newest leader known, usable hints included, or -1.
+    ``target`` is the identity that lanes adopt, ``next_identity`` the one to use if this lane needs a newer one
+    (None: no epoch is left). ``known_leader_epoch`` is of the newest leader known, usable hints included, or -1.
     """
     numbered = policy.idempotent and report.producer_id >= 0
     choices = _choose_all(report, policy, numbered)
@@ -90,9 +90,7 @@ def decide(
             fresh = target if target not in (None, lane) else next_identity
             if fresh is None:
                 return Verdict(None, refresh_metadata=_wants_refresh(report), fatal=_fatal(report, numbered))
-            choices = [
-                _give_up_if_unknown(choice, batch) for choice, batch in zip(choices, report.batches, strict=True)
-            ]
+            choices = [_fail_if_unknown(choice, batch) for choice, batch in zip(choices, report.batches, strict=True)]
             renumber = Renumber(*fresh, 0)
         elif kind == "same":
             renumber = Renumber(report.producer_id, report.epoch, first_sequence)
@@ -133,7 +131,7 @@ def _choose(
         offset = batch.base_offset if outcome is Outcome.DONE else -1
         return _Choice(BatchDecision(batch.batch_id, "complete", base_offset=offset))
     if batch.expired:
-        # Its records have been told already, with what was known then. Sending it again could make that a lie.
+        # Its futures have failed already, with the fate of that moment. Another attempt could make that wrong.
         return _fail(batch, "its time ran out", kind="timeout")
     if outcome is Outcome.DONE:
         return _retry(batch)
@@ -151,17 +149,17 @@ def _choose(
 def _choose_numbers(
     batch: BatchReport, report: LaneReport, outcome: Outcome, numbered: bool, behind_retry: bool, behind_failure: bool
 ) -> _Choice:
-    """The broker has something against the batch's numbers."""
+    """The broker rejected the batch's sequence numbers."""
     if not numbered:
         return _fail(batch)
     if behind_retry:
-        # It merely followed one that did not get through. That one goes first again and will settle the matter.
+        # It only followed one that failed. That one goes first again, and its answer decides.
         return _retry(batch)
     if outcome is Outcome.LOST_STATE and report.log_start_offset < 0:
-        return _retry(batch)  # the partition was moving while it was answered; ask until it is known (Java: the same)
+        return _retry(batch)  # the partition was moving meanwhile; the next answer may have it (Java: the same)
     if batch.fate == "unknown":
         return _fail(batch, "an earlier attempt may have been appended, so that it cannot be sent under new numbers")
-    # Behind a failed batch the gap is of our own making, and `_numbering` closes it.
+    # Behind a failed batch the gap is our own, and `_numbering` closes it.
     return _retry(batch, renew=not (outcome is Outcome.GAP and behind_failure))
 
 
@@ -170,14 +168,14 @@ def _retry(batch: BatchReport, renew: bool = False) -> _Choice:
 
 
 def _fail(batch: BatchReport, why: str = "", kind: FailureKind = "broker") -> _Choice:
-    # The error's name goes with its code, unless nobody knows it; words are what the broker and we have to add.
+    # The code gives the error's name, unless it is an unknown one; the message has what the broker and we add to it.
     known = batch.error_code == 0 or batch.error_code in errors.ERROR_BY_CODE
     unknown = "" if known else errors.error_name(batch.error_code)
     message = "; ".join(part for part in (unknown, batch.error_message, why) if part)
     return _Choice(BatchDecision(batch.batch_id, "fail", kind, batch.error_code, message))
 
 
-def _give_up_if_unknown(choice: _Choice, batch: BatchReport) -> _Choice:
+def _fail_if_unknown(choice: _Choice, batch: BatchReport) -> _Choice:
     if not choice.remains or batch.fate != "unknown":
         return choice
     return _fail(batch, "an earlier batch of its partition failed, and it cannot follow under new numbers")
@@ -187,7 +185,7 @@ def _give_up_if_unknown(choice: _Choice, batch: BatchReport) -> _Choice:
 
 
 def _numbering(report: LaneReport, choices: list[_Choice]) -> tuple[str, int]:
-    """Which of the rules in the table applies: ("as is" | "same" | "new", first sequence for "same")."""
+    """The rule of the table that applies: ("as is" | "same" | "new", first sequence for "same")."""
     expected = advance_sequence(report.last_acked_sequence, 1) if report.last_acked_sequence >= 0 else 0
     first_remaining = first_failed = -1
     doubtful = unknown_before = unknown_behind = False
@@ -206,21 +204,21 @@ def _numbering(report: LaneReport, choices: list[_Choice]) -> tuple[str, int]:
                 first_failed = batch.base_sequence
             doubtful = doubtful or batch.fate == "unknown"
         else:
-            # In the log: whatever the broker accepted has no gap before it, so that what failed earlier left none.
+            # In the log: the broker accepts no gap, so that batches that failed before this one left none.
             expected = advance_sequence(batch.base_sequence, batch.record_count)
             unknown_before, unknown_behind = unknown_before or unknown_behind, False
             first_failed, doubtful = -1, False
     if first_failed < 0 or (doubtful and (unknown_before or unknown_behind)) or (not doubtful and unknown_before):
         return "as is", 0
     first_sequence = first_remaining if first_remaining >= 0 else first_failed
-    # Never use a sequence twice. The topic was made anew in this epoch: the old one's log may have what failed under these
-    # numbers, and metadata may go back to it. Or the broker lost our state and took a later batch first.
+    # Never use a sequence twice. If the topic was made anew in this epoch, the old one's log may have the failed batch under
+    # these numbers, and metadata may go back to it. Or the broker lost our state and took a later batch first.
     if doubtful or unknown_behind or report.numbers_used_elsewhere or first_sequence != expected:
         return "new", 0
     return "same", first_sequence
 
 
-# --------------------------------------------------------------------------------------------------------- around them
+# ---------------------------------------------------------------------------------------------------- the whole lane
 
 
 def _wants_refresh(report: LaneReport) -> bool:
@@ -228,24 +226,23 @@ def _wants_refresh(report: LaneReport) -> bool:
     return report.leader < 0 or Outcome.REFRESH in outcomes
 
 
-def _fatal(report: LaneReport, numbered: bool) -> tuple[int, str] | None:
+def _fatal(report: LaneReport, numbered: bool) -> Trouble:
     if not numbered:
-        return None
+        return Trouble()
     for batch in report.batches:
         if PRODUCE.outcome(batch.error_code) is Outcome.FATAL:
             where = f"{report.topic}-{report.partition}"
-            said = f": {batch.error_message}" if batch.error_message else ""
-            return batch.error_code, f"{errors.error_name(batch.error_code)} from the leader of {where}{said}"
-    return None
+            text = f": {batch.error_message}" if batch.error_message else ""
+            return Trouble(batch.error_code, f"{errors.error_name(batch.error_code)} from the leader of {where}{text}")
+    return Trouble()
 
 
 def _delay_ms(
     report: LaneReport, decisions: tuple[BatchDecision, ...], policy: Policy, known_leader_epoch: int, random: Random
 ) -> int:
     if all(decision.action != "retry" for decision in decisions):
-        return 0  # Java: the children of a split and the batches behind a failed one need not wait
+        return 0  # Java: the children of a split and the batches behind a failed one do not wait
     if known_leader_epoch > report.leader_epoch >= 0:
-        return (
-            0  # there is a new leader to go to; a hint (KIP-951) counts once its address is known, or it would not end
-        )
+        # A new leader is known. A hint (KIP-951) counts once its address is known, or this would not end.
+        return 0
     return round(policy.backoff.delay_ms(report.failures, random))

@@ -6,8 +6,8 @@ exception for the code (KIP-1050): *refresh* (`InvalidMetadataException` and sim
 Kafka 4.4 does not have are neither, as in Java. Classes named as sources are the Java client's unless marked as the
 broker's.
 
-`python -m codegen.error_tables` renders this file into DESIGN.md; `tests/unit/control/test_error_tables.py` steps every
-row through the code that acts on it.
+`python -m codegen.error_tables` renders this file into docs/error-codes.md;
+`tests/unit/control/test_error_tables.py` steps every row through the code that acts on it.
 """
 
 from enum import Enum

@@ -9,23 +9,39 @@ with the GIL released.
 from __future__ import annotations
 
 import _socket
+import contextlib
 import logging
 import math
 import socket
 import threading
-from _queue import SimpleQueue
+from _queue import Empty, SimpleQueue
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from penstock import _hubs, _threads
-from penstock._log import Raised, Repeats, handling, say
+from penstock._log import Raised, Repeats, handling, log_line
 from penstock._threads import OsThread
 from penstock.config import parse_bootstrap_servers
-from penstock.control import boundary
-from penstock.control.connections import Endpoint, Resolve, Resolved
-from penstock.control.controller import AskTopicAges, Command, Controller, Event, Log, Publish, TopicAges
-from penstock.control.metadata import ClusterView
+from penstock.control import boundary, commands
+from penstock.control.boundary import Trouble
+from penstock.control.calls import PendingCall
+from penstock.control.cluster_view import ClusterView
+from penstock.control.commands import (
+    AskTopicAges,
+    Call,
+    Command,
+    Event,
+    Log,
+    Publish,
+    Reply,
+    Resolve,
+    Resolved,
+    Shutdown,
+    TopicAges,
+)
+from penstock.control.controller import Controller
+from penstock.control.peers import Endpoint
 from penstock.control.settings import ControlSettings
 from penstock.errors import ConfigError
 
@@ -243,8 +259,9 @@ class Runtime:
         """Nothing runs before `start`."""
         self._engine = engine
         self._controller = controller
-        self._stopping = False
         self._inbox: SimpleQueue[Event] = SimpleQueue()  # events of our own, with `engine.wake()`
+        self._calls: set[PendingCall] = set()  # taken by the controller, not answered yet
+        self._over = False  # the control thread takes no more events
         inbox = self._inbox
 
         def resolved(answer: Resolved) -> None:
@@ -267,14 +284,26 @@ class Runtime:
 
     def stop(self, timeout: float) -> bool:
         """End the control thread, waiting `timeout` seconds at most; whether it has ended."""
-        self._stopping = True
-        self._engine.wake()
+        self.call(Shutdown())
         if self._thread.is_alive() and not self._thread.is_current():
             self._thread.join(timeout)
         self._resolver.stop()
         if not self._thread.is_alive():
             self.settle_log(min(timeout, 1.0))
         return not self._thread.is_alive()
+
+    def call(self, request: commands.Request) -> PendingCall:
+        """Ask the controller for something, from any thread; waits for nothing.
+
+        A call that the control thread does not answer before its end fails then.
+        """
+        pending = PendingCall()
+        self._inbox.put(Call(request, pending))
+        if self._over:
+            self._refuse_calls()  # this one came after the control thread did so
+        else:
+            self._engine.wake()
+        return pending
 
     def say(
         self,
@@ -296,7 +325,7 @@ class Runtime:
         """The same for callers that limit their lines themselves."""
         # The helper thread also checks the logger's level: logging has locks that a handler may hold.
         if not handling():
-            self._logger.submit(lambda: say(logger, level, message, *arguments, exc_info=raised))
+            self._logger.submit(lambda: log_line(logger, level, message, *arguments, exc_info=raised))
 
     def settle_log(self, timeout: float) -> None:
         """Wait until all lines so far are logged, for `timeout` seconds at most: a handler may wait for the caller."""
@@ -320,19 +349,38 @@ class Runtime:
             trace = (type(error), error, error.__traceback__)
             self._engine.fail(message)
             self.say(_logger, logging.CRITICAL, "control", "%s", message, raised=trace)
+        finally:
+            self._over = True
+            self._refuse_calls()
 
     def _loop(self) -> None:
         events: list[Event] = []
-        while not self._stopping:
+        while True:
             native = self._carry_out(self._controller.step(events, self._engine.now_ms()))
+            if self._controller.ended:
+                return
             events = list(self._engine.exchange(native, self._timeout_ms()))
             self.wakeups += 1
             while not self._inbox.empty():
                 events.append(self._inbox.get())
+            self._calls.update(event.handle for event in events if isinstance(event, Call))
             for event in events:
                 if isinstance(event, boundary.EngineFailed):
+                    # Here, not in the controller: a wrong decision of the controller may be the cause.
                     self._log(Log(logging.CRITICAL, "engine", f"the native I/O thread failed: {event.message}"))
                     return
+
+    def _refuse_calls(self) -> None:
+        """After the control thread's last step: nothing answers calls any more."""
+        left = list(self._calls)
+        self._calls.clear()
+        with contextlib.suppress(Empty):
+            while True:
+                event = self._inbox.get_nowait()
+                if isinstance(event, Call):
+                    left.append(event.handle)
+        for pending in left:
+            pending.resolve(Trouble(0, "the producer is closed"))
 
     def _timeout_ms(self) -> int | None:
         if not self._inbox.empty():
@@ -353,6 +401,9 @@ class Runtime:
                 self._inbox.put(TopicAges(self._engine.topic_ages()))
             elif isinstance(command, Log):
                 self._log(command)
+            elif isinstance(command, Reply):
+                self._calls.discard(command.handle)
+                command.handle.resolve(command.trouble)
             else:
                 native.append(command)
         return native

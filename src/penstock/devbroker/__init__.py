@@ -1,9 +1,8 @@
 """An embedded Kafka broker for development, tests and demos.
 
-It speaks Kafka's protocol well enough that producers and consumers of assigned partitions cannot tell in daily use. It
-is one Python process and no more: no consumer groups, no transactions, no replication, no security (anybody who can
-connect may do everything), no quotas, no compaction, no retention by time, no tiered storage. `docs/devbroker.md` has
-the whole list.
+For producers and for consumers of assigned partitions, it behaves like Kafka in daily use. It is one Python process and
+has no consumer groups, no transactions, no replication, no security (every client that can connect has full access),
+no quotas, no compaction, no retention by time and no tiered storage. `docs/devbroker.md` has the whole list.
 
     with DevCluster.running(nodes=3) as cluster:
         cluster.create_topic("orders", partitions=12)

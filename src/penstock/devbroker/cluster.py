@@ -1,4 +1,4 @@
-"""The embedded cluster: nodes, their state, and what a test wants to do to them.
+"""The embedded cluster: its nodes, its state, and the operations that tests need.
 
 async with DevCluster(nodes=3) as cluster: ...             # in the event loop of the caller
 with DevCluster.running(nodes=3) as cluster: ...           # in a thread of its own, see `penstock.devbroker.running`
@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 class DevCluster:
-    """One or more brokers in this process, in the event loop that runs `start`; not to be used from other threads."""
+    """One or more brokers in this process, in the event loop that runs `start`. Do not use it from other threads."""
 
     def __init__(self, **options: Unpack[BrokerOptions]) -> None:
-        """See `BrokerSettings` for the options; `ValueError` for what cannot be."""
+        """See `BrokerSettings` for the options; raises `ValueError` for impossible ones."""
         self.settings = BrokerSettings(**options)
         self._state: ClusterState | None = None
         self._servers: dict[int, NodeServer] = {}
@@ -42,7 +42,7 @@ class DevCluster:
         return RunningCluster(cls(**options))
 
     async def start(self) -> None:
-        """Recover what is in the data folder and let all nodes listen."""
+        """Recover the data folder and start all listeners."""
         state = ClusterState(self.settings)
         try:
             for place, node_id in enumerate(state.nodes):
@@ -61,7 +61,7 @@ class DevCluster:
             self._syncing = asyncio.create_task(self._sync_regularly(self.settings.fsync / 1000))
 
     async def stop(self) -> None:
-        """Close all connections, make the logs durable and let go of everything; a second call does nothing."""
+        """Close all connections, flush the logs to disk and release all resources; a second call does nothing."""
         if self._syncing is not None:
             self._syncing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -91,23 +91,23 @@ class DevCluster:
             try:
                 self.state.sync()
             except OSError:
-                logger.exception("the logs could not be forced to disk")
+                logger.exception("the logs could not be flushed to disk")
 
     @property
     def state(self) -> ClusterState:
-        """What the nodes share; `RuntimeError` unless the cluster runs."""
+        """The state that the nodes share; `RuntimeError` unless the cluster runs."""
         if self._state is None:
             raise RuntimeError("the cluster does not run")
         return self._state
 
     @property
     def faults(self) -> Faults:
-        """What is to go wrong."""
+        """The scripted faults."""
         return self.state.faults
 
     @property
     def requests(self) -> Requests:
-        """What was asked."""
+        """The requests that arrived."""
         return self.state.requests
 
     @property
@@ -124,7 +124,7 @@ class DevCluster:
     # Nodes.
 
     async def stop_node(self, node_id: int) -> None:
-        """Stop one node as if it had died; other replicas take over what it led."""
+        """Stop one node as if it had crashed; other replicas take over its partitions."""
         await self._servers[node_id].stop()
         self.state.node_stopped(node_id)
 
@@ -136,7 +136,7 @@ class DevCluster:
             self.state.nodes_started({node_id: server.port})
 
     def move_leader(self, topic: str, partition: int, node_id: int) -> None:
-        """Make a running replica the leader, in a new epoch. `ValueError` if that cannot be."""
+        """Make a running replica the leader, in a new epoch. Raises `ValueError` if it cannot lead."""
         self.state.move_leaders({(topic, partition): node_id})
 
     def move_leaders(self, moves: Mapping[tuple[str, int], int]) -> None:
@@ -152,13 +152,13 @@ class DevCluster:
         replication_factor: int | None = None,
         configs: Mapping[str, str] | None = None,
     ) -> None:
-        """Create a topic; None stands for the broker's default. Raises `RequestError` if Kafka would refuse it."""
+        """Create a topic; None stands for the broker's default. Raises `RequestError` where Kafka refuses it."""
         count = -1 if partitions is None else partitions
         factor = -1 if replication_factor is None else replication_factor
         self.state.create_topic(name, count, factor, dict(configs or {}))
 
     def add_partitions(self, name: str, total: int) -> None:
-        """Let the topic have `total` partitions."""
+        """Increase the number of partitions to `total`."""
         self.state.add_partitions(name, total)
 
     def delete_topic(self, name: str) -> None:
@@ -170,7 +170,7 @@ class DevCluster:
         return {name: len(topic.partitions) for name, topic in self.state.topics.items()}
 
     def end_offsets(self, topic: str) -> dict[int, int]:
-        """For each partition the offset that the next record gets."""
+        """For each partition the offset of the next record."""
         return {partition.index: partition.log.end_offset for partition in self._topic(topic).partitions}
 
     def leaders(self, topic: str) -> dict[int, tuple[int, int]]:

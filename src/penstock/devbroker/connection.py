@@ -1,8 +1,8 @@
-"""One client's connection: frames in, one request at a time, answers out.
+"""One client's connection: it reads frames, handles one request at a time, and writes the answers.
 
-The bytes are not trusted. A length is checked when its four bytes are there, before anything is allocated for the
-frame; the frame's memory then grows with what really arrives. While a request is handled, at most one further frame
-is read ahead: as in Kafka, a client that sends faster than it is served is slowed down by TCP.
+The bytes are not trusted. A length is checked when its four bytes have arrived, before any memory is allocated for the
+frame; the frame's memory then grows with the bytes that arrive. While a request is handled, at most one further frame
+is read: as in Kafka, TCP slows down a client that sends faster than it is served.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ class Connection(asyncio.Protocol):
     def __init__(
         self, answer: Answer, max_request_bytes: int, opened: set["Connection"], loop: asyncio.AbstractEventLoop
     ) -> None:
-        """`answer` handles a frame; `opened` is where the connection enters and removes itself."""
+        """`answer` handles a frame; the connection adds itself to `opened`, and removes itself at its end."""
         self._answer = answer
         self._max_request_bytes = max_request_bytes
         self._opened = opened
         self._loop = loop
         self._buffer = bytearray()
         self._size: int | None = None  # of the frame that is being received
-        self._next: bytes | None = None  # a frame that waits for its turn
+        self._next: bytes | None = None  # a frame that waits until the current request is answered
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -52,46 +52,46 @@ class Connection(asyncio.Protocol):
         self.task = self._loop.create_task(self._serve())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is left to answer, also if a request waits for records at this moment."""
+        """The request in progress is cancelled, also if it waits for records: its client is gone."""
         self._opened.discard(self)
         if self.task is not None:
             self.task.cancel()
 
     def eof_received(self) -> bool:
-        """A client that has stopped sending does not wait for answers either."""
+        """Closes: a client that has stopped sending does not wait for answers either."""
         return False
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as it is answered."""
+        """The client reads more slowly than answers are written."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """The client has caught up."""
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes off the socket."""
+        """Buffer bytes of the socket."""
         self._buffer += data
         self._take_frame()
 
     # Frames.
 
     def _take_frame(self) -> None:
-        """Cut a frame off the buffer if there is a whole one and nothing is ahead of it."""
+        """Take a frame from the buffer if it is complete and no other frame waits."""
         if self._next is not None:
-            # A frame is ready and not yet taken: what is behind it must wait outside.
+            # One frame waits already: the bytes after it stay in the buffer.
             self._transport.pause_reading()
             return
         if self._size is None and len(self._buffer) >= _LENGTH.size:
             size: int = _LENGTH.unpack_from(self._buffer)[0]
             if not _SMALLEST_FRAME <= size <= self._max_request_bytes:
                 limits = f"{_SMALLEST_FRAME} to {self._max_request_bytes}"
-                self.close(f"a frame of {size} bytes is announced, only {limits} are taken")
+                self.close(f"a frame announces {size} bytes; the broker accepts {limits}")
                 return
             self._size = size
         if self._size is not None and len(self._buffer) >= _LENGTH.size + self._size:
             end = _LENGTH.size + self._size
-            # The view must be gone before the buffer shrinks.
+            # The view must be released before the buffer shrinks.
             with memoryview(self._buffer) as view:
                 self._next = bytes(view[_LENGTH.size : end])
             del self._buffer[:end]
@@ -118,15 +118,15 @@ class Connection(asyncio.Protocol):
         except CloseConnection as reason:
             self.close(str(reason))
         except Exception:
-            # A bug in a handler must cost one connection and no more.
+            # A bug in a handler closes one connection; the others go on.
             logger.exception("the connection from %s is closed: its request failed", self.peer)
             self._transport.close()
 
     def close(self, reason: str) -> None:
-        """Close the connection and say why."""
+        """Close the connection and log the reason."""
         logger.warning("the connection from %s is closed: %s", self.peer, reason)
         self._transport.close()
 
     def abort(self) -> None:
-        """Close the connection without sending what is still to be sent."""
+        """Close the connection without sending the rest of the answers."""
         self._transport.abort()

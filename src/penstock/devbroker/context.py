@@ -1,4 +1,4 @@
-"""What a handler gets to see besides the request itself, and how handlers are described."""
+"""The context of a request, and the description of a handler."""
 
 import time
 import uuid
@@ -14,13 +14,13 @@ from penstock.devbroker.topics import NodeInfo, Partition, Topic
 from penstock.protocol.message import Api, Request, Response
 
 
-class CloseConnection(Exception):  # noqa: N818  (what happens, not an error of this program)
-    """The connection must be closed, for the reason given; it is logged."""
+class CloseConnection(Exception):  # noqa: N818  (a decision, not an error of this program)
+    """The connection must be closed; the reason is logged."""
 
 
 @dataclass(slots=True)
 class Context:
-    """One request's surroundings."""
+    """A request's node, cluster, scripted fault and limits."""
 
     state: ClusterState
     node: NodeInfo
@@ -31,7 +31,7 @@ class Context:
     partitions_left: int = MAX_PARTITIONS_PER_REQUEST
 
     def spend_partitions(self, count: int) -> None:
-        """Raise POLICY_VIOLATION if the request wants to create more partitions than one request may, as in Kafka."""
+        """Raise POLICY_VIOLATION if the request creates more partitions than one request may, as in Kafka."""
         if count > self.partitions_left:
             raise RequestError(
                 ErrorCode.POLICY_VIOLATION, f"one request may create {MAX_PARTITIONS_PER_REQUEST} partitions at most"
@@ -39,12 +39,12 @@ class Context:
         self.partitions_left -= max(count, 1)
 
     def error_before(self, topic: str = "", partition: int = -1) -> int:
-        """The scripted error to answer with instead of doing anything, 0 for none."""
+        """The scripted error to answer with instead of handling the request, or 0."""
         fault = self.fault
         return fault.error if fault and fault.error and not fault.after_append and self._hits(topic, partition) else 0
 
     def error_after(self, topic: str = "", partition: int = -1) -> int:
-        """The scripted error to answer with although all was done, 0 for none."""
+        """The scripted error to answer with after the request was handled, or 0."""
         fault = self.fault
         return fault.error if fault and fault.error and fault.after_append and self._hits(topic, partition) else 0
 
@@ -56,7 +56,7 @@ class Context:
         return self.state.topic_by_id(topic_id) if by_id else self.state.topics.get(name or "")
 
     def leader_error(self, partition: Partition, current_epoch: int = -1) -> ErrorCode:
-        """NONE if this node leads the partition and the client's idea of the epoch (-1: none) is right."""
+        """NONE if this node leads the partition and the client's leader epoch (-1: none) is current."""
         if current_epoch > partition.leader_epoch:
             return ErrorCode.UNKNOWN_LEADER_EPOCH
         if 0 <= current_epoch < partition.leader_epoch:
@@ -76,13 +76,13 @@ Targets = Callable[[Context, Any], Iterable[Target]]
 
 
 def no_targets(_: Context, __: Any) -> Iterable[Target]:
-    """For requests that are about no topic."""
+    """For requests without a topic."""
     return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One API: the versions offered, and what answers. None as an answer: the request wants no answer."""
+    """One API: its versions and the function that answers. None as an answer: the request expects no answer."""
 
     api: Api
     request: type[Request]
@@ -98,7 +98,7 @@ class Handler:
 
     @property
     def announced_earliest(self) -> int:
-        """The lowest version that ApiVersions tells."""
+        """The lowest version that ApiVersions announces."""
         return self.api.min_version if self.announced_min_version is None else self.announced_min_version
 
     def supports(self, version: int) -> bool:

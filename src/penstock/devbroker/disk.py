@@ -1,10 +1,10 @@
-"""The data folder: who owns it, and the small JSON files beside the logs.
+"""The data folder: its lock, and the small JSON files beside the logs.
 
 DIR/.lock                                     held while a broker uses the folder
-DIR/cluster.json                              cluster id, producer ids given out
+DIR/cluster.json                              cluster id, producer ids that were assigned
 DIR/topics/TOPIC/topic.json                   topic id, settings, partitions with replicas, leaders and epochs
 DIR/topics/TOPIC/PARTITION/BASE_OFFSET.log    a segment: record batches, nothing else
-DIR/trash/                                    topics on their way out
+DIR/trash/                                    topics that are being deleted
 """
 
 import contextlib
@@ -20,20 +20,20 @@ from typing import Any, Final, TypeAlias
 from penstock.devbroker.storage import MemorySegments, OpenFiles, SegmentFolder, SegmentStore, sync_folder
 
 Json: TypeAlias = dict[str, Any]
-"""As in the files; what is in there is checked by whoever reads it."""
+"""The content of a file; the reader of each file checks it."""
 
 FORMAT: Final = 1
 
 
 class DataFolderError(RuntimeError):
-    """The folder is in use, or what is in it was not written by this broker."""
+    """The folder is in use, or another program wrote its content."""
 
 
 class MemoryFolder:
-    """What a broker without a data folder has: nothing survives."""
+    """The data folder of a broker that keeps everything in memory."""
 
     def load_cluster(self) -> Json | None:
-        """None: it is new."""
+        """None: it is always new."""
         return None
 
     def save_cluster(self, values: Json) -> None:
@@ -47,18 +47,18 @@ class MemoryFolder:
         """Forgotten."""
 
     def delete_topic(self, name: str) -> None:
-        """There is nothing to delete."""
+        """Nothing to delete."""
 
     def segments(self, topic: str, partition: int) -> SegmentStore:
         """Segments in memory."""
         return MemorySegments()
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Nothing to close."""
 
 
 class DataFolder:
-    """A folder that one broker process owns while it runs."""
+    """A folder that one broker process locks while it runs."""
 
     def __init__(self, folder: Path) -> None:
         """Creates and locks it; raises `DataFolderError` if another process has it."""
@@ -76,7 +76,7 @@ class DataFolder:
         shutil.rmtree(self._trash, ignore_errors=True)
 
     def load_cluster(self) -> Json | None:
-        """What `save_cluster` wrote, None in a new folder."""
+        """The content that `save_cluster` wrote, None in a new folder."""
         path = self._folder / "cluster.json"
         return _load(path) if path.exists() else None
 
@@ -90,7 +90,7 @@ class DataFolder:
             path = folder / "topic.json"
             if path.exists():
                 yield folder.name, _load(path)
-            else:  # the process died while it created the topic; nobody was told that it exists
+            else:  # the process died while it created the topic, before it answered
                 shutil.rmtree(folder)
 
     def save_topic(self, name: str, values: Json) -> None:
@@ -115,7 +115,7 @@ class DataFolder:
         return SegmentFolder(self._topics / topic / str(partition), self._files)
 
     def close(self) -> None:
-        """Let others use the folder."""
+        """Release the folder."""
         os.close(self._lock)
 
 
@@ -130,7 +130,7 @@ def _load(path: Path) -> Json:
 
 
 def _save(path: Path, values: Json) -> None:
-    """Write the file so that whenever the process or the machine dies, it is the old one or the new one."""
+    """Replace the file atomically: after a crash it has the old or the new content."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump({"format": FORMAT, **values}, file, indent=1)

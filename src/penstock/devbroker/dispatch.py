@@ -1,4 +1,4 @@
-"""From a frame to the frame that answers it: header, handler, scripted faults."""
+"""Handles one request frame: header, handler, scripted faults, response frame."""
 
 import asyncio
 import logging
@@ -21,15 +21,15 @@ _LENGTH: Final = struct.Struct(">i")
 
 
 async def answer(state: ClusterState, node: NodeInfo, frame: bytes) -> bytearray | None:
-    """The answer to a request, its 4-byte length included; None where none is to go out.
+    """The answer to a request with its 4-byte length; None if the request expects no answer.
 
-    Raises `CloseConnection` with the reason if the connection cannot go on.
+    Raises `CloseConnection` with the reason if the connection must be closed.
     """
     try:
         header, reader = decode_request_header(frame)
         handler = _handler(header)
         if handler is None:
-            # The client asks with a version that is too new; it reads version 0 and asks again (KIP-511).
+            # The client's version is too new. It reads an answer of version 0 and asks again (KIP-511).
             return encode(api_versions.unsupported_version(), api_versions.API, 0, header.correlation_id)
         request = _decode(handler, header, reader)
     except ProtocolError as error:
@@ -62,7 +62,7 @@ def _handler(header: RequestHeader) -> Handler | None:
 
 
 def _shortened(client_id: str | None) -> str | None:
-    """Thousands of them are remembered, and one can be 32 KB long."""
+    """Thousands of client ids are kept, and one can be 32 KB long."""
     return None if client_id is None else client_id[:200]
 
 

@@ -1,10 +1,10 @@
-"""The error codes that the embedded broker answers with, by Kafka's names, and the exception that carries one."""
+"""The error codes of the embedded broker, by Kafka's names, and the exception that carries one."""
 
 from enum import IntEnum
 
 
 class ErrorCode(IntEnum):
-    """Kafka's error codes, as far as this broker has a use for them."""
+    """Kafka's error codes, as far as this broker uses them."""
 
     UNKNOWN_SERVER_ERROR = -1
     NONE = 0
@@ -45,10 +45,10 @@ class ErrorCode(IntEnum):
 
 
 class RequestError(Exception):
-    """A request, or the part of it for one topic or partition, is refused with a code that the client gets to see."""
+    """A request, or its part for one topic or partition, is refused with an error code for the client."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
-        """`message` is for people: it goes into the answer where the protocol has a place for it."""
+        """`message` is human-readable: it goes into the answer if the protocol has a field for it."""
         super().__init__(message)
         self.code = code
         self.message = message

@@ -1,11 +1,11 @@
-"""Scripted faults: what the broker is told to do wrong, and the list of what it was asked.
+"""Scripted faults, and the list of requests that arrived.
 
     cluster.faults.add(api="Produce", error=19, times=2)                 # NOT_ENOUGH_REPLICAS, twice
     cluster.faults.add(api="Produce", topic="orders", drop="close")      # append, then close instead of answering
     cluster.requests.count("Produce")
 
-Faults are looked at in the order in which they were added. The first that fits a request is used up by it, so that
-each request meets at most one. Tests call this from their own thread while the broker runs in another: hence the lock.
+Faults are tried in the order in which they were added. The first one that matches a request applies and is used up:
+each request meets at most one. Tests call this from another thread than the broker's: hence the lock.
 """
 
 import threading
@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 from penstock._native import timeout_s
 
 Target: TypeAlias = tuple[str, int]
-"""A topic and a partition of it; -1 stands for the topic as a whole."""
+"""A topic and its partition; -1 stands for the whole topic."""
 
 REMEMBERED_REQUESTS: Final = 10_000
 
@@ -26,15 +26,15 @@ REMEMBERED_REQUESTS: Final = 10_000
 class Fault:
     """One scripted fault.
 
-    `api` is the API's name, such as "Produce", or None for every one; `topic`, `partition`, `node`, `client_id`: only
-    requests that name it, come to it or from it. What happens, in this order:
+    `api` is the API's name, such as "Produce", or None for all; `topic`, `partition`, `node`, `client_id` restrict it to
+    requests that name that topic or partition, arrive at that node, or come from that client. The effects, in this order:
 
-    - `close`: the connection is closed before the request is looked at;
-    - `delay_ms`: the request waits (and with it whatever follows it on its connection);
-    - `error`: that code is the answer for the topic and partition, or for all of them; nothing is done, unless
-      `after_append`: then it is done first;
-    - `throttle_time_ms`: that number is in the answer (the broker does not itself mute the connection);
-    - `drop`: all is done and no answer goes out: "close" closes the connection, "silent" leaves it open.
+    - `close`: the connection is closed before the request is handled;
+    - `delay_ms`: the request waits, and later requests of its connection with it;
+    - `error`: the answer has that code for the topic and partition, or for all of them; the request has no effect, unless
+      `after_append` is set: then it is carried out first;
+    - `throttle_time_ms`: the answer has that number (the broker itself does not mute the connection);
+    - `drop`: the request is carried out and gets no answer: "close" closes the connection, "silent" leaves it open.
     """
 
     api: str | None = None
@@ -50,10 +50,10 @@ class Fault:
     close: bool = False
     throttle_time_ms: int = 0
     met: int = 0
-    """How many requests it has hit."""
+    """How many requests it has matched."""
 
     def fits(self, target: Target) -> bool:
-        """Whether it is for that topic and partition."""
+        """Whether it matches that topic and partition."""
         return self.topic in (None, target[0]) and self.partition in (None, target[1])
 
     @property
@@ -63,7 +63,7 @@ class Fault:
 
 
 class Faults:
-    """The faults of a cluster that are still to come."""
+    """The pending faults of a cluster."""
 
     def __init__(self) -> None:
         """Start without any."""
@@ -86,7 +86,7 @@ class Faults:
         close: bool = False,
         throttle_time_ms: int = 0,
     ) -> Fault:
-        """Script a fault for the next `times` requests that it fits; see `Fault` for what the arguments mean."""
+        """Script a fault for the next `times` requests that match; see `Fault` for the arguments."""
         if times < 1:
             raise ValueError(f"a fault must happen at least once, not {times} times")
         fault = Fault(
@@ -108,19 +108,19 @@ class Faults:
         return fault
 
     def clear(self) -> None:
-        """Forget what has not happened yet."""
+        """Remove all pending faults."""
         with self._lock:
             self._pending.clear()
 
     @property
     def pending(self) -> list[Fault]:
-        """What has not happened yet, in order."""
+        """The pending faults, in order."""
         with self._lock:
             return list(self._pending)
 
     def take(self, api: str, node: int, client_id: str | None, targets: Callable[[], Iterable[Target]]) -> Fault | None:
-        """The fault that this request meets; `targets` gives what it is about, and is called only if it matters."""
-        if not self._pending:  # almost always; reading a list's truth needs no lock
+        """The fault that applies to this request; `targets` returns its partitions and is called only if needed."""
+        if not self._pending:  # the usual case; reading a list's truth needs no lock
             return None
         with self._lock:
             for fault in self._pending:
@@ -140,7 +140,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """One request that reached the broker, and the fault that it met."""
+    """One request that reached the broker, and the fault that applied to it."""
 
     api: str
     version: int
@@ -150,7 +150,7 @@ class SeenRequest:
 
 
 class Requests:
-    """The latest requests, and how many there were of each kind since the last `clear`."""
+    """The latest requests, and the number of each kind since the last `clear`."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -159,7 +159,7 @@ class Requests:
         self._counts: dict[tuple[str, int], int] = {}
 
     def note(self, request: SeenRequest) -> None:
-        """Remember a request."""
+        """Add a request."""
         with self._changed:
             self._latest.append(request)
             key = request.api, request.node
@@ -180,9 +180,9 @@ class Requests:
         return sum(count for (name, at), count in self._counts.items() if api in (None, name) and node in (None, at))
 
     def wait_for(self, api: str, count: int = 1, *, node: int | None = None, timeout: float = 10.0) -> None:
-        """Return when there were `count` such requests; `TimeoutError` after `timeout` seconds, infinity being endless.
+        """Return after `count` such requests; raises `TimeoutError` after `timeout` seconds (inf: no limit).
 
-        For tests, in their own thread: in the broker's it would wait for itself.
+        For tests, in their own thread: in the broker's thread it would block the broker.
         """
         seconds = timeout_s(timeout)
         with self._changed:

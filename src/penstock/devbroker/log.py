@@ -1,7 +1,7 @@
-"""A partition's log: segments of record batches, appended at the end, read from anywhere.
+"""A partition's log: segments of record batches, appended at the end and read from any offset.
 
-What is on disk are the batches as they go over the wire, and nothing else: index, producers and leader epochs are
-rebuilt from them when the log is opened. Everything is checked then; a tail that is torn is cut off, with a warning.
+The disk holds only the batches, as on the wire: the index, the producers and the leader epochs are rebuilt from them
+when the log is opened. All bytes are checked then; a torn tail is cut off, with a warning.
 """
 
 import logging
@@ -18,16 +18,16 @@ from penstock.protocol.records import BatchHeader, decode_batch, with_log_append
 
 logger = logging.getLogger(__name__)
 
-# base offset, length, leader epoch: what a broker writes of a batch, and what the checksum leaves out.
+# Base offset, length, leader epoch: the broker sets them, and the checksum does not cover them.
 _PREFIX: Final = struct.Struct(">qii")
 _LENGTH_END: Final = 12
-# Decoded records are some 30 times as large as the smallest records' bytes; and a batch can be a decompression bomb.
+# Decoded records take some 30 times the bytes of the smallest records; and a batch can be a decompression bomb.
 _MAX_DECODED_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """How a log is kept. Sizes are bytes; a negative `retention_bytes` is no limit."""
+    """Settings of a log. Sizes are bytes; a negative `retention_bytes` is no limit."""
 
     segment_bytes: int = 1 << 30
     retention_bytes: int = -1
@@ -37,7 +37,7 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where a batch is. `append_time` in ms since the epoch, -1 where the producer set the times."""
+    """The place of a batch. `append_time` in ms since the epoch, -1 if the producer set the times."""
 
     base_offset: int
     append_time: int
@@ -54,7 +54,7 @@ class TimedOffset:
 
 
 class LeaderEpochs:
-    """Which leader epoch started at which offset."""
+    """The start offset of each leader epoch."""
 
     def __init__(self) -> None:
         """Start without any."""
@@ -62,7 +62,7 @@ class LeaderEpochs:
         self._starts: list[int] = []
 
     def note(self, epoch: int, offset: int) -> None:
-        """The leader of `epoch` starts at `offset`; epochs that left no records are forgotten, as in Kafka."""
+        """The leader of `epoch` starts at `offset`; epochs without records are removed, as in Kafka."""
         if self._epochs and epoch <= self._epochs[-1]:
             return
         while self._starts and self._starts[-1] >= offset:
@@ -89,10 +89,10 @@ class LeaderEpochs:
 
 
 class PartitionLog:
-    """The log of one partition; `name` is for messages to people."""
+    """The log of one partition; `name` is for messages."""
 
     def __init__(self, name: str, store: SegmentStore, settings: LogSettings) -> None:
-        """Recovers what `store` holds."""
+        """Recovers the segments of `store`."""
         self.name = name
         self.settings = settings
         self.producers = ProducerStates()
@@ -105,17 +105,17 @@ class PartitionLog:
 
     @property
     def start_offset(self) -> int:
-        """The first offset that is still there."""
+        """The first offset that the log still has."""
         return self._segments[0].base_offset if self._segments else 0
 
     @property
     def end_offset(self) -> int:
-        """The offset that the next record gets; also the high watermark, since nothing is replicated."""
+        """The offset of the next record; also the high watermark, since there is no replication."""
         return self._segments[-1].end_offset if self._segments else 0
 
     @property
     def size(self) -> int:
-        """In bytes, over all segments."""
+        """Bytes of all segments."""
         return sum(segment.size for segment in self._segments)
 
     @property
@@ -126,9 +126,9 @@ class PartitionLog:
     # Appending.
 
     def append(self, header: BatchHeader, batch: memoryview, leader_epoch: int, now: int) -> Appended:
-        """Append a batch that is valid by itself; `now` in ms since the epoch.
+        """Append a valid batch; `now` in ms since the epoch.
 
-        Raises `RequestError` if its sequence does not fit, `OSError` if it cannot be written; then nothing changed.
+        Raises `RequestError` if its sequence does not fit, `OSError` if the write fails; the log is then unchanged.
         """
         if header.producer_id >= 0:
             duplicate = self.producers.find_duplicate(header)
@@ -168,7 +168,7 @@ class PartitionLog:
         return segment
 
     def _retain(self) -> None:
-        """Drop the oldest segments beyond the limit; the one that is written to always stays."""
+        """Drop the oldest segments beyond the limit, except the active one."""
         limit = self.settings.retention_bytes
         excess = self.size - limit
         while limit >= 0 and len(self._segments) > 1 and excess >= self._segments[0].size:
@@ -179,7 +179,7 @@ class PartitionLog:
             segment.storage.delete()
 
     def sync(self) -> None:
-        """Return when everything appended would survive a loss of power."""
+        """Return when everything appended is on disk and survives a loss of power."""
         for segment in self._unsynced:
             segment.storage.sync()
         self._unsynced.clear()
@@ -198,7 +198,7 @@ class PartitionLog:
         return b""
 
     def first_not_before(self, timestamp: int) -> TimedOffset:
-        """The first record whose time is `timestamp` or later."""
+        """The first record with the time `timestamp` or later."""
         for segment in self._segments:
             found = segment.first_not_before(timestamp)
             if found is not None:
@@ -206,7 +206,7 @@ class PartitionLog:
         return TimedOffset()
 
     def newest(self) -> TimedOffset:
-        """The record with the latest time, the first of them."""
+        """The first record with the latest time."""
         newest = max((segment.max_timestamp for segment in self._segments), default=-1)
         return self.first_not_before(newest) if newest >= 0 else TimedOffset()
 
@@ -246,7 +246,7 @@ class PartitionLog:
         segment.storage.truncate(torn.position)
 
     def close(self) -> None:
-        """Make the log durable and let go of its files."""
+        """Flush the log to disk and close its files."""
         self.sync()
         for segment in self._segments:
             segment.storage.close()
@@ -265,7 +265,7 @@ def _at_time(header: BatchHeader, timestamp: int) -> BatchHeader:
 
 
 def _exact(segment: Segment, position: int, header: BatchHeader, timestamp: int) -> TimedOffset:
-    """The record itself; the batch where that cannot be read (too large, rubbish)."""
+    """The record, or its batch if that cannot be decoded (too large, invalid)."""
     try:
         records = decode_batch(segment.batch(position, header), max_records_bytes=_MAX_DECODED_BYTES)[1]
     except ProtocolError:

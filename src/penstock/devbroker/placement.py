@@ -1,4 +1,4 @@
-"""Which names topics may have, and which nodes their partitions go to; pure functions."""
+"""Allowed topic names, and the placement of partitions on nodes; pure functions."""
 
 import re
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from penstock.devbroker.errors import ErrorCode, RequestError
 
 MAX_NAME: Final = 249
 MAX_PARTITIONS_PER_REQUEST: Final = 10_000
-"""As Kafka's controller; it also bounds what one small request can make this process allocate."""
+"""The limit of Kafka's controller; it also bounds the memory that one small request can allocate."""
 
 _LEGAL: Final = re.compile(r"[a-zA-Z0-9._-]+")
 
 
 def check_name(name: str) -> None:
-    """Raise INVALID_TOPIC_EXCEPTION for what Kafka does not take as a topic's name; what passes is safe as a folder."""
+    """Raise INVALID_TOPIC_EXCEPTION for an invalid topic name; a valid one is safe as a folder's name."""
     if not name:
         reason = "it is empty"
     elif name in (".", ".."):
@@ -29,14 +29,14 @@ def check_name(name: str) -> None:
 
 
 def collision_key(name: str) -> str:
-    """Names with an equal key must not exist together: Kafka's metrics cannot tell '.' from '_'."""
+    """Names with an equal key must not exist together: Kafka's metrics do not distinguish '.' and '_'."""
     return name.replace(".", "_")
 
 
 def place(partitions: range, replication_factor: int, nodes: Sequence[int], first: int) -> list[tuple[int, ...]]:
-    """Replicas of each partition, the preferred leader first: round robin, starting with the node in place `first`.
+    """Replicas of each partition, the preferred leader first: round robin, starting with the node at index `first`.
 
-    Raises INVALID_REPLICATION_FACTOR if there are not as many nodes. Racks are not considered.
+    Raises INVALID_REPLICATION_FACTOR if there are too few nodes. Racks are ignored.
     """
     if not 0 < replication_factor <= len(nodes):
         raise RequestError(
@@ -52,9 +52,9 @@ def place(partitions: range, replication_factor: int, nodes: Sequence[int], firs
 def check_assignment(
     assignment: Sequence[tuple[int, ...]], nodes: Sequence[int], replication_factor: int | None = None
 ) -> None:
-    """Raise INVALID_REPLICA_ASSIGNMENT if the replicas chosen by the client are not possible.
+    """Raise INVALID_REPLICA_ASSIGNMENT if the client's choice of replicas is impossible.
 
-    `replication_factor`: how many the topic's other partitions have, if there are any.
+    `replication_factor`: that of the topic's other partitions, if there are any.
     """
     expected = replication_factor
     for replicas in assignment:
@@ -65,7 +65,7 @@ def check_assignment(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"{replicas} are not {expected} replicas, at least one"
             )
         if len(set(replicas)) != len(replicas):
-            raise RequestError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"a broker is named twice in {replicas}")
+            raise RequestError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"a broker is listed twice in {replicas}")
         unknown = sorted(set(replicas) - set(nodes))
         if unknown:
             raise RequestError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"there is no broker {unknown[0]}")

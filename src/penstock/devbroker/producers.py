@@ -1,14 +1,14 @@
-"""What a partition remembers of idempotent producers, and the rules that it judges their batches by.
+"""A partition's state of idempotent producers, and the checks of their batches.
 
 As Kafka's ProducerStateManager and ProducerAppendInfo (KIP-98, KIP-360):
 
 - a batch whose sequences equal those of one of the producer's last five is a duplicate;
-- an epoch older than the known one is refused with INVALID_PRODUCER_EPOCH;
+- an epoch older than the current one is refused with INVALID_PRODUCER_EPOCH;
 - under a newer epoch the first sequence must be 0;
-- under the known epoch the sequence must follow the last one (0 follows 2³¹ - 1);
-- a producer of which nothing is known may start at any sequence.
+- under the current epoch the sequence must follow the last one (0 follows 2³¹ - 1);
+- an unknown producer may start at any sequence.
 
-Simplification: a producer is forgotten when `MAX_PRODUCERS` others were active since, not after a time.
+Simplification: a producer expires when `MAX_PRODUCERS` others were active after it, not after a time.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ _SEQUENCES: Final = 1 << 31
 
 
 class RememberedBatch(NamedTuple):
-    """Where one of the last batches of a producer went. `append_time` in ms, -1 where the producer set the times."""
+    """The place of one of a producer's last batches. `append_time` in ms, -1 if the producer set the times."""
 
     first_sequence: int
     last_sequence: int
@@ -48,7 +48,7 @@ class ProducerStates:
     """The producers of one partition."""
 
     def __init__(self) -> None:
-        """Start knowing nobody."""
+        """Starts empty."""
         self._producers: dict[int, _Producer] = {}
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class ProducerStates:
         return len(self._producers)
 
     def find_duplicate(self, header: BatchHeader) -> RememberedBatch | None:
-        """The batch that `header` repeats, if it is one of the producer's last five."""
+        """The appended batch that `header` repeats, if it is one of the producer's last five."""
         producer = self._producers.get(header.producer_id)
         if producer is None or producer.epoch != header.producer_epoch:
             return None
@@ -64,7 +64,7 @@ class ProducerStates:
         return next((batch for batch in producer.batches if batch[:2] == sequences), None)
 
     def check(self, header: BatchHeader) -> None:
-        """Raise `RequestError` if the batch, which is no duplicate, may not be appended now."""
+        """Raise `RequestError` if the batch, which is not a duplicate, may not be appended now."""
         producer = self._producers.get(header.producer_id)
         if producer is None:
             return
@@ -81,11 +81,11 @@ class ProducerStates:
             raise RequestError(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, f"{who}: the last sequence is {last}")
 
     def update(self, header: BatchHeader, base_offset: int, append_time: int) -> None:
-        """Remember a batch that was appended; also at recovery, where nothing is checked any more."""
+        """Store a batch that was appended; also at recovery, which checks nothing."""
         producer = self._producers.pop(header.producer_id, None)
         if producer is None or producer.epoch != header.producer_epoch:
             producer = _Producer(header.producer_epoch)
-        # Taken out and put back, so that the dictionary's order is that of the last use.
+        # Removed and inserted again: the dictionary's order is that of the last use.
         self._producers[header.producer_id] = producer
         producer.batches.append(RememberedBatch(header.base_sequence, last_sequence(header), base_offset, append_time))
         if len(self._producers) > MAX_PRODUCERS:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class RunningCluster:
-    """A `DevCluster` whose methods can be called from any thread; runs between `start` and `stop`."""
+    """A `DevCluster` with methods for any thread; it runs between `start` and `stop`."""
 
     def __init__(self, cluster: DevCluster) -> None:
         """`cluster` must not run yet."""
@@ -22,7 +22,7 @@ class RunningCluster:
         self._thread: threading.Thread | None = None
 
     def start(self) -> Self:
-        """Start the thread and the cluster; returns when all nodes listen, raises what keeps them from it."""
+        """Start the thread and the cluster; returns when all nodes listen, raises the error of a failed start."""
         loop = asyncio.new_event_loop()
         self._loop = loop
         self._thread = threading.Thread(target=loop.run_forever, name="penstock-devbroker", daemon=True)
@@ -84,12 +84,12 @@ class RunningCluster:
 
     @property
     def faults(self) -> Faults:
-        """What is to go wrong."""
+        """The scripted faults."""
         return self._call(lambda: self._cluster.faults)
 
     @property
     def requests(self) -> Requests:
-        """What was asked."""
+        """The requests that arrived."""
         return self._call(lambda: self._cluster.requests)
 
     def stop_node(self, node_id: int) -> None:

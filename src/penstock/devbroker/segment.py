@@ -1,4 +1,4 @@
-"""One segment of a partition's log: record batches one after the other, and a sparse index of them in memory."""
+"""One segment of a partition's log: consecutive record batches, and a sparse index of them in memory."""
 
 import struct
 from array import array
@@ -12,7 +12,7 @@ from penstock.protocol.primitives import Buffer, ProtocolError
 from penstock.protocol.records import HEADER_BYTES, BatchHeader, read_header
 
 INDEX_INTERVAL_BYTES: Final = 4096
-"""An entry of the index is followed by at least so many bytes before the next one, as Kafka's index.interval.bytes."""
+"""The least number of bytes between two entries of the index, like Kafka's index.interval.bytes."""
 
 _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8
@@ -23,10 +23,10 @@ _BEGINNING_OF_TIME: Final = -(1 << 63)
 
 
 class TornTailError(Exception):
-    """From `position` on, the segment's bytes are no batches that follow what is before them."""
+    """From `position` on, the segment's bytes are not batches that follow the ones before."""
 
     def __init__(self, position: int, reason: str) -> None:
-        """`reason` says what is wrong there."""
+        """`reason`: the fault at that position."""
         super().__init__(f"{reason} at byte {position}")
         self.position = position
 
@@ -35,12 +35,12 @@ class Segment:
     """Batches from `base_offset` on. `end_offset` is the offset after the last record."""
 
     def __init__(self, base_offset: int, storage: Storage) -> None:
-        """What `storage` already holds is not known before `recover`."""
+        """`recover` reads what `storage` already holds."""
         self.base_offset = base_offset
         self.end_offset = base_offset
         self.storage = storage
         self.max_timestamp = -1
-        # Parallel: an entry per indexed batch; `_times` holds the newest timestamp of all that is before it.
+        # Parallel lists, an entry per indexed batch; `_times` has the newest timestamp before it.
         self._offsets = array("q")
         self._positions = array("q")
         self._times = array("q")
@@ -51,7 +51,7 @@ class Segment:
         return self.storage.size
 
     def append(self, header: BatchHeader, base_offset: int, parts: Sequence[Buffer]) -> None:
-        """Add a batch that is numbered from `base_offset` on and whose bytes are `parts`."""
+        """Append a batch with the base offset `base_offset` and the bytes of `parts`."""
         position = self.storage.size
         self.storage.append(parts)
         self._note(header, base_offset, position)
@@ -65,7 +65,7 @@ class Segment:
         self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
 
     def recover(self) -> Iterator[BatchHeader]:
-        """Check all the bytes and index them; yields each good batch's header, raises `TornTailError` at a bad one."""
+        """Check and index all bytes; yields each good batch's header, raises `TornTailError` at a bad one."""
         position = 0
         while position < self.size:
             header = self._checked(position)
@@ -83,7 +83,7 @@ class Segment:
             raise TornTailError(position, f"a batch of {header.size} bytes is cut off after {left}")
         if header.base_offset < self.end_offset:
             raise TornTailError(position, f"offset {header.base_offset} follows offset {self.end_offset - 1}")
-        # In pieces: what is a length and what is rubbish is known only afterwards.
+        # In pieces: an invalid length is detected only by the checksum.
         crc = 0
         for start in range(position + _CRC_START, position + header.size, _CHECK_BYTES):
             crc = crc32c(self.storage.read(start, min(_CHECK_BYTES, position + header.size - start)), crc)
@@ -119,7 +119,7 @@ class Segment:
         """Position and header of the first batch whose newest record is at `timestamp` (in ms) or later."""
         if timestamp > self.max_timestamp:
             return None
-        # Everything before the last entry with an older time is too old.
+        # Every batch before the last entry with an older time is too old.
         entry = max(bisect_left(self._times, timestamp) - 1, 0)
         start = self._positions[entry] if self._positions else 0
         return next((found for found in self.headers(start) if found[1].max_timestamp >= timestamp), None)

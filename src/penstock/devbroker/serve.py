@@ -1,4 +1,4 @@
-"""An embedded cluster as a process of its own: what `penstock broker` runs."""
+"""Runs an embedded cluster as its own process, for `penstock broker`."""
 
 import asyncio
 import signal

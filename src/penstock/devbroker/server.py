@@ -9,14 +9,14 @@ from penstock.devbroker.dispatch import answer
 from penstock.devbroker.state import ClusterState
 
 _STEPS_TO_BEGIN = 3
-"""Turns of the loop from an accepted socket to `connection_made`, and one to spare."""
+"""Loop iterations from an accepted socket to `connection_made`, plus one."""
 
 
 class NodeServer:
-    """One broker of a cluster, as far as sockets are concerned."""
+    """The sockets of one broker of a cluster."""
 
     def __init__(self, state: ClusterState, node_id: int, port: int) -> None:
-        """`port` 0 stands for a free one, which the node then keeps when it is stopped and started again."""
+        """`port` 0 stands for a free one; the node keeps it when it is stopped and started again."""
         self._state = state
         self._node_id = node_id
         self._server: asyncio.Server | None = None
@@ -43,10 +43,10 @@ class NodeServer:
         if self._server is None:
             return
         server, self._server = self._server, None
-        # A connection that was accepted and not begun when its server closes is lost to asyncio (an assertion fails in
-        # CPython 3.11): nobody would ever close it. So no more are accepted, those are begun, and then all are closed.
+        # asyncio loses a connection that was accepted but not begun when its server closes (an assertion fails in CPython
+        # 3.11), and it would stay open. So: accept no more, begin the accepted ones, then close all.
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(NotImplementedError):  # a loop that watches no descriptors (Windows)
+        with contextlib.suppress(NotImplementedError):  # a loop without readers (Windows)
             for listener in server.sockets:
                 loop.remove_reader(listener.fileno())
         for _ in range(_STEPS_TO_BEGIN):

@@ -1,4 +1,4 @@
-"""How an embedded broker is set up."""
+"""The settings of an embedded broker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict
 
 FsyncPolicy: TypeAlias = Literal["never", "always"] | int
-"""When appended batches are forced to disk: left to the system, before each answer, or every so many ms."""
+"""When appended batches are flushed to disk: by the system, before each answer, or at an interval in ms."""
 
 
 class BrokerOptions(TypedDict, total=False):
-    """The fields of `BrokerSettings`, as keywords that editors and type checkers know."""
+    """The fields of `BrokerSettings` as keywords, for editors and type checkers."""
 
     nodes: int
     host: str
@@ -31,12 +31,12 @@ class BrokerOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerSettings:
-    """Everything that can be chosen; sizes are bytes.
+    """All options; sizes are bytes.
 
-    - `nodes`: how many brokers act as one cluster; their ids are 1 to `nodes`.
+    - `nodes`: the number of brokers in the cluster; their ids are 1 to `nodes`.
     - `port`: of the first node, the others follow; 0: free ports, chosen by the system.
-    - `advertised_host`: the host that clients are told, if it is not `host`.
-    - `data_dir`: where topics and records are kept; None: in memory, gone when the broker stops.
+    - `advertised_host`: the host that clients get, if it is not `host`.
+    - `data_dir`: the folder of topics and records; None: they are in memory and end with the broker.
     - `racks`: one per node.
     - `auto_create_topics`, `num_partitions`, `default_replication_factor` (None: 3, or as many as there are nodes),
       `max_message_bytes`, `segment_bytes`, `retention_bytes`, `log_append_time`: as Kafka's settings of these names.
@@ -62,17 +62,17 @@ class BrokerSettings:
     topic_defaults: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for what cannot be."""
+        """Raise `ValueError` for impossible settings."""
         if self.nodes < 1 or self.num_partitions < 1:
             raise ValueError(f"{self.nodes} nodes and {self.num_partitions} partitions: at least one of each is needed")
         if not 0 <= self.port <= 65536 - self.nodes:
-            raise ValueError(f"port {self.port}: there is no room for {self.nodes} nodes from there on")
+            raise ValueError(f"port {self.port}: too few ports above it for {self.nodes} nodes")
         if self.racks and len(self.racks) != self.nodes:
             raise ValueError(f"{len(self.racks)} racks are given for {self.nodes} nodes")
         if not 1 <= self.replication_factor <= self.nodes:
             raise ValueError(f"a replication factor of {self.replication_factor} does not fit {self.nodes} nodes")
         if isinstance(self.fsync, int) and self.fsync <= 0:
-            raise ValueError(f"fsync every {self.fsync} ms: say 'never' or 'always'")
+            raise ValueError(f"fsync every {self.fsync} ms: use 'never' or 'always'")
         defaults = {
             "max.message.bytes": str(self.max_message_bytes),
             "segment.bytes": str(self.segment_bytes),
@@ -83,7 +83,7 @@ class BrokerSettings:
 
     @property
     def replication_factor(self) -> int:
-        """Of topics for which none is given."""
+        """The default of topics."""
         return min(self.nodes, 3) if self.default_replication_factor is None else self.default_replication_factor
 
     def rack_of(self, node_id: int) -> str | None:

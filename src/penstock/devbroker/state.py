@@ -1,6 +1,6 @@
-"""What a cluster knows: its nodes, topics, leaders and producer ids. No sockets here, and nothing is awaited.
+"""The cluster's state: its nodes, topics, leaders and producer ids. It has no sockets and awaits nothing.
 
-All nodes share this one state (and the logs in it), as if replication and the controller were infinitely fast.
+All nodes share this state and its logs, as if replication and the controller took no time.
 """
 
 import logging
@@ -21,14 +21,14 @@ from penstock.devbroker.topics import NO_LEADER, NodeInfo, Partition, Topic, fir
 logger = logging.getLogger(__name__)
 
 PRODUCER_ID_BLOCK: Final = 1000
-"""Producer ids are reserved on disk in blocks, so that none is given out twice, not even after a crash."""
+"""Producer ids are reserved on disk in blocks, so that none is assigned twice, even after a crash."""
 
 
 class ClusterState:
     """The state that all nodes of a cluster share."""
 
     def __init__(self, settings: BrokerSettings) -> None:
-        """Opens the data folder if there is one, and recovers the logs in it."""
+        """Opens the data folder, if any, and recovers its logs."""
         self.settings = settings
         self.faults = Faults()
         self.requests = Requests()
@@ -51,20 +51,20 @@ class ClusterState:
 
     @property
     def alive(self) -> list[int]:
-        """The nodes that run, in ascending order."""
+        """The running nodes, in ascending order."""
         return [node.node_id for node in self.nodes.values() if node.alive]
 
     @property
     def controller(self) -> int:
-        """The node that says it is the controller; any would do."""
+        """The node that is announced as controller; any node could be."""
         return min(self.alive, default=-1)
 
     def in_sync(self, partition: Partition) -> tuple[int, ...]:
-        """The replicas that run."""
+        """The replicas on running nodes."""
         return tuple(node for node in partition.replicas if self.nodes[node].alive)
 
     def nodes_started(self, ports: Mapping[int, int]) -> None:
-        """These nodes take requests now, on these ports; they get the partitions that have no leader, and no others."""
+        """These nodes run on these ports; they become leaders of the partitions without a leader only."""
         for node_id, port in ports.items():
             self.nodes[node_id].port = port
             self.nodes[node_id].alive = True
@@ -73,7 +73,7 @@ class ClusterState:
         self._move({partition: leader for partition, leader in leaders.items() if leader != NO_LEADER})
 
     def node_stopped(self, node_id: int) -> None:
-        """The node takes no more requests; other replicas take over what it led."""
+        """The node stops; other replicas take over its partitions."""
         self.nodes[node_id].alive = False
         alive = self.alive
         self._move({partition: first_alive(partition.replicas, alive) for partition in self._led_by(node_id)})
@@ -94,14 +94,16 @@ class ClusterState:
             if partition is None:
                 raise ValueError(f"there is no partition {name}-{index}")
             if node_id not in self.in_sync(partition):
-                raise ValueError(f"node {node_id} is no running replica of {name}-{index}: {self.in_sync(partition)}")
+                raise ValueError(
+                    f"node {node_id} is not a running replica of {name}-{index}: {self.in_sync(partition)}"
+                )
             chosen[partition] = node_id
         self._move(chosen)
 
     def _move(self, moves: Mapping[Partition, int]) -> None:
         for partition, node_id in moves.items():
             partition.lead(node_id)
-        # One file per topic, written once however many of its partitions moved.
+        # One file per topic, written once, however many partitions moved.
         for name in dict.fromkeys(partition.topic for partition in moves):
             self._save_topic(self.topics[name])
 
@@ -141,7 +143,7 @@ class ClusterState:
         if not validate_only:
             for setting in checked:
                 if not SETTINGS[setting].applied:
-                    logger.info("topic %s: %s is kept and described, it has no effect here", name, setting)
+                    logger.info("topic %s: %s is stored and described, but has no effect", name, setting)
             self._save_topic(topic)
             self._add(topic)
             self._next_first += 1
@@ -171,7 +173,7 @@ class ClusterState:
         *,
         validate_only: bool = False,
     ) -> None:
-        """Let the topic have `total` partitions. Raises `RequestError` as Kafka does."""
+        """Increase the number of partitions to `total`. Raises `RequestError` as Kafka does."""
         topic = self.topics.get(name)
         if topic is None:
             raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "")
@@ -221,7 +223,7 @@ class ClusterState:
     # Producer ids.
 
     def next_producer_id(self) -> int:
-        """A producer id that was never given out."""
+        """A producer id that was never assigned."""
         if self._producer_id == self._producer_ids_reserved:
             self._producer_ids_reserved += PRODUCER_ID_BLOCK
             self._save_cluster()
@@ -243,9 +245,9 @@ class ClusterState:
         settings = derive(self.settings.topic_defaults, configs, sync_always=self.settings.fsync == "always")
         topic = Topic(name, uuid.UUID(values["topic_id"]), configs, settings, [])
         for index, entry in enumerate(values["partitions"]):
-            # The cluster may have fewer nodes than last time.
+            # The cluster may have fewer nodes than before.
             replicas = tuple(node for node in entry["replicas"] if node in self.nodes) or (index % len(self.nodes) + 1,)
-            # Its nodes have not started yet; when they do, each partition gets a leader in a new epoch, as in Kafka.
+            # Its nodes have not started yet. When they start, each partition gets a leader in a new epoch, as in Kafka.
             log = self._log(topic, index)
             topic.partitions.append(Partition(name, index, log, replicas, NO_LEADER, int(entry["leader_epoch"])))
         self._add(topic)
@@ -263,13 +265,13 @@ class ClusterState:
         self._folder.save_topic(topic.name, values)
 
     def sync(self) -> None:
-        """Make all logs durable."""
+        """Flush all logs to disk."""
         for topic in self.topics.values():
             for partition in topic.partitions:
                 partition.log.sync()
 
     def close(self) -> None:
-        """Make all logs durable and let go of all files."""
+        """Flush all logs to disk and close all files."""
         for topic in self.topics.values():
             for partition in topic.partitions:
                 partition.log.close()

@@ -1,6 +1,6 @@
-"""Where a segment's bytes are: in a file or in memory.
+"""Storage for a segment's bytes: a file or memory.
 
-Files are opened when needed, and a bounded number stay open: a thousand partitions are common in tests, and so is a
+Files are opened on demand, and a bounded number stays open: tests often have a thousand partitions, and systems a
 limit of 1,024 descriptors.
 """
 
@@ -16,7 +16,7 @@ MAX_OPEN_FILES: Final = 256
 
 
 class Storage(Protocol):
-    """Bytes that grow at the end and can be cut there. `size` is how many there are."""
+    """Bytes with append at the end and truncation. `size` is their number."""
 
     size: int
 
@@ -31,17 +31,17 @@ class Storage(Protocol):
         """Keep the first `size` bytes."""
 
     def sync(self) -> None:
-        """Return when everything appended would survive a loss of power."""
+        """Return when everything appended is on disk and survives a loss of power."""
 
     def close(self) -> None:
-        """Let go of the descriptor; the storage can still be used."""
+        """Close the descriptor; the storage stays usable."""
 
     def delete(self) -> None:
-        """Remove the bytes for good."""
+        """Remove the bytes."""
 
 
 class MemoryStorage:
-    """Bytes in memory, gone with the process."""
+    """Bytes in memory."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -56,7 +56,7 @@ class MemoryStorage:
 
     def read(self, position: int, size: int) -> bytes:
         """At most `size` bytes from `position` on."""
-        # The view is gone at once: a bytearray cannot grow while one is held.
+        # The view is released at once: a bytearray cannot grow while it has one.
         with memoryview(self._buffer) as view:
             return bytes(view[position : position + size])
 
@@ -66,18 +66,18 @@ class MemoryStorage:
         self.size = len(self._buffer)
 
     def sync(self) -> None:
-        """Nothing survives here."""
+        """Does nothing in memory."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
     def delete(self) -> None:
-        """Forget the bytes."""
+        """Drop the bytes."""
         self.truncate(0)
 
 
 class OpenFiles:
-    """The descriptors of the files used last, at most `limit` of them."""
+    """The descriptors of recently used files, at most `limit` of them."""
 
     def __init__(self, limit: int = MAX_OPEN_FILES) -> None:
         """`limit`: how many descriptors stay open."""
@@ -85,9 +85,9 @@ class OpenFiles:
         self._descriptors: OrderedDict[Path, int] = OrderedDict()
 
     def descriptor(self, path: Path) -> int:
-        """An open descriptor of `path`, for reading and appending; the file is created where it is missing.
+        """An open descriptor of `path`, for reading and appending; a missing file is created.
 
-        Valid until the next call: that one may close it.
+        Valid until the next call, which may close it.
         """
         descriptor = self._descriptors.get(path)
         if descriptor is not None:
@@ -109,14 +109,13 @@ class OpenFiles:
 class FileStorage:
     """Bytes in a file.
 
-    Its calls block, and the broker makes them in the event loop's thread. An append goes to the page cache, which
-    takes about as long as handing it to another thread and back would; and as nothing is awaited between choosing an
-    offset and having written it, no lock and no queue is needed to keep a partition in order. Only fsync can be slow:
-    who chooses `always` asks for just that.
+    Its calls block, and the broker makes them in the event loop's thread. An append goes to the page cache, which takes
+    about as long as a handover to another thread and back. Nothing is awaited between the choice of an offset and its
+    write: a partition stays in order without a lock or a queue. Only fsync can be slow; the option `always` accepts that.
     """
 
     def __init__(self, path: Path, files: OpenFiles) -> None:
-        """The folder must exist, the file need not."""
+        """The folder must exist; the file may be missing."""
         self.path = path
         self._files = files
         self.size = path.stat().st_size if path.exists() else 0
@@ -128,7 +127,7 @@ class FileStorage:
         try:
             written = os.writev(descriptor, parts)
             if written < total:
-                # Rare (a signal, a disk that is almost full), so that the copy is no matter.
+                # Rare (a signal, a nearly full disk): the copy does not matter.
                 rest = memoryview(b"".join(parts))[written:]
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
@@ -151,7 +150,7 @@ class FileStorage:
         self.size = size
 
     def sync(self) -> None:
-        """Wait for the disk."""
+        """Flush to disk."""
         if self.size:
             os.fsync(self._files.descriptor(self.path))
 
@@ -167,7 +166,7 @@ class FileStorage:
 
 
 class SegmentStore(Protocol):
-    """The segments of one partition: those that are there, and new ones."""
+    """The segments of one partition: existing and new ones."""
 
     def existing(self) -> list[tuple[int, Storage]]:
         """Base offset and storage of each segment, the oldest first."""
@@ -178,14 +177,14 @@ class SegmentStore(Protocol):
         ...
 
     def sync(self) -> None:
-        """Return when the names of the segments would survive a loss of power."""
+        """Return when the segments' file names survive a loss of power."""
 
 
 class MemorySegments:
     """Segments in memory."""
 
     def existing(self) -> list[tuple[int, Storage]]:
-        """None: memory starts empty."""
+        """Always empty."""
         return []
 
     def create(self, base_offset: int) -> Storage:
@@ -193,11 +192,11 @@ class MemorySegments:
         return MemoryStorage()
 
     def sync(self) -> None:
-        """Nothing survives here."""
+        """Does nothing in memory."""
 
 
 class SegmentFolder:
-    """Segments in a folder, named by their base offset in 20 digits; the folder comes with the first of them."""
+    """Segments in a folder, named by their base offset in 20 digits; the first segment creates the folder."""
 
     def __init__(self, folder: Path, files: OpenFiles) -> None:
         """`files`: the descriptors shared by all partitions."""
@@ -217,13 +216,13 @@ class SegmentFolder:
         return FileStorage(self.folder / f"{base_offset:020d}.log", self._files)
 
     def sync(self) -> None:
-        """Wait until the folder's entries, and its own, are on disk."""
+        """Flush the entries of the folder and of its parent to disk."""
         sync_folder(self.folder)
         sync_folder(self.folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the entries of `folder` are on disk."""
+    """Flush the entries of `folder` to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The topic settings that Kafka 4.4 knows, which of them mean something here, and how they are checked."""
+"""The topic settings of Kafka 4.4, those that have an effect here, and their checks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ BOOLEAN, STRING, INT, LONG, DOUBLE, LIST = 1, 2, 3, 5, 6, 7
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One topic setting. `applied`: whether this broker heeds it; the others are accepted, kept and described."""
+    """One topic setting. `applied`: whether this broker applies it; the others are accepted, stored and described."""
 
     name: str
     kind: int
@@ -93,7 +93,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
 
 
 def check_settings(settings: Mapping[str, str | None]) -> dict[str, str]:
-    """The settings if Kafka would take them; raises `RequestError` with INVALID_CONFIG if not."""
+    """The settings if Kafka accepts them; else raises `RequestError` with INVALID_CONFIG."""
     checked: dict[str, str] = {}
     for name, value in settings.items():
         setting = SETTINGS.get(name)
@@ -116,7 +116,7 @@ def _passes(setting: Setting, value: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TopicSettings:
-    """The settings that are heeded. Sizes in bytes, times in ms."""
+    """The settings with an effect. Sizes in bytes, times in ms."""
 
     max_message_bytes: int
     timestamp_after_max_ms: int
@@ -125,7 +125,7 @@ class TopicSettings:
 
 
 def derive(defaults: Mapping[str, str], overrides: Mapping[str, str], *, sync_always: bool) -> TopicSettings:
-    """What applies to a topic: its own settings, else the broker's, else Kafka's."""
+    """The effective settings of a topic: its own value, else the broker's, else Kafka's default."""
 
     def value(name: str) -> str:
         return overrides.get(name, defaults.get(name, SETTINGS[name].default))

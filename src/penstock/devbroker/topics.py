@@ -1,4 +1,4 @@
-"""Topics and partitions as the cluster knows them."""
+"""Topics and partitions of a cluster."""
 
 import asyncio
 import uuid
@@ -14,7 +14,7 @@ NO_LEADER: Final = -1
 
 @dataclass(slots=True, eq=False)
 class Partition:
-    """One partition. Its log is one and the same for all nodes: only the leader's name moves."""
+    """One partition. All nodes share its log: only the leader changes."""
 
     topic: str
     index: int
@@ -23,15 +23,15 @@ class Partition:
     leader: int
     leader_epoch: int
     waiters: set[asyncio.Event] = field(default_factory=set)
-    """Fetches that wait for records, or for anything else that changes their answer."""
+    """Fetches that wait for records, or for another change of their answer."""
 
     def __post_init__(self) -> None:
-        """A leader's epoch starts with its leadership, not with its first batch."""
+        """A leader's epoch starts when it becomes leader, not with its first batch."""
         if self.leader != NO_LEADER:
             self.log.epochs.note(self.leader_epoch, self.log.end_offset)
 
     def wake(self) -> None:
-        """Let the waiting fetches look again."""
+        """Let the waiting fetches read again."""
         for waiter in self.waiters:
             waiter.set()
 
@@ -46,7 +46,7 @@ class Partition:
 
 @dataclass(slots=True, eq=False)
 class Topic:
-    """One topic; `configs` are those set for it, `settings` what applies."""
+    """One topic; `configs` are its own settings, `settings` the effective ones."""
 
     name: str
     topic_id: uuid.UUID
@@ -61,7 +61,7 @@ class Topic:
 
 @dataclass(slots=True)
 class NodeInfo:
-    """A broker as its cluster announces it."""
+    """A broker as announced in metadata."""
 
     node_id: int
     host: str

@@ -1,7 +1,7 @@
-"""Whether what a producer sent is a batch that Kafka would append; pure functions of its bytes.
+"""Checks whether Kafka would append a producer's batch; pure functions of its bytes.
 
 As Kafka's ProduceRequest.validateRecords, UnifiedLog and LogValidator, with one simplification: only the header and the
-checksum are looked at, never the records. A batch whose checksum is right and whose records are rubbish is taken.
+checksum are checked, not the records. A batch with a right checksum and invalid records is accepted.
 """
 
 import struct
@@ -19,7 +19,7 @@ _MAGIC_AT: Final = 16
 _SMALLEST_LENGTH: Final = 14  # of a message in the oldest format
 _CODEC_BITS: Final = 0x07
 _ZSTD: Final = CODECS.index("zstd")
-_ZSTD_FROM: Final = 7  # the version of Produce that brought it (KIP-110)
+_ZSTD_FROM: Final = 7  # the version of Produce that introduced it (KIP-110)
 
 
 def check_batch(header: BatchHeader, batch: memoryview, settings: TopicSettings, now: int) -> None:
@@ -46,7 +46,7 @@ def check_batch(header: BatchHeader, batch: memoryview, settings: TopicSettings,
 
 
 def single_batch(records: Buffer | None, version: int) -> tuple[BatchHeader, memoryview]:
-    """Header and bytes of the one batch that a produce request of `version` brings for a partition."""
+    """Header and bytes of the one batch that a produce request of `version` has for a partition."""
     view = memoryview(records if records is not None else b"")
     header = _header(view, version)
     return header, view[: header.size]
@@ -74,7 +74,7 @@ def _header(view: memoryview, version: int) -> BatchHeader:
 
 
 def _batch_size(view: memoryview) -> int | None:
-    """How many bytes the batch at the front takes; None where no whole batch is."""
+    """The size of the first batch in bytes; None if it is not whole."""
     if len(view) < _LENGTH_END:
         return None
     length: int = _LENGTH.unpack_from(view, _LENGTH_AT)[0]

@@ -1,4 +1,4 @@
-"""What all generated messages share: their class attributes and the way in and out of bytes."""
+"""The base of all generated messages: class attributes, encoding and decoding."""
 
 from typing import Any, ClassVar, Final, NamedTuple, NoReturn, Self, TypeVar
 
@@ -6,9 +6,9 @@ from penstock.protocol.primitives import Buffer, ProtocolError, Reader, Writer
 
 
 class Api(NamedTuple):
-    """One Kafka API: its key, and the versions that the definitions hold.
+    """One Kafka API: its key, and the versions in the definitions.
 
-    `flexible_from` is the first version with compact types and tagged fields, or 32767 where there is none.
+    `flexible_from` is the first version with compact types and tagged fields, or 32767 if there is none.
     """
 
     key: int
@@ -27,7 +27,7 @@ _set: Final = object.__setattr__
 class Struct:
     """A message or a part of one: an immutable value, equal by content; its fields are its slots.
 
-    What a frozen dataclass would be, without what making several dozen of them costs at every import (a third of it).
+    Like a frozen dataclass, without the cost of several dozen of them at every import (a third of the import's time).
     """
 
     __slots__: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Struct:
         return tuple([getattr(self, name) for name in self.__slots__])
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        """Refused: answers are shared."""
+        """Raises: messages are shared."""
         raise AttributeError(f"{type(self).__name__} is immutable: use replace() to change {name}")
 
     def __delattr__(self, name: str) -> NoReturn:
@@ -56,7 +56,7 @@ class Struct:
         return hash(self._values())
 
     def __repr__(self) -> str:
-        """As it could be written."""
+        """The constructor's call as text."""
         fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
         return f"{type(self).__name__}({fields})"
 
@@ -79,12 +79,12 @@ def _restore(cls: type[StructT], values: tuple[Any, ...]) -> StructT:
 
 
 def replace(struct: StructT, **changes: Any) -> StructT:
-    """The same but for some fields, as `dataclasses.replace`."""
+    """A copy with some fields changed, as `dataclasses.replace`."""
     return struct.__replace__(**changes)
 
 
 class Message(Struct):
-    """A request, a response or a header; an immutable value that knows every version of its encoding."""
+    """A request, a response or a header: an immutable value with the encoding of every version."""
 
     __slots__ = ()
 
@@ -96,12 +96,12 @@ class Message(Struct):
     """The first version with compact types and tagged fields, or 32767 where there is none."""
 
     def write(self, writer: Writer, version: int) -> None:
-        """Append the message to `writer`, as in `version`."""
+        """Append the message to `writer` in `version`."""
         raise NotImplementedError
 
     @classmethod
     def read(cls, reader: Reader, version: int) -> Self:
-        """Take a message of `version` off the front of `reader`; fields that `version` lacks have their defaults."""
+        """Read a message of `version` from `reader`; fields that `version` lacks get their defaults."""
         raise NotImplementedError
 
     def encode(self, version: int) -> bytes:
@@ -117,7 +117,7 @@ class Message(Struct):
 
     @classmethod
     def decode(cls, buffer: Buffer, version: int) -> Self:
-        """The message that `buffer` holds, all of it, in `version`; raises `ProtocolError` if it does not.
+        """The message that takes up the whole `buffer`, in `version`; raises `ProtocolError` if it does not.
 
         Record batches stay views of `buffer` (which therefore must not change); everything else is copied.
         """
@@ -129,7 +129,7 @@ class Message(Struct):
 
     @classmethod
     def check_version(cls, version: int) -> None:
-        """Raise `ProtocolError` if there is no such version."""
+        """Raise `ProtocolError` if the version does not exist."""
         if not cls.MIN_VERSION <= version <= cls.MAX_VERSION:
             raise ProtocolError(f"{cls.__name__} has no version {version}, only {cls.MIN_VERSION} to {cls.MAX_VERSION}")
 

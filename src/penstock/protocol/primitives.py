@@ -3,7 +3,7 @@
 Source of the encodings: Kafka's protocol guide ("Protocol Primitive Types") and KIP-482 (compact types, tagged fields).
 
 Bytes that are read come from the network and are not trusted: every length is compared with the bytes that remain
-before anything is allocated for it, and whatever is malformed raises `ProtocolError`, never anything else.
+before memory is allocated for it, and malformed bytes raise `ProtocolError` and no other error.
 """
 
 import struct
@@ -12,15 +12,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-"""What encoded bytes may be; memoryviews must be contiguous."""
+"""Types of encoded bytes; memoryviews must be contiguous."""
 
 ZERO_UUID: Final = uuid.UUID(int=0)
-"""How Kafka says "no id": uuids are never null on the wire."""
+"""Kafka's "no id": uuids are never null on the wire."""
 
 # Java refuses longer strings in both the plain and the compact form (the plain one has a signed 16-bit length).
 MAX_STRING_BYTES: Final = 0x7FFF
 
-# Java's limits since 4.4 too. What is decoded is far larger than its bytes, so that these are not enough as a bound.
+# Java's limits since 4.4, too. Decoded values are far larger than their bytes: these limits alone do not bound memory.
 MAX_ARRAY_LENGTH: Final = 1_000_000
 MAX_TAGGED_FIELDS: Final = 10_000
 
@@ -37,7 +37,7 @@ _FLOAT64: Final = struct.Struct(">d")
 
 
 class ProtocolError(ValueError):
-    """Bytes that are not what the protocol says, or a value that the protocol cannot carry (in that version)."""
+    """Bytes that violate the protocol, or a value that the protocol (or that version) cannot encode."""
 
 
 def unsupported_field(field: str, version: int) -> ProtocolError:
@@ -51,7 +51,7 @@ def null_field(field: str, version: int) -> ProtocolError:
 
 
 class Reader:
-    """Takes primitive values off the front of a buffer, which is neither copied nor changed.
+    """Reads primitive values from a buffer, which is neither copied nor changed.
 
     `flexible` chooses between the plain and the compact encoding (KIP-482) of lengths.
     """
@@ -59,7 +59,7 @@ class Reader:
     __slots__ = ("_end", "_position", "_view")
 
     def __init__(self, buffer: Buffer) -> None:
-        """Read `buffer` from its beginning."""
+        """Starts at the beginning of `buffer`."""
         view = memoryview(buffer)
         self._view = view if view.format == "B" and view.ndim == 1 else view.cast("B")
         self._position = 0
@@ -85,7 +85,7 @@ class Reader:
         return self._view[self._advance(size) : self._position]
 
     def _advance(self, size: int) -> int:
-        """Step over `size` bytes and return where they start."""
+        """Skip `size` bytes and return their position."""
         start = self._position
         if size < 0 or size > self._end - start:
             raise ProtocolError(f"{size} bytes are announced at byte {start}, {self._end - start} are left")
@@ -156,7 +156,7 @@ class Reader:
     def _varint(self, max_bytes: int, max_value: int) -> int:
         view = self._view
         start = self._position
-        if start < self._end and view[start] < 0x80:  # most are small
+        if start < self._end and view[start] < 0x80:  # most values are small
             self._position = start + 1
             return view[start]
         value = 0
@@ -224,16 +224,16 @@ class Reader:
     # Arrays, tagged fields and nullable structs.
 
     def array_length(self, flexible: bool, element_size: int) -> int:
-        """How many elements follow in an array that is not null; each takes at least `element_size` bytes."""
+        """The number of elements in an array that is not null; each takes at least `element_size` bytes."""
         length = self.nullable_array_length(flexible, element_size)
         if length is None:
             raise ProtocolError(f"an array that is not nullable is null, before byte {self._position}")
         return length
 
     def nullable_array_length(self, flexible: bool, element_size: int) -> int | None:
-        """How many elements follow, or None for null; each takes at least `element_size` bytes (at least 1).
+        """The number of elements, or None for null; each takes at least `element_size` bytes (at least 1).
 
-        The caller may allocate for that many: more than the remaining bytes can hold raise `ProtocolError`.
+        The caller may allocate for that number: more elements than the remaining bytes can hold raise `ProtocolError`.
         """
         length = self.unsigned_varint() - 1 if flexible else self.int32()
         if length < 0:
@@ -256,7 +256,7 @@ class Reader:
             yield tag, Reader(self.raw(self.unsigned_varint()))
 
     def skip_tagged_fields(self) -> None:
-        """Step over the tagged fields at the end of a flexible struct of which none is known."""
+        """Skip the tagged fields at the end of a flexible struct that has no known ones."""
         for _ in range(self._tagged_field_count()):
             self.unsigned_varint()
             self._advance(self.unsigned_varint())
@@ -270,15 +270,15 @@ class Reader:
 
 
 class Writer:
-    """Appends primitive values to a growing buffer; the mirror image of `Reader`.
+    """Appends primitive values to a growing buffer; the counterpart of `Reader`.
 
-    A value that its type cannot hold raises `ProtocolError`; the buffer is then of no further use.
+    A value out of range raises `ProtocolError`; the buffer must not be used after that.
     """
 
     __slots__ = ("buffer",)
 
     def __init__(self) -> None:
-        """Start with nothing."""
+        """Starts empty."""
         self.buffer = bytearray()
 
     def getvalue(self) -> bytes:
@@ -286,7 +286,7 @@ class Writer:
         return bytes(self.buffer)
 
     def raw(self, data: Buffer) -> None:
-        """Bytes as they are."""
+        """Bytes, unchanged."""
         self.buffer += data
 
     # Fixed width, big-endian.

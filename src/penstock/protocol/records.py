@@ -1,7 +1,7 @@
 """Record batches of format 2 (magic 2, KIP-98) in Python, for the private reader and the embedded broker.
 
-The producer's own batches are built natively and never come through here. Layout: Kafka's "Record Batch" documentation.
-The codecs are the native ones.
+The producer's own batches are built natively and do not pass through this file. Layout: Kafka's "Record Batch"
+documentation. The codecs are the native ones.
 """
 
 import struct
@@ -13,7 +13,7 @@ from penstock._native import compress, crc32c, decompress
 from penstock.protocol.primitives import Buffer, ProtocolError, Reader, Writer
 
 CODECS: Final = ("none", "gzip", "snappy", "lz4", "zstd")
-"""The compression codecs; their places are their numbers in the attributes."""
+"""The compression codecs; the index is the number in the attributes."""
 
 HEADER_BYTES: Final = 61
 """The size of a batch's header; the records follow it."""
@@ -27,7 +27,7 @@ _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 _INT64: Final = struct.Struct(">q")
 _INT32: Final = struct.Struct(">i")
 _INT16: Final = struct.Struct(">h")
-_LENGTH_END: Final = 12  # the length field counts what comes after it
+_LENGTH_END: Final = 12  # the length field counts the bytes after it
 _CRC: Final = struct.Struct(">I")
 _CRC_AT: Final = 17
 _CRC_START: Final = 21  # the checksum covers everything from the attributes on
@@ -41,16 +41,16 @@ _CONTROL_BIT: Final = 0x20
 # compression.gzip.level, compression.lz4.level and compression.zstd.level at their defaults
 _LEVELS: Final = {"gzip": -1, "snappy": 0, "lz4": 9, "zstd": 3}
 
-# length, attributes, timestamp and offset delta, key, value, number of headers: a byte each
+# length, attributes, timestamp and offset delta, key, value, number of headers: at least one byte each
 _SMALLEST_RECORD: Final = 7
 
 
 class ChecksumError(ProtocolError):
-    """The bytes of a batch are not those that its CRC-32C was computed over."""
+    """The checksum of a batch does not match its bytes."""
 
 
 class CodecError(ProtocolError):
-    """The batch is compressed with a codec that is unknown."""
+    """The batch has an unknown compression codec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,12 @@ class BatchHeader:
 
     @property
     def last_offset(self) -> int:
-        """The offset of the last record, or of the last one there was before compaction."""
+        """The offset of the last record, also if compaction has removed that record."""
         return self.base_offset + self.last_offset_delta
 
     @property
     def codec(self) -> str:
-        """The compression codec's name; `CodecError` if there is none with that number."""
+        """The compression codec's name; `CodecError` if the number is unknown."""
         number = self.attributes & _CODEC_BITS
         if number >= len(CODECS):
             raise CodecError(f"the batch at offset {self.base_offset} has the unknown compression codec {number}")
@@ -96,7 +96,7 @@ class BatchHeader:
 
     @property
     def is_log_append_time(self) -> bool:
-        """Whether the broker set the timestamps: then `max_timestamp` is that of every record."""
+        """Whether the broker set the timestamps: then every record has `max_timestamp`."""
         return bool(self.attributes & _LOG_APPEND_TIME_BIT)
 
     @property
@@ -106,12 +106,12 @@ class BatchHeader:
 
     @property
     def is_control(self) -> bool:
-        """Whether it holds a transaction's end marker instead of application records."""
+        """Whether it is a transaction's end marker instead of application records."""
         return bool(self.attributes & _CONTROL_BIT)
 
 
 def read_header(buffer: Buffer) -> BatchHeader:
-    """The header of the batch that starts `buffer`; the records need not be there yet.
+    """The header of the batch at the start of `buffer`; the records may be missing.
 
     Raises `ProtocolError` if the bytes cannot be a batch of format 2.
     """
@@ -119,7 +119,7 @@ def read_header(buffer: Buffer) -> BatchHeader:
         raise ProtocolError(f"{len(buffer)} bytes are too few for a batch's header of {HEADER_BYTES}")
     base_offset, length, leader_epoch, magic, crc, attributes, *rest = _HEADER.unpack_from(buffer)
     if magic != 2:
-        raise ProtocolError(f"the batch at offset {base_offset} has format {magic}, only format 2 is understood")
+        raise ProtocolError(f"the batch at offset {base_offset} has format {magic}, only format 2 is supported")
     last_offset_delta, base_timestamp, max_timestamp, producer_id, producer_epoch, base_sequence, count = rest
     if length < HEADER_BYTES - _LENGTH_END or last_offset_delta < 0 or base_offset < 0 or count < 0:
         raise ProtocolError(
@@ -143,10 +143,10 @@ def read_header(buffer: Buffer) -> BatchHeader:
 
 
 def split_batches(buffer: Buffer, *, allow_partial: bool = False) -> Iterator[tuple[BatchHeader, memoryview]]:
-    """The batches that follow each other in `buffer`: header and the whole batch's bytes, as a view.
+    """The consecutive batches in `buffer`: header and the whole batch's bytes, as a view.
 
-    A broker cuts the answer to Fetch at a size, which can leave part of a batch at the end: with `allow_partial` it is
-    left out, without it raises `ProtocolError`. Checksums are not looked at, see `check_crc`.
+    A broker cuts the answer to Fetch at a size, which can leave a partial batch at the end: with `allow_partial` it is
+    dropped, without it raises `ProtocolError`. Checksums are not verified, see `check_crc`.
     """
     view = memoryview(buffer)
     while view:
@@ -178,7 +178,7 @@ def decode_batch(
 ) -> tuple[BatchHeader, list[Record]]:
     """Header and records of exactly one batch, its checksum verified.
 
-    Raises `ChecksumError`, `CodecError` or another `ProtocolError`; the last too if the records take more than
+    Raises `ChecksumError`, `CodecError` or another `ProtocolError`, also if the decompressed records exceed
     `max_records_bytes` when decompressed.
     """
     header = read_header(batch)
@@ -225,7 +225,7 @@ def _read_record(header: BatchHeader, outer: Reader) -> Record:
 
 def _read_bytes(reader: Reader) -> bytes | None:
     size = reader.varint()
-    # Java takes every negative length for null.
+    # Java reads every negative length as null.
     return None if size < 0 else bytes(reader.raw(size))
 
 
@@ -251,8 +251,8 @@ def encode_batch(
 ) -> bytes:
     """One batch with at least one record.
 
-    Records get consecutive offsets from `base_offset` on, whatever their own say. With `log_append_time` (ms since the
-    epoch) the batch says that the broker set its time.
+    Records get consecutive offsets from `base_offset` on; their own offsets are ignored. With `log_append_time` (ms since
+    the epoch) the batch is marked as timed by the broker.
     """
     if not records:
         raise ProtocolError("a batch without records cannot be written")
@@ -266,7 +266,7 @@ def encode_batch(
     attributes = CODECS.index(codec) | (_LOG_APPEND_TIME_BIT if log_append_time is not None else 0)
     attributes |= (_TRANSACTIONAL_BIT if transactional else 0) | (_CONTROL_BIT if control else 0)
     payload = body.buffer if codec == "none" else compress(codec, _LEVELS[codec], body.buffer)
-    # Length and checksum are not known before the rest is there; the checksum does not cover them.
+    # Length and checksum are written last; the checksum does not cover them.
     fields = (base_offset, HEADER_BYTES - _LENGTH_END + len(payload), leader_epoch, 2, 0, attributes, len(records) - 1)
     identity = (producer_id, producer_epoch, base_sequence)
     try:
@@ -308,9 +308,9 @@ def _write_bytes(writer: Writer, value: bytes | None) -> None:
 
 
 def with_offset(batch: Buffer, base_offset: int, leader_epoch: int) -> bytearray:
-    """A copy of a batch as a broker appends it: at `base_offset`, by the leader of `leader_epoch`.
+    """A copy of a batch as a broker appends it: with `base_offset` and the leader's epoch.
 
-    Both fields are outside the checksum, for this very purpose.
+    The checksum covers neither field, so that the broker can set them.
     """
     copy = bytearray(batch)
     try:

@@ -1,7 +1,7 @@
-"""Which APIs and versions this client speaks, and how requests and responses are put into bytes.
+"""The APIs and versions of this client, and the encoding of requests and responses.
 
-Sans-IO: nothing here knows of sockets. A frame on the wire is a 4-byte big-endian length followed by what
-`encode_request` returns, or by what `decode_response` takes; the length belongs to whoever moves the bytes.
+Sans-IO: this file uses no sockets. A frame on the wire is a 4-byte big-endian length and then the result of
+`encode_request`, or the argument of `decode_response`; the caller handles the length.
 """
 
 from typing import Final, TypeVar
@@ -32,7 +32,7 @@ CLIENT_APIS: Final = {
         index.DESCRIBE_CONFIGS,
     )
 }
-"""API key → the API as this client speaks it, in all the versions of the definitions (Produce: 3 to 13)."""
+"""API key → the API in all versions of the definitions (Produce: 3 to 13)."""
 
 
 _UNSUPPORTED_VERSION: Final = 35
@@ -50,22 +50,22 @@ def request_header_version(api: Api, version: int) -> int:
 def response_header_version(api: Api, version: int) -> int:
     """The version of the header before a response.
 
-    ApiVersions always has version 0: a broker that does not know the request's version answers with version 0 of the
-    response, and the client must be able to read that without knowing so (KIP-511).
+    ApiVersions always has version 0: a broker that does not support the request's version answers with version 0 of the
+    response, and the client cannot know that before it has read the header (KIP-511).
     """
     return 1 if version >= api.flexible_from and api.key != index.API_VERSIONS.key else 0
 
 
 def negotiate(api: Api, broker_min: int, broker_max: int) -> int:
-    """The highest version of `api` that both this client and the broker speak.
+    """The highest version of `api` that both this client and the broker support.
 
-    `broker_min` and `broker_max` are what the broker's ApiVersions response says. Raises `NoCommonVersionError` if
-    there is none.
+    `broker_min` and `broker_max` come from the broker's ApiVersions response. Raises `NoCommonVersionError` if there is
+    none.
     """
     version = min(api.max_version, broker_max)
     if version < max(api.min_version, broker_min):
         raise NoCommonVersionError(
-            f"{api.name} (API key {api.key}): this client speaks versions {api.min_version} to {api.max_version}, "
+            f"{api.name} (API key {api.key}): this client supports versions {api.min_version} to {api.max_version}, "
             f"the broker {broker_min} to {broker_max}"
         )
     return version
@@ -90,8 +90,8 @@ def decode_response(message: type[R], version: int, frame: Buffer) -> tuple[int,
     """Correlation id and body of a response of `version`; `frame` is without its 4-byte length.
 
     Raises `ProtocolError` for anything malformed, bytes left over included. Record batches in the answer are views of
-    `frame`. An ApiVersions response with the error UNSUPPORTED_VERSION is read in version 0, whatever was asked: that
-    is how a broker tells which versions it does have (KIP-511).
+    `frame`. An ApiVersions response with the error UNSUPPORTED_VERSION is read in version 0, whatever was requested: it
+    lists the versions that the broker supports (KIP-511).
     """
     message.check_version(version)
     reader = Reader(frame)
@@ -105,11 +105,11 @@ def decode_response(message: type[R], version: int, frame: Buffer) -> tuple[int,
 
 
 def decode_request_header(frame: Buffer) -> tuple[RequestHeader, Reader]:
-    """The header of a request, and a reader that stands at its body; `frame` is without its 4-byte length.
+    """The header of a request, and a reader at the start of its body; `frame` is without its 4-byte length.
 
-    For the side that answers. The header's version follows from the API and version in its first bytes; an API that is
-    not in the definitions here, or a version beyond them, raises `ProtocolError`, except ApiVersions: its header is
-    read as version 2 from version 3 on, since a client asks with its newest version first and must get an answer.
+    For the broker's side. The header's version follows from the API and version in its first bytes; an API or version
+    that the definitions here lack raises `ProtocolError`, except for ApiVersions: from version 3 on its header is read
+    as version 2, since a client asks with its newest version first and must get an answer.
     """
     peek = Reader(frame)
     key, version = peek.int16(), peek.int16()
@@ -125,7 +125,7 @@ def decode_request_header(frame: Buffer) -> tuple[RequestHeader, Reader]:
 
 
 def encode_response(message: Response, version: int, correlation_id: int) -> bytes:
-    """Header and body of a response, without the 4-byte length of the frame; for the side that answers."""
+    """Header and body of a response, without the 4-byte length of the frame; for the broker's side."""
     message.check_version(version)
     writer = Writer()
     header_version = response_header_version(index.APIS[message.API_KEY], version)

@@ -1,7 +1,7 @@
 """Test doubles and a pytest plugin for applications that produce with Penstock.
 
-- `MockProducer`, `AsyncMockProducer`: no broker, no threads; the test decides what becomes of each record.
-- the plugin `penstock.testing.pytest_plugin` (pytest finds it by itself): `penstock_broker`, `penstock_topic`,
+- `MockProducer`, `AsyncMockProducer`: no broker, no threads; the test decides the result of each record.
+- the plugin `penstock.testing.pytest_plugin` (pytest loads it automatically): `penstock_broker`, `penstock_topic`,
   `penstock_producer` and `penstock_async_producer`, real producers on an embedded broker.
 """
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
-from penstock._log import say
+from penstock._log import log_line
 from penstock._native import timeout_s
 from penstock.errors import KafkaError, bulk_error, not_buffered
 from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
@@ -23,14 +23,14 @@ _log: Final = logging.getLogger(__name__)
 F = TypeVar("F", MockDeliveryFuture, AsyncMockDeliveryFuture)
 
 Entry: TypeAlias = "tuple[F, SentRecord] | KafkaError"
-"""A record's future and how it was sent, or why it was not."""
+"""A record's future and how it was sent, or the error that kept it from being sent."""
 
 
 class _Outcomes(Generic[F]):
-    """What both have in common: everything but their ways to wait."""
+    """The common part of both results: everything except their ways to wait."""
 
     def __init__(self, entries: Sequence[Entry[F]]) -> None:
-        """For each record its entry."""
+        """`entries`: one for each record."""
         self._entries: list[Entry[F]] = list(entries)
 
     def _futures(self) -> list[F]:
@@ -40,7 +40,7 @@ class _Outcomes(Generic[F]):
         raise NotImplementedError
 
     def done(self) -> bool:
-        """Whether it is known what became of every record."""
+        """Whether every record is delivered or has failed."""
         return all(future.done() for future in self._futures())
 
     @property
@@ -78,7 +78,7 @@ class _Outcomes(Generic[F]):
         return sum(len(data) for record in sent for data in (record.key, record.value) if data is not None)
 
     def _on_done(self, call: Callable[[], object]) -> bool:
-        """Have `call()` called behind the last record; False if there is none to wait for."""
+        """Call `call()` after the last record is done; False if no record is pending."""
         futures = self._futures()
         left = len(futures)
 
@@ -93,7 +93,7 @@ class _Outcomes(Generic[F]):
         return bool(futures)
 
     def __len__(self) -> int:
-        """Records, those that were not sent included."""
+        """The number of records, including those that were not sent."""
         return len(self._entries)
 
     def __bool__(self) -> bool:
@@ -102,10 +102,10 @@ class _Outcomes(Generic[F]):
 
 
 class MockBulkResult(_Outcomes[MockDeliveryFuture]):
-    """What became of many records; done once the mock has completed the last of them."""
+    """The results of many records; done when the mock has completed the last of them."""
 
     def result(self, timeout: float | None = None) -> MockBulkResult:
-        """This result, once every record is delivered or has failed; `TimeoutError` if `timeout` seconds are too few."""
+        """This result, once every record is delivered or has failed; `TimeoutError` after `timeout` seconds."""
         seconds = timeout_s(timeout)
         deadline = None if seconds is None else time.monotonic() + seconds
         for future in self._futures():
@@ -116,19 +116,19 @@ class MockBulkResult(_Outcomes[MockDeliveryFuture]):
         self.result()
 
     def add_done_callback(self, fn: Callable[[MockBulkResult], object]) -> None:
-        """Call `fn` with this result when it is done, or at once if it is; what it raises is logged."""
+        """Call `fn` with this result when it is done, or at once if it is; an exception in `fn` is logged."""
         if not self._on_done(lambda: fn(self)):
             try:
                 fn(self)
             except Exception as error:
-                say(_log, logging.ERROR, "a done callback of a bulk result raised", exc_info=error)
+                log_line(_log, logging.ERROR, "a done callback of a bulk result raised", exc_info=error)
 
 
 class AsyncMockBulkResult(_Outcomes[AsyncMockDeliveryFuture]):
-    """The same in asyncio: `await` it, then ask."""
+    """The same for asyncio: `await` it first, then use the methods."""
 
     def __await__(self) -> Generator[Any, None, AsyncMockBulkResult]:
-        """Itself, once every record is delivered or has failed."""
+        """Returns itself, once every record is delivered or has failed."""
         return self._resolved().__await__()
 
     async def _resolved(self) -> AsyncMockBulkResult:
@@ -138,17 +138,17 @@ class AsyncMockBulkResult(_Outcomes[AsyncMockDeliveryFuture]):
 
     def _check_done(self) -> None:
         if not self.done():
-            raise asyncio.InvalidStateError("records are still on their way: await the result first")
+            raise asyncio.InvalidStateError("records are pending: await the result first")
 
     def add_done_callback(self, fn: Callable[[AsyncMockBulkResult], object], *, context: Context | None = None) -> None:
-        """Have `fn` called with this result in the loop when it is done."""
+        """Call `fn` with this result in the loop when it is done."""
         loop = asyncio.get_running_loop()
         if not self._on_done(lambda: loop.call_soon(fn, self, context=context)):
             loop.call_soon(fn, self, context=context)
 
 
 class Entries(Generic[F]):
-    """What one bulk call of a mock has sent, by the rule of `send_many`: the first record's error is raised, later ones
+    """The entries of one bulk call of a mock, by the rule of `send_many`: an error of the first record is raised, later ones
     become entries."""
 
     def __init__(self, topic: str) -> None:
@@ -157,7 +157,7 @@ class Entries(Generic[F]):
         self.taken: list[Entry[F]] = []
 
     def take(self, send: Callable[[], tuple[F, SentRecord]]) -> None:
-        """The next record."""
+        """Send the next record."""
         try:
             self.taken.append(send())
         except Exception as error:

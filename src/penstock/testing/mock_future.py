@@ -1,4 +1,4 @@
-"""The futures of `MockProducer` and `AsyncMockProducer`: the real ones' methods, completed by hand."""
+"""The futures of `MockProducer` and `AsyncMockProducer`: the real ones' methods, completed by the test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
-from penstock._log import say
+from penstock._log import log_line
 from penstock._native import RecordMetadata, timeout_s
 from penstock.errors import KafkaError
 
@@ -16,16 +16,16 @@ _log: Final = logging.getLogger(__name__)
 
 
 class MockDeliveryFuture:
-    """What becomes of a record; it is done once the mock's `complete_next`, `error_next`, `flush` or `close` says so."""
+    """The result of a record; the mock's `complete_next`, `error_next`, `flush` or `close` completes it."""
 
     def __init__(self) -> None:
-        """Not done yet."""
+        """Starts pending."""
         self._condition = threading.Condition()
         self._metadata: RecordMetadata | None = None
         self._error: KafkaError | None = None
         self._callbacks: list[Callable[[MockDeliveryFuture], object]] = []
         self.noticed = False
-        """Whether somebody asked, or will be called: a failure that is noticed is not `flush`'s to raise."""
+        """Whether the result was requested or a callback will get it: `flush` does not raise an error that is noticed."""
 
     def result(self, timeout: float | None = None) -> RecordMetadata:
         """The record's metadata; raises its error, or `TimeoutError` if it is not done within `timeout` seconds."""
@@ -41,30 +41,30 @@ class MockDeliveryFuture:
         with self._condition:
             self.noticed = True
             if not self._condition.wait_for(self.done, seconds):
-                raise TimeoutError("the record is still on its way: call complete_next(), error_next() or flush()")
+                raise TimeoutError("the record is pending: call complete_next(), error_next() or flush()")
             return self._error
 
     def wait(self, timeout: float | None = None) -> None:
-        """`exception` without being noticed, for results that hold many futures."""
+        """Like `exception`, but does not set `noticed`; for results that hold many futures."""
         seconds = timeout_s(timeout)
         with self._condition:
             if not self._condition.wait_for(self.done, seconds):
-                raise TimeoutError("records are still on their way: call complete_next(), error_next() or flush()")
+                raise TimeoutError("records are pending: call complete_next(), error_next() or flush()")
 
     def offset(self) -> int:
         """The record's offset, -1 if it failed or is not done."""
         return -1 if self._metadata is None else self._metadata.offset
 
     def done(self) -> bool:
-        """Whether it is known what became of the record."""
+        """Whether the record is delivered or has failed."""
         return self._metadata is not None or self._error is not None
 
     def running(self) -> bool:
-        """Whether the record is on its way."""
+        """Whether the record is pending."""
         return not self.done()
 
     def cancel(self) -> bool:
-        """False: a record cannot be unsent."""
+        """False: a record that was sent cannot be cancelled."""
         return False
 
     def cancelled(self) -> bool:
@@ -72,7 +72,7 @@ class MockDeliveryFuture:
         return False
 
     def add_done_callback(self, fn: Callable[[MockDeliveryFuture], object]) -> None:
-        """Call `fn` with this future when it is done, or at once if it is; what it raises is logged."""
+        """Call `fn` with this future when it is done, or at once if it is; an exception in `fn` is logged."""
         with self._condition:
             self.noticed = True
             if not self.done():
@@ -81,7 +81,7 @@ class MockDeliveryFuture:
         self._call(fn)
 
     def complete(self, metadata: RecordMetadata | None, error: KafkaError | None) -> None:
-        """For `MockProducer`: settle it, exactly one of both being given, then run the callbacks."""
+        """For `MockProducer`: set the result (exactly one of both is given), then run the callbacks."""
         with self._condition:
             self._metadata, self._error = metadata, error
             callbacks, self._callbacks = self._callbacks, []
@@ -93,11 +93,11 @@ class MockDeliveryFuture:
         try:
             fn(self)
         except Exception as error:
-            say(_log, logging.ERROR, "a done callback of a record raised", exc_info=error)
+            log_line(_log, logging.ERROR, "a done callback of a record raised", exc_info=error)
 
 
 class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):
-    """The same in asyncio. Cancelling it says nothing of the record."""
+    """The same for asyncio. Cancelling it does not cancel the record."""
 
     noticed = False
     """As `MockDeliveryFuture.noticed`."""
@@ -120,12 +120,12 @@ class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):
         return super().exception()
 
     def add_done_callback(self, fn: Callable[[Any], object], /, **context: Any) -> None:
-        """Have `fn(future)` called in the loop."""
+        """Call `fn(future)` in the loop."""
         self._notice()
         super().add_done_callback(fn, **context)
 
     async def wait(self) -> None:
-        """Until it is done, without being noticed, for results that hold many futures."""
+        """Wait until it is done, without setting `noticed`; for results that hold many futures."""
         if not self.done():
             over = asyncio.Event()
             super().add_done_callback(lambda _: over.set())
@@ -137,14 +137,14 @@ class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):
         return super().result().offset if delivered else -1
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Wait no longer: the record goes on, and if it fails, nobody has asked about it."""
+        """Stop waiting: the record stays pending, and its error counts as not noticed."""
         cancelled = super().cancel(msg)
         if cancelled:
             self.noticed = False
         return cancelled
 
     def complete(self, metadata: RecordMetadata | None, error: KafkaError | None) -> None:
-        """As `MockDeliveryFuture.complete`, on any thread."""
+        """Like `MockDeliveryFuture.complete`; for any thread."""
         loop = self.get_loop()
         try:
             here = asyncio.get_running_loop() is loop
@@ -156,7 +156,7 @@ class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):
             loop.call_soon_threadsafe(self._settle, metadata, error)
 
     def _notice(self) -> None:
-        # Whoever asks a cancelled future is told of that, not of the record.
+        # A cancelled future raises `CancelledError`, not the record's error.
         self.noticed = self.noticed or not self.cancelled()
 
     def _settle(self, metadata: RecordMetadata | None, error: KafkaError | None) -> None:
@@ -164,6 +164,6 @@ class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):
             return  # cancelled
         if error is not None:
             self.set_exception(error)
-            self._log_traceback = False  # `flush` raises what nobody asked about
+            self._log_traceback = False  # `flush` raises errors that were not noticed
         elif metadata is not None:
             self.set_result(metadata)

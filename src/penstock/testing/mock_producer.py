@@ -16,9 +16,8 @@ from operator import index
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, SupportsIndex, TypeVar, cast, overload
 
-from penstock import _loops, serialization
-from penstock._facade import ArrowData, Callback, Column, Headers, SerializerLike
-from penstock._log import Repeats, say
+from penstock import serialization
+from penstock._log import Repeats, log_line
 from penstock._native import (
     ArrowRecords,
     AsyncBulkResult,
@@ -30,8 +29,10 @@ from penstock._native import (
     partition_for_key,
     timeout_s,
 )
-from penstock.control.metadata import Node, PartitionInfo
+from penstock.control.cluster_view import Node, PartitionInfo
 from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
+from penstock.facade import loops
+from penstock.facade.types import ArrowData, Callback, Column, Headers, SerializerLike
 from penstock.metrics import Metrics
 from penstock.partitioner import Partitioner, TopicView
 from penstock.testing.mock_bulk import AsyncMockBulkResult, Entries, MockBulkResult
@@ -53,7 +54,7 @@ class SentRecord(NamedTuple):
     """A record as it would go into the log."""
 
     record: ProducerRecord[Any, Any]
-    """As it was given to `send`."""
+    """As passed to `send`."""
     partition: int
     key: bytes | None
     value: bytes | None
@@ -67,7 +68,7 @@ class _Pending(NamedTuple):
 
 
 class _Mock(Generic[K, V]):
-    """What both have in common: everything but their ways to wait."""
+    """The common part of both mocks: everything except their ways to wait."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class _Mock(Generic[K, V]):
         partitions: SupportsIndex | Mapping[str, int] = 1,
         clock_ms: Callable[[], int] | None = None,
     ) -> None:
-        """Nothing is started."""
+        """Starts nothing."""
         self.auto_complete = auto_complete
         self.send_error: BaseException | None = None
         self.flush_error: BaseException | None = None
@@ -99,7 +100,7 @@ class _Mock(Generic[K, V]):
         self._closed = False
         self._repeats = Repeats()
 
-    # --- What the test looks at ---
+    # --- Read by the test ---
 
     @property
     def sent(self) -> list[SentRecord]:
@@ -108,7 +109,7 @@ class _Mock(Generic[K, V]):
             return list(self._sent)
 
     def history(self) -> list[ProducerRecord[K, V]]:
-        """Every record sent since the last `clear`, as it was given to `send`, acknowledged or not."""
+        """Every record sent since the last `clear`, as passed to `send`, acknowledged or not."""
         return [sent.record for sent in self.sent]
 
     @property
@@ -118,31 +119,31 @@ class _Mock(Generic[K, V]):
 
     @property
     def flushed(self) -> bool:
-        """Whether no record waits to be completed."""
+        """Whether no record is pending."""
         return not self._pending
 
-    # --- What the test decides ---
+    # --- Called by the test ---
 
     def complete_next(self) -> bool:
-        """Acknowledge the record that has waited longest; False if none does."""
+        """Acknowledge the oldest pending record; False if there is none."""
         return self._complete_next(None)
 
     def error_next(self, error: KafkaError) -> bool:
-        """Let the record that has waited longest fail with `error`; False if none waits."""
+        """Fail the oldest pending record with `error`; False if there is none."""
         return self._complete_next(error)
 
     def clear(self) -> None:
-        """Forget all records, those that wait included: their futures are never done (as in Java). Offsets go on."""
+        """Drop all records; pending futures are never done (as in Java). Offsets go on."""
         with self._lock:
             self._sent.clear()
             self._pending.clear()
             self._unnoticed.clear()
 
     def metrics(self) -> Metrics:
-        """What `metrics_values` says."""
+        """The value of `metrics_values`."""
         return self.metrics_values
 
-    # --- Inside ---
+    # --- Internal ---
 
     def _buffer(
         self,
@@ -191,7 +192,7 @@ class _Mock(Generic[K, V]):
             entries.take(partial(self._send, record, None, serialized=True))
 
     def _flush(self, timeout: float | None) -> None:
-        timeout_s(timeout)  # as the real one: it may refuse
+        timeout_s(timeout)  # raises as the real producer does
         self._check_open()
         if self.flush_error is not None:
             raise self.flush_error
@@ -279,7 +280,7 @@ class _Mock(Generic[K, V]):
             metadata = None if error is not None else self._metadata(pending)
             if error is not None and not pending.future.noticed:
                 self._unnoticed.append((pending.future, error))
-        # Without the lock: callbacks may send. The future first, as in the real producer.
+        # Without the lock: callbacks may send. The future completes first, as in the real producer.
         pending.future.complete(metadata, error)
         if pending.callback is not None:
             self._call(pending, pending.callback, metadata, error)
@@ -291,7 +292,7 @@ class _Mock(Generic[K, V]):
         try:
             callback(metadata, error)
         except Exception as raised:
-            say(_log, logging.ERROR, "the callback of a record raised", exc_info=raised)
+            log_line(_log, logging.ERROR, "the callback of a record raised", exc_info=raised)
 
     def _metadata(self, pending: _Pending) -> RecordMetadata:
         record, partition, key, value = pending.sent
@@ -302,7 +303,7 @@ class _Mock(Generic[K, V]):
 
 
 def _chosen_partition(chosen: Any, topic: str, count: int) -> int:
-    """What a partitioner returned, as the real producer reads it."""
+    """The result of a partitioner, with the checks of the real producer."""
     try:
         partition = index(chosen)
     except TypeError as error:
@@ -313,7 +314,7 @@ def _chosen_partition(chosen: Any, topic: str, count: int) -> int:
 
 
 def _columns(*columns: Any) -> list[Any]:
-    """Those of `send_many`, one that was not given being endless."""
+    """The columns of `send_many`; a column that was not given is endless."""
     counts = {len(column) for column in columns if isinstance(column, Sized)}
     if len(counts) > 1:
         raise ValueError(f"values, keys, headers and timestamps of different lengths: {sorted(counts)}")
@@ -326,7 +327,7 @@ async def _awaited(column: Iterable[T]) -> AsyncIterator[T]:
 
 
 async def _zipped(columns: Iterable[Any]) -> AsyncIterator[tuple[Any, ...]]:
-    """As `zip`, of iterables of both kinds."""
+    """As `zip`, for sync and async iterables."""
     iterators = [aiter(column if isinstance(column, AsyncIterable) else _awaited(column)) for column in columns]
     with suppress(StopAsyncIteration):
         while True:
@@ -334,21 +335,22 @@ async def _zipped(columns: Iterable[Any]) -> AsyncIterator[tuple[Any, ...]]:
 
 
 class MockProducer(_Mock[K, V]):
-    """A `penstock.Producer` for unit tests: records are serialized and partitioned as by the real one, and kept.
+    """A `penstock.Producer` for unit tests: records are serialized and partitioned as by the real one, and stored.
 
-    With `auto_complete` each record is acknowledged by `send` itself; without, the test decides with `complete_next` and
-    `error_next`, in the order of sending. Callbacks run on the thread that completes a record. Thread-safe.
+    With `auto_complete` each record is acknowledged by `send` itself; without, the test calls `complete_next` and
+    `error_next`, which complete records in the order of sending. Callbacks run on the thread that completes a record.
+    Thread-safe.
 
     Set `send_error`, `flush_error`, `close_error` or `partitions_for_error` to make the method of that name raise, and
-    `metrics_values` to say what `metrics` returns.
+    `metrics_values` to the result of `metrics`.
 
     Args:
         auto_complete: whether records are acknowledged at once.
-        key_serializer: as `KafkaProducer`'s; without one, bytes-like and None pass.
+        key_serializer: as `KafkaProducer`'s; without one, bytes-like objects and None are accepted.
         value_serializer: the same for values.
         partitioner: a `Partitioner`; without one, murmur2 over the serialized key as in Kafka, and partition 0 for
-            records without a key (where a real producer keeps to one partition for a while, chosen at random).
-        partitions: of each topic, or by topic's name; topics that are not named then do not exist.
+            records without a key (a real producer uses one random partition for a while).
+        partitions: of each topic, or by topic's name; other topics then do not exist.
         clock_ms: the time of records without a timestamp, in ms since the epoch.
 
     Java: `org.apache.kafka.clients.producer.MockProducer`.
@@ -395,7 +397,7 @@ class MockProducer(_Mock[K, V]):
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
     def __init__(self, auto_complete: bool = True, **options: Any) -> None:
-        """Nothing is started."""
+        """Starts nothing."""
         super().__init__(auto_complete, **options)
 
     @overload
@@ -423,9 +425,9 @@ class MockProducer(_Mock[K, V]):
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> DeliveryFuture:
-        """As `KafkaProducer.send`: raises what keeps a record from being sent, and keeps the rest."""
+        """As `KafkaProducer.send`: raises the same errors, and stores the record."""
         future = self._buffer(topic, value, key, partition, timestamp, headers, callback)
-        return cast("DeliveryFuture", future)  # which is native and final, and has these methods
+        return cast("DeliveryFuture", future)  # the native class is final; this one has its methods
 
     def send_many(
         self,
@@ -437,7 +439,7 @@ class MockProducer(_Mock[K, V]):
         timestamps: Iterable[SupportsIndex | datetime | None] | None = None,
         partition: SupportsIndex | None = None,
     ) -> BulkResult:
-        """As `KafkaProducer.send_many`: `send` for each, an error of one that is not the first in the result."""
+        """As `KafkaProducer.send_many`: `send` for each; an error of a record after the first one is in the result."""
         columns = _columns(values, keys, headers, timestamps)
         entries: Entries[MockDeliveryFuture] = Entries(topic)
         for entry in zip(*columns, strict=False):
@@ -465,22 +467,22 @@ class MockProducer(_Mock[K, V]):
         return cast("BulkResult", MockBulkResult(entries.taken))
 
     def flush(self, timeout: float | None = None) -> None:
-        """Acknowledge every record that waits (as in Java).
+        """Acknowledge every pending record (as in Java).
 
-        Raises `DeliveryError` if records failed whose future nobody asked and that had no callback, and `ValueError`
-        for a negative `timeout`.
+        Raises `DeliveryError` if records without a callback failed and their future was not used, and `ValueError` for a
+        negative `timeout`.
         """
         self._flush(timeout)
 
     def close(self, timeout: float | None = None) -> None:
-        """Acknowledge what waits, or with a `timeout` of 0 let it fail as `ProducerClosedError`; then take no more.
+        """Acknowledge pending records, or fail them with `ProducerClosedError` if `timeout` is 0; then refuse records.
 
         Raises `ValueError` for a negative `timeout`.
         """
         self._close(timeout)
 
     def partitions_for(self, topic: str) -> list[PartitionInfo]:
-        """The partitions, led by a broker that does not exist; `KafkaTimeoutError` for an absent topic, at once."""
+        """The partitions, led by a broker that does not exist; `KafkaTimeoutError` at once for an absent topic."""
         return self._partitions_for(topic)
 
     def __enter__(self) -> Self:
@@ -504,9 +506,9 @@ class MockProducer(_Mock[K, V]):
 
 
 class AsyncMockProducer(_Mock[K, V]):
-    """A `penstock.AsyncProducer` for unit tests: as `MockProducer`, with what waits awaited.
+    """A `penstock.AsyncProducer` for unit tests: `MockProducer` with methods that are awaited.
 
-    Futures are asyncio's, of the loop that sends; callbacks run in that loop. Records may be completed on any thread.
+    Futures are asyncio futures of the loop that sends; callbacks run in that loop. Records may be completed on any thread.
     """
 
     @overload
@@ -550,7 +552,7 @@ class AsyncMockProducer(_Mock[K, V]):
         clock_ms: Callable[[], int] | None = None,
     ) -> None: ...
     def __init__(self, auto_complete: bool = True, **options: Any) -> None:
-        """Nothing is started, and no loop is needed."""
+        """Starts nothing and needs no loop."""
         super().__init__(auto_complete, **options)
 
     @overload
@@ -580,9 +582,9 @@ class AsyncMockProducer(_Mock[K, V]):
         headers: Headers | None = None,
         callback: Callback | None = None,
     ) -> AsyncDeliveryFuture:
-        """As `AsyncKafkaProducer.send`: raises what keeps a record from being sent, and keeps the rest."""
+        """As `AsyncKafkaProducer.send`: raises the same errors, and stores the record."""
         future = self._buffer(topic, value, key, partition, timestamp, headers, callback)
-        return cast("AsyncDeliveryFuture", future)  # which is native and final, and has these methods
+        return cast("AsyncDeliveryFuture", future)  # the native class is final; this one has its methods
 
     @overload
     async def send_and_wait(
@@ -614,7 +616,7 @@ class AsyncMockProducer(_Mock[K, V]):
         timestamps: Column[SupportsIndex | datetime | None] | None = None,
         partition: SupportsIndex | None = None,
     ) -> AsyncBulkResult:
-        """As `AsyncKafkaProducer.send_many`: `send` for each, an error of one that is not the first in the result."""
+        """As `AsyncKafkaProducer.send_many`: `send` for each; an error of a record after the first one is in the result."""
         columns = _columns(values, keys, headers, timestamps)
         entries: Entries[AsyncMockDeliveryFuture] = Entries(topic)
         async for entry in _zipped(columns):
@@ -642,16 +644,16 @@ class AsyncMockProducer(_Mock[K, V]):
         return cast("AsyncBulkResult", AsyncMockBulkResult(entries.taken))
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Acknowledge every record that waits (as in Java).
+        """Acknowledge every pending record (as in Java).
 
-        Raises `DeliveryError` if records failed whose future nobody asked and that had no callback, and `ValueError`
-        for a negative `timeout`.
+        Raises `DeliveryError` if records without a callback failed and their future was not used, and `ValueError` for a
+        negative `timeout`.
         """
         self._flush(timeout)
         await asyncio.sleep(0)  # callbacks
 
     async def close(self, timeout: float | None = None) -> None:
-        """Acknowledge what waits, or with a `timeout` of 0 let it fail as `ProducerClosedError`; then take no more.
+        """Acknowledge pending records, or fail them with `ProducerClosedError` if `timeout` is 0; then refuse records.
 
         Raises `ValueError` for a negative `timeout`.
         """
@@ -659,7 +661,7 @@ class AsyncMockProducer(_Mock[K, V]):
         await asyncio.sleep(0)
 
     async def partitions_for(self, topic: str) -> list[PartitionInfo]:
-        """The partitions, led by a broker that does not exist; `KafkaTimeoutError` for an absent topic, at once."""
+        """The partitions, led by a broker that does not exist; `KafkaTimeoutError` at once for an absent topic."""
         return self._partitions_for(topic)
 
     async def __aenter__(self) -> Self:
@@ -692,7 +694,7 @@ class AsyncMockProducer(_Mock[K, V]):
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as raised:
-                _loops.report(loop, callback, raised, self._repeats)
+                loops.report(loop, callback, raised, self._repeats)
 
-        # In the loop even if it is this thread's: never inside `send`.
+        # Scheduled in the loop even on its own thread: a callback never runs inside `send`.
         loop.call_soon_threadsafe(call)

@@ -1,7 +1,7 @@
-"""Fixtures for tests that need a broker: an embedded one, a topic of one's own, a producer.
+"""Fixtures for tests that need a broker: an embedded one, a topic per test, a producer.
 
-Loaded by pytest in every project that has Penstock installed, so that importing it costs nothing: what the fixtures
-need is imported when one of them is used.
+pytest loads this file in every project that has Penstock installed, so it must import quickly: a fixture imports its
+modules when it is used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def penstock_topic(penstock_broker: RunningCluster, request: pytest.FixtureReque
 
 @pytest.fixture
 def penstock_producer(penstock_broker: RunningCluster) -> Iterator[KafkaProducer[bytes, bytes]]:
-    """A producer of bytes on the embedded broker, closed after the test; it fails the test like `with` would."""
+    """A producer of bytes on the embedded broker, closed after the test; like `with`, it fails the test on lost records."""
     from penstock import KafkaProducer
 
     with KafkaProducer(bootstrap_servers=penstock_broker.bootstrap_servers) as producer:
@@ -47,7 +47,7 @@ def penstock_producer(penstock_broker: RunningCluster) -> Iterator[KafkaProducer
 
 @pytest.fixture
 def penstock_async_producer(penstock_broker: RunningCluster) -> Iterator[AsyncKafkaProducer[bytes, bytes]]:
-    """The same for asyncio; needs no running loop, and is closed in one of its own."""
+    """The same for asyncio; it needs no running loop, and is closed in its own one."""
     import asyncio
 
     from penstock import AsyncKafkaProducer

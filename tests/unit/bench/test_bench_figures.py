@@ -1,4 +1,4 @@
-"""What the benchmark computes from measurements: nothing here is timed."""
+"""The benchmark's computations; nothing is timed here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def run(rate: float) -> dict[str, Any]:
     return derived({"count": 1000, "seconds": 1000 / rate, "cpu_seconds": 0.002})
 
 
-def test_ratios_are_of_runs_that_followed_each_other() -> None:
-    """The machine slows down by half in the second round: the medians wander, the ratio of each pair does not."""
+def test_ratios_compare_consecutive_runs() -> None:
+    """The machine slows down by half in the second round: the medians change, the ratio of each pair does not."""
     runs = {"a": [run(400), run(200), run(410)], "b": [run(100), run(50), run(100)]}
     (one,) = compare(runs, Line("a", "b", (Target("messages_per_s", at_least=4.0),)))
     assert (round(one.ours), round(one.theirs), one.met) == (400, 100, True)
@@ -39,16 +39,16 @@ def test_cost_follows_from_cpu_time() -> None:
         (7.0, Target("messages_per_s"), None),
     ],
 )
-def test_a_ratio_is_judged_as_measured(ratio: float, target: Target, met: bool | None) -> None:
+def test_an_unrounded_ratio_is_compared_with_its_target(ratio: float, target: Target, met: bool | None) -> None:
     assert verdict(ratio, target) is met
 
 
-def test_nobody_always_follows_the_same_neighbour() -> None:
+def test_the_order_of_contestants_changes() -> None:
     assert order(["a", "b", "c"], 0) == ["a", "b", "c"]
     assert order(["a", "b", "c"], 1) == ["c", "b", "a"]
 
 
-def test_the_quick_run_changes_what_the_row_says_and_then_what_the_contestant_says() -> None:
+def test_a_quick_run_overrides_row_and_contestant() -> None:
     contestants = {"a": Contestant("x:y", {"size": 7}, {"size": 3}), "b": Contestant("x:y")}
     row = Row("r", "t", contestants, (), {"count": 10, "size": 5}, {"count": 1})
     assert overlaid(row, "a", quick=False) == {"partitions": 6, "count": 10, "size": 7}
@@ -63,7 +63,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
     assert latency_figures([0.003, 0.001, 0.002]) == {"p50_ms": 2.0, "p99_ms": 3.0, "p99_9_ms": 3.0}
 
 
-def test_an_open_loop_owes_what_was_due_while_it_was_held_up() -> None:
+def test_an_open_loop_makes_up_for_delayed_records() -> None:
     pace = Pace({"rate": 1000, "duration_s": 2})
     assert (pace.due_by(pace.began - 1), pace.due_by(pace.began)) == (0, 1)
     assert pace.due_by(pace.began + 0.5) == 501
@@ -71,7 +71,7 @@ def test_an_open_loop_owes_what_was_due_while_it_was_held_up() -> None:
     assert pace.due(500) == pytest.approx(pace.began + 0.5)
 
 
-def test_a_load_is_cut_into_chunks() -> None:
+def test_a_load_is_divided_into_chunks() -> None:
     load = Load({"count": 25, "size": 4, "keys": 3, "chunk": 10})
     assert (list(load.sizes()), load.values[0], len(load.values)) == ([10, 10, 5], b"xxxx", 10)
     assert load.keys is not None
@@ -86,11 +86,11 @@ def test_the_corpus_is_the_same_everywhere() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_row_names_contestants_that_are_there(row: Row) -> None:
+def test_a_row_names_existing_contestants(row: Row) -> None:
     assert {label for line in row.lines for label in (line.us, line.them)} <= set(row.contestants)
     assert all(line.targets for line in row.lines)
     assert row.pairs >= 5 or row.only_full
 
 
-def test_rows_have_names_of_their_own() -> None:
+def test_names_of_rows_are_unique() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)

@@ -1,4 +1,4 @@
-"""Reading what callgrind wrote."""
+"""Reading the output of callgrind."""
 
 from __future__ import annotations
 
@@ -18,23 +18,31 @@ calls=5 40
 * 900
 fn=(2)
 40 900
-fn=(3) penstock_core::engine::Engine<T>::turn
+fn=(3) penstock_core::engine::Engine<T>::run_once
 1 7
 totals: 1027
 """
 
 
-def test_a_function_has_what_it_took_itself() -> None:
-    assert parse(CALLGRIND.splitlines()) == {"send": 120, "append": 900, "penstock_core::engine::Engine<T>::turn": 7}
+def test_a_function_counts_its_own_instructions() -> None:
+    assert parse(CALLGRIND.splitlines()) == {
+        "send": 120,
+        "append": 900,
+        "penstock_core::engine::Engine<T>::run_once": 7,
+    }
 
 
-def test_the_thread_that_turns_the_engine_is_the_io_thread() -> None:
-    application, engine, control = Counter(send=5), Counter({"core::engine::Engine<T>::turn": 3}), Counter(exchange=2)
+def test_the_thread_that_runs_the_engine_is_the_io_thread() -> None:
+    application, engine, control = (
+        Counter(send=5),
+        Counter({"core::engine::Engine<T>::run_once": 3}),
+        Counter(exchange=2),
+    )
     counted = sort_threads([application, control, engine])
     assert (counted.application, counted.io, counted.other) == (application, engine, control)
 
 
-def test_what_both_runs_have_in_common_cancels() -> None:
+def test_instructions_common_to_both_runs_cancel() -> None:
     start = {"import": 10_000}
     assert per_message(Counter(start | {"send": 200}), Counter(start | {"send": 400}), 100) == {
         "import": 0,

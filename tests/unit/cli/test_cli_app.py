@@ -18,12 +18,12 @@ from penstock.config import describe
 
 
 @pytest.fixture(autouse=True)
-def _no_brokers_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_brokers_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PENSTOCK_BOOTSTRAP_SERVERS", raising=False)
 
 
 @pytest.mark.parametrize("command", [["produce", "-t", "x", __file__], ["tail", "-t", "x"], ["topics", "list"]])
-def test_without_a_broker_named_it_exits_2_and_names_the_three_ways(
+def test_without_brokers_it_exits_2_and_lists_the_three_ways_to_name_them(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command) == 2
@@ -33,7 +33,7 @@ def test_without_a_broker_named_it_exits_2_and_names_the_three_ways(
         assert way in err
 
 
-def test_where_brokers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_option_beats_configuration_beats_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_BOOTSTRAP_SERVERS", "environment:1")
     for given, configured, expected in (
         ("option:1", "file:1", "option:1"),
@@ -113,9 +113,7 @@ def test_fsync_is_a_word_or_a_number_of_milliseconds(
         assert f"--fsync {wrong}: not one of never, always, MS" in capsys.readouterr().err
 
 
-def test_a_closed_stdin_cannot_say_when_it_ends(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_closed_stdin_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["broker", "--memory", "--until-eof"]) == 2
     assert "--until-eof: stdin is closed" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Arguments that are not UTF-8, in every place of every command; and numbers that are none."""
+"""Arguments that are not UTF-8, in every place of every command; and invalid numbers."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ PATHS = {
     ("tail", "--dev"), ("topics list", "--dev"), ("topics describe", "--dev"), ("topics create", "--dev"),
     ("topics delete", "--dev"), ("broker", "--dir"),
 }  # fmt: skip
-"""What names files: the bytes of a name are the system's business."""
+"""Options that name files: a file name may have any bytes."""
 
 
 @pytest.fixture(autouse=True)
-def _no_brokers_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_brokers_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PENSTOCK_BOOTSTRAP_SERVERS", raising=False)
 
 
 def commands(command: Any = None, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each command with the words that lead to it."""
+    """Each command with the words that select it."""
     command = typer.main.get_command(app) if command is None else command
     for name, below in getattr(command, "commands", {}).items():
         yield from commands(below, *words, name)
@@ -46,7 +46,7 @@ def commands(command: Any = None, *words: str) -> Iterator[tuple[tuple[str, ...]
 
 
 def places() -> Iterator[tuple[list[str], bool, str]]:
-    """Arguments with something that is not UTF-8 in each place, whether that is a path, and what is shown of it."""
+    """Arguments with bytes that are not UTF-8 in each place, whether that is a path, and how the error shows the argument."""
     for words, command in commands():
         for param in command.params:
             if param.param_type_name == "argument":
@@ -71,7 +71,7 @@ def places() -> Iterator[tuple[list[str], bool, str]]:
         yield [*words, f"--{BAD}"], False, f"--{SHOWN}"
 
 
-def test_what_is_not_utf_8_is_refused_in_every_place_that_is_no_path() -> None:
+def test_bytes_that_are_not_utf_8_are_refused_except_in_paths() -> None:
     root = typer.main.get_command(app)
     assert {" ".join(words) for words, _ in commands()} == {
         "produce", "bench", "tail", "topics list", "topics describe", "topics create", "topics delete", "broker", "config"
@@ -103,7 +103,7 @@ def test_what_is_not_utf_8_is_refused_in_every_place_that_is_no_path() -> None:
         ["produce", "-t", "x", "--format", BAD],
     ],
 )
-def test_it_is_one_line_and_exit_2(arguments: list[str], capsys: Capture) -> None:
+def test_an_argument_that_is_not_utf_8_gives_one_line_and_exit_2(arguments: list[str], capsys: Capture) -> None:
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -112,11 +112,11 @@ def test_it_is_one_line_and_exit_2(arguments: list[str], capsys: Capture) -> Non
     assert err.count("\n") == 1
 
 
-def test_options_in_one_word_and_after_a_value() -> None:
+def test_bad_bytes_are_found_in_joined_options_and_after_values() -> None:
     root = typer.main.get_command(app)
     read_arguments(root, ["tail", "-eK", "é", "-t", "x"])
     read_arguments(root, ["produce", "--dev=", BAD, "-t", "x"])
-    read_arguments(root, ["frobnicate", BAD])  # the parser knows better what is wrong
+    read_arguments(root, ["frobnicate", BAD])  # the parser reports the unknown command
     for arguments, shown in (
         (["tail", "-eK", BAD], f"-K {SHOWN}"),
         (["tail", "-K", "-", "-t", BAD], f"-t {SHOWN}"),
@@ -136,16 +136,16 @@ def test_the_environment_is_checked_as_well(monkeypatch: pytest.MonkeyPatch, cap
         assert capsys.readouterr() == ("", f"penstock: PENSTOCK_BOOTSTRAP_SERVERS {SHOWN}: not UTF-8\n")
 
 
-def test_half_a_character_in_a_file_of_settings(tmp_path: Path, capsys: Capture) -> None:
+def test_a_lone_surrogate_in_a_file_of_settings_is_refused(tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "producer.properties"
     file.write_text("client.id=\\ud800\n")
     assert main(["produce", __file__, "-t", "x", "-b", "127.0.0.1:1", "--config", str(file)]) == 2
     out, err = capsys.readouterr()
-    assert (out, err) == ("", f"penstock: {file}: client.id: there is a surrogate without its other half\n")
+    assert (out, err) == ("", f"penstock: {file}: client.id: has a lone surrogate\n")
 
 
 @pytest.mark.parametrize("arguments", [["--topic", BAD], ["--bootstrap", BAD], [f"--{BAD}"], [BAD]])
-def test_the_demo_is_not_different(arguments: list[str], capsys: Capture) -> None:
+def test_the_demo_refuses_bytes_that_are_not_utf_8(arguments: list[str], capsys: Capture) -> None:
     assert demo.main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -153,7 +153,7 @@ def test_the_demo_is_not_different(arguments: list[str], capsys: Capture) -> Non
     assert "not UTF-8" in err
 
 
-def test_a_file_with_such_a_name_is_named(tmp_path: Path, capsys: Capture) -> None:
+def test_a_missing_file_whose_name_is_not_utf_8_is_named(tmp_path: Path, capsys: Capture) -> None:
     for arguments in (
         ["produce", str(tmp_path / BAD), "-t", "x"],
         ["produce", __file__, "-t", "x", "--config", str(tmp_path / BAD)],
@@ -163,7 +163,7 @@ def test_a_file_with_such_a_name_is_named(tmp_path: Path, capsys: Capture) -> No
         assert f"penstock: {printable(str(tmp_path / BAD))}: No such file or directory" in capsys.readouterr().err
 
 
-def test_utf_8_in_a_locale_of_ascii_is_understood_and_paths_stay_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_an_ascii_locale_utf_8_is_decoded_and_paths_stay_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     typed = os.fsdecode("größe".encode()).encode().decode("ascii", "surrogateescape")
     monkeypatch.setattr(os, "fsencode", lambda text: text.encode("ascii", "surrogateescape"))
     given = ["produce", typed, "-K", typed, f"--config={typed}", "-X", f"client.id={typed}", "--dev", typed]
@@ -187,7 +187,9 @@ class Terminal(io.TextIOWrapper):
 @pytest.mark.parametrize(
     "arguments", [["config"], ["config", "acks"], ["config", "--json"], ["--help"], ["bench", "--help"]]
 )
-def test_stdout_may_have_few_characters(encoding: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_that_stdout_cannot_encode_are_escaped(
+    encoding: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = Terminal(encoding)
     monkeypatch.setattr(sys, "stdout", out)
     assert main(arguments) == 0
@@ -195,7 +197,7 @@ def test_stdout_may_have_few_characters(encoding: str, arguments: list[str], mon
     assert out.errors == "strict"
 
 
-def test_json_is_json_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_output_is_valid_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     from penstock.cli.output import print_json
 
     for encoding, written in (("ascii", b'{"a":"\\u00fc"}\n'), ("utf-8", '{"a":"ü"}\n'.encode())):

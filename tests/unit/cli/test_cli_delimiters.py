@@ -1,4 +1,4 @@
-"""CSV whose cells are not separated by commas, and files that are not what they are taken for."""
+"""CSV with other delimiters than the comma, and files that are taken for another kind of CSV."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Capture = pytest.CaptureFixture[str]
 
 
 def csv(data: bytes, **options: object) -> tuple[list[Entry], list[str]]:
-    """The entries, and what was warned of."""
+    """The entries, and the warnings."""
     warned: list[str] = []
     source = CsvSource(io.BytesIO(data), "in.csv", warn=warned.append, **options)  # type: ignore[arg-type]
     return list(source), warned
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|", " ", "§", "\x01", "'"])
-def test_any_character_may_separate_cells(delimiter: str) -> None:
+def test_any_character_may_be_the_delimiter(delimiter: str) -> None:
     text = 'id,"a,b",c\n1,"x,""y""\nz",\n'.replace(",", delimiter)
     (entry,), warned = csv(text.encode(), key="id", delimiter=delimiter)
     row = {"id": "1", f"a{delimiter}b": f'x{delimiter}"y"\nz', "c": ""}
@@ -29,13 +29,13 @@ def test_any_character_may_separate_cells(delimiter: str) -> None:
     assert warned == []
 
 
-def test_a_comma_is_text_where_it_separates_nothing() -> None:
+def test_with_another_delimiter_a_comma_is_text() -> None:
     entries, warned = csv(b"name;price\na,b;1,5\n", delimiter=";", infer=True)
     assert entries == [(None, b'{"name":"a,b","price":"1,5"}')]
     assert warned == []
 
 
-def test_a_row_of_empty_cells_is_none_of_the_blank_lines() -> None:
+def test_a_row_of_empty_cells_is_not_a_blank_line() -> None:
     source = CsvSource(io.BytesIO(b"\n\na\tb\n\t\n \n1\t2\n"), "in.tsv", delimiter="\t")
     assert [value for _, value in source] == [b'{"a":"","b":""}', b'{"a":"1","b":"2"}']
     assert source.blank_lines == 3
@@ -44,16 +44,16 @@ def test_a_row_of_empty_cells_is_none_of_the_blank_lines() -> None:
 @pytest.mark.parametrize(
     ("header", "delimiter", "advice"),
     [
-        ("id;name", ",", "if semicolons separate the cells, say --delimiter ';'"),
-        ("id\tname", ",", r"if tabs separate the cells, say --delimiter '\t'"),
-        ("a b\tc;d\te", ",", r"if tabs separate the cells, say --delimiter '\t'"),
-        ("id|name", ",", "if bars separate the cells, say --delimiter '|'"),
-        ("id,name", ";", "if commas separate the cells, say --delimiter ','"),
-        ('id;"name"', ",", "if semicolons separate the cells, say --delimiter ';'"),
-        ("sep=;", ",", "if semicolons separate the cells, say --delimiter ';'"),
+        ("id;name", ",", "if semicolons separate the cells, use --delimiter ';'"),
+        ("id\tname", ",", r"if tabs separate the cells, use --delimiter '\t'"),
+        ("a b\tc;d\te", ",", r"if tabs separate the cells, use --delimiter '\t'"),
+        ("id|name", ",", "if bars separate the cells, use --delimiter '|'"),
+        ("id,name", ";", "if commas separate the cells, use --delimiter ','"),
+        ('id;"name"', ",", "if semicolons separate the cells, use --delimiter ';'"),
+        ("sep=;", ",", "if semicolons separate the cells, use --delimiter ';'"),
     ],
 )
-def test_a_header_of_one_column_that_holds_another_delimiter_is_told(header: str, delimiter: str, advice: str) -> None:
+def test_a_header_of_one_column_with_another_delimiter_warns(header: str, delimiter: str, advice: str) -> None:
     _, warned = csv(f"\ufeff\n{header}\nx\ny\n".encode(), delimiter=delimiter)
     (said,) = warned
     assert said.startswith("in.csv:2: the header is one column, ")
@@ -63,13 +63,13 @@ def test_a_header_of_one_column_that_holds_another_delimiter_is_told(header: str
 @pytest.mark.parametrize(
     "data", ["id\n1;2\n", '"id;name"\n1\n', '"id;\nna;me"\n1\n', "a;b,c\n1,2\n", "id,name\n1,2\n", "id\n"]
 )
-def test_nothing_is_told_without_a_reason(data: str) -> None:
+def test_other_headers_do_not_warn(data: str) -> None:
     assert csv(data.encode())[1] == []
 
 
-def test_a_header_that_cannot_be_read_so_gets_the_same_advice() -> None:
+def test_an_unreadable_header_gets_the_same_advice() -> None:
     with pytest.raises(
-        InputError, match=r"^in\.csv:1: not CSV: .*; if semicolons separate the cells, say --delimiter ';'$"
+        InputError, match=r"^in\.csv:1: not CSV: .*; if semicolons separate the cells, use --delimiter ';'$"
     ):
         csv(b'"id";"name"\n"1";"2"\n')
     with pytest.raises(InputError, match=r"^in\.csv:2: not CSV: [^;]*$"):
@@ -91,7 +91,7 @@ def test_a_header_that_cannot_be_read_so_gets_the_same_advice() -> None:
         ("\r", "--delimiter '\\r': quotes and line ends have their own meaning in CSV"),
     ],
 )
-def test_what_cannot_separate_cells_is_refused(given: str, message: str, capsys: Capture) -> None:
+def test_an_invalid_delimiter_is_refused(given: str, message: str, capsys: Capture) -> None:
     arguments = ["produce", __file__, "-t", "x", "-b", "127.0.0.1:1", "--wait", "0", "--format", "csv"]
     code = main([*arguments, f"--delimiter={given}"])
     err = capsys.readouterr().err
@@ -103,7 +103,7 @@ def test_what_cannot_separate_cells_is_refused(given: str, message: str, capsys:
 
 
 @pytest.mark.parametrize("format", ["lines", "jsonl", "parquet", "arrow"])
-def test_it_goes_with_csv_only(format: str, capsys: Capture) -> None:
+def test_delimiter_is_refused_for_other_formats(format: str, capsys: Capture) -> None:
     arguments = ["produce", __file__, "-t", "x", "-b", "127.0.0.1:1", "--format", format, "--delimiter", ","]
     assert main(arguments) == 2
     assert capsys.readouterr().err == f"penstock: --delimiter does not go with --format {format}\n"

@@ -1,4 +1,4 @@
-"""Lines, CSV and JSON Lines as keys and values, and what is said of input that is not as it should be."""
+"""Lines, CSV and JSON Lines as keys and values, and the errors about bad input."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_each_line_is_a_value_without_its_end() -> None:
     ]
 
 
-def test_no_input_is_no_record() -> None:
+def test_empty_input_has_no_records() -> None:
     assert lines(b"") == []
 
 
@@ -50,7 +50,7 @@ def test_a_line_without_the_delimiter_is_an_error_with_its_number() -> None:
         lines(b"a:1\nb\n", ":")
 
 
-def test_a_byte_order_mark_belongs_to_no_value() -> None:
+def test_a_byte_order_mark_is_not_a_part_of_the_value() -> None:
     assert lines(b"\xef\xbb\xbfa\nb\n") == [(None, b"a"), (None, b"b")]
 
 
@@ -86,18 +86,18 @@ def test_numbers_are_inferred_digit_for_digit() -> None:
     ]
 
 
-def test_null_is_null_and_as_a_key_no_key() -> None:
+def test_a_null_cell_is_json_null_and_a_null_key_cell_is_no_key() -> None:
     assert csv(b"k,v\nNA,NA\n,x\n", key="k", null="NA", infer=True) == [
         (None, b'{"k":null,"v":null}'),
         (b"", b'{"k":"","v":"x"}'),
     ]
 
 
-def test_a_percent_sign_in_a_column_is_a_percent_sign() -> None:
+def test_a_percent_sign_in_a_column_name_is_kept() -> None:
     assert csv(b"%s,100%\na,b\n") == [(None, b'{"%s":"a","100%":"b"}')]
 
 
-def test_rows_may_span_lines_and_errors_name_where_they_begin() -> None:
+def test_rows_may_span_lines_and_errors_name_their_first_line() -> None:
     source = CsvSource(io.BytesIO(b'a,b\n1,"x\ny"\n2\n'), "in.csv")
     entries = iter(source)
     assert next(entries) == (None, b'{"a":"1","b":"x\\ny"}')
@@ -110,7 +110,7 @@ def test_rows_may_span_lines_and_errors_name_where_they_begin() -> None:
     ("data", "message"),
     [
         (b"", r"in\.csv: the file is empty"),
-        (b"a,a\n", r"in\.csv:1: the header names the column 'a' twice"),
+        (b"a,a\n", r"in\.csv:1: the header has the column 'a' twice"),
         (b"a,b\n", r"in\.csv:1: there is no column 'k' for the key; there are: a, b"),
         (b"k,b\n1,2,3\n", r"in\.csv:2: 3 cells"),
         (b"\n \n", r"in\.csv: the file is empty"),
@@ -128,14 +128,14 @@ def test_a_blank_line_in_a_single_column_is_an_empty_cell() -> None:
     assert csv(b"\na\n\n  \n") == [(None, b'{"a":""}'), (None, b'{"a":"  "}')]
 
 
-def test_blank_lines_between_rows_are_passed_over_and_counted() -> None:
+def test_blank_lines_between_rows_are_skipped_and_counted() -> None:
     source = CsvSource(io.BytesIO(b'\xef\xbb\xbf\n \na,b\n\r\n1,"x\n\n"\n\t\n2,y\n\n'), "in.csv")
     found = [(source.line, value) for _, value in source]
     assert found == [(5, b'{"a":"1","b":"x\\n\\n"}'), (9, b'{"a":"2","b":"y"}')]
     assert source.blank_lines == 5
 
 
-def test_blank_lines_do_not_shift_the_number_of_a_bad_one() -> None:
+def test_line_numbers_in_errors_count_blank_lines() -> None:
     with pytest.raises(InputError, match=r"^in\.csv:4: 1 cells"):
         csv(b"a,b\n\n\n1\n")
     with pytest.raises(InputError, match=r"^in\.jsonl:3: not JSON"):
@@ -143,13 +143,13 @@ def test_blank_lines_do_not_shift_the_number_of_a_bad_one() -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1), st.booleans())
-def test_a_row_is_the_object_that_json_would_write(cells: list[str], infer: bool) -> None:
+def test_a_row_is_encoded_as_json_dumps_would(cells: list[str], infer: bool) -> None:
     columns = [f"column {number}" for number in range(len(cells))]
     parsed = json.loads(RowsToJson(columns, infer=infer)(cells), parse_int=str, parse_float=str)
     assert parsed == dict(zip(columns, cells, strict=True))
 
 
-def test_the_memory_of_cells_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_cells_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "_CACHED_CELLS", 3)
     rows = RowsToJson(["a"])
     for number in range(10):
@@ -164,13 +164,13 @@ def test_a_json_line_is_sent_as_it_stands() -> None:
     assert jsonl(b'{"a" : 1.50}\r\n[1, 2]\n"x"') == [(None, b'{"a" : 1.50}'), (None, b"[1, 2]"), (None, b'"x"')]
 
 
-def test_blank_lines_are_passed_over_and_counted() -> None:
+def test_blank_json_lines_are_skipped_and_counted() -> None:
     source = JsonLinesSource(io.BytesIO(b"\xef\xbb\xbf\r\n1\n\n \t \n2\n "), "in.jsonl", key=None)
     assert list(source) == [(None, b"1"), (None, b"2")]
     assert source.blank_lines == 4
 
 
-def test_of_plain_lines_each_is_a_record() -> None:
+def test_each_plain_line_is_a_record_also_a_blank_one() -> None:
     source = LineSource(io.BytesIO(b"a\n\n \n"), "in.txt")
     assert list(source) == [(None, b"a"), (None, b""), (None, b" ")]
     assert source.blank_lines == 0
@@ -190,7 +190,7 @@ def test_a_field_is_the_key() -> None:
         (b"[1]", "the line is not a JSON object"),
         (b'{"j":1}', "the object has no field 'k'"),
         (b'{"k":[1]}', "an array or object"),
-        (b'{"k":"\\ud800"}', "not text that UTF-8 can carry"),
+        (b'{"k":"\\ud800"}', "cannot be encoded as UTF-8"),
     ],
 )
 def test_a_bad_json_line_is_an_error_with_its_number(line: bytes, message: str) -> None:

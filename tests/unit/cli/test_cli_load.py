@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from penstock.cli.load import Content, Latencies, Load, Meter, Schedule
+from penstock.cli.load import Content, Load, Schedule
+from penstock.cli.meter import Latencies, Meter
 from penstock.cli.report import Report, as_html, as_svg
 
 
@@ -34,7 +35,7 @@ LOAD = Load(topic="t", content=Content.json, size=100, keys=0, senders=1, rate=N
 def test_values_have_their_size(content: Content, size: int) -> None:
     values = LOAD._replace(content=content, size=size).values()
     assert {len(value) for value in values} == {size}
-    assert values == LOAD._replace(content=content, size=size).values(), "the same load is the same records"
+    assert values == LOAD._replace(content=content, size=size).values(), "the same load has the same records"
 
 
 def test_percentiles_are_exact_to_a_percent() -> None:
@@ -51,8 +52,8 @@ def test_percentiles_are_exact_to_a_percent() -> None:
     assert Latencies().percentile(0.5) is None
 
 
-def test_an_open_load_is_due_whatever_the_sender_can_do() -> None:
-    """A sender that is held up sends what was due meanwhile, and each record counts from when it was due."""
+def test_an_open_load_keeps_its_schedule_when_the_sender_blocks() -> None:
+    """A sender that was blocked sends the records that became due; each record's latency counts from its due time."""
     clock = Clock()
     chunks = Schedule(LOAD._replace(rate=100.0, records=50), 0, clock, clock.sleep).chunks()
     due = [next(chunks) for _ in range(10)]
@@ -60,7 +61,7 @@ def test_an_open_load_is_due_whatever_the_sender_can_do() -> None:
     clock.now += 0.2  # a send that blocks
     slept = len(clock.slept)
     late = [next(chunks) for _ in range(20)]
-    assert len(clock.slept) == slept, "it is behind: no sleep"
+    assert len(clock.slept) == slept, "it is late: no sleep"
     assert [round(at - 100, 6) for at, _ in late] == [round(0.1 + n * 0.01, 6) for n in range(20)]
     assert len(list(chunks)) == 20
 
@@ -89,7 +90,7 @@ def meter_after(clock: Clock, *seconds: list[float]) -> Meter:
     return meter
 
 
-def test_intervals_and_the_whole() -> None:
+def test_the_meter_reports_intervals_and_totals() -> None:
     clock = Clock()
     meter = meter_after(clock, [1.0] * 99 + [50.0], [2.0] * 100, [])
     meter.timed(clock.now)(None, RuntimeError("a failed record has no latency"))
@@ -107,7 +108,7 @@ def test_intervals_and_the_whole() -> None:
 
 
 @pytest.mark.parametrize("seconds", [[], [[1.0]], [[1.0, 2.0], [], [900.0]]], ids=["nothing", "one", "gaps"])
-def test_a_report_is_well_formed_and_says_what_was_asked_and_found(seconds: list[list[float]]) -> None:
+def test_a_report_is_well_formed_and_has_options_and_results(seconds: list[list[float]]) -> None:
     clock = Clock()
     meter = meter_after(clock, *seconds)
     meter.end()

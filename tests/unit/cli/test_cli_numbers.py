@@ -1,4 +1,4 @@
-"""Numbers that are none, for every option that takes seconds or a rate."""
+"""Invalid numbers, for every option that takes seconds or a rate."""
 
 from __future__ import annotations
 
@@ -30,4 +30,4 @@ def test_metadata_max_age_ms_is_a_number_of_ms(given: str, capsys: Capture) -> N
     assert main(["tail", "-t", "x", "-b", "127.0.0.1:1", "-X", f"metadata.max.age.ms={given}"]) == 2
     assert f"-X metadata.max.age.ms={given}: not a number of ms" in capsys.readouterr().err
     assert main(["tail", "-t", "x", "-b", "127.0.0.1:1", "-X", "fetch.max.bytes=1"]) == 2
-    assert "-X fetch.max.bytes: the reader has no settings but metadata.max.age.ms" in capsys.readouterr().err
+    assert "-X fetch.max.bytes: the reader's only setting is metadata.max.age.ms" in capsys.readouterr().err

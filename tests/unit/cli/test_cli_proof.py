@@ -1,4 +1,4 @@
-"""The demo's comparison finds what it has to find."""
+"""The demo's comparison finds each kind of difference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def found(seen: list[Seen], acknowledged: dict[int, int] | None = None) -> Diffe
     return compare(SENT, {0: 2, 1: 2} if acknowledged is None else acknowledged, seen)
 
 
-def test_what_is_equal_has_no_differences() -> None:
+def test_equal_records_have_no_differences() -> None:
     assert found(GOOD) == Differences(0, [])
 
 
@@ -28,8 +28,8 @@ def test_partitions_may_be_read_in_any_order() -> None:
         (GOOD[:-1], "1 rows are missing, the first one is row 3"),
         ([*GOOD, GOOD[3]], "row 3 is there 2 times"),
         ([*GOOD, GOOD[3]], "partition 1 holds 3 records, 2 were acknowledged"),
-        ([*GOOD[:3], Seen(1, 3, None, b"x")], "row 3: key or value is not what was sent"),
-        ([*GOOD[:3], Seen(1, 3, b"", b"3")], "row 3: key or value is not what was sent"),
+        ([*GOOD[:3], Seen(1, 3, None, b"x")], "row 3: key or value differs from what was sent"),
+        ([*GOOD[:3], Seen(1, 3, b"", b"3")], "row 3: key or value differs from what was sent"),
         ([GOOD[1], GOOD[0], *GOOD[2:]], "partition 0: row 1 comes after row 4"),
         ([GOOD[1], GOOD[0], *GOOD[2:]], "key b'a': row 1 comes after row 4"),
         ([GOOD[0], *GOOD[2:], Seen(1, 4, b"a", None)], "key b'a' is in the partitions 0 and 1"),
@@ -38,13 +38,13 @@ def test_partitions_may_be_read_in_any_order() -> None:
         ([], "4 rows are missing, the first one is row 1"),
     ],
 )
-def test_what_differs_is_named(seen: list[Seen], message: str) -> None:
+def test_each_kind_of_difference_is_reported(seen: list[Seen], message: str) -> None:
     differences = found(seen)
     assert differences.count
     assert any(message in text for text in differences.shown)
 
 
-def test_acknowledgments_have_to_agree_with_the_log() -> None:
+def test_counts_of_acknowledgments_must_equal_those_of_the_log() -> None:
     assert found(GOOD, {0: 2, 1: 1, 5: 1}).shown == [
         "partition 1 holds 2 records, 1 were acknowledged",
         "partition 5 holds 0 records, 1 were acknowledged",

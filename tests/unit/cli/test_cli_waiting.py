@@ -1,4 +1,4 @@
-"""How long commands wait for a broker, on a clock that is stepped by hand; and what is said once only."""
+"""How long commands wait for a broker, with time stepped by hand; and messages that are shown once only."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from types import SimpleNamespace
 import pytest
 
 from penstock import ProducerConfig
+from penstock._reader import Cluster
 from penstock.cli import waiting
-from penstock.cli.app import _News
+from penstock.cli.app import _Repeats
 from penstock.cli.options import WAIT_S
 from penstock.cli.waiting import await_topic, awaited
 from penstock.errors import InvalidTopicError, NetworkError
 from penstock.protocol.messages.metadata import MetadataResponse
-from penstock.reader import Cluster
 
 
 class Clock:
-    """Time that passes by sleeping, and by attempts that take `attempt_s`."""
+    """Time passes by sleeping, and by attempts that take `attempt_s`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception, attempt_s: float = 0.0) -> None:
         self.now = 1_000.0
@@ -43,7 +43,7 @@ def config() -> ProducerConfig:
 
 
 @pytest.mark.parametrize("attempt_s", [0.0, 60.0], ids=["refused", "silent"])
-def test_it_waits_ten_seconds_and_says_it_once(
+def test_it_waits_ten_seconds_and_reports_the_error_once(
     config: ProducerConfig, attempt_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch, NetworkError("no broker can be reached: x:1: gone", hint="Look."), attempt_s)
@@ -55,7 +55,7 @@ def test_it_waits_ten_seconds_and_says_it_once(
     assert clock.attempts > 1
 
 
-def test_max_block_ms_holds_if_it_is_given_and_wait_wins(
+def test_max_block_ms_limits_the_wait_and_the_wait_option_overrides_it(
     config: ProducerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {"max.block.ms": "120000"}
@@ -73,25 +73,25 @@ def test_max_block_ms_holds_if_it_is_given_and_wait_wins(
         assert most_s - 1.1 < clock.now - 1_000 <= most_s
 
 
-class EnoughSeenError(Exception):
-    """It goes on and on."""
+class StopTheLoopError(Exception):
+    """Ends an endless loop of the test."""
 
 
 @pytest.mark.parametrize("wait_s", [math.inf, 1e300])
-def test_endless_is_endless(config: ProducerConfig, wait_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_infinite_wait_does_not_end(config: ProducerConfig, wait_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, NetworkError("gone"))
 
     def sleep(seconds: float) -> None:
         clock.now += 10_000 * seconds
         if clock.now > 1e8:
-            raise EnoughSeenError
+            raise StopTheLoopError
 
     monkeypatch.setattr(waiting.time, "sleep", sleep)
-    with pytest.raises(EnoughSeenError):
+    with pytest.raises(StopTheLoopError):
         await_topic(config, "t", wait_s=wait_s)
 
 
-def test_what_does_not_pass_is_said_at_once(config: ProducerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_permanent_error_is_raised_at_once(config: ProducerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, InvalidTopicError("no such name", topic="a b"))
     said, code = awaited(config, {}, "a b", wait_s=None)
     assert (clock.attempts, code) == (1, 1)
@@ -104,14 +104,14 @@ def record(text: str, created: float) -> logging.LogRecord:
     return made
 
 
-def test_the_same_trouble_is_shown_once_in_ten_minutes() -> None:
-    news = _News()
-    assert news.filter(record("one:1: refused", 0))
-    assert news.filter(record("two:1: refused", 1))
-    assert not news.filter(record("one:1: refused (7 more of these since)", 10))
-    assert not news.filter(record("two:1: refused", 599))
-    assert news.filter(record("one:1: timed out", 20))
-    assert news.filter(record("one:1: refused (70 more of these since)", 601))
+def test_the_same_message_is_shown_once_in_ten_minutes() -> None:
+    repeats = _Repeats()
+    assert repeats.filter(record("one:1: refused", 0))
+    assert repeats.filter(record("two:1: refused", 1))
+    assert not repeats.filter(record("one:1: refused (7 more of these since)", 10))
+    assert not repeats.filter(record("two:1: refused", 599))
+    assert repeats.filter(record("one:1: timed out", 20))
+    assert repeats.filter(record("one:1: refused (70 more of these since)", 601))
     for number in range(5_000):
-        assert news.filter(record(f"other {number}", 700))
-    assert len(news._said) <= 1_000
+        assert repeats.filter(record(f"other {number}", 700))
+    assert len(repeats._logged_at) <= 1_000

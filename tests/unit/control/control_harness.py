@@ -1,4 +1,4 @@
-"""A controller stepped by hand: what is sent to it, and what it says, in the words of the boundary."""
+"""A controller stepped by hand: the events that it gets, and the commands that it returns."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from penstock.control.boundary import (
     Ready,
     SendFrame,
 )
-from penstock.control.connections import Endpoint, Resolve, Resolved
-from penstock.control.controller import Command, Controller, Event, Log
+from penstock.control.commands import Command, Event, Log, Resolve, Resolved
+from penstock.control.controller import Controller
+from penstock.control.peers import Endpoint
 from penstock.protocol import versions
 from penstock.protocol.message import Request, Response
 from penstock.protocol.messages import index
@@ -98,7 +99,7 @@ def metadata(
 
 
 def batch(batch_id: int = 1, base_sequence: int = 0, error: int = 0, **changes: object) -> BatchReport:
-    """A batch of ten records, rejected by its broker unless said otherwise."""
+    """A batch of ten records, rejected by its broker by default."""
     base = BatchReport(
         batch_id=batch_id,
         base_sequence=base_sequence,
@@ -136,12 +137,12 @@ def lane(*batches: BatchReport, **changes: object) -> LaneReport:
 
 @dataclass
 class Bench:
-    """A controller, the time, and everything that it has said."""
+    """A controller, the time, and all its commands."""
 
     settings: Settings = field(default_factory=Settings)
     seed: int = 1
     now_ms: float = 1_000.0
-    said: list[Command] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
     last: list[Command] = field(default_factory=list)  # of the last step
     broker_versions: dict[int, tuple[int, int]] = field(
         default_factory=lambda: {a.key: (a.min_version, a.max_version) for a in index.APIS.values()}
@@ -159,7 +160,7 @@ class Bench:
     def step(self, *events: Event, after_ms: float = 0) -> list[Command]:
         self.now_ms += after_ms
         self.last = self.controller.step(events, self.now_ms)
-        self.said += self.last
+        self.commands += self.last
         for command in self.last:
             if isinstance(command, SendFrame):
                 header, _ = versions.decode_request_header(command.frame)
@@ -175,7 +176,7 @@ class Bench:
         return self.step()
 
     def all(self, kind: type[C]) -> list[C]:
-        """What the last step said, of one kind."""
+        """The commands of the last step, of one kind."""
         return [command for command in self.last if isinstance(command, kind)]
 
     def one(self, kind: type[C]) -> C:
@@ -186,7 +187,7 @@ class Bench:
     def logs(self) -> str:
         return "\n".join(log.message for log in self.all(Log))
 
-    # -------------------------------------------------------------------------------------------- what brokers do
+    # -------------------------------------------------------------------------------------------- brokers' answers
 
     def resolve(self, *addresses: str, host: str = "one", port: int = 9092, error: str = "") -> list[Command]:
         return self.step(Resolved(host, port, addresses, error))
@@ -197,7 +198,7 @@ class Bench:
         return self.one(SendFrame)
 
     def request(self, frame: SendFrame) -> Request:
-        """What a frame holds."""
+        """The request in a frame."""
         header, reader = versions.decode_request_header(frame.frame)
         return REQUESTS[header.request_api_key].read(reader, header.request_api_version)
 
@@ -219,7 +220,7 @@ class Bench:
         return self.step(ConnectionClosed(connect.connection_id, reason, expected, requested))
 
     def find(self, kind: type[Request]) -> SendFrame:
-        """The request of this kind in what the last step said."""
+        """The request of this kind among the commands of the last step."""
         found = [frame for frame in self.all(SendFrame) if self.sent[frame.correlation_id][1] is kind]
         assert len(found) == 1, f"{kind.__name__}: {found}"
         return found[0]

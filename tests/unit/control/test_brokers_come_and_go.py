@@ -18,8 +18,7 @@ from penstock.control.boundary import (
     TopicWanted,
     Trouble,
 )
-from penstock.control.connections import Resolve
-from penstock.control.controller import Log
+from penstock.control.commands import Log, Resolve
 from penstock.control.identity import IdentityManager
 from penstock.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
@@ -29,7 +28,7 @@ NAMES = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
 
 
 def until(bench: Bench, kind: type[Connect] | type[Resolve] | type[SendFrame] | type[Ready], steps: int = 50) -> None:
-    """Let time pass until the controller says something of that kind."""
+    """Let time pass until the controller returns a command of that kind."""
     for _ in range(steps):
         if bench.all(kind):
             return
@@ -38,7 +37,7 @@ def until(bench: Bench, kind: type[Connect] | type[Resolve] | type[SendFrame] | 
 
 
 def rebootstraps(bench: Bench) -> int:
-    logs = [command.message for command in bench.said if isinstance(command, Log)]
+    logs = [command.message for command in bench.commands if isinstance(command, Log)]
     return sum("asking bootstrap.servers again" in message for message in logs)
 
 
@@ -60,13 +59,13 @@ def test_a_connection_that_was_up_and_is_lost_has_its_name_looked_up_again(stage
         bench.answer(_sent(bench, MetadataRequest), MetadataResponse())  # still starting: no brokers, ask again
     bench.close(connect, "the broker closed the connection", expected=stage == "idle")
     until(bench, Resolve)
-    assert len([command for command in bench.said if isinstance(command, Connect)]) == 1
+    assert len([command for command in bench.commands if isinstance(command, Connect)]) == 1
     bench.resolve("10.9.9.9")
     assert bench.one(Connect).ip == "10.9.9.9"
 
 
 def _sent(bench: Bench, kind: type[MetadataRequest]) -> SendFrame:
-    frames = [command for command in bench.said if isinstance(command, SendFrame)]
+    frames = [command for command in bench.commands if isinstance(command, SendFrame)]
     return next(frame for frame in reversed(frames) if bench.sent[frame.correlation_id][1] is kind)
 
 
@@ -83,7 +82,7 @@ def test_of_new_addresses_too_the_next_is_tried_when_the_first_refuses() -> None
     assert bench.one(Connect).ip == "10.9.9.2", "at once, where Java waits for its backoff"
     bench.handshake(bench.one(Connect))
     assert bench.one(SetStatus) == SetStatus(Trouble())
-    assert len([command for command in bench.said if isinstance(command, Resolve)]) == 2
+    assert len([command for command in bench.commands if isinstance(command, Resolve)]) == 2
 
 
 def test_the_time_for_tcp_setup_starts_afresh_once_tcp_came_up() -> None:
@@ -177,7 +176,7 @@ def test_a_broker_without_a_common_version_of_metadata_is_named_in_the_status() 
 # ---------------------------------------------------------------------------------------------------------- incarnations
 
 
-def test_what_arrives_late_from_a_connection_that_is_gone_is_ignored() -> None:
+def test_late_events_of_a_connection_that_has_ended_are_ignored() -> None:
     bench = Bench()
     connect = bench.connect_control()
     hello = bench.open(connect)
@@ -190,7 +189,7 @@ def test_what_arrives_late_from_a_connection_that_is_gone_is_ignored() -> None:
     bench.resolve("10.0.0.1")
     second = bench.one(Connect)
     bench.step(FrameReceived(connect.connection_id, hello.correlation_id, b"\x00\x00\x00\x01"))
-    assert bench.last == [], "a late answer never blesses a newer socket"
+    assert bench.last == [], "a late answer belongs to the old socket"
     bench.handshake(second)
     bench.find(MetadataRequest)
 
@@ -214,7 +213,7 @@ def test_requests_have_correlation_ids_of_their_own() -> None:
     for number in range(20):
         bench.step(TopicWanted(f"u{number}", -1))
         bench.answer(bench.find(MetadataRequest), metadata(topic(f"u{number}", 1)))
-    frames = [command.correlation_id for command in bench.said if isinstance(command, SendFrame)]
+    frames = [command.correlation_id for command in bench.commands if isinstance(command, SendFrame)]
     assert len(set(frames)) == len(frames) >= 23
 
 
@@ -230,7 +229,7 @@ def test_metadata_and_identity_do_not_wait_for_each_other() -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2, 5])
-def test_a_throttled_handshake_keeps_the_control_connection_still(version: int) -> None:
+def test_a_throttled_handshake_delays_control_requests(version: int) -> None:
     """KIP-219: from version 2 on the broker answers first and reads nothing until the time is over."""
     bench = Bench()
     connect = bench.connect_control()
@@ -325,7 +324,7 @@ def test_a_cluster_whose_brokers_are_replaced_one_by_one_is_followed_without_the
         bench.answer(bench.find(MetadataRequest), metadata(topic("t", ids[1], epoch=ids[1]), ids=ids))
         gone = bench.controller._connections
         known = {peer.broker_id for peer in gone.peers() if peer.broker_id >= 0 and peer.state == "idle"}
-        assert known <= set(ids), "nobody remembers who is gone"
+        assert known <= set(ids), "brokers that were removed are forgotten"
         bench.close(control, "the broker shut down")
         bench.step(ConnectionWanted(ids[1]))
         data = next(connect for connect in bench.all(Connect) if connect.broker_id == ids[1])
@@ -344,7 +343,7 @@ def test_a_leader_whose_address_an_answer_leaves_out_is_asked_for_until_it_is_th
         until(bench, SendFrame)
         bench.answer(bench.find(MetadataRequest), metadata(topic("t", 1), ids=(2,)))
         if attempt == 0:
-            bench.step(ConnectionWanted(1))  # which the engine says once
+            bench.step(ConnectionWanted(1))  # the engine reports it once
     until(bench, SendFrame)
     bench.answer(bench.find(MetadataRequest), metadata(topic("t", 1)))
     assert bench.one(Connect).broker_id == 1

@@ -30,8 +30,7 @@ from penstock.control.boundary import (
     TopicWanted,
     Trouble,
 )
-from penstock.control.connections import Resolve
-from penstock.control.controller import AskTopicAges, Log, Publish, TopicAges
+from penstock.control.commands import AskTopicAges, Log, Publish, Resolve, TopicAges
 from penstock.protocol.message import replace
 from penstock.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
 from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
@@ -77,7 +76,7 @@ def test_from_nothing_to_a_ready_data_connection() -> None:
     assert bench.one(Ready) == Ready(data.connection_id, 13)
 
 
-def test_an_old_broker_says_which_api_versions_it_has() -> None:
+def test_an_old_broker_names_the_api_versions_that_it_has() -> None:
     bench = Bench()
     hello = bench.open(bench.connect_control())
     refusal = ApiVersionsResponse(error_code=35, api_keys=(ApiVersion(api_key=18, min_version=0, max_version=2),))
@@ -104,7 +103,7 @@ def test_produce_is_negotiated_whatever_metadata_came_from() -> None:
     assert bench.one(Ready).produce_version == 13
 
 
-def test_a_throttled_control_connection_keeps_still() -> None:
+def test_a_throttled_control_connection_sends_nothing() -> None:
     """KIP-219: the broker has answered at once, and reads no further before that time."""
     bench = Bench()
     control = bench.connect_control()
@@ -207,7 +206,7 @@ def test_reconnect_backoff_grows_to_its_maximum_with_jitter() -> None:
     bench.connect_control()
     waits = []
     for _ in range(8):
-        bench.close(next(c for c in reversed(bench.said) if isinstance(c, Connect)))
+        bench.close(next(c for c in reversed(bench.commands) if isinstance(c, Connect)))
         before = bench.now_ms
         bench.sleep()
         waits.append(bench.now_ms - before)
@@ -221,7 +220,7 @@ def test_the_time_for_tcp_setup_grows_while_it_fails() -> None:
     bench = Bench()
     timeouts = [bench.connect_control().setup_timeout_ms]
     for _ in range(4):
-        bench.close(next(c for c in reversed(bench.said) if isinstance(c, Connect)), "no connection in time")
+        bench.close(next(c for c in reversed(bench.commands) if isinstance(c, Connect)), "no connection in time")
         bench.sleep()
         bench.resolve("10.0.0.1")
         timeouts.append(bench.one(Connect).setup_timeout_ms)
@@ -240,7 +239,7 @@ def test_a_name_that_does_not_resolve_is_reported_and_tried_again() -> None:
     assert other.host != asked.host, "the least recently failed comes first"
 
 
-def test_a_look_up_that_hangs_is_named_given_up_in_time_and_used_when_it_answers_after_all() -> None:
+def test_a_look_up_that_hangs_is_reported_and_cancelled_in_time_and_used_if_it_answers_later() -> None:
     bench = Bench(Settings(bootstrap_servers=("one:9092", "two:9093")))
     bench.step()
     hanging = bench.one(Resolve)
@@ -295,7 +294,7 @@ def test_an_idle_control_connection_is_reopened_when_it_is_needed() -> None:
     bench = Bench()
     control = bench.start(topic("t", 1))
     bench.close(control, "idle for 540000 ms", expected=True)
-    assert bench.last == [], "nobody misses it"
+    assert bench.last == [], "it is not needed"
     bench.step(TopicWanted("u", -1))
     connect = bench.one(Connect)
     assert connect.broker_id in (1, 2), "known brokers, not bootstrap addresses"
@@ -330,7 +329,7 @@ def test_a_lost_data_connection_refreshes_metadata_and_comes_back_if_records_wai
     assert bench.now_ms < 1_000 + 200
 
 
-def test_a_data_connection_that_nobody_waits_for_stays_closed() -> None:
+def test_a_data_connection_without_records_stays_closed() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(ConnectionWanted(1))
@@ -341,15 +340,15 @@ def test_a_data_connection_that_nobody_waits_for_stays_closed() -> None:
         assert not [c for c in bench.sleep() if isinstance(c, Connect)]
 
 
-def test_it_is_said_why_a_broker_that_records_wait_for_cannot_be_reached_until_it_can_be() -> None:
+def test_the_status_of_a_broker_says_why_it_cannot_be_reached_until_it_can_be() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(ConnectionWanted(1))
     bench.close(bench.one(Connect), "connection refused", requested=True)
-    said = bench.one(SetBrokerStatus)
-    assert said.broker_id == 1
-    assert "advertised.listeners" in said.trouble.message
-    assert said.trouble.message.endswith("10.0.0.1:9092: connection refused")
+    status = bench.one(SetBrokerStatus)
+    assert status.broker_id == 1
+    assert "advertised.listeners" in status.trouble.message
+    assert status.trouble.message.endswith("10.0.0.1:9092: connection refused")
     while not bench.all(Connect):
         bench.sleep()
         assert not bench.all(SetBrokerStatus), "nothing new"
@@ -357,7 +356,7 @@ def test_it_is_said_why_a_broker_that_records_wait_for_cannot_be_reached_until_i
     assert bench.one(SetBrokerStatus) == SetBrokerStatus(1, Trouble())
 
 
-def test_a_broker_that_advertises_a_name_that_nobody_knows_says_so() -> None:
+def test_an_advertised_name_that_does_not_resolve_is_in_the_status() -> None:
     bench = Bench()
     control = bench.start(topic("t", 1))
     answer = metadata(topic("t", 1))
@@ -380,7 +379,7 @@ def test_a_broker_that_is_in_no_metadata_is_named() -> None:
     )
 
 
-def test_of_a_host_whose_addresses_come_and_go_the_latest_errors_are_remembered() -> None:
+def test_the_latest_errors_of_a_host_are_remembered_when_its_addresses_change() -> None:
     bench = Bench()
     bench.step()
     for number in range(20):
@@ -447,7 +446,7 @@ def test_when_no_known_broker_is_reachable_the_bootstrap_addresses_come_in_again
     bench.step(TopicWanted("u", -1))
     assert set(fail_all(bench, 2)) <= {"10.0.0.1", "10.0.0.2"}
     assert "10.1.1.1" in fail_all(bench, 2)
-    assert "asking bootstrap.servers again" in "\n".join(c.message for c in bench.said if isinstance(c, Log))
+    assert "asking bootstrap.servers again" in "\n".join(c.message for c in bench.commands if isinstance(c, Log))
 
 
 def test_with_recovery_strategy_none_only_known_brokers_are_tried() -> None:
@@ -466,7 +465,7 @@ def test_metadata_that_never_comes_triggers_a_rebootstrap() -> None:
         bench.sleep()
     bench.step(after_ms=300_001)
     assert bench.one(Close).connection_id == control.connection_id
-    bench.close(control, "as we said", expected=True)
+    bench.close(control, "as commanded", expected=True)
     while not bench.all(Resolve):
         bench.sleep()
 
@@ -479,7 +478,7 @@ def test_a_server_can_demand_a_rebootstrap() -> None:
         bench.sleep()
     bench.answer(bench.find(MetadataRequest), metadata(error=129))
     assert bench.one(Close).connection_id == control.connection_id
-    bench.close(control, "as we said", expected=True)
+    bench.close(control, "as commanded", expected=True)
     while not bench.all(Resolve):
         bench.sleep()
 
@@ -491,7 +490,7 @@ def test_a_misrouted_data_connection_triggers_a_rebootstrap() -> None:
     data = bench.one(Connect)
     bench.answer(bench.open(data), ApiVersionsResponse(error_code=129))
     assert {close.connection_id for close in bench.all(Close)} == {control.connection_id, data.connection_id}
-    bench.close(control, "as we said", expected=True)
+    bench.close(control, "as commanded", expected=True)
     while not bench.all(Resolve):
         bench.sleep()
 
@@ -508,7 +507,7 @@ def test_garbage_closes_that_connection_and_nothing_else() -> None:
     connect = bench.one(Connect)
     bench.handshake(connect)
     frame = bench.find(MetadataRequest)
-    bench.step(FrameReceived(connect.connection_id, frame.correlation_id, b"nonsense"))
+    bench.step(FrameReceived(connect.connection_id, frame.correlation_id, b"garbage"))
     assert "malformed" in bench.one(Close).reason
     bench.close(connect, bench.one(Close).reason, expected=True)
     for _ in range(3):
@@ -540,7 +539,7 @@ def test_without_idempotence_no_identity_is_asked_for() -> None:
     assert len(bench.all(SendFrame)) == 1
 
 
-def test_an_absent_topic_is_asked_for_with_backoff_while_somebody_waits() -> None:
+def test_an_absent_topic_is_asked_for_with_backoff_while_a_call_waits() -> None:
     bench = Bench()
     bench.start()
     bench.step(TopicWanted("t", -1))
@@ -552,20 +551,20 @@ def test_an_absent_topic_is_asked_for_with_backoff_while_somebody_waits() -> Non
         if bench.all(SendFrame):
             asked.append(bench.now_ms)
             bench.step(TopicWanted("t", -1))  # the engine repeats it
-            frames = [c for c in bench.said if isinstance(c, SendFrame)]
+            frames = [c for c in bench.commands if isinstance(c, SendFrame)]
             bench.answer(frames[-1], metadata(topic("t", error=3)))
     gaps = [b - a for a, b in pairwise(asked)]
     assert gaps[0] >= 80
     assert gaps[-1] >= 800
-    # Nobody waits any more.
-    count = len([c for c in bench.said if isinstance(c, SendFrame)])
+    # No call waits any more.
+    count = len([c for c in bench.commands if isinstance(c, SendFrame)])
     for _ in range(10):
         if bench.controller.next_wakeup_ms() > 250_000:  # type: ignore[operator]
             break
         bench.sleep()
         if frames := bench.all(SendFrame):
             bench.answer(frames[-1], metadata(topic("t", error=3)))
-    assert len([c for c in bench.said if isinstance(c, SendFrame)]) - count <= 4
+    assert len([c for c in bench.commands if isinstance(c, SendFrame)]) - count <= 4
 
 
 def test_a_topic_that_may_not_be_written_fails_at_once() -> None:
@@ -641,14 +640,14 @@ def test_a_fatal_error_fails_the_producer_and_gives_the_lane_back() -> None:
     bench.step(LanesHandedOver((lane(batch(error=31)),), ()))
     assert bench.one(ResumeLane).decisions[0].action == "fail"
     assert bench.one(FailProducer).trouble.code == 31
-    assert bench.controller.next_wakeup_ms() is None, "nothing is left to be done, least of all again and again"
+    assert bench.controller.next_wakeup_ms() is None, "nothing is left to be done"
     assert [log.level for log in bench.all(Log)][-1] == logging.ERROR
 
 
 def test_idle_topics_are_forgotten() -> None:
     bench = Bench()
     bench.start(topic("t", 1), topic("u", 1))
-    while AskTopicAges() not in bench.said:
+    while AskTopicAges() not in bench.commands:
         bench.sleep()
         for frame in bench.all(SendFrame):
             bench.answer(frame, metadata(topic("t", 1), topic("u", 1)))

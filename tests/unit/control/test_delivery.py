@@ -1,4 +1,4 @@
-"""What becomes of a lane that was handed over. Batches have ten records each."""
+"""The decision about a lane that was handed over. Batches have ten records each."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def judge(report: LaneReport, policy: Policy = POLICY, known_epoch: int = 1, **i
 
 
 def resumed(report: LaneReport, policy: Policy = POLICY) -> tuple[str, Renumber | None]:
-    """What happens to the batches, by first letters, and the new numbers."""
+    """The actions for the batches, by first letters, and the new numbers."""
     resume = judge(report, policy).resume
     assert resume is not None
     letters = {"retry": "r", "fail": "f", "complete": "c", "split": "s"}
     return "".join(letters[decision.action] for decision in resume.decisions), resume.renumber
 
 
-# ------------------------------------------------------------------------------------------- one batch, and what is said
+# ------------------------------------------------------------------------------------- one batch, and its error message
 
 
 def test_an_unknown_code_is_treated_as_an_unknown_error() -> None:
@@ -40,9 +40,9 @@ def test_an_unknown_code_is_treated_as_an_unknown_error() -> None:
 
 
 def test_an_error_is_named_once() -> None:
-    """Whoever words the failure has the code, and names it; the decision brings what was said besides."""
-    (said,) = judge(lane(batch(error=29))).resume.decisions  # type: ignore[union-attr]
-    assert (said.action, said.code, said.message) == ("fail", 29, "")
+    """The exception has the code, and names it; the decision adds the rest of the message."""
+    (decision,) = judge(lane(batch(error=29))).resume.decisions  # type: ignore[union-attr]
+    assert (decision.action, decision.code, decision.message) == ("fail", 29, "")
 
 
 # ------------------------------------------------------------------------------------------------------ single batches
@@ -95,9 +95,9 @@ def test_the_followers_of_a_batch_with_lost_state_follow_it_into_the_new_epoch()
     assert resumed(report._replace(log_start_offset=-1)) == ("rr", None)
 
 
-def test_an_unauthorized_topic_concerns_nobody_else() -> None:
+def test_an_unauthorized_topic_fails_alone() -> None:
     verdict = judge(lane(batch(error=29)))
-    assert verdict.fatal is None
+    assert not verdict.fatal
     assert verdict.resume is not None
     assert verdict.resume.decisions[0].code == 29
 
@@ -171,11 +171,11 @@ def test_a_failed_batch_of_unknown_fate_ends_the_epoch() -> None:
 
 def test_behind_a_possible_gap_unknown_batches_ask_the_broker() -> None:
     assert resumed(three(-1, 13, 13, a="unknown", b="unknown", c="unknown")) == ("frr", None)
-    # It was there: the successors get through. It was not: the broker says so, and only then they are given up.
+    # If it is in the log, its successors are accepted. If not, the broker reports the gap, and only then they fail.
     assert resumed(lane(batch(2, 10, 45, fate="unknown"), batch(3, 20, 45))) == ("fr", Renumber(9, 1, 0))
 
 
-def test_what_is_accepted_behind_a_failed_batch_proves_that_there_is_no_gap() -> None:
+def test_an_accepted_batch_behind_a_failed_one_proves_that_there_is_no_gap() -> None:
     assert resumed(three(-1, 46, 13, a="unknown", c="unknown")) == ("fcr", None)
 
 
@@ -215,7 +215,7 @@ def test_a_newer_leader_ends_backoff() -> None:
 
 
 def test_a_hint_that_led_nowhere_does_not_end_backoff() -> None:
-    """Its node may be one whose address nobody knows: the same leader would be asked again and again without a pause."""
+    """The address of its node may be unknown: the same leader would be asked again and again without a pause."""
     hinted = lane(batch(error=6, current_leader=3, current_leader_epoch=2))
     assert judge(hinted, known_epoch=1).resume.delay_ms > 0  # type: ignore[union-attr]
 
@@ -291,7 +291,7 @@ def test_a_batch_of_unknown_fate_is_never_renumbered_split_or_sent_after_expiry(
 
 @PROPERTY
 @given(reports(), st.integers(0, 3))
-def test_the_numbers_that_remain_leave_no_gap_that_nobody_will_notice(report: LaneReport, retries: int) -> None:
+def test_the_numbers_that_remain_leave_no_unnoticed_gap(report: LaneReport, retries: int) -> None:
     """Without new numbers, a gap may only be left where a batch of unknown fate remains, whose answer will show it."""
     resume = judge(report, Policy(True, retries, BACKOFF)).resume
     assert resume is not None

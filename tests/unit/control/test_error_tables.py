@@ -1,4 +1,4 @@
-"""Every error code, in every answer that can carry one: what the controller does then.
+"""Every error code, in every answer that can carry one, with the reaction of the controller.
 
 Expectations are written down here a second time, by code. Of the codes that no row names, each test takes one of each
 default; that they all go by the class of their error is shown by `test_every_code_has_an_outcome_by_its_row_or_by_default`.
@@ -31,7 +31,7 @@ from penstock.control.boundary import (
     SetTopic,
     TopicWanted,
 )
-from penstock.control.connections import Resolve
+from penstock.control.commands import Resolve
 from penstock.control.error_table import (
     API_VERSIONS,
     FIND_COORDINATOR,
@@ -59,11 +59,11 @@ def each_code(table: Table[Enum]) -> pytest.MarkDecorator:
 
 
 PATIENCE_MS = 1_300
-"""Beyond the longest backoff, and far below what happens by itself."""
+"""Longer than any backoff, and far below the periods of metadata."""
 
 
 def expected(of: Mapping[str, str], code: int, *, refresh: str, retriable: str, other: str) -> str:
-    """What is to happen: as written down for the code, or by its class."""
+    """The expected reaction: as written down for the code, or by its class."""
     for behaviour, codes in of.items():
         if str(code) in codes.split():
             return behaviour
@@ -111,7 +111,7 @@ def test_every_code_has_an_outcome_by_its_row_or_by_default(code: int) -> None:
         assert table.outcome(code) is by_row.get(code, default)
 
 
-def test_each_outcome_says_what_follows_in_its_own_words() -> None:
+def test_each_outcome_has_an_explanation_of_its_own() -> None:
     kinds = {type(row.outcome) for table in TABLES for row in table.rows}
     for kind in kinds:
         assert len({each.value for each in kind.__members__.values()}) == len(kind.__members__)
@@ -132,7 +132,7 @@ PRODUCED = {
 
 
 def produced(report_of: BatchReport, settings: Settings | None = None, *before: BatchReport) -> tuple[Bench, str]:
-    """A lane with this batch (behind others) is handed over; what became of the batch, and of the rest."""
+    """A lane with this batch (behind others) is handed over: the decision about the batch, and about the rest."""
     bench = Bench(settings or Settings())
     bench.start(topic("t", 1))
     numbers = {} if bench.settings.enable_idempotence else {"producer_id": -1, "epoch": -1}
@@ -183,7 +183,7 @@ def test_a_produce_answer_to_a_batch_that_may_be_in_the_log(code: int) -> None:
 
 @each_code(PRODUCE)
 def test_a_produce_answer_behind_a_batch_that_is_retried(code: int) -> None:
-    """What a broker has against numbers says nothing while a predecessor is still to come."""
+    """A rejected sequence number means nothing while a batch before it is still to be sent."""
     what = expected(PRODUCED, code, refresh="retried, refreshed", retriable="retried", other="failed")
     bench, action = produced(batch(2, 10, error=code), None, batch(1, 0, error=19))
     assert action == {"failed": "fail", "fatal": "fail", "split": "split", "completed": "complete"}.get(what, "retry")
@@ -200,7 +200,7 @@ def test_a_produce_answer_behind_a_batch_that_failed(code: int) -> None:
     bench, _ = produced(batch(2, 10, error=code), None, batch(1, 0, error=87))
     renumber = bench.one(ResumeLane).renumber
     if code == 46:
-        assert renumber is None, "what the broker has accepted had no gap before it"
+        assert renumber is None, "the broker accepted it, so that there was no gap before it"
     else:
         assert renumber == (Renumber(9, 1, 0) if what == "renumbered" and code != 45 else Renumber(9, 0, 0))
 
@@ -254,7 +254,7 @@ def test_a_metadata_answer_as_a_whole(code: int) -> None:
         bench.close(Connect(control, -1, "10.0.0.1", 9092, 0), expected=True)
         while not bench.all(Resolve):
             bench.sleep()
-        assert not [each for each in bench.said if isinstance(each, SetTopic) and each.version > 1]
+        assert not [each for each in bench.commands if isinstance(each, SetTopic) and each.version > 1]
     else:
         assert bench.one(SetTopic).partitions[0].leader == 2
         assert not bench.all(Close)
@@ -282,7 +282,7 @@ def test_a_metadata_answer_about_a_topic(code: int) -> None:
 
 
 @each_code(METADATA_TOPIC)
-def test_what_is_known_of_a_topic_stays_whatever_is_answered_next(code: int) -> None:
+def test_known_leaders_of_a_topic_stay_after_any_answer(code: int) -> None:
     bench = asked(0, None, topic("t", 1, error=code))
     assert bench.controller._metadata.view().partitions_for_topic("t") == (0,)
     assert not bench.all(SetTopic)
@@ -344,7 +344,7 @@ def test_an_api_versions_answer_in_the_lowest_version(code: int) -> None:
 
 @each_code(API_VERSIONS)
 def test_an_api_versions_answer_of_a_known_broker(code: int) -> None:
-    """Only one that says that it is somebody else makes us ask the bootstrap addresses."""
+    """The bootstrap addresses are asked only if another node answers."""
     for strategy in ("rebootstrap", "none"):
         bench = Bench(Settings(metadata_recovery_strategy=strategy))
         control = bench.start(topic("t", 1))
@@ -373,7 +373,9 @@ def test_an_init_producer_id_answer(code: int) -> None:
     bench.answer(bench.find(MetadataRequest), metadata())
     bench.step()
     frame = next(
-        f for f in bench.said if isinstance(f, SendFrame) and bench.sent[f.correlation_id][1] is InitProducerIdRequest
+        f
+        for f in bench.commands
+        if isinstance(f, SendFrame) and bench.sent[f.correlation_id][1] is InitProducerIdRequest
     )
     answered_ms = bench.now_ms
     bench.answer(frame, InitProducerIdResponse(error_code=code, producer_id=5, producer_epoch=0))
@@ -388,7 +390,7 @@ def test_an_init_producer_id_answer(code: int) -> None:
         assert bench.one(SetIdentity) == SetIdentity(6, 0)
 
 
-def test_a_refused_renewal_fails_what_is_buffered_and_lanes_wait_on() -> None:
+def test_a_refused_renewal_fails_buffered_records_and_lanes_wait_on() -> None:
     """Epochs are used up, and the permission is gone: the lane that needs a new identity gets it when it is back."""
     bench = Bench()
     bench.start(topic("t", 1), identity=(9, 32767))

@@ -1,4 +1,4 @@
-"""What is known of topics and leaders, and when it is asked for."""
+"""Topics and leaders, and when they are asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from uuid import UUID
 from control_harness import Settings, metadata, topic
 
 from penstock.control.boundary import FailTopic, ForgetTopic, NodeEndpoint, PartitionLeader, SetTopic
-from penstock.control.metadata import Metadata, Node
+from penstock.control.cluster_view import Node
+from penstock.control.metadata import Metadata
 from penstock.partitioner import Cluster
 from penstock.protocol.messages.metadata import MetadataResponse, MetadataResponsePartition, MetadataResponseTopic
 
@@ -162,7 +163,7 @@ def test_a_missing_leader_is_announced_each_time_and_asked_for_again() -> None:
     due_ms = state.due_ms(0)
     assert due_ms is not None
     assert due_ms <= 120
-    assert len(refreshed(state, topic("t", -1))) == 1, "LeaderWanted is said once per snapshot"
+    assert len(refreshed(state, topic("t", -1))) == 1, "the engine reports LeaderWanted once per snapshot"
 
 
 def test_partitions_that_the_answer_leaves_out_have_no_leader() -> None:
@@ -189,11 +190,11 @@ def test_a_wanted_partition_beyond_those_known_is_asked_for() -> None:
     state.request(1_000)
     state.answered(metadata(topic("t", 1)), 13, 1_000)
     assert (state.due_ms(1_000) or 0) < 1_200
-    assert state.due_ms(9_000) == 301_000, "nobody repeats it"
+    assert state.due_ms(9_000) == 301_000, "no call wants it any more"
 
 
 def test_after_an_error_the_same_answer_as_before_it_is_announced() -> None:
-    """The data plane has heard of the error: without another snapshot its senders would wait for ever."""
+    """The data plane has the error: without another snapshot its senders would wait for ever."""
     state = known(topic("t", 1))
     (failure,) = refreshed(state, topic("t", error=3))
     assert isinstance(failure, FailTopic)
@@ -261,7 +262,7 @@ def _leaders(settings: Settings) -> tuple[PartitionLeader, ...]:
 
 def test_hints_count_when_they_are_newer_and_their_node_is_known() -> None:
     state = known(topic("t", 1, 1))
-    assert state.apply_hints("t", ID, {0: (3, 2)}) is None, "nobody knows where node 3 is"
+    assert state.apply_hints("t", ID, {0: (3, 2)}) is None, "node 3 has no known address"
     assert state.add_endpoints([NodeEndpoint(3, "10.0.0.3", 9092, None)])
     assert state.apply_hints("t", ID, {0: (3, 1)}) is None, "not newer"
     assert state.apply_hints("t", UUID(int=8).bytes, {0: (3, 2)}) is None, "of another topic"

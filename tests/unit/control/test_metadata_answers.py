@@ -1,4 +1,4 @@
-"""Metadata answers that are old, partial, contradictory or late: the scenarios of Java's MetadataTest in our own words."""
+"""Metadata answers that are old, partial, contradictory or late: the scenarios of Java's MetadataTest."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def names(state: Metadata, now_ms: float) -> list[str | None]:
 # ------------------------------------------------------------------------------------------------------- leader epochs
 
 
-def test_an_older_answer_does_not_take_back_what_a_produce_answer_said() -> None:
+def test_an_older_answer_does_not_undo_the_hint_of_a_produce_answer() -> None:
     state = known(topic("t", 1))
     state.add_endpoints([NodeEndpoint(3, "10.0.0.3", 9092, None)])
     assert state.apply_hints("t", ID, {0: (3, 2)}) is not None
-    assert refreshed(state, topic("t", 1, epoch=1)) == [], "a broker that has not heard of the move"
+    assert refreshed(state, topic("t", 1, epoch=1)) == [], "a broker with older metadata"
     assert state.leader_epoch("t", 0) == 2
     (snapshot,) = refreshed(state, topic("t", 2, epoch=3))
     assert isinstance(snapshot, SetTopic)
@@ -85,7 +85,7 @@ def test_epochs_outlive_a_deletion_and_start_afresh_with_a_new_id() -> None:
 
 
 def test_a_first_topic_id_starts_epochs_afresh() -> None:
-    """Without an id nobody can say that the topic is still the same (Java: `updateLatestMetadata`)."""
+    """Without an id the topic may be another one (Java: `updateLatestMetadata`)."""
     state = known(topic("t", 1, epoch=100, id=0))
     (snapshot,) = refreshed(state, topic("t", 2, epoch=10, id=7))
     assert isinstance(snapshot, SetTopic)
@@ -103,9 +103,9 @@ def test_leader_epochs_of_brokers_before_2_4_say_nothing() -> None:
         state.request(1_000)
         second = state.answered(metadata(topic("t", 2, epoch=9)), version, 1_000)
         assert isinstance(first, SetTopic)
-        told = [snapshot.partitions[0] for snapshot in (first, *(second or ())) if isinstance(snapshot, SetTopic)]
-        assert [leader.leader_epoch for leader in told] == epochs[: len(told)]
-        assert told[-1].leader == (2 if version < 9 else 1), "without epochs the newest answer counts"
+        leaders = [snapshot.partitions[0] for snapshot in (first, *(second or ())) if isinstance(snapshot, SetTopic)]
+        assert [leader.leader_epoch for leader in leaders] == epochs[: len(leaders)]
+        assert leaders[-1].leader == (2 if version < 9 else 1), "without epochs the newest answer counts"
 
 
 def test_a_hint_for_one_partition_leaves_the_others_alone() -> None:
@@ -198,10 +198,10 @@ def test_one_topics_error_is_no_other_topics() -> None:
     state = fresh("invalid", "secret", "fine")
     answer = metadata(topic("invalid", error=17), topic("secret", error=29), topic("fine", 1))
     commands = state.answered(answer, 13, 0) or []
-    told = {
+    codes = {
         each.name: each.trouble.code if isinstance(each, FailTopic) else 0 for each in commands if hasattr(each, "name")
     }
-    assert told == {"invalid": 17, "secret": 29, "fine": 0}
+    assert codes == {"invalid": 17, "secret": 29, "fine": 0}
     assert set(state.view().views) == {"fine"}
 
 
@@ -218,12 +218,14 @@ def test_after_a_final_error_the_topic_is_asked_for_afresh_when_it_is_wanted_aga
     assert isinstance(snapshot, SetTopic)
 
 
-# --------------------------------------------------------------------------------------- what produce errors bring about
+# --------------------------------------------------------------------------------------- ----------- after produce errors
 
 
 def requests(bench: Bench) -> int:
     return sum(
-        bench.sent[frame.correlation_id][1] is MetadataRequest for frame in bench.said if isinstance(frame, SendFrame)
+        bench.sent[frame.correlation_id][1] is MetadataRequest
+        for frame in bench.commands
+        if isinstance(frame, SendFrame)
     )
 
 

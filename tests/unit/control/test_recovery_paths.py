@@ -55,14 +55,14 @@ def test_metadata_that_is_still_stale_is_asked_for_until_it_knows_the_new_leader
         bench.step(LanesHandedOver((lane(batch(error=6, attempts=failures + 1), failures=failures),), ()))
         delays.append(bench.one(ResumeLane).delay_ms)
         refreshed(bench, topic("t", 1))
-        assert not bench.all(SetTopic), "it says what was known"
+        assert not bench.all(SetTopic), "it is no newer"
     assert delays[0] < delays[1] < delays[2] < delays[3]
     bench.step(LanesHandedOver((lane(batch(error=6, attempts=5), failures=4),), ()))
     refreshed(bench, topic("t", 2, epoch=2))
     assert bench.one(SetTopic).partitions == (PartitionLeader(2, 2, False),), "a newer epoch ends the lane's backoff"
 
 
-def test_a_hint_is_not_undone_by_metadata_that_has_not_heard_of_it() -> None:
+def test_a_hint_is_not_undone_by_older_metadata() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     hinted = lane(batch(error=6, current_leader=2, current_leader_epoch=2))
@@ -96,11 +96,11 @@ def test_of_lanes_with_mixed_answers_each_gets_its_own_decision() -> None:
 # ------------------------------------------------------------------------------------------------------------- numbers
 
 
-def in_flight(*told: tuple[int, str], acked: int = -1) -> LaneReport:
-    """Batches of ten records behind what was acknowledged: (error, fate) of each."""
+def in_flight(*results: tuple[int, str], acked: int = -1) -> LaneReport:
+    """Batches of ten records behind the last acknowledged one: (error, fate) of each."""
     first = acked + 1
     batches: list[BatchReport] = [
-        batch(number + 1, first + 10 * number, error, fate=fate) for number, (error, fate) in enumerate(told)
+        batch(number + 1, first + 10 * number, error, fate=fate) for number, (error, fate) in enumerate(results)
     ]
     return lane(*batches, last_acked_sequence=acked)
 

@@ -16,15 +16,16 @@ from control_harness import Settings
 from penstock import errors
 from penstock.control import boundary
 from penstock.control.boundary import Connect, ConnectionClosed, EngineFailed
-from penstock.control.connections import Endpoint, Resolve, Resolved
-from penstock.control.controller import Controller, Log
+from penstock.control.commands import Log, Resolve, Resolved
+from penstock.control.controller import Controller
+from penstock.control.peers import Endpoint
 from penstock.control.runtime import RESOLVER_THREADS, Resolver, Runtime, bootstrap_endpoints
 
 PATIENCE_S = 10
 
 
 class FakeEngine:
-    """Commands come out of a queue, events go in by another; time stands still."""
+    """Commands come out of a queue, events go in by another; the time does not change."""
 
     def __init__(self) -> None:
         self.commands: queue.Queue[boundary.Command] = queue.Queue()
@@ -82,7 +83,7 @@ def test_names_are_looked_up_on_another_thread() -> None:
 
 
 class LookUps:
-    """A resolver's function of which each call stands still until the test answers it."""
+    """A resolver's function that waits in each call until the test answers it."""
 
     def __init__(self) -> None:
         self.asked: queue.Queue[str] = queue.Queue()
@@ -126,12 +127,12 @@ def test_one_host_is_looked_up_once_at_a_time_for_all_its_ports() -> None:
     assert {names.answer("one").port, names.answers.get(timeout=PATIENCE_S).port} == {9092, 9093}
     assert names.asked.empty()
     names.ask("one")
-    assert names.running() == "one", "what is asked for after the answer is looked up anew"
+    assert names.running() == "one", "after the answer it is looked up anew"
     names.answer("one")
     names.resolver.stop()
 
 
-def test_there_are_never_more_look_ups_at_once_than_allowed_and_all_get_their_turn() -> None:
+def test_look_ups_at_once_are_limited_and_all_are_done() -> None:
     names = LookUps()
     hosts = [f"host {number}" for number in range(3 * RESOLVER_THREADS)]
     for host in hosts:
@@ -162,12 +163,12 @@ def test_the_resolvers_threads_end_with_it() -> None:
     assert threading.active_count() <= before
 
 
-def test_a_failing_look_up_is_an_answer_too() -> None:
+def test_a_failed_look_up_is_an_answer_too() -> None:
     def resolve(host: str, port: int) -> tuple[str, ...]:
         raise OSError(-2, "Name or service not known")
 
     with running(resolve) as (engine, _):
-        # Before that it says that the look-up is under way; the wait has a limit of its own.
+        # Before that the status is that the look-up is running; the wait has a limit of its own.
         while True:
             status = engine.next(boundary.SetStatus)
             assert isinstance(status, boundary.SetStatus)
@@ -176,11 +177,11 @@ def test_a_failing_look_up_is_an_answer_too() -> None:
 
 
 def test_log_handlers_run_on_another_thread() -> None:
-    said: queue.Queue[tuple[str, str]] = queue.Queue()
+    lines: queue.Queue[tuple[str, str]] = queue.Queue()
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.put((threading.current_thread().name, record.getMessage()))
+            lines.put((threading.current_thread().name, record.getMessage()))
 
     handler = Handler()
     logger = logging.getLogger("penstock.control")
@@ -191,21 +192,21 @@ def test_log_handlers_run_on_another_thread() -> None:
                 connect = engine.next(Connect)
                 assert isinstance(connect, Connect)
                 engine.events.put(ConnectionClosed(connect.connection_id, "refused", False, False))
-                assert said.get(timeout=PATIENCE_S) == ("penstock-log", f"one:9092 ({ip}:9092): refused")
+                assert lines.get(timeout=PATIENCE_S) == ("penstock-log", f"one:9092 ({ip}:9092): refused")
     finally:
         logger.removeHandler(handler)
 
 
-def test_the_same_trouble_is_logged_once_and_then_counted() -> None:
-    engine, said = FakeEngine(), list[str]()
+def test_the_same_error_is_logged_once_and_then_counted() -> None:
+    engine, lines = FakeEngine(), list[str]()
     times = iter([0.0, 10.0, 20.0, 10_000.0])
     engine.now_ms = lambda: next(times)  # type: ignore[method-assign]
     controller = Controller(Settings(), [Endpoint("one", 9092)], random=Random(1), now_ms=0, software_version="1")
     runtime = Runtime(engine, controller)
-    runtime._logger.submit = lambda job: said.append("line")  # type: ignore[method-assign]
+    runtime._logger.submit = lambda job: lines.append("line")  # type: ignore[method-assign]
     for _ in range(4):
         runtime._log(Log(logging.WARNING, "one", "refused"))
-    assert len(said) == 2
+    assert len(lines) == 2
 
 
 def test_a_controller_that_raises_fails_the_engine(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""All generated messages and the values they can hold, from the description that codegen writes beside this file."""
+"""All generated messages and their possible values, from the description that codegen writes beside this file."""
 
 import importlib
 import json
@@ -90,7 +90,7 @@ def _nothing(_: Field) -> None:
 
 @cache
 def values(of: MessageVersion, override: Override = _nothing) -> st.SearchStrategy[Message]:
-    """Messages that `of` can carry; `override` may give the strategy of a primitive field."""
+    """Messages of `of`'s version; `override` may give the strategy of a primitive field."""
     return _struct(of.module, of.name, of.fields, of.version, override)
 
 

@@ -1,4 +1,4 @@
-"""The generator, on a definition made up of what Kafka's definitions can say but those generated here do not."""
+"""The generator, on an invented definition with the features that the definitions generated here do not use."""
 
 import sys
 from pathlib import Path
@@ -80,7 +80,9 @@ def test_tagged_fields_are_written_in_the_order_of_their_tags(odd: Any) -> None:
         (2, {"pairs": [{"right": "r"}]}, "Pair.right"),
     ],
 )
-def test_what_a_version_cannot_carry_is_refused(odd: Any, version: int, fields: dict[str, Any], error: str) -> None:
+def test_values_that_a_version_cannot_encode_are_refused(
+    odd: Any, version: int, fields: dict[str, Any], error: str
+) -> None:
     fields = {"maybe": odd.Pair()} | fields
     if "pairs" in fields:
         fields["pairs"] = tuple(odd.Pair(**pair) for pair in fields["pairs"])
@@ -88,7 +90,7 @@ def test_what_a_version_cannot_carry_is_refused(odd: Any, version: int, fields: 
         odd.OddRequest(**fields).encode(version)
 
 
-def test_fields_of_versions_that_are_gone_and_keywords(odd: Any) -> None:
+def test_fields_of_removed_versions_and_keywords(odd: Any) -> None:
     assert not hasattr(odd.OddRequest, "gone")
     assert odd.OddRequest().from_ == 0.5
 
@@ -96,7 +98,7 @@ def test_fields_of_versions_that_are_gone_and_keywords(odd: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "low", "high"), [("3", 3, 3), ("3+", 3, 32767), ("3-5", 3, 5), ("none", 0, -1), (None, 0, -1)]
 )
-def test_the_notation_of_versions(text: str | None, low: int, high: int) -> None:
+def test_version_ranges_are_parsed(text: str | None, low: int, high: int) -> None:
     assert Versions.parse(text) == Versions(low, high)
 
 

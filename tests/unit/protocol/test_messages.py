@@ -1,4 +1,4 @@
-"""What generated messages promise beyond their round trips (those are in tests/property)."""
+"""Properties of generated messages beyond round trips (those are in tests/property)."""
 
 import pickle
 
@@ -39,21 +39,21 @@ def test_class_attributes_agree_with_the_index(of: MessageVersion) -> None:
 
 
 @pytest.mark.parametrize("version", [-1, 2, 14])
-def test_versions_that_do_not_exist_are_refused(version: int) -> None:
+def test_unknown_versions_are_refused(version: int) -> None:
     with pytest.raises(ProtocolError, match=f"ProduceRequest has no version {version}, only 3 to 13"):
         ProduceRequest().encode(version)
     with pytest.raises(ProtocolError, match="only 3 to 13"):
         ProduceRequest.decode(b"", version)
 
 
-def test_a_value_that_the_version_cannot_carry_names_its_field() -> None:
+def test_the_error_about_a_value_names_its_field() -> None:
     request = MetadataRequest(allow_auto_topic_creation=False)
     assert MetadataRequest.decode(request.encode(4), 4) == request
     with pytest.raises(ProtocolError, match=r"MetadataRequest\.allow_auto_topic_creation .* version 3 "):
         request.encode(3)
 
 
-def test_none_where_the_version_has_no_null_names_its_field() -> None:
+def test_the_error_about_none_names_its_field() -> None:
     assert MetadataRequest(topics=None).encode(1) == b"\xff\xff\xff\xff"
     with pytest.raises(ProtocolError, match=r"MetadataRequest\.topics is None, .* version 0"):
         MetadataRequest(topics=None).encode(0)

@@ -1,4 +1,4 @@
-"""The wire's primitive types: known encodings, round trips, and lengths that lie."""
+"""The wire's primitive types: known encodings, round trips, and false lengths."""
 
 import math
 import tracemalloc
@@ -148,7 +148,7 @@ def test_an_array_of_more_than_a_million_elements_is_refused_even_if_the_bytes_a
         Reader(encoded).array_length(False, 1)
 
 
-def test_a_length_that_lies_allocates_nothing() -> None:
+def test_a_false_length_allocates_nothing() -> None:
     tracemalloc.start()
     try:
         for encoded, read in (
@@ -162,14 +162,14 @@ def test_a_length_that_lies_allocates_nothing() -> None:
         tracemalloc.stop()
 
 
-def test_records_are_a_view_of_what_was_received() -> None:
+def test_records_are_a_view_of_the_received_bytes() -> None:
     received = bytearray(b"\x00\x00\x00\x02ab")
     view = Reader(received).records(False)
     received[4] = ord("x")
     assert view == b"xb"
 
 
-def test_tagged_fields_are_read_by_readers_that_cannot_leave_them() -> None:
+def test_readers_of_tagged_fields_are_confined_to_their_bytes() -> None:
     field = Writer()
     field.int8(5)
     encoded = written(lambda writer: writer.tagged_fields([(1, field), (300, Writer())]))

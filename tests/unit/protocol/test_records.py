@@ -1,4 +1,4 @@
-"""Record batches: what is encoded is decoded, and what is damaged is noticed."""
+"""Record batches: encoded batches are decoded again, and damage is detected."""
 
 import contextlib
 import gzip
@@ -75,10 +75,10 @@ def test_the_layout_of_a_batch() -> None:
 
 @deterministic
 @given(records=some_records, at=st.integers(12, 200), bit=st.integers(0, 7))
-def test_a_flipped_bit_is_noticed(records: list[Record], at: int, bit: int) -> None:
+def test_a_flipped_bit_is_detected(records: list[Record], at: int, bit: int) -> None:
     batch = bytearray(encode_batch(records))
     at %= len(batch)
-    # The offset and the leader epoch are the broker's to set: the checksum leaves them out.
+    # The broker sets the offset and the leader epoch: the checksum does not cover them.
     if at < 8 or 12 <= at < 16:
         return
     batch[at] ^= 1 << bit
@@ -87,7 +87,7 @@ def test_a_flipped_bit_is_noticed(records: list[Record], at: int, bit: int) -> N
 
 
 def _sealed(body: bytes, *, count: int = 1, attributes: int = 0) -> bytes:
-    """A batch whose checksum is right, around whatever body."""
+    """A batch with any body and a correct checksum."""
     rest = struct.pack(">hiqqqhii", attributes, max(count - 1, 0), 0, 0, -1, -1, -1, count) + body
     return struct.pack(">qiibI", 0, len(rest) + 9, -1, 2, crc32c(rest)) + rest
 
@@ -138,21 +138,25 @@ def test_gzip_in_several_members_is_one_stream() -> None:
     assert len(decode_batch(_sealed(packed, attributes=1))[1]) == 1
 
 
-@pytest.mark.parametrize("packed", [b"", b"no", gzip.compress(b"x" * 99)[:-1], gzip.compress(b"x") + b"tail"])
+@pytest.mark.parametrize(
+    "packed",
+    [b"", b"no", gzip.compress(b"x" * 99)[:-1], gzip.compress(b"x") + b"tail"],
+    ids=["empty", "no gzip", "cut", "with a tail"],
+)
 def test_broken_gzip_is_a_protocol_error(packed: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode_batch(_sealed(packed, attributes=1))
 
 
 @pytest.mark.parametrize("codec", CODECS[1:])
-def test_records_that_are_not_what_their_codec_writes_are_a_protocol_error(codec: str) -> None:
+def test_records_of_another_codec_are_a_protocol_error(codec: str) -> None:
     batch = encode_batch([Record(value=b"v" * 99)], codec=codec)
     with pytest.raises(ProtocolError, match=f"not {codec}"):
         decode_batch(_sealed(batch[HEADER_BYTES:-3], attributes=CODECS.index(codec)))
 
 
 @pytest.mark.parametrize("codec", CODECS[1:])
-def test_a_bomb_stops_at_the_limit(codec: str) -> None:
+def test_a_decompression_bomb_stops_at_the_limit(codec: str) -> None:
     bomb = _sealed(compress(codec, 9, bytes(10_000_000)), attributes=CODECS.index(codec))
     with pytest.raises(ProtocolError, match="more than 1000 bytes"):
         decode_batch(bomb, max_records_bytes=1000)
@@ -195,7 +199,7 @@ def test_a_broker_sets_the_append_time_of_every_record() -> None:
     assert decode_batch(encode_batch([Record(timestamp=1)], log_append_time=99))[1][0].timestamp == 99
 
 
-def test_a_wrong_checksum_has_an_error_of_its_own() -> None:
+def test_a_wrong_checksum_raises_checksum_error() -> None:
     batch = bytearray(encode_batch([Record(b"key")]))
     batch[-1] ^= 1
     with pytest.raises(ChecksumError, match="checksum"):

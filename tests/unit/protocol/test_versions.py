@@ -1,4 +1,4 @@
-"""Which version is spoken, and how requests and responses are framed."""
+"""The choice of a version, and the frames of requests and responses."""
 
 import pytest
 
@@ -70,7 +70,7 @@ def test_bytes_after_a_response_are_an_error() -> None:
         decode_response(SaslHandshakeResponse, 0, encode_response(SaslHandshakeResponse(), 0, 1) + b"\0")
 
 
-def test_a_broker_that_does_not_know_the_version_of_api_versions_answers_in_version_0() -> None:
+def test_an_unsupported_api_versions_request_is_answered_in_version_0() -> None:
     frame = encode_response(ApiVersionsResponse(error_code=35), 0, 9)
     assert decode_response(ApiVersionsResponse, 5, frame) == (9, ApiVersionsResponse(error_code=35))
 
@@ -81,13 +81,13 @@ def test_cut_off_responses_are_protocol_errors(frame: bytes) -> None:
         decode_response(ApiVersionsResponse, 4, frame)
 
 
-def test_the_answering_side_reads_the_header_and_stands_at_the_body() -> None:
+def test_a_request_header_is_read_and_the_body_follows() -> None:
     header, reader = decode_request_header(encode_request(SaslHandshakeRequest(mechanism="X"), 1, 5, "me"))
     assert (header.request_api_key, header.request_api_version, header.correlation_id) == (17, 1, 5)
     assert SaslHandshakeRequest.read(reader, 1) == SaslHandshakeRequest(mechanism="X")
 
 
-def test_the_answering_side_can_read_the_header_of_a_future_api_versions_request() -> None:
+def test_the_header_of_a_future_api_versions_request_is_read() -> None:
     header, _ = decode_request_header(bytes.fromhex("0012" + "0063" + "00000007" + "ffff" + "00"))
     assert (header.request_api_version, header.correlation_id) == (99, 7)
 

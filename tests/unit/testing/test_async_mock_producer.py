@@ -1,4 +1,4 @@
-"""`AsyncMockProducer`: `MockProducer`'s engine behind the asyncio facade."""
+"""`AsyncMockProducer`: `MockProducer` behind the asyncio facade."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_records_are_kept_and_acknowledged_at_once() -> None:
     asyncio.run(main())
 
 
-def test_the_test_decides_what_becomes_of_a_record_from_any_thread() -> None:
+def test_records_can_be_completed_from_any_thread() -> None:
     async def main() -> None:
         producer = AsyncMockProducer(auto_complete=False)
         first, second = await producer.send("topic", b"1"), await producer.send("topic", b"2")
@@ -65,7 +65,7 @@ def test_callbacks_run_in_the_loop_and_before_flush_returns() -> None:
     asyncio.run(main())
 
 
-def test_failures_that_nobody_asked_about_are_raised_by_flush_as_of_a_cancelled_future() -> None:
+def test_flush_raises_unnoticed_failures_also_of_cancelled_futures() -> None:
     async def main() -> None:
         producer = AsyncMockProducer(auto_complete=False)
         await producer.send("topic", b"1")
@@ -81,7 +81,7 @@ def test_failures_that_nobody_asked_about_are_raised_by_flush_as_of_a_cancelled_
     asyncio.run(main())
 
 
-def test_what_is_to_raise_raises() -> None:
+def test_methods_raise_the_errors_that_were_set() -> None:
     async def main() -> None:
         producer = AsyncMockProducer(partitions={"known": 2})
         with pytest.raises(KafkaTimeoutError):
@@ -97,7 +97,7 @@ def test_what_is_to_raise_raises() -> None:
     asyncio.run(main())
 
 
-def test_many_records_are_sent_as_one_by_one() -> None:
+def test_send_many_equals_many_sends() -> None:
     async def values() -> AsyncIterator[int]:
         for value in (1, 2**40, 3):
             await asyncio.sleep(0)
@@ -136,7 +136,7 @@ def test_many_records_are_sent_as_one_by_one() -> None:
     asyncio.run(main())
 
 
-def test_awaiting_a_bulk_result_is_not_asking_for_errors() -> None:
+def test_awaiting_a_bulk_result_does_not_notice_errors() -> None:
     async def main() -> None:
         producer = AsyncMockProducer(False)
         result = await producer.send_many("t", [b"1", b"2"])
@@ -149,7 +149,7 @@ def test_awaiting_a_bulk_result_is_not_asking_for_errors() -> None:
     asyncio.run(main())
 
 
-def test_arrow_rows_are_read_as_by_the_real_producer() -> None:
+def test_arrow_rows_are_read_as_the_real_producer_reads_them() -> None:
     async def main() -> None:
         producer = AsyncMockProducer(partitions=3)
         table = pa.table({"id": [1, 2], "name": ["x", None], "p": pa.array([2, None])})

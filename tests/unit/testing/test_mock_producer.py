@@ -1,4 +1,4 @@
-"""`MockProducer`: the real serializers and partitions, completed by hand."""
+"""`MockProducer`: the real serializers and partitions, completed by the test."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_records_are_acknowledged_at_once() -> None:
     assert producer.sent[0] == SentRecord(producer.history()[0], 0, b"a", b"\0\0\0\1")
 
 
-def test_the_clock_is_used_where_no_timestamp_is_given() -> None:
+def test_the_clock_sets_missing_timestamps() -> None:
     assert MockProducer(clock_ms=lambda: 42).send("t", b"v").result().timestamp == 42
 
 
-def test_the_test_decides_in_the_order_of_sending() -> None:
+def test_records_are_completed_in_the_order_of_sending() -> None:
     producer = MockProducer(auto_complete=False)
     first, second, third = (producer.send("t", b"%d" % number) for number in range(3))
     assert first.running()
@@ -64,13 +64,13 @@ def test_the_test_decides_in_the_order_of_sending() -> None:
     with pytest.raises(KafkaError, match="no room"):
         second.result()
     assert producer.complete_next()
-    assert third.result().offset == 1  # what failed took no offset
+    assert third.result().offset == 1  # the failed record took no offset
     assert not producer.complete_next()
     assert not producer.error_next(error)
     assert producer.flushed
 
 
-def test_a_record_cannot_be_unsent() -> None:
+def test_a_record_cannot_be_cancelled() -> None:
     future = MockProducer(auto_complete=False).send("t", b"v")
     assert not future.cancel()
     assert not future.cancelled()
@@ -90,7 +90,7 @@ def test_the_future_is_done_before_the_callback_runs() -> None:
     assert seen[-1] == "at once"
 
 
-def test_a_callback_that_raises_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     producer = MockProducer(auto_complete=False)
     future = producer.send("t", b"v", callback=lambda metadata, error: 1 // 0)
     future.add_done_callback(lambda done: [][0])
@@ -108,14 +108,14 @@ def test_a_callback_may_send() -> None:
     assert [record.value for record in producer.history()] == [b"first", b"second"]
 
 
-def test_flush_acknowledges_what_waits() -> None:
+def test_flush_acknowledges_pending_records() -> None:
     producer = MockProducer(auto_complete=False)
     futures = [producer.send("t", b"v") for _ in range(3)]
     producer.flush()
     assert [future.result().offset for future in futures] == [0, 1, 2]
 
 
-def test_flush_raises_what_nobody_asked_about_and_only_once() -> None:
+def test_flush_raises_unnoticed_failures_once() -> None:
     producer = MockProducer(auto_complete=False)
     asked = producer.send("t", b"asked")
     producer.send("t", b"called", callback=lambda metadata, error: None)
@@ -129,7 +129,7 @@ def test_flush_raises_what_nobody_asked_about_and_only_once() -> None:
     producer.flush()
 
 
-def test_leaving_with_raises_it_too_unless_something_else_is_raised() -> None:
+def test_leaving_with_raises_unnoticed_failures_unless_an_error_is_raised() -> None:
     producer = MockProducer(auto_complete=False)
     producer.send("t", b"v")
     producer.error_next(KafkaError("lost"))
@@ -141,7 +141,7 @@ def test_leaving_with_raises_it_too_unless_something_else_is_raised() -> None:
     assert other.closed
 
 
-def test_close_delivers_what_waits_or_gives_up() -> None:
+def test_close_delivers_pending_records_or_fails_them() -> None:
     kept, given_up = MockProducer(auto_complete=False), MockProducer(auto_complete=False)
     delivered, lost = kept.send("t", b"v"), given_up.send("t", b"v")
     kept.close()
@@ -156,17 +156,17 @@ def test_close_delivers_what_waits_or_gives_up() -> None:
 
 def test_methods_can_be_made_to_raise() -> None:
     producer = MockProducer()
-    producer.send_error = producer.flush_error = KafkaError("as told")
-    producer.close_error = producer.partitions_for_error = KafkaError("as told")
+    producer.send_error = producer.flush_error = KafkaError("as set")
+    producer.close_error = producer.partitions_for_error = KafkaError("as set")
     for use in (lambda: producer.send("t"), producer.flush, producer.close, lambda: producer.partitions_for("t")):
-        with pytest.raises(KafkaError, match="as told"):
+        with pytest.raises(KafkaError, match="as set"):
             use()
     assert producer.history() == []
     producer.metrics_values = {"producer-metrics": {"record-send-total": 1.0}}
     assert producer.metrics() == {"producer-metrics": {"record-send-total": 1.0}}
 
 
-def test_what_cannot_be_serialized_is_not_sent() -> None:
+def test_a_record_that_cannot_be_serialized_is_not_sent() -> None:
     calls: list[object] = []
     producer = MockProducer(value_serializer=IntegerSerializer())
     with pytest.raises(SerializationError, match=r"str .*value\.serializer"):
@@ -177,7 +177,7 @@ def test_what_cannot_be_serialized_is_not_sent() -> None:
 
 
 @given(st.binary(), st.integers(1, 100))
-def test_keys_go_where_kafka_puts_them(key: bytes, partitions: int) -> None:
+def test_keys_go_to_kafkas_partitions(key: bytes, partitions: int) -> None:
     producer = MockProducer(partitions=partitions)
     assert producer.send("t", b"v", key=key).result().partition == partition_for_key(key, partitions)
 
@@ -196,13 +196,13 @@ def test_partitions_per_topic() -> None:
         producer.send("none", b"v")
 
 
-def test_a_partitioner_is_asked() -> None:
+def test_a_partitioner_chooses_the_partition() -> None:
     producer = MockProducer(partitioner=RoundRobinPartitioner(), partitions=3)
     assert [producer.send("t", b"v", key=b"k").result().partition for _ in range(4)] == [0, 1, 2, 0]
     assert producer.send("t", b"v", partition=2).result().partition == 2
 
 
-def test_a_partitioner_s_answer_is_read_as_by_the_real_producer() -> None:
+def test_a_partitioner_s_result_is_checked_as_by_the_real_producer() -> None:
     class Fixed:
         def __init__(self, answer: object) -> None:
             self.answer = answer
@@ -222,7 +222,7 @@ def test_a_partitioner_s_answer_is_read_as_by_the_real_producer() -> None:
             send(beyond)
 
 
-def test_numbers_of_numpys_and_bytes_of_other_types_are_taken() -> None:
+def test_numpy_numbers_and_other_bytes_like_types_are_accepted() -> None:
     producer = MockProducer(partitions=3, clock_ms=lambda: 7)
     changing = bytearray(b"x")
     record = {"partition": np.int64(2), "headers": {"h": changing}}
@@ -235,7 +235,7 @@ def test_numbers_of_numpys_and_bytes_of_other_types_are_taken() -> None:
     assert sent == [(2, (("h", b"x"),), 5)] * 3 + [(2, (), None)]
 
 
-def test_clear_forgets_records_but_not_offsets() -> None:
+def test_clear_drops_records_and_keeps_offsets() -> None:
     producer = MockProducer()
     producer.send("t", b"v")
     producer.auto_complete = False
@@ -251,7 +251,7 @@ def test_a_record_and_fields_exclude_each_other() -> None:
         MockProducer().send(ProducerRecord("t"), key=b"k")  # type: ignore[call-overload]
 
 
-def test_send_takes_its_arguments_as_the_real_one_does() -> None:
+def test_send_has_the_arguments_of_the_real_producer() -> None:
     producer = MockProducer()
     for send in (
         lambda: producer.send("t", value=b"v", key=b"k"),
@@ -271,12 +271,12 @@ def test_mock_protocol_and_producer_have_the_same_signatures(method: str) -> Non
         return [(parameter.name, parameter.kind, parameter.default) for parameter in found]
 
     assert shape(MockProducer) == shape(KafkaProducer)
-    # A protocol's overloads are known to type checkers alone: tests/unit/test_typing.py has `send`.
+    # Only type checkers see a protocol's overloads: tests/unit/test_typing.py checks `send`.
     if method != "send":
         assert shape(Producer) == shape(KafkaProducer)
 
 
-def test_what_the_real_one_refuses_is_refused_here_too() -> None:
+def test_the_mock_refuses_what_the_real_producer_refuses() -> None:
     producer = MockProducer()
     with pytest.raises(TypeError, match="callback is not callable"):
         producer.send("t", b"v", callback=5)  # type: ignore[call-overload]
@@ -289,7 +289,7 @@ def test_what_the_real_one_refuses_is_refused_here_too() -> None:
     assert producer.history() == []
 
 
-def test_another_thread_can_wait_for_it() -> None:
+def test_another_thread_can_wait_for_a_future() -> None:
     producer = MockProducer(auto_complete=False)
     future = producer.send("t", b"v")
     results: list[RecordMetadata] = []
@@ -300,7 +300,7 @@ def test_another_thread_can_wait_for_it() -> None:
     assert results == [future.result()]
 
 
-def test_wait_and_as_completed_take_its_futures() -> None:
+def test_wait_and_as_completed_accept_its_futures() -> None:
     producer = MockProducer(auto_complete=False)
     first, second = producer.send("t", b"1"), producer.send("t", b"2")
     producer.complete_next()
@@ -309,14 +309,14 @@ def test_wait_and_as_completed_take_its_futures() -> None:
     assert set(as_completed([first, second], timeout=0)) == {first, second}
 
 
-def test_it_is_a_producer_to_a_type_checker() -> None:
+def test_type_checkers_accept_it_as_a_producer() -> None:
     def application(producer: Producer[str, bytes]) -> None:
         producer.send("t", b"v", key="k")
 
     application(MockProducer(key_serializer=StringSerializer()))
 
 
-def test_many_records_are_sent_as_one_by_one() -> None:
+def test_send_many_equals_many_sends() -> None:
     producer = MockProducer(
         False, key_serializer=StringSerializer(), value_serializer=IntegerSerializer(), partitions=5
     )
@@ -345,7 +345,7 @@ def test_many_records_are_sent_as_one_by_one() -> None:
         producer.send_many("t", [1], keys=[])
 
 
-def test_arrow_rows_are_read_as_by_the_real_producer() -> None:
+def test_arrow_rows_are_read_as_the_real_producer_reads_them() -> None:
     producer = MockProducer(value_serializer=IntegerSerializer(), partitions=3)
     table = pa.table({"id": [1, 2], "name": ["x", None], "p": pa.array([2, None])})
     result = producer.send_arrow("t", table, key="name", partition="p")

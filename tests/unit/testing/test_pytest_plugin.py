@@ -1,4 +1,4 @@
-"""The pytest plugin, in a pytest of its own."""
+"""The pytest plugin, in a nested pytest."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)
-def _penstock_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def _penstock_is_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
 
 def run(pytester: pytest.Pytester) -> pytest.RunResult:
-    # Registering it twice is an error, and whether pytest finds it by itself depends on how the package was installed.
+    # Loading it twice is an error, and whether pytest loads it automatically depends on how the package was installed.
     known = any(entry.value == PLUGIN for entry in metadata.entry_points(group="pytest11"))
     return pytester.runpytest_subprocess(*(() if known else ("-p", PLUGIN)), "-W", "error")
 
 
-def test_it_is_registered_under_this_name() -> None:
+def test_the_plugin_is_registered_under_its_name() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["pytest11"] == {"penstock": PLUGIN}
 
 
-def test_a_test_can_send_to_a_topic_of_its_own(pytester: pytest.Pytester) -> None:
+def test_each_test_has_its_own_topic(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -52,7 +52,7 @@ def test_a_test_can_send_to_a_topic_of_its_own(pytester: pytest.Pytester) -> Non
     run(pytester).assert_outcomes(passed=3)
 
 
-def test_a_record_that_failed_unnoticed_fails_the_test(pytester: pytest.Pytester) -> None:
+def test_an_unnoticed_failure_fails_the_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         def test_send(penstock_broker, penstock_topic, penstock_producer):
@@ -65,7 +65,7 @@ def test_a_record_that_failed_unnoticed_fails_the_test(pytester: pytest.Pytester
     result.stdout.fnmatch_lines(["*DeliveryError*"])
 
 
-def test_importing_it_starts_nothing_and_imports_no_command_line_or_broker() -> None:
+def test_importing_the_plugin_starts_no_thread_and_imports_little() -> None:
     code = (
         f"import sys, threading, {PLUGIN}\n"
         "assert not {'typer', 'rich', 'penstock.devbroker', 'penstock.cli'} & sys.modules.keys()\n"

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{Trouble, literal};
-use crate::lane::Identity;
-use crate::outcome::completion::FailureKind;
+use super::trouble::Trouble;
+use crate::lane::identity::Identity;
+use crate::literal::literal;
+use crate::outcome::FailureKind;
 
 /// One partition in a topic snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,43 +5,12 @@
 
 mod commands;
 mod events;
-mod literal;
 mod queue;
+mod trouble;
 
 pub use commands::{Action, BatchDecision, Command, Decision, PartitionLeader, Renumber};
 pub use events::{BatchReport, Event, LaneReport};
-pub use literal::Literal;
-pub(crate) use literal::literal;
 pub use queue::EventQueue;
+pub use trouble::{Fatal, Trouble};
 
-use crate::outcome::completion::FailureKind;
-
-/// Why something does not work at present; the default: nothing is wrong.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trouble {
-    /// Kafka's error code, 0 if no broker has given one.
-    pub code: i16,
-    /// Human-readable.
-    pub message: String,
-}
-
-impl Trouble {
-    /// A trouble without an error code.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { code: 0, message: message.into() }
-    }
-
-    /// Whether there is any.
-    pub const fn is_some(&self) -> bool {
-        self.code != 0 || !self.message.is_empty()
-    }
-}
-
-/// Why the producer cannot go on.
-#[derive(Clone, Debug)]
-pub struct Fatal {
-    /// Chooses the class of the error.
-    pub kind: FailureKind,
-    /// What the error says.
-    pub trouble: Trouble,
-}
+pub use crate::literal::Literal;

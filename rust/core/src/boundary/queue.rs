@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::Event;
+use super::events::Event;
 use crate::sync::{Condvar, Mutex};
 
 /// What the data plane has reported and the control thread has not taken yet.
@@ -36,16 +36,7 @@ impl EventQueue {
     pub fn take(&self, timeout: Option<Duration>) -> VecDeque<Event> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.state.lock();
-        while state.events.is_empty() && !state.woken {
-            match deadline {
-                None => self.arrived.wait(&mut state),
-                Some(deadline) => {
-                    if self.arrived.wait_until(&mut state, deadline).timed_out() {
-                        break;
-                    }
-                }
-            }
-        }
+        self.arrived.wait_while(&mut state, deadline, |state| state.events.is_empty() && !state.woken);
         state.woken = false;
         std::mem::take(&mut state.events)
     }

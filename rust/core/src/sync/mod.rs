@@ -1,11 +1,11 @@
 //! Locks that survive a fork: `std`'s, without poisoning. The locks and atomics that threads share come from here.
 //!
-//! `parking_lot` keeps everybody who waits in one table for the whole process. After a fork the child finds the parent's
-//! threads in it, whose memory is gone or is somebody else's by now, and walks it at the next wait: a producer made in the
-//! child then crashed. A futex has no such memory. A panic while a lock is held ends the I/O thread, and `die` fails every
-//! record; until then readers may see what is there, as with `parking_lot`.
+//! `parking_lot` keeps all waiting threads in one table for the whole process. After a fork the child finds the parent's
+//! threads in it, whose memory is gone or reused, and walks the table at the next wait: a producer made in the child then
+//! crashed. A futex has no such memory. A panic while a lock is held ends the I/O thread, and `die` fails every record;
+//! until then readers may see a half-made change, as with `parking_lot`.
 //!
-//! With the feature `models` they are loom's, which tries every order of events (`tests/models.rs`). In debug builds a
+//! With the feature `models` they are loom's, which tries every order of events (`tests/models`). In debug builds a
 //! thread that takes a lock against the order panics, see [`Rank`].
 
 mod order;
@@ -32,19 +32,19 @@ pub struct Mutex<T> {
     place: order::Place,
 }
 
-/// The right to touch what a [`Mutex`] holds.
+/// A locked [`Mutex`].
 #[derive(Debug)]
 pub struct MutexGuard<'a, T> {
     inner: Option<backend::MutexGuard<'a, T>>,
     held: order::Held,
 }
 
-/// A wait for a change of what a [`Mutex`] holds. To notify is a system call only if somebody waits: most batches are
-/// resolved before anybody asks.
+/// A wait for a change of the value in a [`Mutex`]. A notification is a system call only if a thread waits: most batches
+/// are resolved before their futures are asked.
 #[derive(Debug, Default)]
 pub struct Condvar {
     inner: backend::Condvar,
-    /// Threads that wait. Changed under the lock, so that whoever has made a change under it sees all that missed it.
+    /// Threads that wait. Changed under the lock, so that a thread that has made a change under it sees all that missed it.
     waiting: atomic::AtomicUsize,
 }
 
@@ -53,13 +53,13 @@ pub struct Condvar {
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// By the clock.
+    /// The time ran out first.
     pub fn timed_out(self) -> bool {
         self.0
     }
 }
 
-const HELD: &str = "only a wait takes it out, and puts it back";
+const HELD: &str = "only a wait takes the guard, and puts it back";
 
 #[cfg(not(feature = "models"))]
 impl<T> Mutex<T> {
@@ -87,7 +87,7 @@ impl<T> Mutex<T> {
 }
 
 impl<T> Mutex<T> {
-    /// The value, without a lock: nobody else can have it.
+    /// The value, without locking: the reference is exclusive.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,13 +98,13 @@ impl<T> Mutex<T> {
         self.lock_as(self.place.take())
     }
 
-    /// Wait for a lock that stands below the one already held though it has the same rank: a child's, below its parent's.
+    /// Wait for a lock below one that is already held with the same rank: a child's, below its parent's.
     #[inline]
     pub fn lock_nested(&self) -> MutexGuard<'_, T> {
         self.lock_as(order::Place::new(Rank::Nested).take())
     }
 
-    /// The place is taken before the wait: a wrong order is told even when it would stand still.
+    /// The place is taken before the wait: a wrong order is reported even where it would be a deadlock.
     #[inline]
     fn lock_as(&self, held: order::Held) -> MutexGuard<'_, T> {
         MutexGuard { inner: Some(self.inner.lock().unwrap_or_else(PoisonError::into_inner)), held }
@@ -128,13 +128,13 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 }
 
 impl Condvar {
-    /// Nobody waits.
+    /// No thread waits.
     #[cfg(not(feature = "models"))]
     pub const fn new() -> Self {
         Self { inner: backend::Condvar::new(), waiting: atomic::AtomicUsize::new(0) }
     }
 
-    /// Nobody waits.
+    /// No thread waits.
     #[cfg(feature = "models")]
     pub fn new() -> Self {
         Self { inner: backend::Condvar::new(), waiting: atomic::AtomicUsize::new(0) }
@@ -158,7 +158,7 @@ impl Condvar {
         self.waiting.load(atomic::Ordering::Relaxed) > 0
     }
 
-    /// Wait without limit. It may end without a reason: look again.
+    /// Wait without limit. It may end without a reason: check again.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         guard.held.assert_alone();
         let inner = guard.inner.take().expect(HELD);
@@ -189,13 +189,27 @@ impl Condvar {
         WaitTimeoutResult(timeout.is_zero())
     }
 
-    /// Wait until `deadline` at most.
-    pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
-        self.wait_for(guard, deadline.saturating_duration_since(Instant::now()))
+    /// Wait while `pending` holds, at most until `deadline` (`None`: without limit). False: it still holds.
+    pub fn wait_while<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        deadline: Option<Instant>,
+        mut pending: impl FnMut(&T) -> bool,
+    ) -> bool {
+        while pending(guard) {
+            let Some(deadline) = deadline else {
+                self.wait(guard);
+                continue;
+            };
+            if self.wait_for(guard, deadline.saturating_duration_since(Instant::now())).timed_out() {
+                return !pending(guard);
+            }
+        }
+        true
     }
 }
 
-/// A value that is set once, in models: loom has none. What loom must know is when others see it.
+/// A value that is set once, in models: loom has none. Loom must know when other threads see it.
 #[cfg(feature = "models")]
 #[derive(Debug)]
 pub struct OnceLock<T> {
@@ -206,7 +220,6 @@ pub struct OnceLock<T> {
 #[cfg(feature = "models")]
 #[expect(missing_docs, reason = "as std's")]
 impl<T> OnceLock<T> {
-    #[expect(clippy::new_without_default, reason = "as much as is needed")]
     pub fn new() -> Self {
         Self { value: std::sync::OnceLock::new(), is_set: atomic::AtomicBool::new(false) }
     }
@@ -216,7 +229,14 @@ impl<T> OnceLock<T> {
     }
 
     pub fn set(&self, value: T) -> Result<(), T> {
-        // No other thread runs between the two: threads of a model change places at loom's calls only.
+        // No other thread runs between the two: a model switches threads only at calls into loom.
         if self.is_set.swap(true, atomic::Ordering::AcqRel) { Err(value) } else { self.value.set(value) }
+    }
+}
+
+#[cfg(feature = "models")]
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -1,7 +1,7 @@
-//! The order of locks, checked in debug builds: two threads that take two locks in opposite orders stand still once in a
-//! while; a thread that takes them in the wrong order can be told every time.
+//! The order of locks, checked in debug builds: two threads that take two locks in opposite orders deadlock rarely; a
+//! thread that takes them in the wrong order panics every time.
 //!
-//! Not under loom, which finds out about standing still by itself, and whose threads share the real one's memory.
+//! Not under loom, which finds deadlocks by itself, and whose threads share one real thread's memory.
 
 /// Where a lock stands in the order in which locks may be nested: a thread that holds one may take only greater ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,14 +10,14 @@ pub enum Rank {
     Topics,
     /// One partition's queue: never two at once.
     Lane,
-    /// Failures that nobody has looked at; completions are looked into while one is noted.
+    /// Unnoticed failures; completions are locked while one is noted.
     Unnoticed,
     /// Pool, completion, inbox, events, stats, callbacks, sticky partition: one at a time.
     #[default]
     Leaf,
     /// Below one of those by construction: a waiter of the pool, the child of a completion that was split.
     Nested,
-    /// An event loop's inbox, and the table of what its tokens stand for: nothing is locked under them.
+    /// An event loop's inbox, and the table of its tokens: nothing is locked under them.
     Loop,
 }
 
@@ -28,7 +28,7 @@ mod checked {
     use super::Rank;
 
     thread_local! {
-        /// What this thread holds, in the order of taking.
+        /// The places that this thread holds, in the order of taking.
         static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
     }
 
@@ -46,7 +46,7 @@ mod checked {
         }
 
         pub fn take(&self) -> Held {
-            // A thread that ends drops its own thread-locals while others still lock; it holds nothing that it began with.
+            // A thread that ends may lock after its thread-locals are gone: there is nothing to check then.
             let _ = HELD.try_with(|held| {
                 let mut held = held.borrow_mut();
                 let highest = held.iter().max().copied();
@@ -58,7 +58,7 @@ mod checked {
     }
 
     impl Held {
-        /// Who waits with another lock in hand keeps away those who could end the wait.
+        /// A thread that waits with another lock held may block the thread that would end the wait.
         pub fn assert_alone(&self) {
             let _ = HELD.try_with(|held| assert_eq!(*held.borrow(), [self.0], "a wait with other locks held"));
         }
@@ -118,12 +118,12 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn locks_nest_from_topics_down_to_what_a_leaf_owns() {
+    fn locks_nest_from_topics_down_to_a_leaf() {
         let ranks = [Rank::Topics, Rank::Lane, Rank::Unnoticed, Rank::Leaf, Rank::Nested, Rank::Loop];
         let locks = ranks.map(|rank| Mutex::ranked(rank, ()));
         for _ in 0..2 {
             let mut held = locks.iter().map(Mutex::lock).collect::<Vec<_>>();
-            // Let go in any order: what is free again can be taken again.
+            // Released in any order: a free lock can be taken again.
             held.swap_remove(0);
             held.swap_remove(1);
         }
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a wait with other locks held")]
-    fn nobody_waits_with_another_lock_in_hand() {
+    fn a_wait_with_another_lock_held_is_refused() {
         let (lane, pool, granted) = (Mutex::ranked(Rank::Lane, ()), Mutex::new(()), Condvar::new());
         let _lane = lane.lock();
         let mut pool = pool.lock();

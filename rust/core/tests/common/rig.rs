@@ -1,18 +1,21 @@
-//! The engine stepped by hand: manual clock, sockets in memory, and a broker that answers what the test tells it to.
+//! The engine stepped by hand: manual clock, sockets in memory, and a broker whose answers the test gives.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use penstock_core::accumulator::{Appended, Config, Record, Shared};
+use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::{BatchDecision, Command, Decision, Event, LaneReport, PartitionLeader, Renumber};
 use penstock_core::compression::Compression;
+use penstock_core::config::Config;
+use penstock_core::config::PartitionRules;
+use penstock_core::config::SendRules;
 use penstock_core::engine::Engine;
 use penstock_core::io::memory_net::MemoryNet;
-use penstock_core::lane::{Identity, SendRules};
-use penstock_core::outcome::completion::{Completion, Outcome};
-use penstock_core::topic::PartitionRules;
+use penstock_core::lane::identity::Identity;
+use penstock_core::outcome::{Completion, Outcome};
+use penstock_core::shared::Shared;
 
 pub const MS: u64 = 1000;
 pub const ME: Identity = Identity { producer_id: 42, epoch: 0 };
@@ -30,7 +33,7 @@ pub struct Seen {
     pub bytes: Vec<u8>,
 }
 
-/// What an answer says of each batch in it; the version of Produce decides how much of it is on the wire.
+/// The same answer about each batch in it; the version of Produce decides how much of it is on the wire.
 #[derive(Clone, Copy)]
 pub struct Answer {
     pub code: i16,
@@ -77,7 +80,7 @@ pub fn config() -> Config {
 impl Rig {
     pub fn new(config: Config) -> Self {
         let shared = Shared::new(config);
-        shared.set_now_us(1);
+        shared.clock.set_us(1);
         let engine = Engine::new(Arc::clone(&shared), MemoryNet::accepting());
         Self { shared, engine, now_us: 1, produce_version: 3 }
     }
@@ -106,32 +109,26 @@ impl Rig {
     }
 
     pub fn connect(&mut self, connection_id: u64, broker_id: i32) {
-        self.command(Command::Connect {
-            connection_id,
-            broker_id,
-            ip: Ipv4Addr::LOCALHOST.into(),
-            port: 9092,
-            setup_timeout_ms: 1_000,
-        });
+        self.command(connect_command(connection_id, broker_id));
         self.engine.on_socket(connection_id, false, true);
         self.command(Command::Ready { connection_id, produce_version: self.produce_version });
         self.events();
     }
 
     pub fn command(&mut self, command: Command) {
-        self.shared.command([command]);
-        self.engine.turn();
+        self.shared.mailbox.command([command]);
+        self.engine.run_once();
     }
 
     /// Let time pass; returns when the engine means to wake up next.
     pub fn pass(&mut self, us: u64) -> u64 {
         self.now_us += us;
-        self.shared.set_now_us(self.now_us);
-        self.engine.turn()
+        self.shared.clock.set_us(self.now_us);
+        self.engine.run_once()
     }
 
     pub fn send(&self, partition: u32, value: &[u8]) -> (Arc<Completion>, u32) {
-        let topic = self.shared.topic("t").topic.unwrap();
+        let topic = self.shared.topics.entry("t").topic.unwrap();
         let record = Record { timestamp: 1, key: None, value: Some(value), headers: &[] };
         match self.shared.append(&topic, Some(partition), &record, None, &mut 0) {
             Appended::Done { completion, index } => (completion, index),
@@ -153,7 +150,7 @@ impl Rig {
             .collect()
     }
 
-    /// What has arrived at the broker's end since the last look.
+    /// The batches that arrived at the broker since the last call.
     pub fn seen(&mut self, connection: u64) -> Vec<Seen> {
         let Some(socket) = self.engine.transport().sockets.get_mut(&connection) else { return Vec::new() };
         let mut stream = &std::mem::take(&mut socket.outgoing)[..];
@@ -197,7 +194,7 @@ impl Rig {
         socket.incoming.extend((frame.len() as u32).to_be_bytes());
         socket.incoming.extend(frame);
         self.engine.on_socket(connection, true, false);
-        self.engine.turn();
+        self.engine.run_once();
     }
 
     pub fn resume(
@@ -224,6 +221,12 @@ impl Rig {
             delay_ms: 0,
         });
     }
+}
+
+/// To a broker on this machine; TCP must be up within a second.
+pub fn connect_command(connection_id: u64, broker_id: i32) -> Command {
+    let ip = Ipv4Addr::LOCALHOST.into();
+    Command::Connect { connection_id, broker_id, ip, port: 9092, setup_timeout_ms: 1_000 }
 }
 
 pub fn parse_produce(frame: &[u8], into: &mut Vec<Seen>) {
@@ -264,4 +267,13 @@ pub fn offset(completion: &Completion) -> Option<i64> {
         Some(Outcome::Delivered { base_offset, .. }) => Some(*base_offset),
         _ => None,
     }
+}
+
+/// The connections that ended, with the reasons.
+pub fn ended(events: &[Event]) -> Vec<(u64, String)> {
+    let closed = events.iter().filter_map(|event| match event {
+        Event::ConnectionClosed { connection_id, reason, .. } => Some((*connection_id, reason.clone())),
+        _ => None,
+    });
+    closed.collect()
 }

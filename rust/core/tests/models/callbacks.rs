@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loom::thread;
-use penstock_core::outcome::completion::{Burst, CallbackQueue, Completion};
+use penstock_core::outcome::{Burst, CallbackQueue, Completion};
 
 use crate::{explore, over};
 

@@ -1,9 +1,9 @@
-//! A batch is resolved while futures are asked: every callback comes back once, nobody waits in vain.
+//! A batch is resolved while futures are asked: every callback comes back once, and every wait ends.
 
 use std::sync::Arc;
 
 use loom::thread;
-use penstock_core::outcome::completion::{Completion, Outcome, Token};
+use penstock_core::outcome::{CallbackToken, Completion, Outcome};
 
 use crate::{explore, over};
 
@@ -16,7 +16,7 @@ fn pending() -> Arc<Completion> {
 }
 
 /// The tokens that come back from `resolve`.
-fn tokens(resolved: Option<Vec<(u32, Token)>>) -> Vec<Token> {
+fn tokens(resolved: Option<Vec<(u32, CallbackToken)>>) -> Vec<CallbackToken> {
     resolved.unwrap_or_default().into_iter().map(|(_, token)| token).collect()
 }
 

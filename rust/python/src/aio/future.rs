@@ -1,20 +1,23 @@
 //! `AsyncDeliveryFuture`: a record's place in a batch, as a future of asyncio's.
 //!
-//! It speaks asyncio's protocol of futures (`_asyncio_future_blocking`), and is its own iterator: awaiting one that is done
-//! makes no object but the result, and never touches the loop. One that is not costs a notice at its batch.
+//! It implements asyncio's protocol of futures (`_asyncio_future_blocking`), and is its own iterator. To await one that is
+//! done makes no object but the result, and never uses the loop. One that is not done registers a notice with its batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use penstock_core::outcome::completion::Completion;
+use penstock_core::outcome::Completion;
 use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::aio::loops::{self, LOOP_CALLS, LoopCall};
-use crate::blocking::future::{Sent, Sizes};
-use crate::record::RecordMetadata;
-use crate::runtime::{python, upcalls};
+use crate::aio::returned::returned;
+use crate::aio::running;
+use crate::loops::calls::{LOOP_CALLS, LoopCall, notice};
+use crate::loops::fairness;
+use crate::record::metadata::RecordMetadata;
+use crate::result::delivery::{Delivery, Sizes};
+use crate::runtime::upcalls;
 
 fn cancelled_error(py: Python<'_>, message: Option<&Py<PyAny>>) -> PyErr {
     let class = upcalls::CANCELLED_ERROR.get(py);
@@ -37,13 +40,13 @@ pub fn invalid_state(py: Python<'_>, message: &str) -> PyErr {
 /// `wait_for`, `shield`, `as_completed`. Awaiting it raises why the record failed.
 ///
 /// Cancelling it, or the task that awaits it, does not unsend the record: the future is cancelled, the record goes on, and
-/// if it fails later, that failure counts as one that nobody asked about (`flush` raises it).
+/// if it fails later, that failure counts as not noticed (`flush` raises it).
 // No weak references, as `DeliveryFuture`: callbacks are kept outside, so that no cycle goes through here.
 #[pyclass(frozen, module = "penstock")]
 pub struct AsyncDeliveryFuture {
-    sent: Sent,
-    /// A callback of `send` will hear of the record's end.
-    heard: bool,
+    delivery: Delivery,
+    /// A callback of `send` will get the record's outcome.
+    has_callback: bool,
     /// A task is about to wait (asyncio's protocol).
     blocking: AtomicBool,
     /// Set when it is cancelled, with the message.
@@ -51,9 +54,9 @@ pub struct AsyncDeliveryFuture {
 }
 
 impl AsyncDeliveryFuture {
-    pub fn new(completion: Arc<Completion>, index: u32, sizes: Sizes, heard: bool) -> Self {
-        let sent = Sent::new(completion, index, sizes);
-        Self { sent, heard, blocking: AtomicBool::new(false), cancelled: PyOnceLock::new() }
+    pub fn new(completion: Arc<Completion>, index: u32, sizes: Sizes, has_callback: bool) -> Self {
+        let delivery = Delivery::new(completion, index, sizes);
+        Self { delivery, has_callback, blocking: AtomicBool::new(false), cancelled: PyOnceLock::new() }
     }
 
     fn is_cancelled(&self, py: Python<'_>) -> bool {
@@ -65,11 +68,11 @@ impl AsyncDeliveryFuture {
         if let Some(message) = self.cancelled.get(py) {
             return Err(cancelled_error(py, message.as_ref()));
         }
-        if !self.sent.done() {
+        if !self.delivery.done() {
             return Err(invalid_state(py, "the record is still on its way: await the future"));
         }
-        self.sent.observe(py)?;
-        self.sent.resolved(py)
+        self.delivery.observe(py)?;
+        self.delivery.resolved(py)
     }
 }
 
@@ -85,20 +88,20 @@ impl AsyncDeliveryFuture {
 
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
-        if this.is_cancelled(py) || this.sent.done() {
-            // A loop over futures that are done would keep its event loop from everything else.
-            if loops::step(py, None).map_err(|error| *error)? > 0 {
+        if this.is_cancelled(py) || this.delivery.done() {
+            // A coroutine that awaits futures that are done would block its event loop.
+            if fairness::step(py, None).map_err(|error| *error)? > 0 {
                 return Ok(Some(py.None()));
             }
-            if let Some(metadata) = this.sent.delivered().filter(|_| !this.is_cancelled(py)) {
-                return Err(python::returned(py, metadata));
+            if let Some(metadata) = this.delivery.delivered().filter(|_| !this.is_cancelled(py)) {
+                return Err(returned(py, metadata));
             }
             return match this.ended(py)? {
-                Ok(metadata) => Err(python::returned(py, metadata)),
+                Ok(metadata) => Err(returned(py, metadata)),
                 Err(error) => Err(PyErr::from_value(error.into_bound(py))),
             };
         }
-        this.sent.observe(py)?;
+        this.delivery.observe(py)?;
         this.blocking.store(true, Ordering::Relaxed);
         Ok(Some(slf.clone().into_any().unbind()))
     }
@@ -116,7 +119,7 @@ impl AsyncDeliveryFuture {
     /// The running loop: it may be awaited in any.
     #[expect(clippy::unused_self, reason = "asyncio's protocol")]
     fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        loops::here(py).map(|(event_loop, _)| event_loop)
+        running::here(py).map(|(event_loop, _)| event_loop)
     }
 
     /// The `RecordMetadata`, or raise why it failed; `asyncio.InvalidStateError` while the record is on its way.
@@ -131,28 +134,28 @@ impl AsyncDeliveryFuture {
 
     /// Whether the record is delivered or has failed, or the future is cancelled.
     fn done(&self, py: Python<'_>) -> bool {
-        self.is_cancelled(py) || self.sent.done()
+        self.is_cancelled(py) || self.delivery.done()
     }
 
-    /// Whether the future is cancelled, which says nothing of the record.
+    /// Whether the future is cancelled; the record is sent all the same.
     fn cancelled(&self, py: Python<'_>) -> bool {
         self.is_cancelled(py)
     }
 
-    /// Wait no longer: whoever awaits the future gets `asyncio.CancelledError`. The record is sent all the same. False if
+    /// Wait no longer: a task that awaits the future gets `asyncio.CancelledError`. The record is sent all the same. False if
     /// it was done.
     #[pyo3(signature = (msg = None))]
     fn cancel(&self, py: Python<'_>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
-        self.sent.check_fork(py)?;
-        if self.is_cancelled(py) || self.sent.done() {
+        self.delivery.check_fork(py)?;
+        if self.is_cancelled(py) || self.delivery.done() {
             return Ok(false);
         }
-        let Sent { completion, index, .. } = &self.sent;
+        let Delivery { completion, index, .. } = &self.delivery;
         let mine = |token| LOOP_CALLS.is_done(token);
-        // What is not found has been given by a batch that was resolved this moment; its task hears of the cancellation
-        // by itself.
-        let notices = completion.take_notices(*index, !self.heard, mine);
-        if notices.is_empty() && self.sent.done() {
+        // A notice that is not found was given in between, because the batch was resolved; its task finds the cancellation by
+        // itself.
+        let notices = completion.take_notices(*index, !self.has_callback, mine);
+        if notices.is_empty() && self.delivery.done() {
             return Ok(false);
         }
         let _first = self.cancelled.set(py, msg);
@@ -162,7 +165,7 @@ impl AsyncDeliveryFuture {
         Ok(true)
     }
 
-    /// What `asyncio.gather` asks a cancelled future for.
+    /// `asyncio.gather` calls this of a cancelled future.
     fn _make_cancelled_error<'py>(&self, py: Python<'py>) -> Bound<'py, PyBaseException> {
         cancelled_error(py, self.cancelled.get(py).and_then(Option::as_ref)).into_value(py).into_bound(py)
     }
@@ -180,15 +183,15 @@ impl AsyncDeliveryFuture {
         if !r#fn.bind(py).is_callable() {
             return Err(PyTypeError::new_err(format!("not callable: {}", r#fn.bind(py).get_type())));
         }
-        let (_, inbox) = loops::here(py)?;
-        let context = context.map_or_else(|| loops::copy_context(py), Ok)?;
-        let done = this.is_cancelled(py) || this.sent.done();
+        let (_, inbox) = running::here(py)?;
+        let context = context.map_or_else(|| running::copy_context(py), Ok)?;
+        let done = this.is_cancelled(py) || this.delivery.done();
         if !this.is_cancelled(py) {
-            this.sent.observe(py)?;
+            this.delivery.observe(py)?;
         }
-        let call = LoopCall::Done { function: r#fn, future: slf.clone().unbind(), context };
-        let notice = loops::notice(&inbox, call);
-        if done || !this.sent.completion.add_notice(this.sent.index, &notice, true) {
+        let call = LoopCall::Done { function: r#fn, future: slf.clone().into_any().unbind(), context };
+        let notice = notice(&inbox, call);
+        if done || !this.delivery.completion.add_notice(this.delivery.index, &notice, true) {
             inbox.post([notice.token]);
         }
         Ok(())
@@ -196,8 +199,8 @@ impl AsyncDeliveryFuture {
 
     /// Take back what `add_done_callback` was given: how many there were.
     fn remove_done_callback(&self, py: Python<'_>, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
-        self.sent.check_fork(py)?;
-        let Sent { completion, index, .. } = &self.sent;
+        self.delivery.check_fork(py)?;
+        let Delivery { completion, index, .. } = &self.delivery;
         // Compared without a lock: comparing may run Python.
         let mut wrong = Ok(());
         let mut found = Vec::new();
@@ -218,9 +221,9 @@ impl AsyncDeliveryFuture {
 
     fn __repr__(&self, py: Python<'_>) -> String {
         if self.is_cancelled(py) {
-            let Sent { completion, .. } = &self.sent;
+            let Delivery { completion, .. } = &self.delivery;
             return format!("<AsyncDeliveryFuture {}-{} cancelled>", completion.topic, completion.partition);
         }
-        self.sent.repr("AsyncDeliveryFuture")
+        self.delivery.repr("AsyncDeliveryFuture")
     }
 }

@@ -6,18 +6,21 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use crate::blocking::bulk::run;
 use crate::blocking::bulk_result::BulkResult;
 use crate::blocking::future::DeliveryFuture;
-use crate::bulk::arrow::plan::Names;
+use crate::blocking::waits::InCall;
+use crate::bulk::arrow::names::Names;
 use crate::bulk::arrow::rows::ArrowRows;
 use crate::bulk::call::Ongoing;
 use crate::bulk::many::Many;
-use crate::record::extract_partition;
+use crate::record::arguments::extract_partition;
 use crate::runtime::engine::Engine;
-use crate::runtime::python;
-use crate::send::{Call, Place, State};
+use crate::runtime::errors;
+use crate::send::call::{Call, Place};
+use crate::send::state::{State, attached};
 
-/// The native half of the facades. Not to be constructed by itself.
+/// The native half of the blocking facade. Not to be constructed by itself.
 #[pyclass(frozen, subclass, generic, weakref, module = "penstock._native")]
 pub struct Sender {
     state: OnceLock<State>,
@@ -28,8 +31,8 @@ impl Sender {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(py: Python<'_>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        // Arguments are the subclass' business; it calls `_attach` when it has made sense of them.
-        python::check_ending(py)?;
+        // The subclass checks the arguments, then calls `_attach`.
+        errors::check_shutdown(py)?;
         Ok(Self { state: OnceLock::new() })
     }
 
@@ -47,19 +50,19 @@ impl Sender {
         key_fast: Option<&str>,
         value_fast: Option<&str>,
         partitioner: Option<Py<PyAny>>,
-        interceptors: Option<Py<PyAny>>,
+        interceptors: Option<&Bound<'_, PyAny>>,
         warn_waiting: Py<PyAny>,
         max_block_ms: u64,
     ) -> PyResult<()> {
         let (key, value) = ((key_fast, key_serializer), (value_fast, value_serializer));
-        let state = State::new(engine.get(), key, value, partitioner, interceptors, warn_waiting, max_block_ms)?;
+        let state = State::new(&engine.get().core, key, value, partitioner, interceptors, warn_waiting, max_block_ms)?;
         self.state.set(state).map_err(|_| PyRuntimeError::new_err("attached before"))
     }
 
     /// Send a record, given whole or in short form, and return its `DeliveryFuture` at once.
     ///
-    /// Blocks only while the topic is not known yet or buffer.memory is used up, up to max.block.ms. Raises whatever keeps
-    /// the record out of the buffer: `SerializationError`, `InvalidTopicError`, `RecordTooLargeError`,
+    /// Blocks only while the topic is not known yet or buffer.memory is used up, up to max.block.ms. Raises the error that
+    /// keeps the record out of the buffer: `SerializationError`, `InvalidTopicError`, `RecordTooLargeError`,
     /// `KafkaTimeoutError` (its subclass `BufferExhaustedError` for memory), `ProducerClosedError`,
     /// `ProducerForkedError`, `TypeError`, `ValueError`. All that happens later is in the future, and goes to
     /// `callback(metadata, error)`, which runs exactly once, on the callback thread, if `send` returned.
@@ -79,12 +82,12 @@ impl Sender {
         headers: Option<&Bound<'_, PyAny>>,
         callback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<DeliveryFuture>> {
-        let state = State::of(&slf.get().state)?;
+        let state = attached(&slf.get().state)?;
         let call = Call::new(py, topic, value, key, partition, timestamp, headers, callback);
         call.and_then(|call| {
             state.core.check_fork(py)?;
             state.check_open(py)?;
-            state.deliver(py, &call, &|place: Place| {
+            state.deliver(py, &call, &InCall::new(), &|place: Place| {
                 Ok(Py::new(py, DeliveryFuture::new(place.completion, place.index, place.sizes))?)
             })
         })
@@ -111,10 +114,10 @@ impl Sender {
         timestamps: Option<&Bound<'_, PyAny>>,
         partition: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<BulkResult> {
-        let state = State::of(&slf.get().state)?;
+        let state = attached(&slf.get().state)?;
         let partition = extract_partition(partition)?;
         let call = Ongoing::begin(state, py, topic, "send_many")?;
-        call.run(state, py, &mut Many::new(state, values, keys, headers, timestamps, partition, false)?)
+        run(call, state, py, &mut Many::new(state, values, keys, headers, timestamps, partition, false)?)
     }
 
     /// Send the rows of Arrow data to a topic and return when all are buffered.
@@ -133,8 +136,9 @@ impl Sender {
     /// in `value`, `key` or another argument is always found. The same holds for Arrow data that was made from pandas.
     ///
     /// In JSON, NaN and infinities are null, binary is base64, UUIDs (`arrow.uuid`) are text, times are ISO 8601, decimals
-    /// are numbers with all their digits. Serializers do not apply; interceptors and partitioners do. Errors are raised or told as by `send_many`; what the schema rules
-    /// out raises `ValueError` or `TypeError` before anything is buffered.
+    /// are numbers with all their digits. Serializers do not apply; interceptors and partitioners do. Errors are raised or
+    /// reported as by `send_many`; data that the schema rules out raises `ValueError` or `TypeError` before anything is
+    /// buffered.
     #[pyo3(signature = (
         topic, data, *, value = None, key = None, partition = None, timestamp = None, headers = None, index = None
     ))]
@@ -151,19 +155,17 @@ impl Sender {
         headers: Option<&Bound<'_, PyAny>>,
         index: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<BulkResult> {
-        let state = State::of(&slf.get().state)?;
+        let state = attached(&slf.get().state)?;
         let names = Names::read(value, key, partition, timestamp, headers, index)?;
         let call = Ongoing::begin(state, py, topic, "send_arrow")?;
-        call.run(state, py, &mut ArrowRows::open(state, data, &names)?)
+        run(call, state, py, &mut ArrowRows::open(state, data, &names)?)
     }
 
     /// Wait up to max.block.ms until a topic is known, on behalf of `partitions_for`.
     fn _await_topic(&self, py: Python<'_>, topic: &Bound<'_, PyString>) -> PyResult<()> {
-        let state = State::of(&self.state)?;
+        let state = attached(&self.state)?;
         state.core.check_fork(py)?;
         state.check_open(py)?;
-        let deadline = state.deadline();
-        state.topic(py, topic, None, "partitions_for", &deadline)?;
-        Ok(())
+        InCall::new().find(state, py, topic, None, "partitions_for").map(drop)
     }
 }

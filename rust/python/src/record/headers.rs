@@ -1,7 +1,7 @@
-//! The headers of a record, on their way from the caller to the batch.
+//! The headers of a record, from the caller to the batch.
 //!
-//! The common shapes (a tuple or list of pairs, a dict) are taken apart where they are; a tuple of them, as serializers
-//! and interceptors see it, is made only if one of these asks.
+//! The common shapes (a tuple or list of pairs, a dict) are read in place. The tuple of pairs that serializers and
+//! interceptors get is made only if one of them needs it.
 
 use std::cell::OnceCell;
 
@@ -10,26 +10,26 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyBytesMethods, PyDict, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 
-use crate::record::extract_headers;
+use crate::record::arguments::extract_headers;
 
-/// A name and what it stands for.
+/// A name and a value.
 type Pair<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyBytes>>);
 
 /// Few records have more: beyond that, the list is on the heap.
 const INLINE: usize = 4;
 
-/// See the module. A word for a record that has none, as most have: a call of `send` is moved about, and with room for
-/// pairs in it that alone took a fifth of the time.
+/// See the module. One machine word for a record without headers, as most are: a call of `send` is moved in memory, and
+/// with room for pairs in it the moves took a fifth of the time.
 #[derive(Default)]
-pub struct Headers<'py>(Option<Box<Given<'py>>>);
+pub struct Headers<'py>(Option<Box<GivenPairs<'py>>>);
 
-struct Given<'py> {
+struct GivenPairs<'py> {
     pairs: SmallVec<[Pair<'py>; INLINE]>,
     tuple: OnceCell<Bound<'py, PyTuple>>,
 }
 
 impl<'py> Headers<'py> {
-    /// What a caller gave as `headers=`.
+    /// The argument `headers=`.
     #[inline]
     pub fn given(py: Python<'py>, headers: Option<&Bound<'py, PyAny>>) -> PyResult<Self> {
         match headers {
@@ -66,10 +66,10 @@ impl<'py> Headers<'py> {
     }
 
     fn of(pairs: SmallVec<[Pair<'py>; INLINE]>, tuple: OnceCell<Bound<'py, PyTuple>>) -> Self {
-        Self(Some(Box::new(Given { pairs, tuple })))
+        Self(Some(Box::new(GivenPairs { pairs, tuple })))
     }
 
-    /// Beyond one hold of the GIL.
+    /// The same without a hold of the GIL.
     pub fn keep(self) -> KeptHeaders {
         let pairs = self.0.map(|given| {
             given.pairs.into_iter().map(|(name, value)| (name.unbind(), value.map(Bound::unbind))).collect()
@@ -83,7 +83,7 @@ impl<'py> Headers<'py> {
         self.0.as_ref().is_none_or(|given| given.pairs.is_empty())
     }
 
-    /// As serializers and interceptors see them.
+    /// As serializers and interceptors get them.
     pub fn tuple(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let Some(given) = &self.0 else { return Ok(PyTuple::empty(py)) };
         if let Some(tuple) = given.tuple.get() {
@@ -106,7 +106,7 @@ impl<'py> Headers<'py> {
 
 type KeptPair = (Py<PyString>, Option<Py<PyBytes>>);
 
-/// [`Headers`] beyond one hold of the GIL.
+/// [`Headers`] that outlive a hold of the GIL.
 pub struct KeptHeaders(Option<Vec<KeptPair>>);
 
 impl KeptHeaders {
@@ -118,7 +118,7 @@ impl KeptHeaders {
     }
 }
 
-/// The pairs of a tuple, list or dict of a common shape; None: somebody else must look, and find the words.
+/// The pairs of a tuple, list or dict of a common shape; None: the general way has to read it, or to raise.
 fn quick<'py>(headers: &Bound<'py, PyAny>) -> Option<SmallVec<[Pair<'py>; INLINE]>> {
     let mut pairs = SmallVec::new();
     if let Ok(tuple) = headers.cast_exact::<PyTuple>() {

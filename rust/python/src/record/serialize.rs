@@ -1,8 +1,8 @@
 //! From keys and values to bytes: the built-in serializers natively, all others by a call.
 //!
-//! A native form is only ever a shorter way to what the Python serializer returns (`penstock.serialization`): a value of
-//! exactly the type that it is for. Whatever else comes goes to the Python serializer, so that errors, subclasses and odd
-//! types have one place.
+//! A native form is a shorter way to the bytes that the Python serializer returns (`penstock.serialization`), for values of
+//! exactly its type. All other values go to the Python serializer, so that errors, subclasses and rare types are handled in
+//! one place.
 
 use std::cell::OnceCell;
 
@@ -12,13 +12,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMemoryView, PyString};
 
 use crate::record::headers::Headers;
-use crate::runtime::shutdown;
-use crate::runtime::upcalls;
+use crate::runtime::{shutdown, upcalls};
 
-/// What needs no call into Python.
+/// The forms that need no call into Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Native {
-    /// Bytes pass.
+    /// Bytes as they are.
     Bytes,
     /// Text in UTF-8.
     Utf8,
@@ -32,7 +31,7 @@ enum Native {
     Boolean,
     /// The text of a UUID, in an encoding that agrees with ASCII.
     Uuid,
-    /// Nothing.
+    /// There is no native form.
     No,
 }
 
@@ -55,7 +54,7 @@ pub enum Payload<'py> {
     Own(Box<[u8]>),
 }
 
-/// A payload beyond one hold of the GIL.
+/// A payload that outlives a hold of the GIL.
 pub enum Kept {
     None,
     Bytes(Py<PyBytes>),
@@ -120,7 +119,7 @@ pub fn object<'py>(
     }
 }
 
-/// Bytes or null, as an interceptor left them.
+/// Bytes or null, as an interceptor returned them.
 pub fn given<'a>(data: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<&'a [u8]>> {
     let Some(data) = data else { return Ok(None) };
     match data.cast::<PyBytes>() {
@@ -133,7 +132,7 @@ pub fn given<'a>(data: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<&'a [u8]
 }
 
 impl Serialize {
-    /// `native`: a word of `penstock.serialization.native_form`, or None.
+    /// `native`: a name that `penstock.serialization.native_form` returns, or None.
     pub fn new(native: Option<&str>, function: Py<PyAny>) -> PyResult<Self> {
         let native = match native {
             None => Native::No,
@@ -152,11 +151,11 @@ impl Serialize {
         Ok(Self { native, function })
     }
 
-    /// The bytes that the data is, if its native form are the bytes that it holds.
+    /// The bytes that the object holds, if they are its native form.
     #[inline]
     pub fn as_it_is<'a>(&self, data: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
         match self.native {
-            // Nearly always it is no subclass, which takes a comparison instead of a call to find out.
+            // The exact type first: that is a comparison instead of a call, and nearly always true.
             Native::Bytes => data.cast_exact::<PyBytes>().or_else(|_| data.cast()).ok().map(PyBytesMethods::as_bytes),
             Native::Utf8 => {
                 let text = data.cast_exact::<PyString>().or_else(|_| data.cast()).ok()?;
@@ -166,7 +165,7 @@ impl Serialize {
         }
     }
 
-    /// The bytes of what has to be made into bytes, which `made` holds then.
+    /// The bytes of data that has to be converted; `made` holds them.
     #[inline(never)]
     pub fn make<'a, 'py>(
         &self,
@@ -211,7 +210,7 @@ impl Serialize {
         }
     }
 
-    /// None: the Python serializer's business.
+    /// None: the Python serializer has to do it.
     fn natively<'py>(&self, py: Python<'py>, data: &Bound<'py, PyAny>) -> Option<Payload<'py>> {
         match self.native {
             Native::Bytes => {
@@ -238,7 +237,7 @@ impl Serialize {
                 if number.is_nan() {
                     return Some(Payload::small(0x7fc0_0000_u32.to_be_bytes()));
                 }
-                // What became infinite on the way does not fit.
+                // A finite number that becomes infinite does not fit.
                 (narrow.is_finite() || number.is_infinite()).then(|| Payload::small(narrow.to_be_bytes()))
             }
             Native::Double => {
@@ -267,7 +266,7 @@ impl Serialize {
         }
         match made.cast_into::<PyBytes>() {
             Ok(bytes) => Ok(Payload::Bytes(bytes)),
-            // bytearray, memoryview (of any items): a copy, which their owner may change as he likes afterwards.
+            // bytearray, memoryview (of any items): copied, because their owner may change them later.
             Err(other) => {
                 let bytes = py.get_type::<PyBytes>().call1((PyMemoryView::from(&other.into_inner())?,))?;
                 Ok(Payload::Bytes(bytes.cast_into()?))
@@ -279,7 +278,7 @@ impl Serialize {
 #[inline]
 fn integer<'a, 'py, T: FromPyObject<'a, 'py>>(data: &'a Bound<'py, PyAny>) -> Option<T> {
     data.cast_exact::<PyInt>().ok()?;
-    // Out of range: the Python serializer says so.
+    // Out of range: the Python serializer raises.
     data.extract().ok()
 }
 

@@ -1,20 +1,18 @@
-//! The callbacks of the user's: kept here under a key while the engine carries the key, run on one thread.
+//! The application's callbacks, by token: the engine carries the token, this table keeps the objects. They run on one thread.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_core::outcome::{Burst, CallbackToken, Closed};
+use penstock_core::shared::Shared;
 use penstock_core::sync::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use slab::Slab;
 
-use penstock_core::accumulator::Shared;
-use penstock_core::outcome::completion::{Burst, Closed, Completion, Outcome, Token};
-use std::sync::Arc;
-
-use crate::blocking::bulk_result::{Outcomes, Watcher};
-use crate::blocking::future::{DeliveryFuture, Sizes};
-use crate::runtime::python;
+use crate::result::delivery::{Sizes, outcome};
+use crate::result::outcomes::Outcomes;
 
 thread_local! {
     /// This thread runs callbacks at present: `flush` would wait for itself.
@@ -31,7 +29,7 @@ pub enum Callback {
     /// `send(callback=…)`: called with (metadata, error).
     Send { function: Py<PyAny>, sizes: Sizes },
     /// `add_done_callback`: called with the future.
-    Done { function: Py<PyAny>, future: Py<DeliveryFuture> },
+    Done { function: Py<PyAny>, future: Py<PyAny> },
     /// `add_done_callback` of a bulk result: called with the result, once its batch `at` and those behind it are resolved.
     Bulk { function: Py<PyAny>, result: Py<PyAny>, of: Arc<Outcomes>, at: usize },
 }
@@ -52,24 +50,24 @@ pub struct Callbacks {
 
 impl Callbacks {
     /// Keep one.
-    pub fn insert(&self, callback: Callback) -> Token {
+    pub fn insert(&self, callback: Callback) -> CallbackToken {
         self.slots.lock().insert(callback)
     }
 
     /// What is known of a record once it is serialized.
-    pub fn set_sizes(&self, token: Token, known: Sizes) {
+    pub fn set_sizes(&self, token: CallbackToken, known: Sizes) {
         if let Some(Callback::Send { sizes, .. }) = self.slots.lock().get_mut(token) {
             *sizes = known;
         }
     }
 
     /// Take one back.
-    pub fn remove(&self, token: Token) -> Option<Callback> {
+    pub fn remove(&self, token: CallbackToken) -> Option<Callback> {
         self.slots.lock().try_remove(token)
     }
 
     /// Take back those of a batch, with one lock for all.
-    fn remove_all(&self, callbacks: &[(u32, Token)]) -> Vec<Option<Callback>> {
+    fn remove_all(&self, callbacks: &[(u32, CallbackToken)]) -> Vec<Option<Callback>> {
         let mut slots = self.slots.lock();
         callbacks.iter().map(|&(_, token)| slots.try_remove(token)).collect()
     }
@@ -97,7 +95,7 @@ impl Callbacks {
         self.calls(py, shared, &burst).map(Some)
     }
 
-    /// The calls of the next resolved batch if there is one now, for those who step the engine by hand.
+    /// The calls of the next resolved batch if there is one now, for a caller that steps the engine by hand.
     pub fn calls_now<'py>(&self, py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Calls<'py>> {
         match shared.callbacks.take(Duration::ZERO) {
             Ok(Some(burst)) => {
@@ -137,9 +135,9 @@ impl Callbacks {
                     Some((metadata, error)) => add(function, metadata, Some(error)),
                     None => {}
                 },
-                Some(Callback::Done { function, future }) => add(function, future.into_bound(py).into_any(), none()),
+                Some(Callback::Done { function, future }) => add(function, future.into_bound(py), none()),
                 Some(Callback::Bulk { function, result, of, at }) => {
-                    if let Some(Watcher { function, result }) = of.watch(function, result, at) {
+                    if let Some(Watcher { function, result }) = watch(&of, function, result, at) {
                         add(function, result.into_bound(py), none());
                     }
                 }
@@ -152,21 +150,27 @@ impl Callbacks {
     }
 }
 
-/// (metadata, error), one of them None; None if it is not known.
-pub fn outcome<'py>(
-    py: Python<'py>,
-    completion: &Arc<Completion>,
-    index: u32,
-    sizes: &Sizes,
-) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-    let none = py.None().into_bound(py);
-    Ok(match completion.outcome() {
-        Some(Outcome::Delivered { base_offset, log_append_time_ms }) => {
-            let metadata = sizes.metadata(completion, *base_offset, *log_append_time_ms, index);
-            Some((metadata.into_pyobject(py)?.into_any(), none))
+/// The function to call, and its argument.
+pub struct Watcher {
+    pub function: Py<PyAny>,
+    pub result: Py<PyAny>,
+}
+
+/// Have `function(result)` called on the callback thread when all records are resolved. Returned if they are, from batch
+/// `from` on.
+///
+/// One unresolved batch carries the callback; when that one is resolved, the next one takes over.
+pub fn watch(of: &Arc<Outcomes>, mut function: Py<PyAny>, mut result: Py<PyAny>, from: usize) -> Option<Watcher> {
+    for (at, batch) in of.batches().iter().enumerate().skip(from) {
+        while let Some(leaf) = batch.first_unresolved() {
+            let token = CALLBACKS.insert(Callback::Bulk { function, result, of: Arc::clone(of), at });
+            // Not as observed: the batch's first record may belong to another call.
+            let Err(token) = leaf.add_callback(0, token, false) else { return None };
+            let Some(Callback::Bulk { function: back, result: itself, .. }) = CALLBACKS.remove(token) else {
+                return None;
+            };
+            (function, result) = (back, itself);
         }
-        Some(Outcome::Failed(failure)) => Some((none, python::delivery_error(py, completion, failure, index)?)),
-        // A split moves its callbacks to the children; an unresolved batch has no burst.
-        Some(Outcome::Split(_)) | None => None,
-    })
+    }
+    Some(Watcher { function, result })
 }

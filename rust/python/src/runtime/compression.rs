@@ -1,4 +1,4 @@
-//! The codecs by themselves: for the private reader, the embedded broker and tests.
+//! The codecs as functions: for the private reader, the embedded broker and tests.
 
 use penstock_core::compression::{Codec, Compression, DecodeError, Encoder};
 use pyo3::buffer::PyBuffer;
@@ -6,12 +6,12 @@ use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-/// The codec that compression.type calls so.
+/// The codec of that name in compression.type.
 pub fn codec(name: &str) -> PyResult<Codec> {
     Codec::from_name(name).ok_or_else(|| PyValueError::new_err(format!("there is no compression codec {name:?}")))
 }
 
-/// `data` as a batch's records are compressed; the level means what compression.….level says.
+/// `data`, compressed as a batch's records are; the level is that of compression.….level.
 #[pyfunction]
 pub fn compress<'py>(
     py: Python<'py>,
@@ -25,7 +25,7 @@ pub fn compress<'py>(
     Ok(PyBytes::new(py, &bytes))
 }
 
-/// What `data` holds. `ValueError`: it is not what the codec writes; `OverflowError`: it holds more than `limit` bytes.
+/// `data`, decompressed. `ValueError`: it does not have the codec's format; `OverflowError`: it holds more than `limit` bytes.
 #[pyfunction]
 pub fn decompress<'py>(
     py: Python<'py>,

@@ -1,117 +1,62 @@
 //! `Engine`: one producer's data plane, as the control thread and the facade see it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use penstock_core::sync::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use penstock_core::accumulator::{Config, Shared};
 use penstock_core::boundary::{Command, EventQueue, Trouble};
-use penstock_core::outcome::completion::{FailureKind, Outcome};
-use penstock_core::settings::Source;
+use penstock_core::config::Config;
+use penstock_core::outcome::{Completion, FailureKind, Outcome};
+use penstock_core::shared::Shared;
 
-use crate::blocking::future::{deadline, wait_in_slices};
-use crate::record;
+use crate::loops::calls::Waker;
+use crate::runtime::boundary;
 use crate::runtime::callbacks::{CALLBACKS, Calls, in_callback};
+use crate::runtime::engine_core::Core;
+use crate::runtime::errors;
+use crate::runtime::settings::Attributes;
 use crate::runtime::shutdown;
 use crate::runtime::stats::StatsReader;
-use crate::runtime::{boundary, python, upcalls};
+use crate::runtime::timeout::deadline;
+use crate::runtime::waits::{Awaited, wait_on_thread};
 
-/// Grows in each child after a fork: what was made before belongs to the parent.
-static FORKS: AtomicU32 = AtomicU32::new(0);
+/// A wait for all records of a batch.
+struct Resolved<'a>(&'a Arc<Completion>);
 
-/// To be called in the child after a fork (`os.register_at_fork`).
-#[pyfunction]
-pub fn after_fork_in_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-    shutdown::forget_calls();
-}
-
-/// How often this process has been the child of a fork.
-pub fn forks() -> u32 {
-    FORKS.load(Ordering::Relaxed)
-}
-
-/// The error that a child gets for what belongs to its parent.
-pub fn forked(py: Python<'_>) -> PyErr {
-    python::error(
-        py,
-        &upcalls::PRODUCER_FORKED_ERROR,
-        "this producer was created before the process forked, and its threads and connections stayed in the parent",
-        &[],
-    )
-}
-
-/// What the engine's Python objects share.
-pub struct Core {
-    pub shared: Arc<Shared>,
-    io_thread: Mutex<Option<JoinHandle<()>>>,
-    forks: u32,
-}
-
-impl Core {
-    /// Whether this process forked since: the threads and sockets are the parent's, and so are the records.
-    pub fn is_foreign(&self) -> bool {
-        forks() != self.forks
+impl Awaited for Resolved<'_> {
+    fn poll(&mut self, _py: Python<'_>, _waker: Option<&Waker>) -> PyResult<bool> {
+        Ok(self.0.is_resolved())
     }
 
-    /// Whether there is an I/O thread.
-    pub fn is_started(&self) -> bool {
-        self.io_thread.lock().is_some()
-    }
-
-    /// Raise in a child process.
-    pub fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_foreign() { Err(forked(py)) } else { Ok(()) }
+    fn sleep(&self, until: Instant) {
+        self.0.wait_all(Some(until));
     }
 }
 
-impl Drop for Core {
-    fn drop(&mut self) {
-        if self.is_foreign() {
-            // The thread is the parent's; here its handle points to memory that is gone. Neither joined nor detached.
-            std::mem::forget(self.io_thread.get_mut().take());
-        }
+/// A wait for the callbacks of all batches that are resolved when the check is made.
+struct CallbacksRun<'a>(&'a Shared);
+
+impl Awaited for CallbacksRun<'_> {
+    fn poll(&mut self, _py: Python<'_>, _waker: Option<&Waker>) -> PyResult<bool> {
+        Ok(self.0.callbacks.wait_until_run(Some(Instant::now())))
+    }
+
+    fn sleep(&self, until: Instant) {
+        self.0.callbacks.wait_until_run(Some(until));
     }
 }
 
-/// The producer's settings, as attributes.
-struct Given<'a, 'py>(&'a Bound<'py, PyAny>);
-
-impl Given<'_, '_> {
-    fn get<T>(&self, name: &str) -> PyResult<T>
-    where
-        T: for<'a, 'py> FromPyObject<'a, 'py, Error = PyErr>,
-    {
-        let value = self.0.getattr(name)?;
-        value.extract().map_err(|error| PyTypeError::new_err(format!("{name}: {error}")))
-    }
-}
-
-impl Source for Given<'_, '_> {
-    type Error = PyErr;
-
-    fn text(&self, name: &str) -> PyResult<String> {
-        self.get(name)
-    }
-
-    fn flag(&self, name: &str) -> PyResult<bool> {
-        self.get(name)
-    }
-
-    fn number<T: TryFrom<i64>>(&self, name: &str) -> PyResult<T> {
-        let value: i64 = self.get(name)?;
-        T::try_from(value).map_err(|_| self.refused(name, &value.to_string()))
-    }
-
-    fn refused(&self, name: &str, value: &str) -> PyErr {
-        PyValueError::new_err(format!("{name}: {value} is out of range"))
-    }
+/// A seed for random choices that differs between producers and processes.
+#[expect(clippy::disallowed_methods, reason = "any number will do")]
+fn random_seed() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    std::time::SystemTime::now().hash(&mut hasher);
+    std::process::id().hash(&mut hasher);
+    std::thread::current().id().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The data plane of one producer: lanes, memory, connections and the I/O thread.
@@ -128,19 +73,13 @@ impl Engine {
     #[pyo3(signature = (settings, *, seed = None))]
     fn new(py: Python<'_>, settings: &Bound<'_, PyAny>, seed: Option<u64>) -> PyResult<Self> {
         boundary::check(py)?;
-        let config = Config::read(&Given(settings), seed.unwrap_or_else(record::random_seed))?;
-        let core = Core { shared: Shared::new(config), io_thread: Mutex::default(), forks: forks() };
-        Ok(Self { core: Arc::new(core) })
+        let config = Config::read(&Attributes(settings), seed.unwrap_or_else(random_seed))?;
+        Ok(Self { core: Arc::new(Core::new(Shared::new(config))) })
     }
 
     /// Start the I/O thread.
     fn start(&self) -> PyResult<()> {
-        let mut thread = self.core.io_thread.lock();
-        if thread.is_some() {
-            return Err(PyRuntimeError::new_err("the engine was started before"));
-        }
-        *thread = Some(penstock_core::io::net::start(&self.core.shared)?);
-        Ok(())
+        self.core.start()
     }
 
     /// Hand commands over and take events back, waiting up to `timeout_ms` (None: for ever) for a first one.
@@ -155,7 +94,7 @@ impl Engine {
             commands.try_iter()?.map(|command| boundary::command(&command?)).collect::<PyResult<_>>()
         })?;
         let shared = &self.core.shared;
-        shared.command(commands);
+        shared.mailbox.command(commands);
         let timeout = timeout_ms.map(|ms| Duration::from_secs_f64((ms / 1000.0).clamp(0.0, 3.0e9)));
         let queue: &EventQueue = &shared.events;
         let events = py.detach(|| queue.take(timeout));
@@ -170,7 +109,7 @@ impl Engine {
 
     /// ms on the engine's monotonic clock.
     fn now_ms(&self) -> f64 {
-        self.core.shared.now_us() as f64 / 1000.0
+        self.core.shared.clock.now_us() as f64 / 1000.0
     }
 
     /// End the present or next wait of `exchange`.
@@ -181,13 +120,13 @@ impl Engine {
     /// The control plane died: fail every record, refuse later sends.
     fn fail(&self, message: String) {
         let (kind, trouble) = (FailureKind::Internal, Trouble::new(message));
-        self.core.shared.command([Command::FailProducer { kind, trouble }]);
+        self.core.shared.mailbox.command([Command::FailProducer { kind, trouble }]);
     }
 
     /// ms since the last append, by topic (for metadata.max.idle.ms).
     fn topic_ages<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let ages = PyDict::new(py);
-        for (topic, age_ms) in self.core.shared.topic_ages() {
+        for (topic, age_ms) in self.core.shared.topics.ages(self.core.shared.clock.now_us()) {
             ages.set_item(&*topic, age_ms)?;
         }
         Ok(ages)
@@ -224,41 +163,38 @@ impl Engine {
     /// Refuse sends from now on.
     fn refuse_sends(&self) {
         self.core.shared.refuse_sends();
-        self.core.shared.sweep();
+        self.core.shared.mailbox.sweep();
     }
 
     /// Whether sends are refused.
     #[getter]
     fn closed(&self) -> bool {
-        self.core.shared.closed.load(Ordering::Acquire)
+        self.core.shared.hurry.is_closed()
     }
 
     /// Send what is buffered and wait up to `timeout` seconds until all of it is resolved and its callbacks have run.
     ///
-    /// Returns the records that are still unresolved (0: done, -1: only callbacks are still to run). What is sent
-    /// meanwhile does not prolong it.
+    /// Returns the records that are still unresolved (0: done, -1: only callbacks are still to run). Records that are sent
+    /// meanwhile do not prolong it.
     #[pyo3(signature = (timeout, callbacks = true))]
     fn flush(&self, py: Python<'_>, timeout: Option<f64>, callbacks: bool) -> PyResult<i64> {
         let shared = &self.core.shared;
         let until = deadline(timeout);
         let pending = py.detach(|| shared.begin_flush());
-        let flushed = (|| {
+        let flushed: PyResult<bool> = (|| {
             for completion in &pending {
-                if !wait_in_slices(py, until, |slice| completion.wait_all(Some(slice)))? {
+                if !wait_on_thread(py, until, &mut Resolved(completion))? {
                     return Ok(false);
                 }
             }
-            py.detach(|| shared.settle_flush());
-            if !callbacks {
-                return Ok(true);
-            }
-            wait_in_slices(py, until, |slice| shared.callbacks.wait_until_run(Some(slice)))
+            py.detach(|| shared.topics.settle());
+            Ok(!callbacks || wait_on_thread(py, until, &mut CallbacksRun(shared))?)
         })();
-        shared.end_flush();
+        shared.hurry.end_flush();
         if flushed? {
             return Ok(0);
         }
-        Ok(match shared.unresolved_records() {
+        Ok(match shared.topics.unresolved_records() {
             0 => -1,
             left => left as i64,
         })
@@ -266,35 +202,29 @@ impl Engine {
 
     /// Records that are buffered or in flight.
     fn unresolved_records(&self) -> u64 {
-        self.core.shared.unresolved_records()
+        self.core.shared.topics.unresolved_records()
     }
 
-    /// End the I/O thread; what is unresolved fails as closed. Returns once the thread has ended.
+    /// End the I/O thread; unresolved records fail as closed. Returns once the thread has ended.
     fn stop(&self, py: Python<'_>) {
         self.core.shared.refuse_sends();
-        self.core.shared.request_stop();
-        let thread = self.core.io_thread.lock().take();
-        if let Some(thread) = thread {
-            py.detach(|| {
-                // A panic of that thread has been reported as an event already.
-                let _ = thread.join();
-            });
-        }
-        // Behind the I/O thread, which gives up on what they have; a worker is at most one batch from its end.
+        self.core.shared.mailbox.request_stop();
+        self.core.join(py);
+        // After the I/O thread, which fails the batches that workers have; a worker ends after at most one batch.
         py.detach(|| self.core.shared.end_codecs());
         self.core.shared.callbacks.close();
     }
 
-    /// Failed records nobody asked about, forgotten by this call: (how many, the errors of the first few).
+    /// Failures that were not noticed, forgotten by this call: (how many, the errors of the first few).
     fn take_unnoticed<'py>(&self, py: Python<'py>, first: usize) -> PyResult<(u64, Vec<Bound<'py, PyAny>>)> {
-        let (batches, mut count) = self.core.shared.take_unnoticed();
+        let (batches, mut count) = self.core.shared.failures.take_unnoticed();
         let mut errors = Vec::new();
         for (completion, records, index) in batches {
             count += u64::from(records);
             if errors.len() < first
                 && let Some(Outcome::Failed(failure)) = completion.outcome()
             {
-                errors.push(python::delivery_error(py, &completion, failure, index)?);
+                errors.push(errors::delivery_error(py, &completion, failure, index)?);
             }
         }
         Ok((count, errors))
@@ -302,6 +232,6 @@ impl Engine {
 
     /// The counters for one reader of `metrics()`.
     fn stats_reader(&self) -> StatsReader {
-        StatsReader::new(Arc::clone(&self.core))
+        StatsReader::new(&self.core)
     }
 }

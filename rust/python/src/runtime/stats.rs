@@ -1,31 +1,30 @@
-//! `StatsReader`: the data plane's counters for one reader, as a dictionary for `metrics.py`.
+//! `StatsReader`: the engine's counters for one reader, as a dict for `metrics()`.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use penstock_core::stats::{Meter, Reader, Stats};
+use penstock_core::stats::{Meter, ReaderId, Stats};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::runtime::engine::Core;
+use crate::runtime::engine_core::Core;
 
 /// Reads an engine's counters. Maxima are those since this reader's last reading; other readers do not change them.
 #[pyclass(frozen, module = "penstock._native")]
 pub struct StatsReader {
     core: Arc<Core>,
-    reader: Reader,
+    reader: ReaderId,
 }
 
 impl StatsReader {
-    pub fn new(core: Arc<Core>) -> Self {
+    pub fn new(core: &Arc<Core>) -> Self {
         let reader = core.shared.stats.lock().add_reader();
-        Self { core, reader }
+        Self { core: Arc::clone(core), reader }
     }
 }
 
 impl Drop for StatsReader {
     fn drop(&mut self) {
-        // In a child process the lock may be one that a thread of the parent holds for ever.
+        // In a child process a thread of the parent may hold the lock for ever.
         if !self.core.is_foreign() {
             self.core.shared.stats.lock().remove_reader(self.reader);
         }
@@ -42,10 +41,10 @@ impl StatsReader {
         dict.set_item("buffer_total_bytes", shared.pool.total())?;
         dict.set_item("buffer_available_bytes", shared.pool.available())?;
         dict.set_item("waiting_threads", shared.pool.waiting())?;
-        dict.set_item("buffer_exhausted", shared.pool.exhausted.load(Ordering::Relaxed))?;
-        dict.set_item("buffer_wait_ns", shared.memory_wait_ns.load(Ordering::Relaxed))?;
-        dict.set_item("metadata_wait_ns", shared.metadata_wait_ns.load(Ordering::Relaxed))?;
-        dict.set_item("now_ms", shared.now_us() as f64 / 1000.0)?;
+        dict.set_item("buffer_exhausted", shared.pool.exhausted())?;
+        dict.set_item("buffer_wait_ns", shared.pool.waited.ns())?;
+        dict.set_item("metadata_wait_ns", shared.topics.waited.ns())?;
+        dict.set_item("now_ms", shared.clock.now_us() as f64 / 1000.0)?;
         Ok(dict)
     }
 }

@@ -1,6 +1,7 @@
 //! `SteppedEngine`: an engine without its thread, its sockets and its clock, for the simulation.
 //!
-//! Everything else is the real thing. Whoever steps it plays the network and the time; see `penstock_core::io::memory_net`.
+//! Everything else is the engine of a producer. The caller provides the network and the time; see
+//! `penstock_core::io::memory_net`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,13 +9,13 @@ use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use penstock_core::accumulator::Shared;
-use penstock_core::boundary::Literal;
 use penstock_core::codecs::Codecs;
 use penstock_core::compression::Encoder;
 use penstock_core::io::memory_net::{MemoryNet, Socket};
 use penstock_core::lane::fate::Fate;
-use penstock_core::outcome::completion::Completion;
+use penstock_core::literal::Literal;
+use penstock_core::outcome::Completion;
+use penstock_core::shared::Shared;
 
 use crate::runtime::boundary;
 use crate::runtime::callbacks::{CALLBACKS, Calls};
@@ -52,9 +53,9 @@ impl SteppedEngine {
             return Err(PyRuntimeError::new_err("the engine has an I/O thread already"));
         }
         let shared = Arc::clone(&core.shared);
-        shared.set_now_us(1);
+        shared.clock.set_us(1);
         let mut encoder = None;
-        if let Some(codecs) = &shared.codecs {
+        if let Some(codecs) = shared.encoding.codecs() {
             codecs.step_by_hand();
             encoder = Some(Encoder::new(codecs.compression)?);
         }
@@ -62,13 +63,13 @@ impl SteppedEngine {
         Ok(Self { shared, engine: Mutex::new(engine), flushed: Mutex::default(), encoder: Mutex::new(encoder) })
     }
 
-    /// A command or an event that has gone into Rust and come back, and the text of what it was there.
+    /// A command or an event that has gone into Rust and come back, and the text of its form there.
     #[staticmethod]
     fn echo<'py>(message: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, String)> {
         boundary::echo(message)
     }
 
-    /// What an answer with this error code and offset says about the append, as a `Fate`.
+    /// The `Fate` that an answer with this error code and offset gives the append.
     #[staticmethod]
     fn fate_of_answer(code: i16, base_offset: i64) -> &'static str {
         Fate::of_answer(code, base_offset).as_str()
@@ -76,15 +77,15 @@ impl SteppedEngine {
 
     /// Set the clock (µs); it never goes back.
     fn set_now_us(&self, now_us: u64) {
-        self.shared.set_now_us(now_us.max(self.shared.now_us()));
+        self.shared.clock.set_us(now_us.max(self.shared.clock.now_us()));
     }
 
-    /// One pass of the I/O thread; when the next one is due (µs), None: when there is news.
+    /// One pass of the I/O thread; when the next one is due (µs), None: when something happens.
     fn turn(&self) -> Option<u64> {
-        Some(held(&self.engine).turn()).filter(|&at_us| at_us != u64::MAX)
+        Some(held(&self.engine).run_once()).filter(|&at_us| at_us != u64::MAX)
     }
 
-    /// Connections begun since the last look: (connection, IP address, port).
+    /// Connections begun since the last call: (connection, IP address, port).
     fn dialled(&self) -> Vec<(u64, String, u16)> {
         let dialled = std::mem::take(&mut held(&self.engine).transport().dialled);
         dialled
@@ -93,7 +94,7 @@ impl SteppedEngine {
             .collect()
     }
 
-    /// Connections that the engine closed since the last look.
+    /// Connections that the engine closed since the last call.
     fn closed(&self) -> Vec<u64> {
         std::mem::take(&mut held(&self.engine).transport().closed)
     }
@@ -105,7 +106,7 @@ impl SteppedEngine {
         Ok(())
     }
 
-    /// The connection fails (refused, reset): whatever is called next says so.
+    /// The connection fails (refused, reset): the next operation returns the error.
     fn reset(&self, connection: u64) -> PyResult<()> {
         self.socket(connection, |socket| {
             let kind =
@@ -116,14 +117,14 @@ impl SteppedEngine {
         Ok(())
     }
 
-    /// The far end closes: after what was delivered comes the end.
+    /// The broker closes the connection, after the bytes that were delivered.
     fn hang_up(&self, connection: u64) -> PyResult<()> {
         self.socket(connection, |socket| socket.ended = true)?;
         held(&self.engine).on_socket(connection, true, false);
         Ok(())
     }
 
-    /// What was written since the last look.
+    /// What was written since the last call.
     fn take_written<'py>(&self, py: Python<'py>, connection: u64) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.socket(connection, |socket| std::mem::take(&mut socket.outgoing))?;
         Ok(PyBytes::new(py, &bytes))
@@ -149,7 +150,7 @@ impl SteppedEngine {
         CALLBACKS.calls_now(py, &self.shared)
     }
 
-    /// Begin a flush: nothing lingers until `flushed` says that all is resolved. One at a time.
+    /// Begin a flush: nothing lingers until `flushed` returns true. One at a time.
     fn begin_flush(&self) {
         *held(&self.flushed) = self.shared.begin_flush();
     }
@@ -160,21 +161,22 @@ impl SteppedEngine {
         let done = held(&self.flushed).iter().all(|completion| completion.wait_all(Some(now)));
         if done {
             held(&self.flushed).clear();
-            self.shared.end_flush();
+            self.shared.hurry.end_flush();
         }
         done
     }
 
     /// Batches that wait for a codec worker.
     fn waiting_jobs(&self) -> usize {
-        self.shared.codecs.as_ref().map_or(0, Codecs::waiting)
+        self.shared.encoding.codecs().map_or(0, Codecs::waiting)
     }
 
-    /// Be the codec worker that takes the batch at that place of the queue. False: there is none.
+    /// Act as the codec worker that takes the batch at that place of the queue. False: there is none.
     fn encode(&self, at: usize) -> PyResult<bool> {
-        let Some(job) = self.shared.codecs.as_ref().and_then(|codecs| codecs.take(at)) else { return Ok(false) };
+        let Some(codecs) = self.shared.encoding.codecs() else { return Ok(false) };
+        let Some(job) = codecs.take(at) else { return Ok(false) };
         if let Some(encoder) = &mut *held(&self.encoder) {
-            self.shared.run_job(job, encoder)?;
+            codecs.run(job, &*self.shared, encoder)?;
         }
         Ok(true)
     }
@@ -185,13 +187,13 @@ impl SteppedEngine {
         self.shared.pool.available()
     }
 
-    /// Who waits for buffer.memory.
+    /// How many callers wait for buffer.memory.
     #[getter]
     fn waiting_for_memory(&self) -> usize {
         self.shared.pool.waiting()
     }
 
-    /// The end of the I/O thread and of the codec workers: what is unresolved fails as closed.
+    /// The end of the I/O thread and of the codec workers: unresolved records fail as closed.
     fn shut_down(&self) -> PyResult<()> {
         self.shared.refuse_sends();
         held(&self.engine).shut_down();

@@ -68,7 +68,6 @@ upcalls! { ASYNCIO:
 upcalls! {
     ARRAY = "array"
     ASYNCIO_USED = "asyncio_used"
-    BELL = "bell"
     BOUNDARY = "boundary"
     CANCELLED_ERROR = "CancelledError"
     INVALID_STATE_ERROR = "InvalidStateError"
@@ -80,6 +79,7 @@ upcalls! {
     RUNNING_LOOP = "running_loop"
     UNTIL_RESOLVED = "until_resolved"
     UUID = "UUID"
+    WAITER = "waiter"
 }
 
 /// Look up what destructors may need at the interpreter's shutdown, when modules have lost their names: errors, since

@@ -1,20 +1,23 @@
-//! One call of `send`, sorted out, and what of it is to be buffered.
+//! One call of `send`, its arguments checked, and the bytes and place that it leads to.
+
+#![expect(clippy::inline_always, reason = "measured: see the module above")]
 
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use penstock_core::outcome::completion::Completion;
+use penstock_core::outcome::Completion;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use super::{Quick, State};
-use crate::blocking::future::Sizes;
+use crate::record::arguments::{extract_partition, extract_timestamp};
 use crate::record::headers::Headers;
+use crate::record::producer_record::ProducerRecord;
 use crate::record::serialize::{Payload, object};
-use crate::record::{ProducerRecord, extract_partition, extract_timestamp};
+use crate::result::delivery::Sizes;
+use crate::runtime::errors::Quick;
 
-/// One call of `send`, after its arguments were sorted out.
+/// One call of `send`, its arguments checked.
 pub struct Call<'a, 'py> {
     pub topic: &'a Bound<'py, PyString>,
     /// `None`: null, as everywhere.
@@ -24,9 +27,9 @@ pub struct Call<'a, 'py> {
     pub timestamp: Option<i64>,
     pub headers: Headers<'py>,
     pub callback: Option<&'a Bound<'py, PyAny>>,
-    /// Key and value are bytes or null already, and no serializer's business.
+    /// Key and value are bytes or null already, and pass no serializer.
     pub serialized: bool,
-    /// The callback is the user's, not only the interceptors'.
+    /// The callback is the application's, not only the interceptors'.
     pub observed: bool,
 }
 
@@ -37,7 +40,7 @@ pub struct Place {
     pub sizes: Sizes,
 }
 
-/// A record as it is to be buffered, but for its headers.
+/// A record as it will be buffered, without its headers.
 #[derive(Clone, Copy)]
 pub struct Serialized<'a> {
     pub key: Option<&'a [u8]>,
@@ -46,10 +49,10 @@ pub struct Serialized<'a> {
     pub timestamp: i64,
 }
 
-/// Bytes of a [`Serialized`] that are not those of the given key and value.
+/// The bytes of a [`Serialized`] that serializers made, where they are not those of the given key and value.
 pub struct Made<'py> {
-    pub(super) key: OnceCell<Payload<'py>>,
-    pub(super) value: OnceCell<Payload<'py>>,
+    pub key: OnceCell<Payload<'py>>,
+    pub value: OnceCell<Payload<'py>>,
 }
 
 impl<'py> Made<'py> {
@@ -70,7 +73,7 @@ impl<'py> Made<'py> {
 }
 
 impl<'a, 'py> Call<'a, 'py> {
-    /// Sort the arguments of `send` out.
+    /// Check the arguments of `send`.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "as `send`")]
     pub fn new(
@@ -89,17 +92,17 @@ impl<'a, 'py> Call<'a, 'py> {
         {
             return Err(not_callable(callback).into());
         }
-        // Nearly always it is no subclass, which takes a comparison instead of a call to find out.
+        // The exact type first: that is a comparison instead of a call, and nearly always true.
         let text = topic.cast_exact::<PyString>().or_else(|_| topic.cast::<PyString>());
         let Ok(topic) = text else {
             let others = [value, key, partition, timestamp, headers];
-            return State::call_of(py, whole_record(topic, &others)?, callback);
+            return Self::of_record(py, whole_record(topic, &others)?, callback);
         };
         Ok(Call {
             topic,
             value: present(value),
             key: present(key),
-            // Spelled out, so that what was not given never becomes a result in memory.
+            // Written out, so that an argument that was not given never becomes a result in memory.
             partition: match partition {
                 None => None,
                 Some(partition) => extract_partition(Some(partition))?,
@@ -118,7 +121,38 @@ impl<'a, 'py> Call<'a, 'py> {
         })
     }
 
-    /// As a record, for those who keep it.
+    /// The call for a record given whole.
+    #[inline(always)]
+    pub fn of_record(
+        py: Python<'py>,
+        record: &'a ProducerRecord,
+        callback: Option<&'a Bound<'py, PyAny>>,
+    ) -> Quick<Self> {
+        Ok(Call {
+            topic: record.topic.bind(py),
+            value: present(Some(record.value.bind(py))),
+            key: present(Some(record.key.bind(py))),
+            partition: record.partition,
+            timestamp: record.timestamp,
+            headers: Headers::of_tuple(record.headers.bind(py))?,
+            callback,
+            serialized: false,
+            observed: true,
+        })
+    }
+
+    /// The same call with the record and the callback of the interceptors.
+    pub fn intercepted<'b>(
+        &self,
+        py: Python<'py>,
+        record: &'b Bound<'py, ProducerRecord>,
+        callback: Option<&'b Bound<'py, PyAny>>,
+    ) -> Quick<Call<'b, 'py>> {
+        let (observed, serialized) = (self.callback.is_some(), self.serialized);
+        Ok(Call { serialized, observed, ..Call::of_record(py, record.get(), callback)? })
+    }
+
+    /// As a record, to be kept.
     pub fn record(&self, py: Python<'py>) -> PyResult<ProducerRecord> {
         let object = |data: Option<&Bound<'py, PyAny>>| data.map_or_else(|| py.None(), |data| data.clone().unbind());
         Ok(ProducerRecord {
@@ -143,7 +177,7 @@ fn not_callable(callback: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("callback is not callable: {}", callback.get_type()))
 }
 
-/// What is no topic's name is a record, and stands alone.
+/// A first argument that is no topic name is a record, and the only argument.
 #[inline]
 fn whole_record<'a>(
     topic: &'a Bound<'_, PyAny>,
@@ -158,26 +192,4 @@ fn whole_record<'a>(
         return Err(PyTypeError::new_err("send(record) takes no other argument than callback").into());
     }
     Ok(record.get())
-}
-
-impl State {
-    /// The call for a record given whole.
-    #[inline(always)]
-    pub fn call_of<'a, 'py>(
-        py: Python<'py>,
-        record: &'a ProducerRecord,
-        callback: Option<&'a Bound<'py, PyAny>>,
-    ) -> Quick<Call<'a, 'py>> {
-        Ok(Call {
-            topic: record.topic.bind(py),
-            value: present(Some(record.value.bind(py))),
-            key: present(Some(record.key.bind(py))),
-            partition: record.partition,
-            timestamp: record.timestamp,
-            headers: Headers::of_tuple(record.headers.bind(py))?,
-            callback,
-            serialized: false,
-            observed: true,
-        })
-    }
 }

@@ -1,7 +1,7 @@
-//! The topics that a thread sent to last: most sends go where the one before went.
+//! The topics that a thread sent to last: most sends go to the same topic as the one before.
 //!
-//! Each thread remembers its own, so that a send to one of them takes no lock and counts no reference. What is remembered
-//! holds for one version of its producer's table of topics.
+//! Each thread remembers its own, so that a send to one of them takes no lock and counts no reference. An entry is valid
+//! for one version of its producer's table of topics.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use penstock_core::topic::Topic;
 /// How many topics a thread remembers, over all producers.
 const REMEMBERED: usize = 8;
 
-/// Which sender's topic, in which version of its table.
+/// A version of a sender's table of topics.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Table {
     pub sender: u64,
@@ -29,7 +29,7 @@ thread_local! {
     static RECENT: RefCell<Vec<Recent>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A number that no other sender of this process has.
+/// A number for a sender, unique in this process.
 pub fn next_sender() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -39,9 +39,9 @@ fn find<'a>(recent: &'a [Recent], table: Table, name: &str) -> Option<&'a Arc<To
     recent.iter().find(|recent| recent.table == table && *recent.topic.name == *name).map(|recent| &recent.topic)
 }
 
-/// Have `act` done with a topic: the remembered one if it is `wanted`, else what `look_up` brings.
+/// Have `act` done with a topic: the remembered one if it is `wanted`, else the one that `look_up` returns.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "on the way of each record")]
+#[expect(clippy::inline_always, reason = "on the path of each record")]
 pub fn with<T, E>(
     table: Table,
     name: &str,
@@ -50,7 +50,7 @@ pub fn with<T, E>(
     act: impl FnOnce(&Topic) -> Result<T, E>,
 ) -> Result<T, E> {
     RECENT.with(|recent| {
-        // Borrowed by a `remember` only while nothing of the user's runs, and by an outer send only as here.
+        // Exclusively borrowed only by `remember`, which runs no code of the application; shared by an outer send.
         let mut list = recent.try_borrow().ok();
         let looked_up;
         let found = list.as_deref().and_then(|list| find(list, table, name)).filter(|topic| wanted(topic));
@@ -65,16 +65,16 @@ pub fn with<T, E>(
     })
 }
 
-/// The remembered topic, for those who keep it.
+/// The remembered topic, to be kept.
 pub fn get(table: Table, name: &str) -> Option<Arc<Topic>> {
     RECENT.with(|recent| find(&recent.try_borrow().ok()?, table, name).cloned())
 }
 
-/// Remember a topic of a sender's newest table. Within a send that uses a remembered one it is forgotten again.
+/// Remember a topic of a sender's newest table. Within a send that uses a remembered topic this does nothing.
 pub fn remember(table: Table, topic: &Arc<Topic>) {
     RECENT.with(|recent| {
         if let Ok(mut recent) = recent.try_borrow_mut() {
-            // Older versions of its sender's topics hold no longer.
+            // Older versions of its sender's topics are not valid any more.
             recent.retain(|other| {
                 other.table.sender != table.sender || (other.table == table && other.topic.name != topic.name)
             });

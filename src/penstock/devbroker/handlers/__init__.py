@@ -1,4 +1,4 @@
-"""One file per API: which versions are offered, what is answered, and what is simpler than in Kafka."""
+"""One file per API: its versions, its answer, and the simplifications against Kafka."""
 
 from collections.abc import Mapping
 from typing import Final

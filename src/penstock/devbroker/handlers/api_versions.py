@@ -1,7 +1,7 @@
 """ApiVersions, versions 0 to 5.
 
-A version that is not offered is answered with UNSUPPORTED_VERSION in version 0, so that the client can ask again
-(KIP-511). Version 5 lets the client say whom it expects to meet (KIP-1242); who is someone else answers
+An unsupported version gets the answer UNSUPPORTED_VERSION in version 0, so that the client can ask again (KIP-511).
+In version 5 the client names the cluster and node that it expects (KIP-1242); a broker that is another one answers
 REBOOTSTRAP_REQUIRED.
 
 Simplification: no features are announced.
@@ -15,13 +15,13 @@ from penstock.devbroker.errors import ErrorCode
 from penstock.protocol.messages import index
 from penstock.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
 
-# The client's name and version in Kafka's words: they become parts of metric names there.
+# The allowed form of the client's name and version (KIP-511): in Kafka they become parts of metric names.
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
 async def handle(context: Context, request: ApiVersionsRequest) -> ApiVersionsResponse:
-    """Say which APIs and versions there are."""
-    error = context.error_before() or _judge(context, request)
+    """Return the supported APIs and versions."""
+    error = context.error_before() or _expected_broker_error(context, request)
     if error:
         return ApiVersionsResponse(error_code=error)
     keys = tuple(
@@ -31,7 +31,7 @@ async def handle(context: Context, request: ApiVersionsRequest) -> ApiVersionsRe
     return ApiVersionsResponse(error_code=context.error_after(), api_keys=keys)
 
 
-def _judge(context: Context, request: ApiVersionsRequest) -> int:
+def _expected_broker_error(context: Context, request: ApiVersionsRequest) -> int:
     if context.version >= 3:
         names = request.client_software_name, request.client_software_version
         if not all(map(_SOFTWARE.fullmatch, names)):
@@ -44,7 +44,7 @@ def _judge(context: Context, request: ApiVersionsRequest) -> int:
 
 
 def unsupported_version() -> ApiVersionsResponse:
-    """The answer, in version 0, to a version that is not offered."""
+    """The answer, in version 0, to an unsupported version."""
     own = ApiVersion(api_key=API.api.key, min_version=API.api.min_version, max_version=API.latest)
     return ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=(own,))
 

@@ -1,6 +1,6 @@
 """CreatePartitions, versions 0 to 3.
 
-Simplification: the timeout has no meaning, partitions are there at once.
+Simplification: the timeout is ignored, partitions exist at once.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from penstock.protocol.messages.create_partitions import (
 
 
 async def handle(context: Context, request: CreatePartitionsRequest) -> CreatePartitionsResponse:
-    """Add partitions to each topic on its own."""
+    """Add partitions to each topic independently."""
     named = Counter(topic.name for topic in request.topics)
     results = [
         CreatePartitionsTopicResult(name=name, error_code=ErrorCode.INVALID_REQUEST, error_message="Duplicate topic")

@@ -1,6 +1,6 @@
-"""CreateTopics, versions 2 to 7. Any node creates topics; there is no controller to be found first.
+"""CreateTopics, versions 2 to 7. Any node creates topics; a client needs no controller.
 
-Simplifications: the timeout has no meaning, a topic is there at once; most settings are kept and have no effect (see
+Simplifications: the timeout is ignored, a topic exists at once; most settings are stored without effect (see
 `penstock.devbroker.topic_config`).
 """
 
@@ -28,9 +28,9 @@ _DETAILS_FROM: Final = 5
 
 
 async def handle(context: Context, request: CreateTopicsRequest) -> CreateTopicsResponse:
-    """Create the topics, each on its own."""
+    """Create the topics, each independently."""
     named = Counter(topic.name for topic in request.topics)
-    # One answer for all that have the same name, as Kafka.
+    # One answer for all topics of the same name, as in Kafka.
     results = [
         _failed(name, ErrorCode.INVALID_REQUEST, "Duplicate topic name.") for name, times in named.items() if times > 1
     ]

@@ -1,6 +1,6 @@
 """DeleteTopics, versions 1 to 6 (by name or id from 6).
 
-Simplification: records are gone at once, there is no file.delete.delay.ms.
+Simplification: records are deleted at once, file.delete.delay.ms is ignored.
 """
 
 import uuid
@@ -23,7 +23,7 @@ _IDS_FROM: Final = 6
 
 
 async def handle(context: Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse:
-    """Delete the topics, each on its own."""
+    """Delete the topics, each independently."""
     return DeleteTopicsResponse(responses=tuple(_delete(context, asked) for asked in _asked(context, request)))
 
 

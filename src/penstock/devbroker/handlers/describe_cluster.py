@@ -1,6 +1,6 @@
 """DescribeCluster, versions 0 to 2.
 
-Simplifications: there are no controllers to talk to (endpoint type 2) and no fenced brokers.
+Simplifications: there are no controllers to describe (endpoint type 2) and no fenced brokers.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ _BROKERS, _CONTROLLERS = 1, 2
 
 
 async def handle(context: Context, request: DescribeClusterRequest) -> DescribeClusterResponse:
-    """Say who the brokers are."""
+    """Return the brokers."""
     error = context.error_before() or context.error_after()
     if not error and request.endpoint_type != _BROKERS:
         mismatch = request.endpoint_type == _CONTROLLERS

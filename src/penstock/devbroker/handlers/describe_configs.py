@@ -1,7 +1,7 @@
 """DescribeConfigs, versions 1 to 4, for topics and for this broker.
 
-Simplifications: a broker describes only the settings that this one has; there are no dynamic settings and no
-documentation; synonyms are the topic's own value and the default.
+Simplifications: a broker describes only the settings that it has; there are no dynamic settings and no documentation;
+synonyms are the topic's own value and the default.
 """
 
 from typing import Final
@@ -26,8 +26,8 @@ SOURCE_TOPIC, SOURCE_STATIC_BROKER, SOURCE_DEFAULT = 1, 4, 5
 
 
 async def handle(context: Context, request: DescribeConfigsRequest) -> DescribeConfigsResponse:
-    """Describe each resource on its own."""
-    # Each once: a small request must not become an answer without bounds.
+    """Describe each resource independently."""
+    # Each setting once: a small request must not cause an unbounded answer.
     resources = {(resource.resource_type, resource.resource_name): resource for resource in request.resources}
     return DescribeConfigsResponse(results=tuple(_result(context, each, request) for each in resources.values()))
 
@@ -74,7 +74,7 @@ def _describe(
 
 
 def value_and_source(context: Context, topic: Topic, name: str) -> tuple[str, int]:
-    """What a topic setting is, and who set it."""
+    """The value of a topic setting, and its source."""
     if name in topic.configs:
         return topic.configs[name], SOURCE_TOPIC
     default = SETTINGS[name].default

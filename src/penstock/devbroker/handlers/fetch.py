@@ -1,10 +1,10 @@
-"""Fetch, versions 4 to 18 (topic ids instead of names from 13; the leader for who asked the wrong node from 12 and 16).
+"""Fetch, versions 4 to 18 (topic ids instead of names from 13; the leader's address after an error from 12 and 16).
 
-Answers when there are min_bytes, when something went wrong, or after max_wait_ms; other connections go on meanwhile.
-The first batch of the answer is whole however large it is, and all others are whole too.
+Answers when min_bytes are available, after an error, or after max_wait_ms; other connections are served meanwhile.
+The first batch of the answer is whole, however large it is, and so are all others.
 
-Simplifications: no sessions (each answer says so with session id 0, and clients send everything each time); no
-followers, rack-aware reading or aborted transactions; read_committed sees what read_uncommitted sees; nothing diverges.
+Simplifications: no sessions (each answer has session id 0, so clients send all partitions each time); no followers,
+rack-aware reading or aborted transactions; read_committed reads as read_uncommitted does; logs never diverge.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from penstock.protocol.messages.fetch import (
 )
 
 MAX_ANSWER_BYTES: Final = 55 * 1024 * 1024
-"""Kafka's fetch.max.bytes: however much a client wants, so much memory goes into one answer."""
+"""Kafka's fetch.max.bytes: the memory limit of one answer, whatever the client asks for."""
 
 _IDS_FROM: Final = 13
 _LEADER_FROM: Final = 12
@@ -39,7 +39,7 @@ _READ_COMMITTED: Final = 1
 
 @dataclass(slots=True)
 class _Attempt:
-    """One look at all partitions of a request."""
+    """One read of all partitions of a request."""
 
     topics: list[FetchableTopicResponse]
     left: int
@@ -51,17 +51,17 @@ class _Attempt:
 
 
 async def handle(context: Context, request: FetchRequest) -> FetchResponse:
-    """Read, and wait for more where there is too little."""
+    """Read, and wait for more records if there are too few."""
     if request.session_id != 0 and request.session_epoch > 0:
         return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
-    attempt = _look(context, request)
+    attempt = _read_all(context, request)
     if attempt.failed or attempt.size >= request.min_bytes or request.max_wait_ms <= 0 or not request.topics:
         return attempt.result(context)
     return (await _wait(context, request, attempt)).result(context)
 
 
 async def _wait(context: Context, request: FetchRequest, attempt: _Attempt) -> _Attempt:
-    """Look again whenever a partition changes, until there is enough or the time is over."""
+    """Read again whenever a partition changes, until there are enough bytes or the time is over."""
     changed = asyncio.Event()
     partitions = [part for part in (_find(context, *where)[0] for where in _asked(context, request)) if part]
     for partition in partitions:
@@ -71,9 +71,9 @@ async def _wait(context: Context, request: FetchRequest, attempt: _Attempt) -> _
             while not attempt.failed and attempt.size < request.min_bytes:
                 changed.clear()
                 await changed.wait()
-                attempt = _look(context, request)
+                attempt = _read_all(context, request)
     except TimeoutError:
-        pass  # what there is by now, even if it is nothing
+        pass  # the records that are available, even if there are none
     finally:
         for partition in partitions:
             partition.waiters.discard(changed)
@@ -86,7 +86,7 @@ def _asked(context: Context, request: FetchRequest) -> Iterable[tuple[FetchTopic
             yield topic, part
 
 
-def _look(context: Context, request: FetchRequest) -> _Attempt:
+def _read_all(context: Context, request: FetchRequest) -> _Attempt:
     attempt = _Attempt([], min(request.max_bytes, MAX_ANSWER_BYTES))
     for topic in request.topics:
         partitions = tuple(_read(context, request, topic, part, attempt) for part in topic.partitions)
@@ -151,7 +151,7 @@ def _failed(
 
 
 def _endpoints(context: Context, topics: Iterable[FetchableTopicResponse]) -> tuple[NodeEndpoint, ...]:
-    """Where the leaders named in the answer are (KIP-951)."""
+    """The addresses of the leaders in the answer (KIP-951)."""
     if context.version < _ENDPOINTS_FROM:
         return ()
     leaders = {part.current_leader.leader_id for topic in topics for part in topic.partitions}

@@ -1,8 +1,8 @@
 """FindCoordinator, versions 0 to 6.
 
 Simplification: there are no coordinators. For a group the answer is COORDINATOR_NOT_AVAILABLE: a consumer that has a
-group id but only reads assigned partitions goes on without. For a transactional id it is
-TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which a producer reports at once instead of asking again.
+group id but only reads assigned partitions can work without. For a transactional id it is
+TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which a producer reports at once; it does not retry it.
 """
 
 from typing import Final
@@ -28,7 +28,7 @@ _ANSWERS: Final = {
 
 
 async def handle(context: Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse:
-    """Say that there is none."""
+    """Answer that there is no coordinator."""
     known = _ANSWERS.get(request.key_type, (ErrorCode.INVALID_REQUEST, "there is no such type of coordinator"))
     code: int = context.error_before() or context.error_after() or known[0]
     if context.version < _SEVERAL_FROM:

@@ -1,9 +1,9 @@
-"""InitProducerId, versions 0 to 5 (6 is a preview that Kafka does not offer either by default).
+"""InitProducerId, versions 0 to 5 (6 is a preview that Kafka does not offer by default either).
 
-An idempotent producer gets a new id with epoch 0, each time.
+Each request of an idempotent producer gets a new id with epoch 0.
 
 Simplification: no transactions. A transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which every
-client takes as final instead of trying again.
+client treats as permanent; it does not retry it.
 """
 
 from typing import Final
@@ -15,7 +15,7 @@ from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, I
 
 
 async def handle(context: Context, request: InitProducerIdRequest) -> InitProducerIdResponse:
-    """Give out a producer id."""
+    """Assign a producer id."""
     error = context.error_before()
     if not error and request.transactional_id is not None:
         invalid = not request.transactional_id

@@ -3,7 +3,7 @@
 By time, by the special times latest (-1), earliest (-2), of the newest record (-3), earliest local (-4), latest
 tiered (-5) and earliest pending upload (-6).
 
-Simplifications: without tiered storage -4 is -2 and -5 and -6 find nothing.
+Simplifications: without tiered storage, -4 is the same as -2, and -5 and -6 find nothing.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from penstock.protocol.messages.list_offsets import (
 
 LATEST, EARLIEST, NEWEST, EARLIEST_LOCAL, LATEST_TIERED, PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
 
-# From which version on a special time may be asked for.
+# The lowest version that allows each special time.
 _SINCE: Final = {NEWEST: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, PENDING_UPLOAD: 11}
 
 

@@ -1,8 +1,8 @@
 """Metadata, versions 0 to 13.
 
-Simplifications: a topic that is created by being asked for is in the same answer (Kafka says
-UNKNOWN_TOPIC_OR_PARTITION first and has it the next time); nobody is authorised, so that whoever asks for authorised
-operations gets all of them.
+Simplifications: a topic that the request creates is in the same answer (Kafka answers UNKNOWN_TOPIC_OR_PARTITION first
+and returns it the next time); there is no authorization, so that a request for the authorized operations gets all of
+them.
 """
 
 from collections.abc import Iterable
@@ -31,10 +31,16 @@ _NOT_ASKED: Final = -(1 << 31)
 
 
 async def handle(context: Context, request: MetadataRequest) -> MetadataResponse:
-    """Say who the brokers are and who leads what."""
+    """Return the brokers, and the leader of each partition."""
     state = context.state
     if _wants_all(context, request):
         topics = [_topic(context, topic, request) for topic in state.topics.values()]
+    elif context.version < 12 and any(asked.name is None or asked.topic_id.int for asked in request.topics or ()):
+        # Only later versions accept ids. Kafka refuses the whole request; older answers have no null name.
+        topics = [
+            MetadataResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=asked.name or "", topic_id=ZERO_UUID)
+            for asked in request.topics or ()
+        ]
     else:
         topics = [_asked(context, asked, request) for asked in dict.fromkeys(request.topics or ())]
     with_cluster = request.include_cluster_authorized_operations and 8 <= context.version <= 10
@@ -74,7 +80,7 @@ def _find_or_create(context: Context, name: str, request: MetadataRequest) -> To
     if topic is not None:
         return topic
     placement.check_name(name)
-    # Before version 4 a client could not say whether it wanted this; the broker's setting alone decided.
+    # Before version 4 a client could not choose; the broker's setting alone decided.
     wanted = request.allow_auto_topic_creation or context.version < 4
     if not (wanted and context.state.settings.auto_create_topics) or context.error_before(name):
         raise RequestError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name!r}")

@@ -1,4 +1,4 @@
-"""OffsetForLeaderEpoch, versions 2 to 4: where an epoch's records end, for consumers that check for truncation."""
+"""OffsetForLeaderEpoch, versions 2 to 4: the end of an epoch's records, for consumers that check for truncation."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -18,7 +18,7 @@ from penstock.protocol.messages.offset_for_leader_epoch import (
 
 
 async def handle(context: Context, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse:
-    """Answer for each partition on its own."""
+    """Answer for each partition independently."""
     topics = []
     for asked in request.topics:
         topic = context.state.topics.get(asked.topic)

@@ -1,11 +1,11 @@
-"""Produce, versions 3 to 13: topic ids instead of names from 13, the leader for who asked the wrong node from 10.
+"""Produce, versions 3 to 13: topic ids instead of names from 13, the leader's address after an error from 10.
 
-acks=0 gets no answer, and an error closes the connection, since there is no other way to tell. acks=1 and acks=all
-are the same here: there is one log for all replicas. acks=all needs min.insync.replicas running nodes.
-ApiVersions announces versions 0 to 13, as Kafka's does.
+acks=0 gets no answer; an error closes the connection, because there is no other way to report it. acks=1 and acks=all
+are the same here: all replicas share one log. acks=all needs min.insync.replicas running nodes. ApiVersions announces
+versions 0 to 13, as Kafka does.
 
-Simplifications: of a batch only header and checksum are looked at (see `penstock.devbroker.validation`), so compressed
-batches are kept as they come; batches of transactions are refused; the timeout has no meaning, nothing is waited for.
+Simplifications: only a batch's header and checksum are checked (see `penstock.devbroker.validation`), so compressed
+batches are stored unchanged; batches of transactions are refused; the timeout is ignored, since nothing is waited for.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ _ACKS: Final = (-1, 0, 1)
 
 
 async def handle(context: Context, request: ProduceRequest) -> ProduceResponse | None:
-    """Append the batches, each on its own: one that is refused does not keep the others out."""
+    """Append the batches, each independently: a refused batch does not affect the others."""
     topics = tuple(_topic(context, topic, request) for topic in request.topic_data)
     if request.acks == 0:
         failed = next((part for topic in topics for part in topic.partition_responses if part.error_code), None)
@@ -77,7 +77,7 @@ def _partition(
     )
     injected = context.error_after(name, data.index)
     if injected:
-        # Kafka's delayed produce puts the error into the answer that it had ready: the offsets stay.
+        # Kafka's delayed produce puts the error into an answer that is ready: the offsets stay in it.
         message = "a scripted fault, after the append"
         leader = _failed(context, topic, data.index, injected, message).current_leader
         return replace(response, error_code=injected, error_message=message, current_leader=leader)
@@ -85,7 +85,7 @@ def _partition(
 
 
 def _append(context: Context, topic: Topic | None, data: PartitionProduceData, acks: int) -> tuple[Appended, int]:
-    # In Kafka's order: which of several errors is told, clients can see.
+    # In Kafka's order: clients can see which of several errors is reported.
     if topic is None:
         by_id = context.version >= _IDS_FROM
         code = ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -98,7 +98,7 @@ def _append(context: Context, topic: Topic | None, data: PartitionProduceData, a
         raise RequestError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks can be 0, 1 or -1, not {acks}")
     if partition.leader != context.node.node_id:
         raise RequestError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"node {context.node.node_id} is not the leader")
-    # Never more than there could be: a topic with fewer replicas is not unwritable (Kafka's effectiveMinIsr).
+    # Never more than the number of replicas: a topic with fewer replicas stays writable (Kafka's effectiveMinIsr).
     needed = min(topic.settings.min_insync_replicas, len(partition.replicas))
     if acks == -1 and len(context.state.in_sync(partition)) < needed:
         raise RequestError(ErrorCode.NOT_ENOUGH_REPLICAS, f"fewer than {needed} replicas are in sync")
@@ -120,7 +120,7 @@ def _failed(context: Context, topic: Topic | None, number: int, code: int, messa
 
 
 def _endpoints(context: Context, topics: Iterable[TopicProduceResponse]) -> tuple[NodeEndpoint, ...]:
-    """Where the leaders named in the answer are (KIP-951)."""
+    """The addresses of the leaders in the answer (KIP-951)."""
     leaders = {part.current_leader.leader_id for topic in topics for part in topic.partition_responses}
     nodes = [context.state.nodes[leader] for leader in sorted(leaders - {NO_LEADER})]
     return tuple(NodeEndpoint(node_id=node.node_id, host=node.host, port=node.port, rack=node.rack) for node in nodes)
@@ -132,5 +132,5 @@ def _targets(context: Context, request: ProduceRequest) -> Iterable[Target]:
         yield from ((name, part.index) for part in topic.partition_data)
 
 
-# Kafka announces versions that it no longer takes: old librdkafka concludes from their absence that nothing works.
+# Kafka announces versions that it no longer accepts: old librdkafka does not work if they are missing.
 API: Final = Handler(index.PRODUCE, ProduceRequest, handle, _targets, announced_min_version=0)

@@ -16,8 +16,9 @@ use arrow_buffer::NullBuffer;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, TimeUnit};
 use penstock_core::wire::record_batch::Header;
 
-use crate::bulk::arrow::json::{self, Extension};
-use crate::bulk::arrow::plan::{Plan, Source, Target};
+use crate::bulk::arrow::extension::{Extension, extension};
+use crate::bulk::arrow::json;
+use crate::bulk::arrow::plan::{ColumnSource, Plan, Target};
 use crate::record::serialize::{UUID_TEXT, write_uuid};
 
 /// A column as bytes.
@@ -39,7 +40,7 @@ pub enum Cells {
 impl Cells {
     /// Text as binary, a dictionary as its values: mostly without copying.
     fn new(field: &Field, array: &ArrayRef) -> Result<Self, ArrowError> {
-        match json::extension(field, array.data_type()) {
+        match extension(field, array.data_type()) {
             // As Java's serializer of UUIDs.
             Some(Extension::Uuid) => {
                 let ids = array.as_fixed_size_binary();
@@ -212,19 +213,19 @@ impl Batch {
         {
             return Err(ArrowError::SchemaError("a batch has other columns than the schema says".to_owned()));
         }
-        // The producer's word for lengths, offsets and UTF-8 is not taken.
+        // Lengths, offsets and UTF-8 of the producer are checked.
         let used = |index: usize| -> Result<ArrayRef, ArrowError> {
             let array = batch.column(index);
             array.to_data().validate_full()?;
             Ok(Arc::clone(array))
         };
-        let column = |source: &Source| -> Result<Column, ArrowError> {
+        let column = |source: &ColumnSource| -> Result<Column, ArrowError> {
             Ok(match source {
-                Source::None => Column::None,
-                Source::Column(index) => Column::Cells(Cells::new(plan.schema.field(*index), &used(*index)?)?),
-                Source::Json(columns) => {
+                ColumnSource::None => Column::None,
+                ColumnSource::Column(index) => Column::Cells(Cells::new(plan.schema.field(*index), &used(*index)?)?),
+                ColumnSource::Json(columns) => {
                     let fields: Fields = columns.iter().map(|&index| plan.schema.fields()[index].clone()).collect();
-                    // What a field says of nulls is not believed either: the arrays know.
+                    // Nor does a field decide about nulls: the arrays do.
                     let fields: Fields =
                         fields.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
                     let arrays = columns.iter().map(|&index| used(index)).collect::<Result<Vec<_>, _>>()?;
@@ -258,7 +259,7 @@ fn to_i64(array: &ArrayRef) -> Result<Int64Array, ArrowError> {
         ($($kind:ident => $t:ty),*) => {
             match array.data_type() {
                 $(DataType::$kind => array.as_primitive::<$t>().unary(i64::from),)*
-                // Beyond i64 it is no partition, and is told to be none.
+                // Beyond i64 it is no partition, and is refused as such.
                 DataType::UInt64 => {
                     array.as_primitive::<UInt64Type>().unary(|number| i64::try_from(number).unwrap_or(i64::MAX))
                 }
@@ -273,10 +274,10 @@ fn to_i64(array: &ArrayRef) -> Result<Int64Array, ArrowError> {
     ))
 }
 
-/// ms since the epoch; a time without a zone is taken for UTC. Begun milliseconds do not count, as in `send`.
+/// ms since the epoch; a time without a zone is taken for UTC. Rounded down to ms, as in `send`.
 fn to_ms(array: &ArrayRef) -> Int64Array {
     match array.data_type() {
-        // Beyond 64 bits of ms there is no date that anybody means: brokers refuse it.
+        // Beyond 64 bits of ms there is no valid date: brokers refuse it.
         DataType::Timestamp(TimeUnit::Second, _) => {
             array.as_primitive::<TimestampSecondType>().unary(|s| s.saturating_mul(1_000))
         }

@@ -1,8 +1,8 @@
-//! Rows of Arrow data as JSON objects: `arrow-json`'s writer, with what it leaves open decided.
+//! Rows of Arrow data as JSON objects, by `arrow-json`'s writer, with encoders of our own where it leaves a choice.
 //!
 //! Nulls are written; binary is base64, and a UUID its text; a dictionary's null is null wherever it is; a date or time that
 //! has no text is an error and not a text that says so. A decimal has all its digits, also those beyond its type's precision.
-//! Lists, maps and runs are ours too, because arrow-json's encoders for them do not tell the factory the field of the elements.
+//! Lists, maps and runs are ours too, because arrow-json's encoders for them do not give the factory the field of the elements.
 
 use std::fmt::{Display, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,32 +18,14 @@ use arrow_array::{
 };
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
-use arrow_schema::{ArrowError, DataType, Field, FieldRef};
+use arrow_schema::{ArrowError, DataType, FieldRef};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::bulk::arrow::extension::{UNSIGNED, extension};
 use crate::record::serialize::write_uuid;
 
-/// The metadata of a field whose 128-bit decimals are unsigned integers. Put there by ourselves (`arrow_source`).
-pub const UNSIGNED: &str = "penstock.unsigned";
-
-/// An extension type whose values are not written as its storage is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extension {
-    Uuid,
-    Bool8,
-}
-
-/// What a field says of its values besides their type, if it is something that we know and that fits the type.
-pub fn extension(field: &Field, data_type: &DataType) -> Option<Extension> {
-    match (data_type, field.extension_type_name()?) {
-        (DataType::FixedSizeBinary(16), "arrow.uuid") => Some(Extension::Uuid),
-        (DataType::Int8, "arrow.bool8") => Some(Extension::Bool8),
-        _ => None,
-    }
-}
-
-/// Whether JSON can be written of this type; otherwise what is in the way.
+/// An error if values of this type have no form in JSON.
 pub fn check(data_type: &DataType) -> Result<(), String> {
     match data_type {
         DataType::Interval(_) | DataType::Union(_, _) => Err(format!("{data_type} has no form in JSON")),
@@ -67,12 +49,12 @@ pub fn check(data_type: &DataType) -> Result<(), String> {
     }
 }
 
-/// What a row could not be written for.
+/// Why a row could not be written.
 #[derive(Clone, Debug, Default)]
 pub struct Trouble(Arc<Mutex<Option<String>>>);
 
 impl Trouble {
-    /// What there was, if anything, since the last look.
+    /// The reason since the last call, if there was one.
     pub fn take(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -174,7 +156,7 @@ impl<'a, B: ArrayAccessor<Item = &'a [u8]>> Encoder for Base64<B> {
         out.push(b'"');
         let start = out.len();
         out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-        // The room is exactly what it takes.
+        // The room is exactly enough.
         let written = STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or_default();
         out.truncate(start + written);
         out.push(b'"');
@@ -361,7 +343,7 @@ impl Encoder for Temporal<'_> {
         if let Err(error) = self.formatter.value(row).write(&mut self.text) {
             self.trouble.note(error.to_string());
         } else if self.text.starts_with('<') {
-            // The formatter's own word for a duration beyond what it can hold.
+            // The formatter's text for a duration that it cannot hold.
             self.trouble.note("a duration is out of range".to_owned());
         }
         // Digits, letters and punctuation: nothing that JSON escapes.

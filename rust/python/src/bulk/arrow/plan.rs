@@ -6,15 +6,14 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
-use crate::bulk::arrow::json::{self, Extension};
-use crate::record::read_partition;
-use crate::runtime::shutdown;
+use crate::bulk::arrow::extension::{Extension, extension};
+use crate::bulk::arrow::json;
+use crate::bulk::arrow::names::{Given, Names};
 
-/// What cannot be done with a column.
+/// Why a column cannot be used.
 pub struct Wrong {
-    /// The name or type is wrong: which exception.
+    /// The exception for a wrong name or type.
     kind: fn(String) -> PyErr,
     message: String,
 }
@@ -47,7 +46,7 @@ enum Form {
 }
 
 /// Where a key or value comes from.
-pub enum Source {
+pub enum ColumnSource {
     /// Null for all.
     None,
     /// One column.
@@ -66,108 +65,20 @@ pub enum Target {
 /// Which column becomes what.
 pub struct Plan {
     pub schema: Arc<Schema>,
-    pub key: Source,
-    pub value: Source,
+    pub key: ColumnSource,
+    pub value: ColumnSource,
     pub target: Target,
     pub timestamp: Option<usize>,
     pub headers: Option<usize>,
 }
 
-/// What a caller gave as column names.
-pub struct Names {
-    value: Option<Given>,
-    key: Option<Given>,
-    target: Option<Given>,
-    timestamp: Option<String>,
-    headers: Option<String>,
-    /// Whether the levels of a pandas index are fields of the row; None: those with a name.
-    pub index: Option<bool>,
-}
-
-/// What is known of columns besides their types.
+/// Properties of columns that their types do not say.
 #[derive(Default)]
 pub struct Notes {
     /// Why a column cannot be sent, by its index.
     pub refused: HashMap<usize, String>,
     /// Columns that are no fields of the whole row.
     pub left_out: Vec<usize>,
-}
-
-pub enum Given {
-    Column(String),
-    Columns(Vec<String>),
-    Number(i32),
-}
-
-impl Names {
-    pub fn read(
-        value: Option<&Bound<'_, PyAny>>,
-        key: Option<&Bound<'_, PyAny>>,
-        partition: Option<&Bound<'_, PyAny>>,
-        timestamp: Option<&Bound<'_, PyAny>>,
-        headers: Option<&Bound<'_, PyAny>>,
-        index: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let columns = |name: &str, given: Option<&Bound<'_, PyAny>>| -> PyResult<Option<Given>> {
-            let Some(given) = given.filter(|given| !given.is_none()) else { return Ok(None) };
-            if let Ok(column) = given.cast::<PyString>() {
-                return Ok(Some(Given::Column(column.to_str()?.to_owned())));
-            }
-            let names: Vec<String> = given.extract().map_err(|_| {
-                PyTypeError::new_err(format!(
-                    "{name} must be a column's name, a list of names or None, not {}",
-                    given.get_type()
-                ))
-            })?;
-            if names.is_empty() {
-                return Err(PyValueError::new_err(format!("{name} is an empty list; name at least one column")));
-            }
-            Ok(Some(Given::Columns(names)))
-        };
-        let column = |name: &str, given: Option<&Bound<'_, PyAny>>| -> PyResult<Option<String>> {
-            let Some(given) = given.filter(|given| !given.is_none()) else { return Ok(None) };
-            if let Ok(column) = given.cast::<PyString>() {
-                return Ok(Some(column.to_str()?.to_owned()));
-            }
-            let kind = given.get_type();
-            Err(PyTypeError::new_err(format!("{name} must be a column's name or None, not {kind}")))
-        };
-        let target = match partition.filter(|partition| !partition.is_none()) {
-            None => None,
-            Some(name) if name.is_instance_of::<PyString>() => column("partition", Some(name))?.map(Given::Column),
-            Some(number) => {
-                let wanted = "a column's name, an int or None";
-                Some(Given::Number(shutdown::python(number.py(), || read_partition(number, wanted))?))
-            }
-        };
-        let index = match index.filter(|index| !index.is_none()) {
-            None => None,
-            Some(given) => Some(given.extract::<bool>().map_err(|_| {
-                PyTypeError::new_err(format!("index must be True, False or None, not {}", given.get_type()))
-            })?),
-        };
-        Ok(Self {
-            index,
-            value: columns("value", value)?,
-            key: columns("key", key)?,
-            target,
-            timestamp: column("timestamp", timestamp)?,
-            headers: column("headers", headers)?,
-        })
-    }
-
-    /// Every column that is named.
-    pub fn columns(&self) -> Vec<&str> {
-        let mut all: Vec<&str> = self.timestamp.iter().chain(&self.headers).map(String::as_str).collect();
-        for given in [&self.value, &self.key, &self.target].into_iter().flatten() {
-            match given {
-                Given::Column(name) => all.push(name),
-                Given::Columns(names) => all.extend(names.iter().map(String::as_str)),
-                Given::Number(_) => {}
-            }
-        }
-        all
-    }
 }
 
 impl Plan {
@@ -201,7 +112,7 @@ impl Plan {
         }
         let value = match &names.value {
             None => {
-                // Everything but what only says where the record goes, or what is beside it.
+                // All columns but the partition's and the headers'.
                 let routing = match target {
                     Target::Column(index) => Some(index),
                     _ => None,
@@ -215,7 +126,7 @@ impl Plan {
             }
             Some(given) => columns.source("value", given)?,
         };
-        let key = names.key.as_ref().map_or(Ok(Source::None), |given| columns.source("key", given))?;
+        let key = names.key.as_ref().map_or(Ok(ColumnSource::None), |given| columns.source("key", given))?;
         Ok(Self { schema, key, value, target, timestamp, headers })
     }
 }
@@ -254,7 +165,7 @@ impl Columns<'_> {
         no_type(format!("{role}: column {:?} is of type {}: {why}", field.name(), field.data_type()))
     }
 
-    fn source(&self, role: &str, given: &Given) -> Result<Source, Wrong> {
+    fn source(&self, role: &str, given: &Given) -> Result<ColumnSource, Wrong> {
         match given {
             Given::Columns(names) => {
                 let columns = names.iter().map(|name| self.find(role, name)).collect::<Result<_, _>>()?;
@@ -269,13 +180,13 @@ impl Columns<'_> {
                     );
                     self.unfit(index, role, &advice)
                 })?;
-                Ok(Source::Column(index))
+                Ok(ColumnSource::Column(index))
             }
-            Given::Number(_) => Ok(Source::None),
+            Given::Number(_) => Ok(ColumnSource::None),
         }
     }
 
-    fn json(&self, role: &str, columns: Vec<usize>) -> Result<Source, Wrong> {
+    fn json(&self, role: &str, columns: Vec<usize>) -> Result<ColumnSource, Wrong> {
         if columns.is_empty() {
             return Err(no_value(format!("{role}: there is no column left to write")));
         }
@@ -291,12 +202,12 @@ impl Columns<'_> {
                 return Err(no_value(format!("{role}: there is more than one column {name:?}; rename them")));
             }
         }
-        Ok(Source::Json(columns))
+        Ok(ColumnSource::Json(columns))
     }
 }
 
 fn form(field: &Field) -> Option<Form> {
-    match json::extension(field, field.data_type()) {
+    match extension(field, field.data_type()) {
         Some(Extension::Uuid) => Some(Form::Bytes),
         Some(Extension::Bool8) => Some(Form::Boolean),
         None => form_of(field.data_type()),
@@ -331,7 +242,7 @@ fn are_headers(data_type: &DataType) -> bool {
         return data_type.is_null();
     };
     match entries.data_type() {
-        // What a library makes of lists that are all empty.
+        // The type that a library gives to lists that are all empty.
         DataType::Null => true,
         DataType::Struct(fields) => {
             matches!(&fields[..], [key, value] if is_text(key.data_type()) && is_bytes(value.data_type()))

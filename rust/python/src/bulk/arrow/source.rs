@@ -1,7 +1,7 @@
 //! The data of a `send_arrow` as a stream of record batches: a stream, a table or a single batch of whatever library.
 //!
-//! `penstock._arrow_sources` looks at it first: what a library exports in a form that would be misread is replaced there
-//! and marked. A [`Stream`] puts the marks back, so that what comes after it sees the types that the library meant.
+//! `penstock.facade.arrow_sources` prepares it first: data that a library exports in a form that would be misread is replaced there
+//! and marked. A [`Stream`] applies the marks, so that its batches have the types that the library meant.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,11 +16,12 @@ use pyo3::prelude::*;
 use pyo3_arrow::ffi::ArrayReader;
 use pyo3_arrow::{PyArray, PyArrayReader};
 
-use crate::bulk::arrow::json::UNSIGNED;
-use crate::bulk::arrow::plan::{Names, Notes};
+use crate::bulk::arrow::extension::UNSIGNED;
+use crate::bulk::arrow::names::Names;
+use crate::bulk::arrow::plan::Notes;
 use crate::runtime::upcalls;
 
-/// What became of data that does not keep to the Arrow format, or of its source.
+/// Why data cannot be read: it does not keep to the Arrow format, or its source failed.
 pub struct Broken(pub String);
 
 /// Call into the libraries that read foreign data, which panic at some of what does not keep to the format.
@@ -33,7 +34,7 @@ pub fn guarded<T>(act: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, Brok
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no words");
+                .unwrap_or("no message");
             Err(Broken(format!("the data does not keep to the Arrow format ({why})")))
         }
     }
@@ -57,7 +58,7 @@ enum Pieces {
     None,
 }
 
-/// Something that a data type does not say of a part of the data.
+/// A property of a part of the data that its type does not say.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mark {
     Null,
@@ -74,7 +75,7 @@ pub struct Stream {
     marks: Vec<(Vec<usize>, Mark)>,
 }
 
-/// What `penstock._arrow_sources.prepare` returns.
+/// The result of `penstock.facade.arrow_sources.prepare`.
 #[derive(FromPyObject)]
 struct Prepared<'py> {
     data: Bound<'py, PyAny>,
@@ -83,7 +84,7 @@ struct Prepared<'py> {
     unsigned: Vec<Vec<usize>>,
 }
 
-/// The batches of `data`, and what is known of its columns besides their types.
+/// The batches of `data`, and properties of its columns that their types do not say.
 pub fn open(data: &Bound<'_, PyAny>, names: &Names) -> PyResult<(Stream, Notes)> {
     let py = data.py();
     let prepared: Prepared<'_> = upcalls::PREPARE.get(py)?.call1((data, names.index, names.columns()))?.extract()?;
@@ -194,7 +195,7 @@ impl Stream {
         Ok(make_array(marked_data(column.to_data(), &marks)?))
     }
 
-    /// The Arrow crate's own words name no column.
+    /// The Arrow crate's own message names no column.
     fn explained(&self, error: ArrowError) -> ArrowError {
         let text = error.to_string();
         let nulls = self.schema.fields().iter().find(|field| has_null(field.data_type()));

@@ -16,8 +16,8 @@ use value::Value;
 use penstock_core::boundary::{
     Action, BatchDecision, BatchReport, Command, Decision, Event, LaneReport, PartitionLeader, Renumber, Trouble,
 };
-use penstock_core::lane::Identity;
-use penstock_core::outcome::completion::FailureKind;
+use penstock_core::lane::identity::Identity;
+use penstock_core::outcome::FailureKind;
 use penstock_core::wire::produce::NodeEndpoint;
 
 use crate::runtime::upcalls;
@@ -216,7 +216,7 @@ pub fn event(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> {
     event.make(py)
 }
 
-/// A command or an event that has gone into Rust and come back, and what it was there (as `{:?}` has it).
+/// A command or an event that has gone into Rust and come back, and its form there as `{:?}` prints it.
 pub fn echo<'py>(of: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, String)> {
     let class = of.get_type().name()?;
     if events::ALL.iter().any(|event| event.is_named(class.to_str().unwrap_or_default())) {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use penstock_core::boundary::Literal;
+use penstock_core::literal::Literal;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyTuple};
@@ -76,7 +76,7 @@ impl Value for IpAddr {
     }
 }
 
-/// What a `Literal` of Python is here. No blanket `impl Value`, which would overlap with the others.
+/// The Rust types of Python's `Literal`s. No blanket `impl Value`, which would overlap with the others.
 macro_rules! literals {
     ($($kind:ty),*) => {
         $(impl Value for $kind {
@@ -96,11 +96,7 @@ macro_rules! literals {
     };
 }
 
-literals!(
-    penstock_core::boundary::Action,
-    penstock_core::lane::fate::Fate,
-    penstock_core::outcome::completion::FailureKind
-);
+literals!(penstock_core::boundary::Action, penstock_core::lane::fate::Fate, penstock_core::outcome::FailureKind);
 
 fn read_literal<T: Literal>(of: &Bound<'_, PyAny>) -> PyResult<T> {
     let text: String = of.extract()?;

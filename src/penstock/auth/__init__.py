@@ -1,1 +1,0 @@
-"""Reserved for SASL: one sans-IO step function per mechanism. Not built yet."""

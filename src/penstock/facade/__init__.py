@@ -1,0 +1,1 @@
+"""The parts that `KafkaProducer` and `AsyncKafkaProducer` share. Private: applications import from `penstock`."""
