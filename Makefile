@@ -115,7 +115,7 @@ check: $(MODULE) ## format, lint, types, layers, drift of generated code, stub: 
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports
 	$(BIN)/python tools/layout/lines.py
-	$(BIN)/python tools/layout/circles.py rust/core
+	$(BIN)/python tools/layout/circles.py rust/core rust/python
 	$(BIN)/python -m codegen --check
 	$(BIN)/python -m codegen.config --check
 	$(BIN)/python -m codegen.errors --check

@@ -112,5 +112,6 @@ def test_a_type_may_be_there_once_for_each_configuration_and_for_tests(tmp_path:
     assert check(files) == (0, "")
 
 
-def test_the_core_has_none() -> None:
-    assert check(ROOT / "rust" / "core") == (0, "")
+@pytest.mark.parametrize("name", ["core", "python"])
+def test_the_crates_have_none(name: str) -> None:
+    assert check(ROOT / "rust" / name) == (0, "")
