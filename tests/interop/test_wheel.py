@@ -12,6 +12,8 @@ from support.interpreters import BIN, MINOR_VERSIONS, WHOLE, needed, run, smoke
 
 ROOT = Path(__file__).resolve().parents[2]
 
+pytestmark = pytest.mark.xdist_group("wheel")  # one worker: the wheel is built once
+
 PROGRAM = """
 import sys
 from pathlib import Path

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("typing")  # one worker: the checkers run once
+
 SNIPPET = """
 import asyncio
 from array import array
