@@ -59,7 +59,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             for _ in range(len(self._ready)):
                 handle = self._ready.popleft()
                 if not handle.cancelled():
-                    LoopInbox.begin_turn()  # whose turn it is would be a matter of the wall clock
+                    LoopInbox.begin_slice()  # time slices follow the wall clock, which does not run here
                     handle._run()
         finally:
             asyncio._set_running_loop(None)

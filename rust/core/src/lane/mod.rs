@@ -27,7 +27,7 @@ use crate::sync::{Mutex, Rank};
 use crate::config::SendRules;
 use crate::lane::fate::{Addressed, Fate, Numbering, TopicId};
 use crate::outcome::Arrivals;
-use crate::outcome::{Completion, Failure, FailureKind, Outcome};
+use crate::outcome::{CallbackToken, Completion, Failure, FailureKind, Outcome};
 use crate::sticky::StickyBytes;
 use crate::wire::record_batch::{BatchBuilder, Body, SealedBatch};
 
@@ -794,7 +794,7 @@ impl LaneInner {
 }
 
 /// Resolve a failed batch unless its futures were failed before. Returns what must run on the callback thread.
-pub fn fail_batch(batch: &Batch, stage: &'static str, mut failure: Failure) -> Option<Vec<(u32, usize)>> {
+pub fn fail_batch(batch: &Batch, stage: &'static str, mut failure: Failure) -> Option<Vec<(u32, CallbackToken)>> {
     if batch.expired {
         return None;
     }

@@ -46,7 +46,7 @@ pub fn step(py: Python<'_>, at_ms: Option<i64>) -> Quick<u8> {
 /// The time slice is over: how often to yield so that everything else in the loop runs first.
 #[cold]
 fn request_slice(py: Python<'_>) -> PyResult<u8> {
-    let function = NEXT.import(py, "penstock.facade.loops", "next_turn")?;
+    let function = NEXT.import(py, "penstock.facade.loops", "next_slice")?;
     // False: no loop runs here. A caller steps a coroutine by hand, and nothing waits for it.
     let requested: bool = shutdown::python(py, || function.call0()?.extract())?;
     if !requested {
@@ -71,5 +71,5 @@ pub fn loop_runs() {
 
 /// Import what destructors may need when nothing can be imported any more.
 pub fn import_for_shutdown(py: Python<'_>) -> PyResult<()> {
-    NEXT.import(py, "penstock.facade.loops", "next_turn").map(drop)
+    NEXT.import(py, "penstock.facade.loops", "next_slice").map(drop)
 }
