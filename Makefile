@@ -61,7 +61,7 @@ CARGO_TEST := $(strip \
   $(if $(filter rust,$(FIRST)),$(REST), \
   $(if $(filter rust/core/tests/models%,$(FIRST)),--features models --test models $(REST), \
   $(if $(filter rust/core/tests/%.rs,$(FIRST)),--test $(basename $(notdir $(FIRST))) $(REST), \
-  $(if $(filter rust/core/src/%.rs,$(FIRST)),--lib $(or $(REST),$(subst /,::,$(RUST_SOURCE))))))))
+  $(if $(filter rust/core/src/%.rs,$(FIRST)),--lib $(or $(REST),$(subst /,::,$(RUST_SOURCE))::))))))
 test: $(if $(filter rust rust/%,$(FIRST)),$(DEPS),$(MODULE))
 	$(if $(filter rust rust/%,$(FIRST)),cargo test -p penstock-core $(CARGO_TEST),$(BIN)/python -m pytest -q $(T))
 else
@@ -73,16 +73,20 @@ test-rust: $(DEPS)
 	cargo test --quiet -p penstock-core --features models --test models
 	$(LIMITS) cargo test --quiet --locked --manifest-path bench/limits/Cargo.toml
 
+# Side by side: most tests wait for processes and timeouts. Those that share the Kafka, or the JVM, share a worker.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
+
 test-python: $(BUILT)
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-fast: $(MODULE) ## tests without Java, Kafka and Go, in less than two minutes, with the build that is there
 	cargo test --quiet -p penstock-core --lib --test engine --test sequences --test deadlines
-	$(BIN)/python -m pytest -q tests/unit tests/facade/test_futures.py tests/facade/test_flush_close.py \
+	$(PYTEST) tests/unit tests/facade/test_futures.py tests/facade/test_flush_close.py \
 	  tests/facade/test_aio_producer.py tests/facade/test_trouble.py tests/devbroker/test_log.py
 
 test-debug: $(BUILT_DEV) ## units, facades and simulation on the debug build: order of locks, transitions of lanes
-	$(BIN)/python -m pytest -q tests/unit tests/facade tests/simulation
+	$(PYTEST) tests/unit tests/facade tests/simulation
 
 # `make test` has no time for these builds: the wheel's is one from scratch, for another glibc.
 PACKAGES := $(CARGO_TARGET_DIR)/packages
@@ -111,6 +115,7 @@ check: $(MODULE) ## format, lint, types, layers, drift of generated code, stub: 
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports
 	$(BIN)/python tools/layout/lines.py
+	$(BIN)/python tools/layout/circles.py rust/core
 	$(BIN)/python -m codegen --check
 	$(BIN)/python -m codegen.config --check
 	$(BIN)/python -m codegen.errors --check

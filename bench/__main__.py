@@ -1,6 +1,6 @@
-"""Runs the rows against real peers and prints what came of it: `python -m bench` (`make bench`), `--quick` (`make bench-quick`).
+"""Runs the rows against real peers and prints the results: `python -m bench` (`make bench`), `--quick` (`make bench-quick`).
 
-A row that was measured for this code on this machine is not run again: an interrupted benchmark goes on where it was.
+A row that was measured for this code on this machine is not run again: an interrupted benchmark continues.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _compared(row: Row, found: Done) -> list[dict[str, object]]:
-    """The comparisons once more, for readers of the JSON who do not want to compute."""
+    """The comparisons as data, for readers of the JSON."""
     return [
         {
             "us": line.us,
@@ -88,7 +88,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--pairs", type=int, default=0, help="counted rounds per row, in place of each row's own")
     parser.add_argument(
-        "--fresh", action="store_true", default=bool(os.environ.get("FRESH")), help="measure again what is known"
+        "--fresh", action="store_true", default=bool(os.environ.get("FRESH")), help="measure stored rows again"
     )
     parser.add_argument("--json", type=Path, help="the result, default bench/results/latest.json or quick.json")
     arguments = parser.parse_args()

@@ -25,7 +25,7 @@ text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fil
 
 
 class Bar(NamedTuple):
-    """One bar: how many times better than the peer (below 1: worse), and the target on the same scale."""
+    """One bar: the factor against the peer (below 1: worse), and the target on the same scale."""
 
     kind: str
     better: float
@@ -34,7 +34,7 @@ class Bar(NamedTuple):
 
 
 def bar(one: Comparison) -> Bar:
-    """A ratio turned so that longer is better: messages per second as they are, costs and times upside down."""
+    """A ratio in the form of longer is better: messages per second as they are, costs and times inverted."""
     if one.figure == FASTER:
         return Bar("rate", one.ratio, one.target.at_least, f"{one.ratio:.1f}× the messages/s")
     kind = "cost" if one.figure == CPU else "late"
@@ -46,7 +46,7 @@ def bar(one: Comparison) -> Bar:
 
 
 def chart(rows: Sequence[tuple[Row, Done]]) -> str:
-    """Bars by row and opponent; rows that are about the machine's limits or about flatness are left to the table."""
+    """Bars by row and opponent; the table alone has rows about the machine's limits or constant cost."""
     groups = [
         (row.title, line.them, [bar(one) for one in compared])
         for row, done in rows
@@ -104,7 +104,7 @@ def chart(rows: Sequence[tuple[Row, Done]]) -> str:
 
 
 def _height(group: Sequence[Bar]) -> int:
-    """Room for the bars, and for two lines of text beside them."""
+    """The height of the bars, at least that of two lines of text beside them."""
     return max(2, len(group)) * (BAR + 4)
 
 

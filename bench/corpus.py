@@ -1,6 +1,6 @@
-"""JSON text that compresses about as event data does: orders with ids, names, amounts, times and a few words.
+"""JSON text that compresses like event data: orders with ids, names, amounts, times and a few words.
 
-Made anew from a fixed seed, the same for every client and on every machine.
+Generated from a fixed seed, the same for every client and on every machine.
 """
 
 from __future__ import annotations

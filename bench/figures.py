@@ -1,4 +1,4 @@
-"""From measurements to figures: what is derived, medians, ratios of pairs, verdicts. Pure."""
+"""From measurements to figures: derived values, medians, ratios of pairs, verdicts. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ UNITS = {
     "import_ms": ("import ms", 1),
     "steady_rss_mib": ("RSS MiB", 0),
 }
-"""Figures by name: how a table calls them, and how many digits follow the point."""
+"""Figures by name: the name in a table, and the number of digits after the point."""
 
 
 class Comparison(NamedTuple):
-    """One figure of one line: medians, the median of the pairs' ratios, and the verdict (None: nothing to judge)."""
+    """One figure of one line: medians, the median of the pairs' ratios, and the verdict (None: no target)."""
 
     figure: str
     ours: float
@@ -37,7 +37,7 @@ class Comparison(NamedTuple):
 
 
 def derived(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """A measurement with the figures that follow from it."""
+    """A measurement with the derived figures."""
     return {
         **measured,
         "messages_per_s": measured["count"] / measured["seconds"],
@@ -46,7 +46,7 @@ def derived(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compare(runs: Runs, line: Line) -> list[Comparison]:
-    """The figures of a line. Ratios are of runs that followed each other: a machine that drifts leaves those comparable."""
+    """The figures of a line. Ratios compare consecutive runs: they stay comparable when the machine's speed drifts."""
     compared = []
     for target in line.targets:
         ours = [run[target.figure] for run in runs[line.us]]
@@ -69,19 +69,19 @@ def compare(runs: Runs, line: Line) -> list[Comparison]:
 
 
 def verdict(ratio: float, target: Target) -> bool | None:
-    """Whether a ratio keeps its bounds. It is judged as measured, never as rounded for print."""
+    """Whether a ratio is within its bounds. The unrounded ratio counts."""
     if target.at_least is None and target.at_most is None:
         return None
     return (target.at_least is None or ratio >= target.at_least) and (target.at_most is None or ratio <= target.at_most)
 
 
 def order(labels: Sequence[str], number: int) -> list[str]:
-    """Who runs when in round `number`: forwards, then backwards, so that nobody always follows the same neighbour."""
+    """The order of contestants in round `number`: forwards, then backwards, so that none always follows the same one."""
     return list(labels) if number % 2 == 0 else list(reversed(labels))
 
 
 def overlaid(row: Row, label: str, quick: bool) -> dict[str, Any]:
-    """The task of one contestant: the row's, then its own; each with what the quick run changes."""
+    """The task of one contestant: the row's, then its own; each with the changes of the quick run."""
     contestant = row.contestants[label]
     layers = [row.task, row.quick if quick else {}, contestant.task, contestant.quick if quick else {}]
     task: dict[str, Any] = {"partitions": row.partitions}

@@ -1,8 +1,8 @@
-"""Instructions per message on the way of a record, counted by callgrind: the same on a busy machine as on an idle one.
+"""Instructions per message on the path of a record, counted by callgrind: the same on a busy machine as on an idle one.
 
-`python -m bench.instructions` (`make bench-instructions`) counts, compares with the figures kept in `instructions.json`, and
-fails if a case takes more than the tolerance above its own: 5 % on the application's thread, 15 % in all. `--keep` writes new
-figures, `--profile` shows where the instructions go.
+`python -m bench.instructions` (`make bench-instructions`) counts, compares with the figures in `instructions.json`, and fails
+if a case takes more than the tolerance above its figure: 5 % on the application's thread, 15 % in all. `--keep` writes new
+figures, `--profile` shows the functions with the most instructions.
 
 A case runs with N and with 2N records into the null sink; the difference divided by N leaves out start and end. The hash seed
 is fixed; batches that close by time rather than by size make small differences from run to run.
@@ -27,8 +27,8 @@ from bench.surroundings import HERE, ROOT, Sink
 
 KEPT = HERE / "instructions.json"
 TOLERANCE = {"application": 0.05, "total": 0.15}
-"""What the application's thread does is the same every time, to a thousandth. What other threads do depends on how the work is
-cut into batches, and with callbacks on when the garbage collector runs."""
+"""The application's thread does the same every time, to a thousandth. The other threads depend on how the work is divided
+into batches, and with callbacks on when the garbage collector runs."""
 RECORDS = 50_000
 CHUNK = 10_000
 TIMEOUT_S = 300.0
@@ -55,9 +55,9 @@ class Counted(NamedTuple):
 
 
 def parse(lines: Iterable[str]) -> Functions:
-    """A callgrind file as instructions by function, without what each calls.
+    """A callgrind file as instructions by function, without those of callees.
 
-    Names are written once and then referred to by number; the line behind `calls=` is what the callee took, and is counted there.
+    Names are written once and then referred to by number; the line after `calls=` counts the callee, which is counted itself.
     """
     names: dict[str, str] = {}
     counted: Functions = Counter()
@@ -80,11 +80,11 @@ def parse(lines: Iterable[str]) -> Functions:
 
 
 def sort_threads(threads: list[Functions]) -> Counted:
-    """The first thread is the application's; the one that turns the engine is the I/O thread; the rest is Python's."""
-    engine = [any("engine::Engine" in name and "turn" in name for name in functions) for functions in threads]
+    """The first thread is the application's; the one that runs the engine is the I/O thread; the others are Python's."""
+    engine = [any("engine::Engine" in name and "run_once" in name for name in functions) for functions in threads]
     application, io, other = Counter(threads[0]), Functions(), Functions()
-    for functions, turns in zip(threads[1:], engine[1:], strict=True):
-        (io if turns else other).update(functions)
+    for functions, is_io in zip(threads[1:], engine[1:], strict=True):
+        (io if is_io else other).update(functions)
     return Counted(application, io, other)
 
 
@@ -95,7 +95,7 @@ def per_message(once: Functions, twice: Functions, records: int) -> Functions:
 
 
 def compared(kept: Mapping[str, Figures], now: Mapping[str, Figures], tolerance: Mapping[str, float]) -> list[str]:
-    """The cases that take more than they are allowed to."""
+    """The cases above their tolerance."""
     return [
         f"{case}, {side}: {taken:,.0f} instructions per message, {taken / before - 1:+.1%} against the {before:,.0f} kept"
         for case in now
@@ -107,7 +107,7 @@ def compared(kept: Mapping[str, Figures], now: Mapping[str, Figures], tolerance:
 
 
 def run(case: str, records: int) -> Counted | str:
-    """One case under callgrind; a text says why it cannot run."""
+    """One case under callgrind; a text is the reason why it cannot run."""
     client, more = CASES[case]
     with tempfile.TemporaryDirectory(prefix="penstock-callgrind-") as folder, Sink(6) as sink:
         task = {"bootstrap": sink.bootstrap_servers, "topic": "instructions", "size": 100, "linger_ms": 5}
@@ -142,7 +142,7 @@ def measure(case: str) -> Counted | str:
 
 
 def interpreter() -> str:
-    """Instruction counts depend on it, and on little else."""
+    """The interpreter; instruction counts depend on it, and on little else."""
     return f"{platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])} {platform.machine()}"
 
 
@@ -154,7 +154,7 @@ def show(functions: Functions, side: str, top: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.instructions", description="instructions per message, by callgrind")
-    parser.add_argument("--keep", action="store_true", help=f"write {KEPT.name} anew")
+    parser.add_argument("--keep", action="store_true", help=f"write {KEPT.name} again")
     parser.add_argument("--cases", default="", help=f"comma-separated; default all: {', '.join(CASES)}")
     parser.add_argument("--profile", action="store_true", help="show the functions that take most")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Measured rows as a markdown table, with the machine and every client's version and settings. Pure.
+"""Measured rows as a markdown table, with the machine and every client's version and settings. Pure functions.
 
 Lines have at most 120 characters, as `make check` demands of docs/benchmarks.md.
 """
@@ -16,7 +16,7 @@ Done = Mapping[str, Any]
 
 
 def lines_of(row: Row, done: Done) -> list[tuple[Line, list[Comparison] | str]]:
-    """The comparisons of each line of a row, or why there are none."""
+    """The comparisons of each line of a row, or the reason why there are none."""
     found: list[tuple[Line, list[Comparison] | str]] = []
     for line in row.lines:
         why = [f"{label}: {done['not_run'][label]}" for label in (line.us, line.them) if label in done["not_run"]]
@@ -106,13 +106,13 @@ def settings(rows: Sequence[tuple[Row, Done]]) -> str:
 
 
 def summary(rows: Sequence[tuple[Row, Done]]) -> str:
-    """How many targets are met."""
+    """The number of targets that are met."""
     verdicts = [
         one.met for row, done in rows for _, found in lines_of(row, done) if not isinstance(found, str) for one in found
     ]
     unrun = sum(isinstance(found, str) for row, done in rows for _, found in lines_of(row, done))
-    told = f"Targets met: {verdicts.count(True)}, not met: {verdicts.count(False)}"
-    return told + (f"; comparisons not run: {unrun}" if unrun else "")
+    text = f"Targets met: {verdicts.count(True)}, not met: {verdicts.count(False)}"
+    return text + (f"; comparisons not run: {unrun}" if unrun else "")
 
 
 def report(rows: Sequence[tuple[Row, Done]], machine: Mapping[str, Any], commit: str) -> str:

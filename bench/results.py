@@ -1,4 +1,4 @@
-"""What has been measured, in a JSON file that is written anew after each row: an interrupted benchmark goes on where it was."""
+"""The measured rows, in a JSON file that is rewritten after each row: an interrupted benchmark continues."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Done = dict[str, Any]
 
 
 def fingerprint(of: Any) -> str:
-    """A short digest of anything that JSON can write (what it cannot, by its repr)."""
+    """A short digest of any JSON value (other values count by their repr)."""
     text = json.dumps(of, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def code_version(root: Path, parts: Sequence[str]) -> str:
-    """A digest of the source files below these paths: figures of other code are not figures of this code."""
+    """A digest of the source files below these paths: figures of other code are not valid for this code."""
     digest = hashlib.sha256()
     for part in parts:
         path = root / part
@@ -30,7 +30,7 @@ def code_version(root: Path, parts: Sequence[str]) -> str:
 
 
 class Results:
-    """The rows measured so far. Each carries a key (code, machine, row, tools): with another key it does not count."""
+    """The rows measured so far. Each has a key (code, machine, row, tools): a row with another key is ignored."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -44,12 +44,12 @@ class Results:
                 ) from None
 
     def find(self, name: str, key: Mapping[str, str]) -> Done | None:
-        """The row, if it was measured under this very key, and nobody failed in it."""
+        """The row, if it was measured under this key, and no contestant failed in it."""
         done = self._rows.get(name)
         return done if done is not None and done.get("key") == key and not done["failed"] else None
 
     def add(self, done: Done, about: Mapping[str, Any]) -> None:
-        """Keep a row and write the file at once; it is replaced whole, so that no reader sees half of it."""
+        """Store a row and write the file at once; it is replaced as a whole, so that no reader sees half of it."""
         self._rows[done["row"]] = done
         self._file.parent.mkdir(parents=True, exist_ok=True)
         partial = self._file.with_suffix(".partial")

@@ -1,4 +1,4 @@
-"""The rows: what is sent, who competes, what is compared, and the targets. Data only; `bench.runs` runs them all alike."""
+"""The rows: the load, the contestants, the comparisons, and the targets. Data only; `bench.runs` runs them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Target:
-    """Bounds of a ratio (ours by theirs) of one figure; without bounds it is told, not judged."""
+    """Bounds of a ratio (ours by theirs) of one figure; without bounds there is no verdict."""
 
     figure: str
     at_least: float | None = None
@@ -38,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """One case. `task` goes to every contestant, with its own on top; `quick` is what `make bench-quick` changes."""
+    """One case. `task` goes to every contestant, with its own on top; `quick` has the changes for `make bench-quick`."""
 
     name: str
     title: str
@@ -77,7 +77,7 @@ def against_confluent(
     theirs: str = "callback",
     **row: Any,
 ) -> Row:
-    """The commonest row: Penstock and confluent-kafka, messages per second and CPU per message."""
+    """The usual row: Penstock and confluent-kafka, messages per second and CPU per message."""
     contestants = {US: Contestant(f"penstock:{ours}"), CONFLUENT: Contestant(f"confluent:{theirs}")}
     return Row(name, title, contestants, (Line(US, CONFLUENT, throughput(at_least, cpu_at_most)),), **row)
 
@@ -93,7 +93,7 @@ def load(count: int, size: int, **more: Any) -> dict[str, Any]:
 
 
 _LATENCY = ("p50_ms", "p99_ms", "p99_9_ms")
-# A batch takes its whole batch.size out of buffer.memory: a thousand open ones have to fit.
+# A batch takes its whole batch.size out of buffer.memory: a thousand open ones must fit.
 _SMALL = {"penstock": {"batch_size": 16_384}}
 _BULK = {"confluent": {"queue.buffering.max.messages": 2_000_000}}
 
@@ -241,7 +241,7 @@ ROWS = [
             US: Contestant("penstock:memory"),
             CONFLUENT: Contestant(
                 "confluent:memory",
-                # Its limit counts payloads alone; the number of messages shall not be what limits.
+                # Its limit counts payloads alone; the number of messages must not be the limit.
                 {"confluent": {"queue.buffering.max.kbytes": 65_536, "queue.buffering.max.messages": 10_000_000}},
             ),
         },

@@ -1,4 +1,4 @@
-"""Runs a row: rounds in which every contestant has its turn, each in a fresh process, the first round for warming up only."""
+"""Runs a row: rounds in which every contestant runs once, each in a fresh process; the first round is for warming up only."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Runs = dict[str, list[dict[str, Any]]]
 
 
 class NotRunError(Exception):
-    """A contestant cannot run here: the row says why."""
+    """A contestant cannot run here: the row has the reason."""
 
 
 class FailedError(NotRunError):
-    """A contestant could run and did not come through: the row says why, and is tried again by the next benchmark."""
+    """A contestant could run and failed: the row has the reason, and the next benchmark runs it again."""
 
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""Of a contestant. What pip installs is compiled already; a source tree is compiled by its first run, if it may be."""
+"""Of a contestant. Installed packages are compiled already; a source tree may be compiled by its first run."""
 
 
 def run_row(row: Row, pairs: int, quick: bool, kafka: Kafka) -> dict[str, Any]:
-    """All rounds of a row. Who cannot run is left out of the rounds, with the reason kept."""
+    """All rounds of a row. A contestant that cannot run is left out, with the reason stored."""
     not_run: dict[str, str] = {}
     failed = False
     commands: dict[str, list[str]] = {}
@@ -56,7 +56,7 @@ def run_row(row: Row, pairs: int, quick: bool, kafka: Kafka) -> dict[str, Any]:
                 try:
                     measured = _run(commands[label], overlaid(row, label, quick), topic, places[label])
                 except NotRunError as why:
-                    # A row without one of its runs has no pair: the contestant is out, the others go on.
+                    # Without one of its runs a contestant has no pairs: it is left out, the others continue.
                     not_run[label] = str(why)
                     failed |= isinstance(why, FailedError)
                     continue
@@ -74,14 +74,14 @@ def run_row(row: Row, pairs: int, quick: bool, kafka: Kafka) -> dict[str, Any]:
 
 
 def _wanted(row: Row, label: str, not_run: Mapping[str, str]) -> bool:
-    """Whether somebody is left to compare it with."""
+    """Whether a contestant is left to compare it with."""
     return any(
         label in (line.us, line.them) and line.us not in not_run and line.them not in not_run for line in row.lines
     )
 
 
 def _places(row: Row, quick: bool, kafka: Kafka, topic: str, stack: ExitStack) -> dict[str, Sink | str]:
-    """Where each contestant sends: one Kafka and one topic for all, or a null sink for each number of partitions."""
+    """Each contestant's target: one Kafka and one topic for all, or a null sink for each number of partitions."""
     if not row.sink:
         bootstrap = kafka.start()
         kafka.create_topic(topic, row.partitions)

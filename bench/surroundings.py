@@ -1,4 +1,4 @@
-"""What a run needs around it: a Kafka, a null sink, the peers' programs, and a description of the machine."""
+"""The environment of a run: a Kafka, a null sink, the peers' programs, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from kafka_cluster import KafkaCluster  # noqa: E402
 
 CODE = ["src/penstock", "rust/core/src", "rust/python", "rust/core/Cargo.toml", "Cargo.toml", "Cargo.lock"]
 CODE += ["bench/contestants", "bench/corpus.py", "bench/peers", "bench/limits/src"]
-"""What decides about figures: the library, and what measures it."""
+"""The sources that affect figures: the library, and the benchmark."""
 
 HEAP_MB = 1024
 SEGMENT_BYTES, RETENTION_BYTES = 64 << 20, 256 << 20
 
 
 class BuildError(RuntimeError):
-    """A program of the benchmark does not build here (a module that cannot be downloaded, say); the message carries the output."""
+    """A program of the benchmark does not build here (for instance, a module cannot be downloaded); the message has the output."""
 
 
 class Sink:
-    """A null sink in a process of its own, ended with its stdin."""
+    """A null sink in a separate process, which ends with its stdin."""
 
     def __init__(self, partitions: int) -> None:
         self._process = subprocess.Popen(
@@ -50,7 +50,7 @@ class Sink:
         self.bootstrap_servers: str = f"127.0.0.1:{self._line()['port']}"
 
     def records(self) -> int:
-        """How many records it has acknowledged so far."""
+        """The number of records that it has acknowledged so far."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -73,14 +73,14 @@ class Sink:
 
 
 class Kafka:
-    """One real node, started when the first row asks for it: the rows of the null sink need no JVM beside them."""
+    """One real node, started when the first row needs it: the rows of the null sink need no JVM beside them."""
 
     def __init__(self) -> None:
         self._cluster: KafkaCluster | None = None
 
     def start(self) -> str:
         if self._cluster is None:
-            # A minute of benchmarking fills gigabytes: small segments, looked at often, so that retention can work.
+            # A minute of benchmarking fills gigabytes: small segments that are checked often, so that retention can work.
             config = {"log.retention.check.interval.ms": 10_000, "log.segment.delete.delay.ms": 1000}
             self._cluster = KafkaCluster(nodes=1, heap_mb=HEAP_MB, config=config)
             self._cluster.start()
@@ -136,7 +136,7 @@ def limits() -> Path:
 
 @cache
 def peer(client: str) -> list[str]:
-    """The command that runs a contestant that is not Python; the task is the argument behind it.
+    """The command of a contestant that is not Python; the task is its last argument.
 
     Raises:
         MissingToolError: its toolchain is not installed.
@@ -163,13 +163,13 @@ def peer(client: str) -> list[str]:
 
 
 def missing_tools(clients: Iterable[str]) -> list[str]:
-    """Toolchains that these contestants need and that are not here: once they are, their row is worth another try."""
+    """Missing toolchains of these contestants: when one is installed, its row is measured again."""
     needs = {"java": ["java", "javac"], "franz-go": ["go"], "blaster": ["cargo"]}
     return sorted({tool for client in clients for tool in needs.get(client, []) if shutil.which(tool) is None})
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on besides the code."""
+    """The properties of the machine that affect the figures."""
     model = platform.processor() or platform.machine()
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -187,7 +187,7 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The checkout's commit, for whoever reads the JSON."""
+    """The checkout's commit, for readers of the JSON."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )

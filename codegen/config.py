@@ -1,10 +1,10 @@
-"""Write the configuration table and the options' types, or check that what is there is what would be written.
+"""Write the configuration table and the options' types, or check that the files are up to date.
 
     python -m codegen.config            writes src/penstock/config/table.py and src/penstock/config/options.py
     python -m codegen.config --check    writes nothing; exits 1 and names each file that differs
 
-The definition is asked from Kafka's own code (`ConfigTable.java`): names, types, defaults, importance and validators;
-its prose stays there. Needs a JDK, Maven for the first run, and Ruff, pinned in requirements/dev.txt, for the format.
+`ConfigTable.java` prints the definition of Kafka's own code: names, types, defaults, importance and validators. Kafka's
+prose is not copied. Needs a JDK, Maven for the first run, and Ruff, pinned in requirements/dev.txt, for the format.
 """
 
 import re
@@ -22,9 +22,9 @@ def number(text: str) -> str:
 
 
 def validator(row: Row) -> str | None:
-    """The constructor call for a row's validator; raises for one that this version of Penstock has no words for."""
+    """The constructor call for a row's validator; raises `ValueError` for a validator that is new to Penstock."""
     kind, text = row.get("validator"), row.get("validator_text", "")
-    words = re.search(r"\[(.*)]", text)
+    listed = re.search(r"\[(.*)]", text)
     if kind is None:
         return None
     if kind == "Range":
@@ -32,10 +32,10 @@ def validator(row: Row) -> str | None:
         return f"Range({', '.join(map(number, bounds))})"
     if kind == "LambdaValidator" and (match := re.fullmatch(r"\[(-?\d+),\.\.\.,(-?\d+)] or (-?\d+)", text)):
         return f"RangeOr({', '.join(map(number, match.groups()))})"
-    if kind == "ValidString" and words:
-        return f"OneOf({tuple(words[1].split(', '))!r})"
-    if kind == "CaseInsensitiveValidString" and words:  # Java keeps a set: its order means nothing
-        return f"OneOfIgnoringCase({tuple(sorted(words[1].split(', ')))!r})"
+    if kind == "ValidString" and listed:
+        return f"OneOf({tuple(listed[1].split(', '))!r})"
+    if kind == "CaseInsensitiveValidString" and listed:  # Java prints a set, whose order has no meaning
+        return f"OneOfIgnoringCase({tuple(sorted(listed[1].split(', ')))!r})"
     if kind == "NonEmptyString":
         return "NonEmptyString()"
     if kind == "ValidList" and not (row["allows_null"] or row["allows_duplicates"] or row["allows_empty_entry"]):
@@ -45,11 +45,7 @@ def validator(row: Row) -> str | None:
 
 def render_table(rows: list[Row]) -> str:
     names = "Items, NonEmptyString, OneOf, OneOfIgnoringCase, Range, RangeOr, Setting"
-    lines = [
-        heading(
-            "codegen.config", "What Kafka's producer knows of its settings: name, type, importance, default, validator."
-        )
-    ]
+    lines = [heading("codegen.config", "The settings of Kafka's producer: name, type, importance, default, validator.")]
     lines += ["from typing import Final", "", f"from penstock.config.definition import {names}", ""]
     lines.append("SETTINGS: Final = (")
     for row in rows:
@@ -72,7 +68,7 @@ TYPES = {
     "PASSWORD": "str | Password",
     "LIST": "str | Sequence[str]",
 }
-# Where more than the type says is welcome: objects in place of class names, and acks as a number.
+# Settings that accept more than their type: objects in place of class names, and acks as a number.
 SPECIAL_TYPES = {"interceptor.classes": "str | Sequence[object]", "acks": 'Literal["all", "-1", "0", "1", -1, 0, 1]'}
 # The producer has parameters of these names: they carry the types of keys and values, which a TypedDict cannot.
 OWN_PARAMETERS = ("key.serializer", "value.serializer")
@@ -85,9 +81,9 @@ def option_type(row: Row) -> str:
         return "object"  # a class, an instance, a function, a name, or None
     python = TYPES[row["type"]]
     if row.get("validator") == "ValidString":
-        words = re.search(r"\[(.*)]", row["validator_text"])
-        assert words
-        python = f"Literal[{', '.join(map(repr, words[1].split(', ')))}]"
+        listed = re.search(r"\[(.*)]", row["validator_text"])
+        assert listed
+        python = f"Literal[{', '.join(map(repr, listed[1].split(', ')))}]"
     return python if row["required"] or row["default"] is not None else f"{python} | None"
 
 

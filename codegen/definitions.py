@@ -1,7 +1,7 @@
-"""Kafka's message definitions: where they come from, and what they say, as plain data.
+"""Kafka's message definitions: their source, and their content as plain data.
 
 They are the JSON files (with comments) below `common/message` in the kafka-clients jar, Apache-2.0. Names, types,
-versions and defaults are taken from them; their prose stays there.
+versions and defaults are taken from them; their prose is not copied.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 ARTIFACT = "org.apache.kafka:kafka-clients"
 VERSION = "4.4.0"
-# The plugin's version is pinned so that the same command works the same way tomorrow.
+# The plugin's version is pinned, so that the command always does the same.
 _MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 
 _LAST_VERSION = 32767  # versions are 16-bit; "3+" means up to here
@@ -55,7 +55,7 @@ class Versions:
         return self.low > self.high
 
     def covers(self, other: "Versions") -> bool:
-        """Whether each version of `other` is in here."""
+        """Whether it contains each version of `other`."""
         return self.low <= other.low and other.high <= self.high
 
 
@@ -69,18 +69,18 @@ class Field:
     flexible: Versions
     tag: int | None
     ignorable: bool
-    default: str | None  # as in the definition; None where there is none
+    default: str | None  # as in the definition; None if it has none
     struct: "Struct | None"
 
 
 @dataclass(frozen=True)
 class Struct:
     name: str
-    versions: Versions  # those in which it can occur
+    versions: Versions  # the versions in which it can occur
     fields: tuple[Field, ...]
 
     def inner(self) -> "Iterator[Struct]":
-        """The structs used in here, each before its user, then this one."""
+        """The structs that this one uses, each before its user, then this one."""
         for field in self.fields:
             if field.struct is not None:
                 yield from field.struct.inner()
@@ -129,7 +129,7 @@ def parse_message(text: str) -> Message:
 def _message(definition: dict[str, Any]) -> Message:
     valid = Versions.parse(definition["validVersions"])
     flexible = Versions.parse(definition["flexibleVersions"])
-    # A common struct can be used in several places: its versions are its own, not a place's.
+    # A common struct can be used in several places: it has versions of its own, not those of a place.
     common = {
         struct["name"]: struct | {"versions": Versions.parse(struct["versions"]) & valid}
         for struct in definition.get("commonStructs", ())

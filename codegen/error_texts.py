@@ -1,7 +1,7 @@
-"""The text of each of Kafka's error codes, written by hand: one sentence, and a hint if there is advice for everybody.
+"""The text of each of Kafka's error codes, written by hand: one sentence, and a hint if there is general advice.
 
 `python -m codegen.errors` puts them into `src/penstock/errors/codes.py`: the sentence is the docstring of the class, and
-the message where the broker sent none; the hint ends the text of the error. The texts are ours, not Kafka's.
+the message if the broker sent none; the hint ends the text of the error. The texts are ours, not Kafka's.
 """
 
 from typing import Final, NamedTuple
@@ -15,7 +15,7 @@ class Text(NamedTuple):
 
 
 TEXTS: Final = {
-    "UNKNOWN_SERVER_ERROR": Text("The broker failed in a way that it did not name.", "Look into the broker's log."),
+    "UNKNOWN_SERVER_ERROR": Text("The broker failed with an unexpected error.", "Check the broker's log."),
     "OFFSET_OUT_OF_RANGE": Text("The offset lies outside of what the partition's log holds."),
     "CORRUPT_MESSAGE": Text(
         "The bytes arrived damaged: the checksum, the size or the content of a batch is wrong.",
@@ -23,7 +23,7 @@ TEXTS: Final = {
     ),
     "UNKNOWN_TOPIC_OR_PARTITION": Text(
         "The broker does not host this topic or partition.",
-        "Check the topic's name and that it was created, or whether it was deleted meanwhile.",
+        "Check the topic's name and that it was created, or whether it was deleted.",
     ),
     "INVALID_FETCH_SIZE": Text("The size to fetch is out of range."),
     "LEADER_NOT_AVAILABLE": Text(
@@ -108,7 +108,7 @@ TEXTS: Final = {
     "NOT_CONTROLLER": Text("The broker asked is not the controller."),
     "INVALID_REQUEST": Text(
         "The broker could not make sense of the request.",
-        "Look into the broker's log; with a current broker this is a defect in Penstock.",
+        "Check the broker's log; with a current broker this is a defect in Penstock.",
     ),
     "UNSUPPORTED_FOR_MESSAGE_FORMAT": Text("The topic's message format is too old for this request."),
     "POLICY_VIOLATION": Text("The request violates a policy of the cluster."),
@@ -116,14 +116,14 @@ TEXTS: Final = {
         "The sequence number does not follow the last one that the broker has seen from this producer."
     ),
     "DUPLICATE_SEQUENCE_NUMBER": Text("The broker has this sequence number already."),
-    "INVALID_PRODUCER_EPOCH": Text("The producer's epoch is older than the one that the broker knows."),
+    "INVALID_PRODUCER_EPOCH": Text("The producer's epoch is older than the broker's."),
     "INVALID_TXN_STATE": Text("The transaction is in a state that does not allow this."),
     "INVALID_PRODUCER_ID_MAPPING": Text("The producer id does not belong to this transactional id (any more)."),
     "INVALID_TRANSACTION_TIMEOUT": Text(
         "The transaction timeout is longer than the broker allows.",
         "Lower transaction.timeout.ms, or raise transaction.max.timeout.ms on the broker.",
     ),
-    "CONCURRENT_TRANSACTIONS": Text("Another operation of the same transaction is still under way."),
+    "CONCURRENT_TRANSACTIONS": Text("Another operation of the same transaction is still in progress."),
     "TRANSACTION_COORDINATOR_FENCED": Text("The transaction coordinator has been replaced."),
     "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": Text(
         "The principal may not use this transactional id.",
@@ -134,7 +134,7 @@ TEXTS: Final = {
         "The broker did not attempt this operation because another one of the request had failed."
     ),
     "KAFKA_STORAGE_ERROR": Text(
-        "The broker could not write to or read from its disk.", "Look into the broker's log and at its disks."
+        "The broker could not write to or read from its disk.", "Check the broker's log and its disks."
     ),
     "LOG_DIR_NOT_FOUND": Text("The broker does not have this log directory."),
     "SASL_AUTHENTICATION_FAILED": Text(
@@ -143,7 +143,7 @@ TEXTS: Final = {
     "UNKNOWN_PRODUCER_ID": Text(
         "The broker has nothing recorded for this producer id, as after retention deleted its records."
     ),
-    "REASSIGNMENT_IN_PROGRESS": Text("A reassignment of the partition is under way."),
+    "REASSIGNMENT_IN_PROGRESS": Text("A reassignment of the partition is in progress."),
     "DELEGATION_TOKEN_AUTH_DISABLED": Text("Delegation tokens are disabled on the broker."),
     "DELEGATION_TOKEN_NOT_FOUND": Text("The broker does not have this delegation token."),
     "DELEGATION_TOKEN_OWNER_MISMATCH": Text("The delegation token belongs to another principal."),
@@ -169,18 +169,18 @@ TEXTS: Final = {
         "Choose another compression.type; zstd needs a broker of 2.1 or newer.",
     ),
     "STALE_BROKER_EPOCH": Text("The epoch of the broker is not the current one."),
-    "OFFSET_NOT_AVAILABLE": Text("The leader cannot tell its newest offset yet."),
-    "MEMBER_ID_REQUIRED": Text("The group wants a member id before joining."),
+    "OFFSET_NOT_AVAILABLE": Text("The leader does not have its newest offset yet."),
+    "MEMBER_ID_REQUIRED": Text("The group requires a member id before joining."),
     "PREFERRED_LEADER_NOT_AVAILABLE": Text("The preferred leader is not available."),
     "GROUP_MAX_SIZE_REACHED": Text("The group has as many members as it may have."),
     "FENCED_INSTANCE_ID": Text("Another client has taken this static member's or producer's place."),
     "ELIGIBLE_LEADERS_NOT_AVAILABLE": Text("No replica is eligible to lead."),
     "ELECTION_NOT_NEEDED": Text("The partition needs no election."),
-    "NO_REASSIGNMENT_IN_PROGRESS": Text("No reassignment is under way."),
+    "NO_REASSIGNMENT_IN_PROGRESS": Text("No reassignment is in progress."),
     "GROUP_SUBSCRIBED_TO_TOPIC": Text("The group is subscribed to the topic whose offsets should be deleted."),
     "INVALID_RECORD": Text(
         "The broker found the record, or another one of its batch, invalid.",
-        "A compacted topic refuses records without a key; else see the broker's words.",
+        "A compacted topic refuses records without a key; otherwise see the broker's message.",
     ),
     "UNSTABLE_OFFSET_COMMIT": Text("Offsets of an unfinished transaction are pending."),
     "THROTTLING_QUOTA_EXCEEDED": Text("The quota was exceeded.", "Send less, or raise the client's quota."),
@@ -198,13 +198,13 @@ TEXTS: Final = {
     "SNAPSHOT_NOT_FOUND": Text("The snapshot does not exist."),
     "POSITION_OUT_OF_RANGE": Text("The position lies outside of the snapshot."),
     "UNKNOWN_TOPIC_ID": Text(
-        "The broker does not know this topic id.", "The topic may have been deleted and created anew."
+        "The broker does not know this topic id.", "The topic may have been deleted and created again."
     ),
     "DUPLICATE_BROKER_REGISTRATION": Text("Another broker has registered with this id."),
     "BROKER_ID_NOT_REGISTERED": Text("No broker has registered with this id."),
     "INCONSISTENT_TOPIC_ID": Text(
         "The topic's id in the log differs from the one in the request.",
-        "The topic may have been deleted and created anew.",
+        "The topic may have been deleted and created again.",
     ),
     "INCONSISTENT_CLUSTER_ID": Text("The broker belongs to another cluster than the request."),
     "TRANSACTIONAL_ID_NOT_FOUND": Text("The transactional id does not exist."),
@@ -227,7 +227,7 @@ TEXTS: Final = {
     "INVALID_REGISTRATION": Text("The controller found the registration invalid."),
     "TRANSACTION_ABORTABLE": Text(
         "The transaction has to be aborted; the producer can go on with a new one.",
-        "Abort the transaction and begin anew.",
+        "Abort the transaction and begin a new one.",
     ),
     "INVALID_RECORD_STATE": Text("The state of the record does not allow this."),
     "SHARE_SESSION_NOT_FOUND": Text("The broker does not have this share session."),
@@ -237,7 +237,7 @@ TEXTS: Final = {
     "DUPLICATE_VOTER": Text("The voter is in the set already."),
     "VOTER_NOT_FOUND": Text("The voter is not in the set."),
     "INVALID_REGULAR_EXPRESSION": Text("The regular expression is invalid."),
-    "REBOOTSTRAP_REQUIRED": Text("The client should begin anew with bootstrap.servers."),
+    "REBOOTSTRAP_REQUIRED": Text("The client should bootstrap again, from bootstrap.servers."),
     "STREAMS_INVALID_TOPOLOGY": Text("The topology of the streams application is invalid."),
     "STREAMS_INVALID_TOPOLOGY_EPOCH": Text("The epoch of the streams topology is invalid."),
     "STREAMS_TOPOLOGY_FENCED": Text("The epoch of the streams topology is outdated."),

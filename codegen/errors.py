@@ -1,10 +1,10 @@
-"""Write the class of each of Kafka's error codes, or check that what is there is what would be written.
+"""Write the class of each of Kafka's error codes, or check that the file is up to date.
 
     python -m codegen.errors            writes src/penstock/errors/codes.py
     python -m codegen.errors --check    writes nothing; exits 1 if that file differs
 
-Codes, names and the tree of classes are asked from Kafka's own code (`ErrorTable.java`); the texts are ours
-(`error_texts.py`). Needs a JDK, Maven for the first run, and Ruff, pinned in requirements/dev.txt, for the format.
+`ErrorTable.java` prints codes, names and superclasses of Kafka's own code; the texts are ours (`error_texts.py`). Needs a
+JDK, Maven for the first run, and Ruff, pinned in requirements/dev.txt, for the format.
 """
 
 import sys
@@ -17,7 +17,7 @@ from codegen.from_java import Row, heading, rows_of, run
 CODES = Path("src/penstock/errors/codes.py")
 HINT_WIDTH = 105
 
-# Classes that are written by hand, because more is to be said of them than a code and a text.
+# Classes that are written by hand, because they have more than a code and a text.
 BY_HAND = {"KafkaTimeoutError": "client", "InvalidConfigurationError": "categories"}
 # TimeoutError would shadow the builtin.
 RENAMED = {"TimeoutException": "KafkaTimeoutError"}

@@ -22,7 +22,7 @@ _PRIMITIVES = {
     "uuid": ("UUID", "ZERO_UUID", "uuid", "uuid", 16),
     "string": ("str", '""', "string", "string", 0),
     "bytes": ("bytes", 'b""', "data", "data", 0),
-    # Views of what was received: record batches can be megabytes.
+    # Views of the received bytes, because record batches can be megabytes.
     "records": ("Buffer", "None", "records", "data", 0),
 }
 _VARIABLE_SIZE = {"string": 2, "bytes": 4, "records": 4}  # where not flexible; 1 where flexible
@@ -92,14 +92,14 @@ def _negated(versions: Versions, around: Versions) -> str:
 
 
 def _flexible(flexible: Versions, around: Versions) -> str:
-    """The argument that says whether the encoding is flexible."""
+    """The argument `flexible` of a method of Reader or Writer."""
     if (flexible & around).empty:
         return "flexible=False"
     return "flexible=True" if flexible.covers(around) else "flexible"
 
 
 def _smallest(field: Field, version: int) -> int:
-    """How many bytes one element of the field's type takes at least."""
+    """The least number of bytes of one element of the field's type."""
     if field.struct:
         own = [inner for inner in field.struct.fields if version in inner.versions and inner.tag is None]
         tags = 1 if version in field.flexible else 0
@@ -118,7 +118,7 @@ def _smallest_whole(field: Field, version: int) -> int:
 
 
 def _element_size(field: Field) -> int:
-    """What one element of an array takes at least, in whatever version: it bounds what `read` allocates."""
+    """The least number of bytes of an array's element, in any version; it limits the allocation of `read`."""
     size = min(_smallest(field, version) for version in range(field.versions.low, field.versions.high + 1))
     if size < 1:
         raise ValueError(f"an element of {field.name} can be empty: its number would not be bounded by its size")
@@ -181,7 +181,7 @@ class StructSource:
     def _write_field(self, field: Field) -> Iterator[str]:
         condition = _condition(field.versions, self._struct.versions)
         if field.tag is not None:
-            # Its value goes with the tagged fields at the end.
+            # Its value is written with the tagged fields at the end.
             if condition and not field.ignorable:
                 below = f"version < {field.versions.low}"
                 yield f"if {below} and {_differs_from_default(field)}:"

@@ -1,1 +1,1 @@
-"""The contestants: each function takes a task and returns a measurement, alone in a process of its own (see `bench.worker`)."""
+"""The contestants: each function takes a task and returns a measurement, alone in its process (see `bench.worker`)."""

@@ -1,6 +1,6 @@
-"""What the contestants in Python share: the load, the clocks, the form of a measurement.
+"""Shared by the contestants in Python: the load, the clocks, the form of a measurement.
 
-Imports as little as it can: one of the figures is how long a client's own import takes.
+It imports little: one of the figures is the time of a client's own import.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Task = dict[str, Any]
 Measurement = dict[str, Any]
 
 CHUNK = 100_000
-"""Records between two looks at what came of earlier ones; as many keys there are."""
+"""Records between two checks of earlier results; also the number of keys."""
 
 
 class NotHereError(Exception):
-    """What the task needs is not in the installed client; the row says so instead of a figure."""
+    """The installed client lacks what the task needs; the row says so instead of a figure."""
 
 
 def not_here(what: str) -> NoReturn:
@@ -29,7 +29,7 @@ def not_here(what: str) -> NoReturn:
 
 
 class Load:
-    """The records of a task, made before anything is timed: lists of values and keys that the clients only walk through."""
+    """The records of a task, created before anything is timed: lists of values and keys that the clients only iterate over."""
 
     def __init__(self, task: Task, chunk: int = CHUNK) -> None:
         self.count: int = task["count"]
@@ -63,7 +63,7 @@ class Stopwatch:
 def measurement(
     version: str, settings: dict[str, Any], count: int, spent: tuple[float, float], failures: int, **figures: float
 ) -> Measurement:
-    """What every contestant answers, and figures of its own."""
+    """The measurement that every contestant returns, with its own figures."""
     seconds, cpu_seconds = spent
     return {
         "version": version,
@@ -77,7 +77,7 @@ def measurement(
 
 
 def percentile(ordered: list[float], per_cent: float) -> float:
-    """The nearest rank of an ordered list: a value that was measured, never one between two."""
+    """The nearest rank of an ordered list: a measured value, never one between two."""
     rank = math.ceil(len(ordered) * per_cent / 100)
     return ordered[max(0, rank - 1)]
 
@@ -97,7 +97,7 @@ def rss_mib() -> float:
 
 
 def import_ms(module: str) -> float:
-    """How long a fresh interpreter takes to import a module. Best of three: reading files anew is the disk's business."""
+    """The time that a fresh interpreter takes to import a module. Best of three: reading files depends on the disk."""
     program = f"import time; began = time.perf_counter(); import {module}; print(time.perf_counter() - began)"
     times = [
         float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout) for _ in range(3)
@@ -106,10 +106,10 @@ def import_ms(module: str) -> float:
 
 
 class Pace:
-    """An open loop: record n is due at n / rate, whatever became of those before it.
+    """An open loop: record n is due at n / rate, whatever happened to those before it.
 
-    Latency counts from the moment a record was due, so that a client that holds up its caller pays for the records that
-    came late because of it (coordinated omission).
+    Latency counts from when a record was due, so that a client that blocks its caller is charged for the records that were
+    late because of it (coordinated omission).
     """
 
     TICK_S = 0.001
@@ -128,9 +128,9 @@ class Pace:
 
 
 def loop_cost(task: Task) -> float:
-    """CPU seconds that an open loop takes in a second by itself: its ticks, a bound callback per record, its call.
+    """CPU seconds per second of an open loop without a client: its ticks, a bound callback per record, its call.
 
-    Thousands of short sleeps cost more than any client does; without this the ratio would be that of two Python loops.
+    Thousands of short sleeps cost more than any client; without this the ratio would be that of two Python loops.
     """
     pace, clock = Pace({**task, "duration_s": 1}), time.perf_counter
     latencies: list[float] = []
@@ -149,6 +149,6 @@ def loop_cost(task: Task) -> float:
 
 
 def without_loop(spent: tuple[float, float], cost: float, task: Task) -> tuple[float, float]:
-    """What was spent, less the loop's own share of the CPU time."""
+    """The measured time, with the CPU time reduced by the loop's own share."""
     seconds, cpu_seconds = spent
     return seconds, max(0.0, cpu_seconds - cost * task["duration_s"])

@@ -1,8 +1,8 @@
-"""confluent-kafka (librdkafka), at its best documented settings.
+"""confluent-kafka (librdkafka), with its best documented settings.
 
-librdkafka's INTRODUCTION.md names linger.ms together with batch.num.messages and batch.size as what decides about throughput,
-and queue.buffering.max.* as the room. The delivery callback is the producer's own (`on_delivery` in its configuration), which
-spares an argument per call, and is polled every thousand records and whenever the queue is full.
+librdkafka's INTRODUCTION.md says that linger.ms, batch.num.messages and batch.size decide the throughput, and
+queue.buffering.max.* the buffer size. The delivery callback is the producer's own (`on_delivery` in its configuration),
+which saves an argument per call, and is polled every thousand records and whenever the queue is full.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def version() -> str:
 
 
 class Tally:
-    """Counts deliveries; what `on_delivery` is given."""
+    """Counts deliveries; used as `on_delivery`."""
 
     def __init__(self) -> None:
         self.delivered = 0
@@ -108,7 +108,7 @@ def callback(task: Task) -> Measurement:
 
 
 def threads(task: Task) -> Measurement:
-    """One producer, several threads that send; each polls for what it has sent."""
+    """One producer, several threads that send; each polls for its records."""
     number = task["threads"]
     tally = Tally()
     loads = [Load({**task, "count": task["count"] // number}) for _ in range(number)]
@@ -134,7 +134,7 @@ def threads(task: Task) -> Measurement:
 
 
 def one_at_a_time(task: Task) -> Measurement:
-    """Produce, poll until the acknowledgment is there, again."""
+    """Produce, poll until the acknowledgment arrives, repeatedly."""
     tally = Tally()
     producer, settings = opened({**task, "linger_ms": 0}, on_delivery=tally)
     topic, value, clock = task["topic"], b"x" * task["size"], time.perf_counter
@@ -158,9 +158,9 @@ def one_at_a_time(task: Task) -> Measurement:
 
 
 def open_loop(task: Task) -> Measurement:
-    """So many records a second, whatever comes; between ticks the loop waits in `poll`, which serves callbacks at once.
+    """A fixed rate of records; between ticks the loop waits in `poll`, which serves callbacks at once.
 
-    `poll` counts in whole milliseconds: to wait for less would be to spin.
+    `poll` counts in whole milliseconds: a shorter wait would be a busy loop.
     """
     own = loop_cost(task)
     producer, settings = opened(task)
@@ -198,7 +198,7 @@ def open_loop(task: Task) -> Measurement:
 
 
 def bulk(task: Task) -> Measurement:
-    """`produce_batch`, ten thousand records a call. Only failures are reported, which is the least that it can cost."""
+    """`produce_batch`, ten thousand records a call. Only failures are reported, which is the cheapest mode."""
     load = Load({**task, "chunk": task.get("bulk", 10_000)})
     failures = 0
 
@@ -214,7 +214,7 @@ def bulk(task: Task) -> Measurement:
     messages = [{"value": value} for value in load.values]
     watch = Stopwatch()
     for size in load.sizes():
-        # What finds no room is marked in its dict rather than raised: leave room beforehand.
+        # A record without buffer space is marked in its dict rather than raised: keep enough space beforehand.
         while len(producer) > room:
             producer.poll(0.001)
         taken = producer.produce_batch(topic, messages if size == len(messages) else messages[:size])
@@ -226,7 +226,7 @@ def bulk(task: Task) -> Measurement:
 
 
 def start(task: Task) -> Measurement:
-    """From nothing to the first acknowledgment; and the import, in interpreters of its own."""
+    """From a new process to the first acknowledgment; and the import, in separate interpreters."""
     imported = import_ms("confluent_kafka")
     import confluent_kafka  # noqa: F401 (its import has its own figure)
 
@@ -241,7 +241,7 @@ def start(task: Task) -> Measurement:
 
 
 def memory(task: Task) -> Measurement:
-    """Resident memory while records flow as fast as they go: the median over the second half."""
+    """Resident memory while records are sent without a rate limit: the median over the second half."""
     load, tally = Load({**task, "count": 10_000}, chunk=10_000), Tally()
     producer, settings = opened(task, on_delivery=tally)
     tally.delivered = 0
@@ -260,7 +260,7 @@ def memory(task: Task) -> Measurement:
 
 
 def aio(task: Task) -> Measurement:
-    """AIOProducer: `await produce()` for each record, then every future awaited."""
+    """AIOProducer: `await produce()` for each record, then every future is awaited."""
     return asyncio.run(_aio(task))
 
 
@@ -269,7 +269,7 @@ async def _aio(task: Task) -> Measurement:
 
     load = Load(task)
     settings = settings_of(task)
-    # batch_size and buffer_timeout are the documented knobs of its own buffer.
+    # batch_size and buffer_timeout are the documented settings of its own buffer.
     own = {"batch_size": 1000, "buffer_timeout": 0.005, **task.get("aio", {})}
     producer = AIOProducer({"bootstrap.servers": task["bootstrap"], **settings}, **own)
     topic = task["topic"]

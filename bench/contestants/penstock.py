@@ -24,11 +24,11 @@ from bench.contestants.common import (
 )
 
 WINDOW = 4
-"""Chunks of futures that are held before the oldest is asked: memory stays level however many records there are."""
+"""Chunks of futures that are held before the oldest is checked: memory stays constant for any number of records."""
 
 
 def settings_of(task: Task) -> dict[str, Any]:
-    """acks=all and idempotence are defaults, and written down all the same."""
+    """acks=all and idempotence are the defaults, and written down all the same."""
     settings = {
         "acks": "all",
         "enable_idempotence": True,
@@ -43,7 +43,7 @@ def settings_of(task: Task) -> dict[str, Any]:
 
 
 def opened(task: Task, facade: str = "KafkaProducer", warm: bool = True) -> tuple[Any, dict[str, Any]]:
-    """A producer that knows its topic and has its connections, unless it shall be cold."""
+    """A producer with its metadata and connections, unless it must be cold."""
     import penstock
 
     if not hasattr(penstock, facade):
@@ -67,12 +67,12 @@ def version() -> str:
 
 
 def failed(futures: list[Any]) -> int:
-    """Every future is asked: whoever sends a record wants to know."""
+    """The number of failed records: the result of every future is read, as an application does."""
     return len([1 for future in futures if future.exception() is not None])
 
 
 def send_all(producer: Any, topic: str, load: Load) -> int:
-    """All records of the load; the number that failed. What it costs to ask the futures is in the time."""
+    """Send all records of the load; returns the number that failed. The time includes reading the futures."""
     send, values, keys = producer.send, load.values, load.keys
     waiting: deque[list[Any]] = deque()
     failures = 0
@@ -89,7 +89,7 @@ def send_all(producer: Any, topic: str, load: Load) -> int:
 
 
 def futures(task: Task) -> Measurement:
-    """A future per record, all of them asked."""
+    """A future per record, all of them read."""
     load = Load(task)
     producer, settings = opened(task)
     with producer:
@@ -102,7 +102,7 @@ def futures(task: Task) -> Measurement:
 
 
 def records(task: Task) -> Measurement:
-    """The same, with a `ProducerRecord` made for each."""
+    """The same, with a `ProducerRecord` for each."""
     from penstock import ProducerRecord
 
     load = Load(task)
@@ -168,7 +168,7 @@ def threads(task: Task) -> Measurement:
 
 
 def producers(task: Task) -> Measurement:
-    """Several producers in one process, served in turn, a thousand records at a time."""
+    """Several producers in one process, used alternately, a thousand records at a time."""
     load = Load(task, chunk=1000)
     topic = task["topic"]
     many = [opened(task) for _ in range(task["producers"])]
@@ -192,7 +192,7 @@ def producers(task: Task) -> Measurement:
 
 
 def one_at_a_time(task: Task) -> Measurement:
-    """Send, wait for the acknowledgment, again."""
+    """Send, wait for the acknowledgment, repeatedly."""
     producer, settings = opened({**task, "linger_ms": 0})
     topic, value, clock = task["topic"], b"x" * task["size"], time.perf_counter
     latencies = []
@@ -209,7 +209,7 @@ def one_at_a_time(task: Task) -> Measurement:
 
 
 def open_loop(task: Task) -> Measurement:
-    """So many records a second, whatever comes; a callback notes when each was acknowledged."""
+    """A fixed rate of records; a callback stores when each was acknowledged."""
     own = loop_cost(task)
     producer, settings = opened(task)
     topic, value, clock = task["topic"], b"x" * task["size"], time.perf_counter
@@ -247,7 +247,7 @@ def open_loop(task: Task) -> Measurement:
 
 
 def bulk(task: Task) -> Measurement:
-    """`send_many`, ten thousand values a call; every result is asked."""
+    """`send_many`, ten thousand values a call; every result is read."""
     load = Load({**task, "chunk": task.get("bulk", 10_000)})
     producer, settings = opened(task)
     if not hasattr(producer, "send_many"):
@@ -269,7 +269,7 @@ def bulk(task: Task) -> Measurement:
 
 
 def start(task: Task) -> Measurement:
-    """From nothing to the first acknowledgment; and the import, in interpreters of its own."""
+    """From a new process to the first acknowledgment; and the import, in separate interpreters."""
     imported = import_ms("penstock")
     import penstock  # noqa: F401 (its import has its own figure)
 
@@ -282,7 +282,7 @@ def start(task: Task) -> Measurement:
 
 
 def memory(task: Task) -> Measurement:
-    """Resident memory while records flow as fast as they go: the median over the second half."""
+    """Resident memory while records are sent without a rate limit: the median over the second half."""
     load = Load({**task, "count": 10_000}, chunk=10_000)
     producer, settings = opened(task)
     topic, send, samples, failures, count = task["topic"], producer.send, [], 0, 0

@@ -9,7 +9,7 @@ from bench.contestants.penstock import opened, version
 
 
 def futures(task: Task) -> Measurement:
-    """`await send()` for each record, then every future awaited."""
+    """`await send()` for each record, then every future is awaited."""
     return asyncio.run(_futures(task))
 
 

@@ -8,7 +8,7 @@ with KafkaProducer(bootstrap_servers="localhost:9092") as producer:
 
 from typing import TYPE_CHECKING
 
-from penstock import _interpreter as _interpreter  # before all else: it may refuse
+from penstock import _interpreter as _interpreter  # first: it may refuse the import
 from penstock import errors as errors
 from penstock._native import (
     AsyncBulkResult,
@@ -62,10 +62,10 @@ from penstock.serialization import (
 if TYPE_CHECKING:
     from penstock.aio import AsyncKafkaProducer, AsyncProducer
 else:
-    # Out of type checkers' sight, who would believe in any name then.
+    # Type checkers do not see this function; with it they would accept any name.
 
     def __getattr__(name: str) -> object:
-        """The asyncio facade, once it is asked for: asyncio takes longer to import than all the rest, and most do without."""
+        """Import the asyncio facade on first use: asyncio takes longer to import than all the rest."""
         if name not in ("AsyncKafkaProducer", "AsyncProducer"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from penstock.aio import AsyncKafkaProducer, AsyncProducer

@@ -1,7 +1,7 @@
-"""Brokers as the reader and `penstock topics` call them: one blocking connection each. Private.
+"""Blocking requests to brokers, for the reader and `penstock topics`: one connection per broker. Private.
 
-`Cluster` looks names up and connects on threads of its own, so that a name server or a host that is silent holds up no
-other address, and no Ctrl-C; everything else happens on the caller's thread.
+`Cluster` resolves names and connects on threads of its own, so that a silent name server or host delays no other address
+and no Ctrl-C. Everything else runs on the caller's thread.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ R = TypeVar("R", bound=Response)
 Address: TypeAlias = tuple[str, int]
 
 MAX_FRAME_BYTES: Final = 128 * 1024 * 1024
-"""No answer may announce more: nothing is allocated for what a broken or foreign server claims."""
+"""The longest answer that is accepted: a broken or foreign server must not cause a large allocation."""
 
 _RECEIVE_BYTES: Final = 256 * 1024
 
-# Topics by name: newer versions have ids instead, which nobody who deletes topics by name has.
+# The last version with names of topics; newer ones need ids, which callers that delete by name do not have.
 _NEWEST_VERSION: Final = {index.DELETE_TOPICS.key: 5}
 _FALLBACK_API_VERSIONS: Final = 0
 _UNSUPPORTED_VERSION: Final = 35
@@ -43,11 +43,10 @@ _LENGTH: Final = struct.Struct(">i")
 
 
 class Connection:
-    """One blocking connection to a broker, whose versions it asks for at once.
+    """One blocking connection to a broker; it requests the broker's versions at once.
 
-    `timeout_s` bounds connecting and each wait for bytes, in seconds. Everything raises `OSError` for a connection that
-    broke (a `TimeoutError` is one) and `ProtocolError` for an answer that makes no sense; the connection is of no use
-    after either.
+    `timeout_s` limits connecting and each wait for bytes, in seconds. All methods raise `OSError` if the connection broke
+    (`TimeoutError` is one) and `ProtocolError` for an invalid answer. After either, close the connection.
     """
 
     def __init__(self, host: str, port: int, *, timeout_s: float, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
@@ -72,7 +71,7 @@ class Connection:
         return self.receive(response, self.send(message))
 
     def send(self, message: Request, *, newest: int | None = None) -> tuple[int, int]:
-        """Send only, in version `newest` at most; returns what `receive` has to know."""
+        """Send a request in version `newest` at most; returns the ticket for `receive`: version and correlation id."""
         api = versions.CLIENT_APIS[message.API_KEY]
         if api.key not in self._versions:
             raise ProtocolError(f"the broker does not know the API {api.name}")
@@ -81,7 +80,7 @@ class Connection:
         return self._send(message, versions.negotiate(api, low, min(high, newest)))
 
     def receive(self, response: type[R], sent: tuple[int, int]) -> R:
-        """The answer to what `send` returned; answers come in the order of the requests."""
+        """The answer for a ticket of `send`; answers come in the order of the requests."""
         version, correlation_id = sent
         answered, message = versions.decode_response(response, version, self._receive_frame())
         if answered != correlation_id:
@@ -91,7 +90,7 @@ class Connection:
     def _negotiate(self) -> None:
         ask = ApiVersionsRequest(client_software_name="penstock-reader", client_software_version="1")
         answer = self.receive(ApiVersionsResponse, self._send(ask, ApiVersionsRequest.MAX_VERSION))
-        if answer.error_code == _UNSUPPORTED_VERSION:  # an older broker: version 0 is understood by all (KIP-511)
+        if answer.error_code == _UNSUPPORTED_VERSION:  # an older broker; every broker has version 0 (KIP-511)
             answer = self.receive(ApiVersionsResponse, self._send(ApiVersionsRequest(), _FALLBACK_API_VERSIONS))
         if answer.error_code:
             raise ProtocolError(f"the broker answered ApiVersions with the error {answer.error_code}")
@@ -110,7 +109,7 @@ class Connection:
         return self._receive_exactly(length)
 
     def _receive_exactly(self, size: int) -> bytearray:
-        # Grows with what arrives, not with what is announced.
+        # The buffer grows with the received bytes, not with the announced size.
         data = bytearray()
         while len(data) < size:
             part = self._socket.recv(min(size - len(data), _RECEIVE_BYTES))
@@ -121,15 +120,16 @@ class Connection:
 
 
 class Cluster:
-    """Who leads what, and a connection to each broker that is asked for; for one thread."""
+    """The addresses of a cluster's brokers, and a connection to each that is used; for one thread."""
 
     def __init__(
         self, bootstrap_servers: str, *, timeout_s: float = 10.0, request_timeout_s: float | None = None
     ) -> None:
-        """`bootstrap_servers` as the producer's setting. In seconds: `timeout_s` bounds each attempt to connect, of all
+        """`bootstrap_servers` as the producer's setting. In seconds: `timeout_s` limits each attempt to connect, for all
         addresses together, and `request_timeout_s` (by default the same) each wait for an answer.
 
-        Raises `ConfigError` for addresses that are none.
+        Raises:
+            ConfigError: an address is malformed.
         """
         self._bootstrap = parse_bootstrap_servers([entry.strip() for entry in bootstrap_servers.split(",")])
         self._timeout_s = timeout_s
@@ -144,11 +144,12 @@ class Cluster:
         self._connections.clear()
 
     def metadata(self, topics: Iterable[str] | None, *, create: bool = False) -> MetadataResponse:
-        """What the first broker that answers says of `topics` (None: of all).
+        """The metadata of `topics` (None: of all), from the first broker that answers.
 
-        `create`: a topic that is not there is created by asking, where the brokers allow that.
+        `create`: the request creates a missing topic, if the brokers allow that.
 
-        Raises `NetworkError` with each address's error if none answers.
+        Raises:
+            NetworkError: no broker answered; the text has each address's error.
         """
         asked = None if topics is None else tuple(MetadataRequestTopic(name=name) for name in topics)
         request = MetadataRequest(topics=asked, allow_auto_topic_creation=create)
@@ -168,11 +169,11 @@ class Cluster:
                 if answer is not None:
                     return answer
         in_order = [(address, failures[address]) for address in addresses if address in failures]
-        told = "; ".join(f"{_shown(address)}: {_reason(error)}" for address, error in in_order)
-        raise NetworkError(f"no broker can be reached: {told}", hint="Check the address and the broker.")
+        reasons = "; ".join(f"{_shown(address)}: {_reason(error)}" for address, error in in_order)
+        raise NetworkError(f"no broker can be reached: {reasons}", hint="Check the address and the broker.")
 
     def node(self, node_id: int) -> Connection:
-        """The connection to a broker named by the last metadata; `OSError` if there is no such broker, or no way."""
+        """The connection to a broker of the last metadata; raises `OSError` for an unknown broker, or if it cannot connect."""
         address = self._addresses.get(node_id)
         if address is None:
             raise ConnectionError(f"the address of broker {node_id} is not known")
@@ -185,7 +186,7 @@ class Cluster:
         return self._connections[address]
 
     def reach_one_of(self, node_ids: Iterable[int]) -> None:
-        """See to it that there is a connection to one of these brokers at least; `NetworkError` says why there is none."""
+        """Make sure that at least one of these brokers is connected; raises `NetworkError` with the reasons if none is."""
         asked = {self._addresses[node]: node for node in node_ids if node in self._addresses}
         if any(address in self._connections for address in asked):
             return
@@ -196,14 +197,14 @@ class Cluster:
                     self._connections[address] = result
                     return
                 failures[address] = result
-        told = "; ".join(f"broker {asked[at]} at {_shown(at)}: {_reason(failures[at])}" for at in asked)
+        reasons = "; ".join(f"broker {asked[at]} at {_shown(at)}: {_reason(failures[at])}" for at in asked)
         raise NetworkError(
-            f"no leader can be reached: {told or 'its address is not known'}",
+            f"no leader can be reached: {reasons or 'its address is not known'}",
             hint="These are the addresses that the brokers advertise (advertised.listeners).",
         )
 
     def ask(self, node_id: int, request: Request, response: type[R]) -> R:
-        """Ask one broker; after an `OSError` or `ProtocolError` its connection is closed, and a new one made next time."""
+        """Send a request to one broker, and wait. After an `OSError` or `ProtocolError` the next call connects again."""
         try:
             return self.node(node_id).request(request, response)
         except (OSError, ProtocolError):
@@ -218,7 +219,7 @@ class Cluster:
     ) -> MetadataResponse | None:
         try:
             answer = connection.request(request, MetadataResponse)
-            if not answer.brokers:  # it is only starting
+            if not answer.brokers:  # it is still starting
                 raise ConnectionError("the broker does not know of any broker yet")
         except (OSError, ProtocolError) as error:
             self._drop(address)
@@ -234,10 +235,9 @@ class Cluster:
 
 
 class _Race:
-    """Connects to several addresses at once; iterate for what became of each, in the order in which they are done.
+    """Connects to several addresses at once; iterate for each one's result, in the order in which they are done.
 
-    Whatever has not answered after `timeout_s` seconds counts as a `TimeoutError`. Connections that are ready too late are
-    closed.
+    An address without a result after `timeout_s` seconds has a `TimeoutError`. Connections that are ready later are closed.
     """
 
     def __init__(self, addresses: Iterable[Address], timeout_s: float, request_timeout_s: float) -> None:
@@ -269,7 +269,7 @@ class _Race:
             except queue.Empty:
                 address, result = self._open[0], TimeoutError()
             self._open.remove(address)
-            if isinstance(result, TimeoutError):  # ours, or the one of whatever it hung in at that time
+            if isinstance(result, TimeoutError):  # of this race, or of the system call that took too long
                 result = TimeoutError(f"no answer within {self._timeout_s:g} s")
             yield address, result
 
@@ -277,7 +277,7 @@ class _Race:
         result: Connection | Exception
         try:
             result = Connection(*address, timeout_s=self._request_timeout_s)
-        except Exception as error:  # a name that cannot be encoded is a UnicodeError: there is no end of what may come
+        except Exception as error:  # of any type: a name that cannot be encoded, for example, is a UnicodeError
             result = error
         with self._lock:
             if not self._over:

@@ -36,7 +36,7 @@ def handling() -> bool:
     return bool(_handlers) and caller() in _handlers
 
 
-def say(
+def log_line(
     logger: logging.Logger, level: int, message: str, *arguments: object, exc_info: Raised | BaseException | None = None
 ) -> None:
     """Log at once, on this thread, unless it is handling one of our lines."""

@@ -1,19 +1,19 @@
-"""A small synchronous reader with assigned partitions: what `penstock tail` and proofs read with. Private.
+"""A small synchronous reader with assigned partitions, for `penstock tail` and for tests. Private.
 
-One blocking connection per broker, no groups, no commits. Records of aborted transactions are not left out (the isolation
-level is read_uncommitted); transaction markers are. Compressed batches are read as `protocol.records` does.
+It has one blocking connection per broker, no groups and no commits. It returns records of aborted transactions (the
+isolation level is read_uncommitted), but no transaction markers. `protocol.records` decodes the batches.
 
-What happens to the topic meanwhile (Java's `auto.offset.reset` has one answer to all of these):
+Changes of the topic while it is read (Java has one setting for all of these, `auto.offset.reset`):
 
-| | the reader goes on | because |
+| change | the reader continues | because |
 |---|---|---|
-| partitions are added | at their beginning, wherever the others began | nothing of them has been seen |
-| the topic is deleted and created again | at the beginning of the new one | the same |
-| records are removed before they were read | at the first one that is left | the others are gone |
-| the log is cut off before the position (unclean election) | at the new end | what is before it has been seen |
+| partitions are added | at their beginning, wherever the others began | none of their records was read |
+| the topic is deleted and created again | at the beginning of the new one | none of its records was read |
+| records are removed before they were read | at the first record that is left | the others are gone |
+| the log is truncated before the position (unclean election) | at the new end | the records before it were read |
 
-Each is said once. With `until_end` partitions that are added are none of the present end, and a topic that is gone is an
-error; so is a partition that was asked for by number and is not there.
+Each change is reported once. With `until_end`, added partitions are not read, and a deleted topic is an error. A partition
+that was given by number and does not exist is always an error.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ from penstock.protocol.primitives import ZERO_UUID, ProtocolError
 
 __all__ = ["Cluster", "Connection", "ConsumedRecord", "Reader", "Start"]
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("penstock.reader")
 
 Start: TypeAlias = Literal["beginning", "end"] | int
-"""Where to begin in each partition: at an end, at offset N, or with the last -N records; clamped to what is there."""
+"""Where to begin in each partition: at its beginning or end, at offset N, or with the last -N records. An offset outside of
+the log is moved to its nearest end."""
 
 T = TypeVar("T")
 
@@ -64,21 +65,21 @@ _BACKOFF_S: Final = 0.1
 _LONGEST_ATTEMPT_S: Final = 10.0
 _SHORTEST_ATTEMPT_S: Final = 0.5
 _SHORTEST_REQUEST_S: Final = 2.0
-"""Well above _FETCH_WAIT_MS: a broker without news is not silent."""
+"""Well above _FETCH_WAIT_MS, after which a broker without new records answers."""
 _LEADERLESS_S: Final = 1.0
-"""How soon the metadata is asked for again while a new partition has no leader yet."""
+"""The time between two metadata requests while a new partition has no leader."""
 
 _EARLIEST: Final = -2
 _LATEST: Final = -1
 
 _OFFSET_OUT_OF_RANGE: Final = 1
 _FETCH_BY_NAME: Final = 12
-"""The last version of Fetch that names topics; from the next on they have ids, so that a topic made anew is noticed."""
+"""The last version of Fetch with names of topics. Later versions have ids, by which a recreated topic is detected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumedRecord:
-    """One record as it lies in the log. Timestamp: ms since the epoch, -1 for none."""
+    """One record of the log. Timestamp: ms since the epoch, -1 for none."""
 
     topic: str
     partition: int
@@ -94,18 +95,18 @@ class Reader:
 
     Args:
         bootstrap_servers: as the producer's setting.
-        topic: its name; it has to exist.
-        partitions: which ones; None for all, also those that are added later.
+        topic: its name; the topic must exist.
+        partitions: their numbers; None for all, including those that are added later.
         start: where to begin, see `Start`; partitions that are added later are read from their beginning.
-        until_end: stop at what was the end when reading began; otherwise wait for more for ever.
-        timeout_s: how long trouble in a row is put up with before it is raised, in seconds; inf: for ever.
-        start_timeout_s: the same until reading begins; None: no different.
-        metadata_max_age_s: how often to look for partitions that were added, in seconds; inf: never.
-        between: called before each request, twice a second or so while there is nothing new; what it raises ends it.
+        until_end: stop at the end that the log had when reading began; otherwise wait for more without limit.
+        timeout_s: how long to retry after errors without success in between, in seconds; inf: without limit.
+        start_timeout_s: the same until reading begins; None: `timeout_s`.
+        metadata_max_age_s: how often to check for added partitions, in seconds; inf: never.
+        between: called before each request, about twice a second while nothing is new; an exception of it ends reading.
         notice: called with a sentence when the topic changes (see the module); by default it is logged.
 
-    Raises, on iteration, `KafkaError`: a broker's error that does not pass, a record that cannot be read, or trouble
-    that lasted for `timeout_s`.
+    Raises, on iteration:
+        KafkaError: a broker's error that no retry can solve, an unreadable record, or errors for `timeout_s` seconds.
     """
 
     def __init__(
@@ -122,12 +123,12 @@ class Reader:
         between: Callable[[], object] | None = None,
         notice: Callable[[str], object] = _log.warning,
     ) -> None:
-        """Nothing is sent before the first record is asked for."""
+        """No request is sent before the iteration begins."""
         self._between = between
         self._notice = notice
         self._timeout_s = _patience_s(timeout_s)
         self._start_timeout_s = self._timeout_s if start_timeout_s is None else _patience_s(start_timeout_s)
-        # Two attempts fit into the time: after the first one somebody else may lead, or the name lead elsewhere.
+        # Two attempts fit into the time: after the first one there may be another leader, or another address of a name.
         self._cluster = Cluster(
             bootstrap_servers,
             timeout_s=min(max(self._start_timeout_s / 2, _SHORTEST_ATTEMPT_S), _LONGEST_ATTEMPT_S),
@@ -142,16 +143,16 @@ class Reader:
         self._former_ids: set[UUID] = set()
         self._leaders: dict[int, int] = {}
         self._leaders_doubtful = True
-        self._asked_at = 0.0  # for leaders
+        self._asked_at = 0.0  # time of the last metadata answer
         self._begun = False
         self._positions: dict[int, int] = {}
         self._new: set[int] = set()
-        """Partitions to be read from their beginning, which is not known yet."""
+        """Partitions to be read from their beginning, whose first offset is not known yet."""
         self._ends: dict[int, int] = {}
-        self._trouble_since: float | None = None
+        self._failing_since: float | None = None
 
     def __enter__(self) -> Self:
-        """Nothing more than itself."""
+        """The reader itself."""
         return self
 
     def __exit__(
@@ -165,7 +166,7 @@ class Reader:
         self._cluster.close()
 
     def __iter__(self) -> Iterator[ConsumedRecord]:
-        """From the start on; a second iterator goes on where the first one was left."""
+        """From the start; a second iterator continues where the first one stopped."""
         while not self._begun:
             self._attempt(self._find_positions)
         while not self._until_end or self._waiting():
@@ -173,43 +174,43 @@ class Reader:
                 yield from self._records(data)
 
     def _waiting(self) -> dict[int, int]:
-        """The positions of the partitions that are not read to their end."""
+        """The positions of the partitions that are not yet read to their end."""
         if not self._until_end:
             return self._positions
         return {partition: at for partition, at in self._positions.items() if at < self._ends[partition]}
 
-    # --- Trouble ---
+    # --- Errors and retries ---
 
     def _attempt(self, step: Callable[[], T]) -> T | None:
-        """What `step` returns; None after trouble that may pass, by then with a pause and fresh leaders to come."""
+        """The result of `step`. None after an error that a retry may solve: it has paused, and will refresh the leaders."""
         if self._between is not None:
             self._between()
         began = time.monotonic()
         try:
             result = step()
         except (OSError, ProtocolError, KafkaError) as error:
-            if isinstance(error, KafkaError) and not self._may_pass(error):
+            if isinstance(error, KafkaError) and not self._may_retry(error):
                 raise
-            self._note_trouble(error, began)
+            self._note_error(error, began)
             return None
-        self._trouble_since = None
+        self._failing_since = None
         return result
 
-    def _may_pass(self, error: KafkaError) -> bool:
-        # A topic that is not there at the start is a wrong name; one that was there may be with another broker now.
+    def _may_retry(self, error: KafkaError) -> bool:
+        # At the start, an unknown topic is probably a wrong name. Later, another broker may host it.
         return error.retriable and (self._begun or not isinstance(error, UnknownTopicOrPartitionError))
 
-    def _note_trouble(self, error: Exception, began: float) -> None:
-        if self._trouble_since is None:
-            self._trouble_since = began
+    def _note_error(self, error: Exception, began: float) -> None:
+        if self._failing_since is None:
+            self._failing_since = began
             _log.info("topic %s: %s; trying again", self._topic, error)
         limit_s = self._timeout_s if self._begun else self._start_timeout_s
-        if time.monotonic() - self._trouble_since >= limit_s:
+        if time.monotonic() - self._failing_since >= limit_s:
             if isinstance(error, KafkaError):
                 raise error
             raise NetworkError(f"reading topic {self._topic}: {error}", cause=error) from error
         self._leaders_doubtful = True
-        self._cluster.close()  # answers may be under way that nobody waits for any more
+        self._cluster.close()  # their connections may still receive answers to abandoned requests
         time.sleep(_BACKOFF_S)
 
     # --- Leaders ---
@@ -220,7 +221,7 @@ class Reader:
         for topic in answer.topics:
             if topic.error_code:
                 raise error_for_code(topic.error_code, topic=self._topic)
-            if topic.topic_id not in self._former_ids:  # else this broker has not heard of the new topic yet
+            if topic.topic_id not in self._former_ids:  # otherwise this broker does not have the new topic yet
                 self._take_topic(topic)
         self._leaders_doubtful = False
         missing = sorted(set(self._wanted or ()) - set(self._leaders))
@@ -236,9 +237,9 @@ class Reader:
         if is_another:
             self._former_ids.add(self._topic_id)
             self._begin_anew()
-        if topic.topic_id != ZERO_UUID:  # as an old broker among new ones says
+        if topic.topic_id != ZERO_UUID:  # zero is the answer of an old broker among new ones
             self._topic_id = topic.topic_id
-        # A broker that is behind may leave out partitions which others have named.
+        # A broker with older metadata may leave out partitions that others have named.
         self._leaders |= leaders
         if not self._begun or self._until_end:
             return
@@ -284,7 +285,7 @@ class Reader:
         return min(max(asked, first), last)
 
     def _begin_new(self) -> None:
-        """Find the beginning of new partitions. One that cannot be had yet, without a leader say, holds up no other."""
+        """Find the first offsets of new partitions. A partition without a leader yet does not delay the others."""
         for leader, led in self._by_leader(self._new).items():
             try:
                 first = self._list_offsets(led, _EARLIEST)
@@ -330,7 +331,7 @@ class Reader:
     def _fetch(self, waiting: Mapping[int, int]) -> list[PartitionData]:
         newest = _FETCH_BY_NAME if self._topic_id == ZERO_UUID else None
         sent = []
-        # All are asked before the first answer is awaited: one broker without news does not delay another's.
+        # All requests are sent before the first answer is awaited: a broker without new records does not delay the others.
         for leader, led in self._by_leader(waiting).items():
             connection = self._cluster.node(leader)
             request = self._fetch_request({partition: waiting[partition] for partition in led})
@@ -343,7 +344,7 @@ class Reader:
             fetched += (
                 part for topic in answer.responses for part in topic.partitions if part.partition_index in waiting
             )
-        return self._sorted_out(fetched)
+        return self._without_errors(fetched)
 
     def _fetch_request(self, positions: Mapping[int, int]) -> FetchRequest:
         asked = tuple(
@@ -353,8 +354,8 @@ class Reader:
         topic = FetchTopic(topic=self._topic, topic_id=self._topic_id, partitions=asked)
         return FetchRequest(max_wait_ms=_FETCH_WAIT_MS, min_bytes=1, max_bytes=_FETCH_BYTES, topics=(topic,))
 
-    def _sorted_out(self, fetched: list[PartitionData]) -> list[PartitionData]:
-        """The partitions that were answered well; raises if none was, so that what keeps failing is noticed."""
+    def _without_errors(self, fetched: list[PartitionData]) -> list[PartitionData]:
+        """The partitions without an error. Raises the error if no partition has records, so that lasting errors are noticed."""
         good = []
         for part in fetched:
             if not part.error_code:
@@ -372,7 +373,7 @@ class Reader:
         return good
 
     def _find_again(self, partition: int) -> None:
-        """The log has no such position any more: go on with what there is."""
+        """The log does not have the position any more: continue at its beginning or end."""
         first = self._list_offsets([partition], _EARLIEST)[partition]
         last = self._list_offsets([partition], _LATEST)[partition]
         at = self._positions[partition]
@@ -383,7 +384,7 @@ class Reader:
             self._notice(f"{where}: the records {at} to {first - 1} were removed before they were read")
             self._positions[partition] = first
         elif self._topic_id == ZERO_UUID:
-            # An old broker, which cannot tell a topic that was made anew; that is what happens more often.
+            # Without topic ids a recreated topic looks like a truncated log, and is more frequent.
             self._notice(f"{where}: the log ends at {last}, before {at}; it is read from its beginning")
             self._positions[partition] = first
         else:
@@ -399,7 +400,7 @@ class Reader:
             for _, batch in records.split_batches(data.records or b"", allow_partial=True):
                 header, decoded = records.decode_batch(batch)
                 for record in () if header.is_control else decoded:
-                    # A fetch begins with the whole batch that holds its offset.
+                    # A fetch returns the whole batch that contains its offset.
                     if record.offset < self._positions[partition]:
                         continue
                     if end is not None and record.offset >= end:
@@ -414,7 +415,7 @@ class Reader:
                         record.value,
                         record.headers,
                     )
-                # Compaction and markers leave offsets without records at a batch's end.
+                # After compaction, and with markers, the last offsets of a batch have no records.
                 self._positions[partition] = max(self._positions[partition], header.last_offset + 1)
         except ProtocolError as error:
             raise CorruptRecordError(str(error), topic=self._topic, partition=partition, cause=error) from error
@@ -426,7 +427,7 @@ def _patience_s(timeout_s: float) -> float:
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """Ascending numbers for people: "1, 3 to 5"."""
+    """Ascending numbers as text: "1, 3 to 5"."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

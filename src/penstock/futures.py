@@ -11,7 +11,7 @@ from penstock.errors import KafkaError
 
 __all__ = ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "DoneAndNotDone", "as_completed", "wait"]
 
-# Those of `concurrent.futures`, which takes longer to import than this whole module.
+# The values of `concurrent.futures`, which is not imported: that takes longer than importing this module.
 ALL_COMPLETED: Final = "ALL_COMPLETED"
 FIRST_COMPLETED: Final = "FIRST_COMPLETED"
 FIRST_EXCEPTION: Final = "FIRST_EXCEPTION"
@@ -36,18 +36,25 @@ def _remaining(deadline: float | None) -> float | None:
 def wait(
     futures: Iterable[DeliveryFuture], timeout: float | None = None, return_when: str = ALL_COMPLETED
 ) -> DoneAndNotDone:
-    """Wait until all futures are done, the first one is, or the first one fails (`return_when`).
+    """Wait until all futures are done, until the first one is, or until the first one fails.
 
-    `timeout` is in seconds; when it runs out the result says what is done so far. Raises `ValueError` for an unknown
-    `return_when` or a negative timeout, `KafkaError` inside a callback unless all are waited for. Source:
-    `concurrent.futures.wait`.
+    Args:
+        futures: the futures to wait for.
+        timeout: seconds; None waits without limit. When it expires, the result has what is done so far.
+        return_when: ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION.
+
+    Raises:
+        ValueError: `return_when` is unknown, or the timeout is negative.
+        KafkaError: inside a callback, unless `return_when` is ALL_COMPLETED.
+
+    Source: `concurrent.futures.wait`.
     """
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         raise ValueError(f"return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not {return_when!r}")
     deadline = _deadline(timeout)
     pending = set(futures)
     if return_when == ALL_COMPLETED:
-        # One native wait after the other: nothing to be registered, and the longest decides either way.
+        # One native wait after the other: no callbacks are needed, and the last future decides in any case.
         for future in pending:
             try:
                 future.exception(_remaining(deadline))
@@ -93,8 +100,16 @@ def _wait_for_first(pending: set[DeliveryFuture], deadline: float | None, return
 def as_completed(futures: Iterable[DeliveryFuture], timeout: float | None = None) -> Iterator[DeliveryFuture]:
     """The futures in the order in which they are done; each once.
 
-    `timeout` is in seconds from this call; the builtin `TimeoutError` is raised when it runs out before all are done,
-    `ValueError` at once if it is negative. Source: `concurrent.futures.as_completed`.
+    Args:
+        futures: the futures to wait for.
+        timeout: seconds from this call; None waits without limit.
+
+    Raises:
+        TimeoutError: the builtin one, by the iterator, if the timeout expires before all are done.
+        ValueError: at once, if the timeout is negative.
+        KafkaError: at once, inside a callback.
+
+    Source: `concurrent.futures.as_completed`.
     """
     _refuse_in_callback("as_completed()")
     deadline = _deadline(timeout)

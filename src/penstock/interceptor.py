@@ -1,6 +1,7 @@
-"""Interceptors: code that sees each record before it is serialized and each outcome before the application does.
+"""Interceptors: the user's code for each record before it is serialized, and for each outcome before the application.
 
-As Java's `ProducerInterceptor`: whatever one raises is logged and harms nothing, neither the record nor the others.
+As with Java's `ProducerInterceptor`, an exception of an interceptor is logged. It affects neither the record nor the other
+interceptors.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from penstock._log import Raised, say
+from penstock._log import Raised, log_line
 from penstock._native import ProducerRecord
 from penstock.errors import ConfigError
 
@@ -23,38 +24,38 @@ Headers: TypeAlias = "Sequence[tuple[str, bytes | None]]"
 
 
 class ProducerInterceptor:
-    """Base of interceptors, or the description of one: any object with some of these methods will do.
+    """Base of interceptors. It is optional: an interceptor is any object with some of these methods.
 
-    `on_send` runs on the thread that sends, `on_acknowledgement` on the thread of the callbacks, or on the sender's if
-    `send` raises; several threads may be in here at once.
+    `on_send` runs on the thread that sends. `on_acknowledgement` runs on the callback thread, or on the sending thread if
+    `send` raises. Several threads may call an interceptor at once.
     """
 
     def configure(self, configs: Mapping[str, Any], /) -> None:
         """Called once with the whole configuration, before use."""
 
     def on_send(self, record: ProducerRecord[Any, Any], /) -> ProducerRecord[Any, Any]:
-        """The record to send: this one or another; called before serializing and choosing the partition."""
+        """Return the record to send: this one or another. Called before serialization and the choice of the partition."""
         return record
 
     def on_acknowledgement(
         self, metadata: RecordMetadata | None, error: BaseException | None, headers: Headers, /
     ) -> None:
-        """A record arrived (`error` is None) or failed (`metadata` is None)."""
+        """A record was delivered (`error` is None) or failed (`metadata` is None)."""
 
     def close(self) -> None:
         """Called when the producer closes."""
 
 
 class InterceptorChain:
-    """All interceptors of a producer, in the order of the configuration; nothing they raise gets out of here.
+    """All interceptors of a producer, in the order of the configuration. It catches and logs their exceptions.
 
     Args:
-        interceptors: objects as `ProducerInterceptor` describes them.
-        clock: seconds that never go back; for rate-limiting the log.
+        interceptors: objects with methods of `ProducerInterceptor`.
+        clock: a monotonic clock in seconds, which limits the rate of log lines.
     """
 
     LOG_EVERY_S: Final = 10.0
-    """The same fault of the same interceptor is logged at most this often; the next line tells how many were not."""
+    """The shortest time between two lines about the same fault; the later line has the number of lines left out."""
 
     def __init__(self, interceptors: Iterable[Any] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
         """Nothing is called yet."""
@@ -62,33 +63,35 @@ class InterceptorChain:
         self._clock: Final = clock
         self._on_send: Final = _methods(self._interceptors, "on_send")
         self._on_acknowledgement: Final = _methods(self._interceptors, "on_acknowledgement")
-        self._log: Callable[..., object] = _say
-        self._logged: dict[tuple[str, str], tuple[float, int]] = {}  # when last, and how many were left out since
+        self._log: Callable[..., object] = _log_line
+        self._logged: dict[
+            tuple[str, str], tuple[float, int]
+        ] = {}  # the time of the last line, and how many were left out since
 
     def report_by(self, log: Callable[..., object]) -> None:
-        """Have what they raise logged by `log(logger, level, message, *arguments, raised=…)`, on another thread."""
+        """Log exceptions with `log(logger, level, message, *arguments, raised=…)`, which writes on another thread."""
         self._log = log
 
     def __bool__(self) -> bool:
-        """Whether there is any: without one, the producer takes no detour."""
+        """Whether there are any interceptors; without them `send` does not call this object."""
         return bool(self._interceptors)
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of interceptors."""
         return len(self._interceptors)
 
     @property
     def wants_acknowledgements(self) -> bool:
-        """Whether any of them has `on_acknowledgement`; if none has, outcomes need not come here."""
+        """Whether any of them has `on_acknowledgement`; if not, records need no callback for this chain."""
         return bool(self._on_acknowledgement)
 
     def configure(self, configs: Mapping[str, Any]) -> None:
-        """Configure each. Unlike the others, an error here goes to the caller: the producer cannot start."""
+        """Configure each. An exception here is raised, unlike in the other methods: the producer cannot start."""
         for _, method in _methods(self._interceptors, "configure"):
             method(configs)
 
     def on_send(self, record: ProducerRecord[Any, Any]) -> ProducerRecord[Any, Any]:
-        """The record after all interceptors; one that raises, or returns None, is passed over."""
+        """The record after all interceptors. The result of an interceptor that raises, or returns no record, is ignored."""
         for owner, method in self._on_send:
             try:
                 changed = method(record)
@@ -102,7 +105,7 @@ class InterceptorChain:
     def on_acknowledgement(
         self, metadata: RecordMetadata | None, error: BaseException | None, headers: Headers = ()
     ) -> None:
-        """Tell each interceptor of an outcome."""
+        """Pass an outcome to each interceptor."""
         for owner, method in self._on_acknowledgement:
             try:
                 method(metadata, error, headers)
@@ -110,8 +113,8 @@ class InterceptorChain:
                 self._report(owner, "on_acknowledgement", raised)
 
     def close(self) -> None:
-        """Close each, whatever the others raise."""
-        self._log = _say  # nothing is sent any more, and the producer's thread for log lines has ended
+        """Close each, even if others raise."""
+        self._log = _log_line  # the producer's thread for log lines has ended
         for owner, method in _methods(self._interceptors, "close"):
             try:
                 method()
@@ -119,7 +122,7 @@ class InterceptorChain:
                 self._report(owner, "close", error)
 
     def _report(self, owner: Any, method: str, error: Exception) -> None:
-        # A fault in an interceptor is one per record. A race here costs a line too many, never a record.
+        # A faulty interceptor raises for each record, so the rate is limited. A race costs one extra line, never a record.
         fault = (f"{type(owner).__name__}.{method}", type(error).__name__)
         now = self._clock()
         last, left_out = self._logged.get(fault, (None, 0))
@@ -134,15 +137,15 @@ class InterceptorChain:
         )
 
 
-def _say(logger: logging.Logger, level: int, message: str, *arguments: object, raised: Raised) -> None:
-    say(logger, level, message, *arguments, exc_info=raised)
+def _log_line(logger: logging.Logger, level: int, message: str, *arguments: object, raised: Raised) -> None:
+    log_line(logger, level, message, *arguments, exc_info=raised)
 
 
 def as_interceptors(given: Iterable[Any]) -> list[Any]:
-    """The interceptors behind `interceptor.classes`: objects, or classes of them; names are resolved already.
+    """The interceptors of `interceptor.classes`: objects, or classes of them; names are imported already.
 
     Raises:
-        ConfigError: one has none of an interceptor's methods, or its class cannot be instantiated without arguments.
+        ConfigError: one has none of an interceptor's methods, or its class needs arguments.
     """
     return [_as_interceptor(one) for one in given]
 
@@ -168,7 +171,7 @@ def _as_interceptor(given: Any) -> Any:
 
 
 def _methods(interceptors: Iterable[Any], name: str) -> list[tuple[Any, Callable[..., Any]]]:
-    """Each interceptor that has a method of its own of this name, with the method."""
+    """The interceptors that define this method themselves, each with the method."""
     inherited = getattr(ProducerInterceptor, name)
     found = ((it, getattr(it, name, None)) for it in interceptors)
     return [

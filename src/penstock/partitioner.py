@@ -1,7 +1,7 @@
-"""Choosing partitions in Python: the protocol of a custom partitioner, and Kafka's other one, round robin.
+"""Partitioners in Python: the protocol of a custom partitioner, and Kafka's round robin.
 
 Without `partitioner.class`, native code chooses as Java's built-in partitioner does: murmur2 over the serialized key,
-and for records without one the uniform sticky partitioner (KIP-480, KIP-794).
+and for records without a key the uniform sticky partitioner (KIP-480, KIP-794).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from penstock.errors import ConfigError
 
 
 class Cluster(Protocol):
-    """What a partitioner may know of the cluster: the metadata as of this record."""
+    """The metadata for a partitioner, as of this record."""
 
     def partitions_for_topic(self, topic: str, /) -> tuple[int, ...]:
-        """The topic's partitions, ascending; empty if it is not known."""
+        """The topic's partitions, ascending; empty for an unknown topic."""
         raise NotImplementedError
 
     def available_partitions(self, topic: str, /) -> tuple[int, ...]:
@@ -42,12 +42,12 @@ class Partitioner(Protocol):
         cluster: Cluster,
         /,
     ) -> SupportsIndex:
-        """The partition, 0 or above, for a record that names none; what it raises, `send` raises."""
+        """The partition, at least 0, of a record that names none. `send` raises what this raises."""
         raise NotImplementedError
 
 
 class TopicView(NamedTuple):
-    """A `Cluster` of one topic: what a partitioner asks about is the record's topic."""
+    """A `Cluster` of one topic, that of the record."""
 
     topic: str
     partitions: tuple[int, ...]
@@ -65,14 +65,14 @@ class TopicView(NamedTuple):
 
 
 class RoundRobinPartitioner:
-    """Each topic's partitions in turn, whatever the keys (Java's `RoundRobinPartitioner`).
+    """Each topic's partitions one after the other, regardless of keys (Java's `RoundRobinPartitioner`).
 
-    Partitions without a leader are passed over, unless none has one. Thread-safe.
+    Partitions without a leader are left out, unless none has a leader. Thread-safe.
     """
 
     def __init__(self) -> None:
         """Each topic begins at its first partition."""
-        self._turns: dict[str, Iterator[int]] = {}
+        self._counters: dict[str, Iterator[int]] = {}
 
     def partition(
         self,
@@ -85,10 +85,10 @@ class RoundRobinPartitioner:
         /,
     ) -> int:
         """The next partition of the topic."""
-        # setdefault and next are atomic: no lock is needed for two threads never to get the same turn.
-        turn = next(self._turns.setdefault(topic, itertools.count()))
+        # setdefault and next are atomic: without a lock, two threads never get the same number.
+        number = next(self._counters.setdefault(topic, itertools.count()))
         candidates = cluster.available_partitions(topic) or cluster.partitions_for_topic(topic)
-        return candidates[turn % len(candidates)]
+        return candidates[number % len(candidates)]
 
     def configure(self, configs: Mapping[str, Any], /) -> None:
         """Nothing to configure."""
@@ -98,13 +98,13 @@ class RoundRobinPartitioner:
 
 
 def as_partitioner(given: Any) -> Partitioner | None:
-    """The partitioner behind `partitioner.class`; None for None, which means the built-in one.
+    """The partitioner of `partitioner.class`; None for None, the built-in one.
 
     Args:
-        given: an object with `partition`, or a class of such objects. Names are resolved by the configuration.
+        given: an object with `partition`, or a class of such objects. The configuration has imported names.
 
     Raises:
-        ConfigError: it is neither, or the class cannot be instantiated without arguments.
+        ConfigError: it is neither, or the class needs arguments.
     """
     if given is None:
         return None
@@ -118,7 +118,7 @@ def as_partitioner(given: Any) -> Partitioner | None:
                 setting="partitioner.class",
                 cause=error,
             ) from error
-    # A str, too, has a `partition`, which is not the one that is meant.
+    # A str has a method `partition`, too, but is no partitioner.
     if isinstance(made, (str, bytes, bytearray, type)) or not callable(getattr(made, "partition", None)):
         raise ConfigError(
             f"partitioner.class = {given!r}: not an object with "

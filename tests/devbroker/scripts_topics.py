@@ -28,6 +28,7 @@ from penstock.protocol.messages.describe_configs import (
     DescribeConfigsResponse,
 )
 from penstock.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
+from penstock.protocol.primitives import ZERO_UUID
 
 # Topics.
 
@@ -137,6 +138,18 @@ def metadata_of_topics(client: RawClient, topic: str) -> Any:
         (unknown.error_code, unknown.name, len(unknown.partitions)),
         (known.error_code, len(known.partitions)),
     ]
+
+
+@script([[(42, ""), (42, "t")], [(42, ""), (42, "t")], [(42, "")]])
+def topic_ids_in_versions_without_them(client: RawClient, topic: str) -> Any:
+    def errors(version: int, *asked: MetadataRequestTopic) -> list[tuple[int, str | None]]:
+        request = MetadataRequest(topics=asked, allow_auto_topic_creation=False)
+        answer = client.ask(request, MetadataResponse, version)
+        return sorted((entry.error_code, (entry.name or "").replace(topic, "t")) for entry in answer.topics)
+
+    nameless, named = MetadataRequestTopic(topic_id=ZERO_UUID, name=None), MetadataRequestTopic(name=topic)
+    with_id = MetadataRequestTopic(topic_id=NEW_ID, name=None)
+    return [errors(10, nameless, named), errors(11, nameless, named), errors(11, with_id)]
 
 
 @script([(version, 1, [(0, 1, (1,), (1,)), (1, 1, (1,), (1,))]) for version in range(14)])

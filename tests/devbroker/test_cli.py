@@ -403,9 +403,9 @@ def test_bench_sends_the_records_that_it_reports(
 ) -> None:
     page, picture = tmp_path / "report.html", tmp_path / "report.svg"
     assert main(["bench", "-t", topic, "-n", "4000", "--size", "50", "--json", "--report", str(page), *options]) == 0
-    told = json.loads(capfd.readouterr().out)
-    assert (told["records"], told["failed"], told["error"]) == (4_000, 0, None)
-    assert told["latency_ms"]["p50"] > 0
+    summary = json.loads(capfd.readouterr().out)
+    assert (summary["records"], summary["failed"], summary["error"]) == (4_000, 0, None)
+    assert summary["latency_ms"]["p50"] > 0
     records = read(topic, capfd)
     assert len(records) == 4_000
     assert {len(record["value"]) for record in records} == {50}

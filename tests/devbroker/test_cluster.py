@@ -205,7 +205,7 @@ def test_topics_records_and_epochs_survive_a_restart_with_fewer_nodes(tmp_path: 
             assert offsets_in(client.fetch("t", 0, partition=1).records) == [(0, 0)]
 
 
-def test_it_runs_in_the_loop_of_its_caller() -> None:
+def test_a_cluster_runs_in_the_loop_of_its_caller() -> None:
     async def run() -> str:
         async with DevCluster(num_partitions=2) as cluster:
             cluster.create_topic("t")

@@ -85,7 +85,7 @@ def test_a_fault_for_one_partition_applies_to_it_only(cluster: RunningCluster, c
 
 
 def test_a_fault_for_one_client_applies_to_it_only(cluster: RunningCluster, client: RawClient) -> None:
-    cluster.faults.add(api="Produce", client_id="somebody else", error=19)
+    cluster.faults.add(api="Produce", client_id="another-client", error=19)
     assert client.produce("t", BATCH).error_code == 0
     assert len(cluster.faults.pending) == 1
     cluster.faults.clear()

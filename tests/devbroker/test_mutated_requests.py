@@ -42,7 +42,7 @@ def frames() -> Iterator[bytes]:
     for request in (*REQUESTS, *empty):
         for version in range(request.MIN_VERSION, request.MAX_VERSION + 1):
             try:
-                yield encode_request(request, version, 7, "somebody")
+                yield encode_request(request, version, 7, "client")
             except ProtocolError:
                 continue  # a version that lacks a field
 

@@ -196,14 +196,14 @@ def test_a_recreated_topic_is_read_from_its_beginning(
     def recreate() -> None:
         cluster.delete_topic(topic)
         cluster.create_topic(topic, partitions=2)
-        fill(cluster, topic, 0, "anew-0", "anew-1", "anew-2")
-        fill(cluster, topic, 1, "anew-3")
+        fill(cluster, topic, 0, "new-0", "new-1", "new-2")
+        fill(cluster, topic, 1, "new-3")
 
     steps = [lambda: None, recreate]  # the second request detects the change, the first reads
     watching = watch(topic, *steps, start=start, metadata_max_age_s=max_age_s)
     if start == "beginning":
         assert watching.take(2) == ["old-0", "old-1"]
-    assert sorted(watching.take(4)) == ["anew-0", "anew-1", "anew-2", "anew-3"]
+    assert sorted(watching.take(4)) == ["new-0", "new-1", "new-2", "new-3"]
     assert watching.notices == [f"topic {topic} was deleted and created again; it is read from the beginning"]
 
 
@@ -214,10 +214,10 @@ def test_a_recreated_topic_with_fewer_partitions(cluster: RunningCluster, topic:
     def recreate() -> None:
         cluster.delete_topic(topic)
         cluster.create_topic(topic, partitions=1)
-        fill(cluster, topic, 0, "anew")
+        fill(cluster, topic, 0, "new")
 
     watching = watch(topic, recreate, start="end")
-    assert watching.take(1) == ["anew"]
+    assert watching.take(1) == ["new"]
     cluster.add_partitions(topic, 2)
     fill(cluster, topic, 1, "added")
     assert watching.take(1) == ["added"]
@@ -229,10 +229,10 @@ def test_a_recreated_topic_keeps_the_requested_partition(cluster: RunningCluster
         cluster.delete_topic(topic)
         cluster.create_topic(topic, partitions=2)
         fill(cluster, topic, 1, "not wanted")
-        fill(cluster, topic, 0, "anew")
+        fill(cluster, topic, 0, "new")
 
     watching = watch(topic, recreate, start="end", partitions=[0])
-    assert watching.take(1) == ["anew"]
+    assert watching.take(1) == ["new"]
     fill(cluster, topic, 0, "more")
     assert watching.take(1) == ["more"]
 

@@ -13,11 +13,16 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from penstock import KafkaProducer
+from penstock._native import ArrowRecords
 from penstock._reader import ConsumedRecord, Reader
 from penstock.devbroker import RunningCluster
 
 SOON_S = 20.0
 """A limit for steps of milliseconds: a test reaches it only if something never happens."""
+
+
+ArrowRow = tuple[bytes | None, bytes | None, int | None, int | None, tuple[tuple[str, bytes | None], ...]]
+"""Value, key, partition, timestamp, headers."""
 
 
 class MakeTopic(Protocol):
@@ -51,6 +56,12 @@ class Log:
         return sum(self._cluster.end_offsets(topic).values())
 
 
+def arrow_records(data: Any, **columns: Any) -> list[ArrowRow]:
+    """The records that `send_arrow` would send."""
+    chunks = ArrowRecords(data, **columns)
+    return [row for chunk in iter(chunks.take, []) for row in chunk]
+
+
 def numbered(count: int, prefix: str = "") -> list[bytes]:
     """`count` distinct values in order."""
     return [f"{prefix}{number}".encode() for number in range(count)]
@@ -81,6 +92,16 @@ class Gate:
     def __call__(self, *_: object) -> None:
         self.entered.set()
         assert self.open.wait(SOON_S)
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Return once the condition is true."""
+    pause = threading.Event()
+    for _ in range(int(SOON_S * 100)):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("the condition stays false")
 
 
 def in_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:

@@ -264,11 +264,11 @@ def test_a_bulk_call_cancelled_while_it_waits_for_its_topic_sends_nothing(
 
 
 def test_interceptors_are_notified_of_a_cancelled_record(run: Producing) -> None:
-    heard: list[Any] = []
+    errors_seen: list[Any] = []
 
     class Noting:
         def on_acknowledgement(self, metadata: Any, error: Any, headers: Any) -> None:
-            heard.append(type(error))
+            errors_seen.append(type(error))
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         sending = asyncio.create_task(producer.send_many("absent", numbered(10)))
@@ -278,7 +278,7 @@ def test_interceptors_are_notified_of_a_cancelled_record(run: Producing) -> None
             await sending
 
     run(scenario, interceptor_classes=[Noting()])
-    assert heard == [asyncio.CancelledError]
+    assert errors_seen == [asyncio.CancelledError]
 
 
 def test_a_bulk_call_that_is_never_awaited_sends_nothing(run: Producing, topic: str, log: Log) -> None:

@@ -99,11 +99,11 @@ def test_extensions_are_those_of_the_blocking_producer(run: Producing, new_topic
 
 
 def test_interceptors_get_the_error_of_a_record_that_was_not_sent(run: Producing, topic: str) -> None:
-    heard: list[Any] = []
+    errors_seen: list[Any] = []
 
     class Noting:
         def on_acknowledgement(self, metadata: Any, error: Any, headers: Any) -> None:
-            heard.append(error)
+            errors_seen.append(error)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         with pytest.raises(KafkaTimeoutError) as caught:
@@ -115,8 +115,8 @@ def test_interceptors_get_the_error_of_a_record_that_was_not_sent(run: Producing
             await waiting
         with pytest.raises(SerializationError):
             await producer.send(topic, 5)
-        assert heard[0] is caught.value
-        assert [type(error) for error in heard[1:]] == [asyncio.CancelledError, SerializationError]
+        assert errors_seen[0] is caught.value
+        assert [type(error) for error in errors_seen[1:]] == [asyncio.CancelledError, SerializationError]
 
     run(scenario, interceptor_classes=[Noting()], max_block_ms=500)
 

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from driven import FACADES, blocking_only
-from facade_support import SOON_S, Log, MakeProducer, MakeTopic, numbered
+from facade_support import SOON_S, Log, MakeProducer, MakeTopic, arrow_records, numbered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,23 +40,14 @@ def facade(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-Row = tuple[bytes | None, bytes | None, int | None, int | None, tuple[tuple[str, bytes | None], ...]]
-
-
-def rows(data: Any, **columns: Any) -> list[Row]:
-    """The records that `send_arrow` makes of the data."""
-    records = ArrowRecords(data, **columns)
-    return [row for chunk in iter(records.take, []) for row in chunk]
-
-
 def values(array: Any) -> list[bytes | None]:
     """A column as the value."""
-    return [row[0] for row in rows(pa.table({"v": array}), value="v")]
+    return [row[0] for row in arrow_records(pa.table({"v": array}), value="v")]
 
 
 def as_json(array: Any) -> list[Any]:
     """A column as the only field of the row's JSON."""
-    return [json.loads(row[0] or b"")["v"] for row in rows(pa.table({"v": array}))]
+    return [json.loads(row[0] or b"")["v"] for row in arrow_records(pa.table({"v": array}))]
 
 
 # ------------------------------------------------------------------------------------------------- columns to bytes
@@ -137,7 +128,7 @@ def test_json_of_every_type(array: Any, expected: list[Any]) -> None:
 
 def test_decimals_keep_their_digits() -> None:
     array = pa.array([decimal.Decimal("12345678901234567890.10")])
-    assert rows(pa.table({"v": array}))[0][0] == b'{"v":12345678901234567890.10}'
+    assert arrow_records(pa.table({"v": array}))[0][0] == b'{"v":12345678901234567890.10}'
 
 
 def test_the_value_argument_selects_columns() -> None:
@@ -151,13 +142,13 @@ def test_the_value_argument_selects_columns() -> None:
         }
     )
     every = {"id": 1, "p": 2, "at": 5, "name": "x"}
-    [row] = rows(table, key="id", timestamp="at", headers="h")
+    [row] = arrow_records(table, key="id", timestamp="at", headers="h")
     assert json.loads(row[0] or b"") == every
     assert row[1:] == ((1).to_bytes(8), None, 5, (("a", b"b"),))
-    [row] = rows(table, partition="p", headers="h")
+    [row] = arrow_records(table, partition="p", headers="h")
     assert json.loads(row[0] or b"") == {name: value for name, value in every.items() if name != "p"}
     assert row[2] == 2
-    [row] = rows(table, value=["name", "id"], key=["p"], partition=7)
+    [row] = arrow_records(table, value=["name", "id"], key=["p"], partition=7)
     assert row == (b'{"name":"x","id":1}', b'{"p":2}', 7, None, ())
 
 
@@ -165,7 +156,10 @@ def test_the_value_argument_selects_columns() -> None:
 @pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
 def test_timestamps_of_any_unit(unit: Any, zone: str | None) -> None:
     array = pa.array([86_400, 0, None]).cast(pa.timestamp("s", zone)).cast(pa.timestamp(unit, zone))
-    assert [row[3] for row in rows(pa.table({"t": array, "v": [1, 2, 3]}), timestamp="t")][:2] == [86_400_000, 0]
+    assert [row[3] for row in arrow_records(pa.table({"t": array, "v": [1, 2, 3]}), timestamp="t")][:2] == [
+        86_400_000,
+        0,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -191,8 +185,8 @@ def test_headers_of_every_shape(kind: Any) -> None:
         )
     table = pa.table({"h": array, "v": [1, 2, 3, 4]})
     expected = [tuple(row or ()) for row in pairs]
-    assert [row[4] for row in rows(table, value="v", headers="h")] == expected
-    assert [row[4] for row in rows(table.slice(1), value="v", headers="h")] == expected[1:]
+    assert [row[4] for row in arrow_records(table, value="v", headers="h")] == expected
+    assert [row[4] for row in arrow_records(table.slice(1), value="v", headers="h")] == expected[1:]
 
 
 # ------------------------------------------------------------------------------------------------- errors of the schema

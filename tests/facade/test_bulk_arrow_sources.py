@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from driven import FACADES
-from facade_support import Log, run_script
+from facade_support import Log, arrow_records, run_script
 from pyarrow import parquet
 
 from penstock import KafkaProducer
@@ -31,15 +31,9 @@ def facade(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def records(data: Any, **columns: Any) -> list[Any]:
-    """The records that `send_arrow` would send: (value, key, partition, timestamp, headers)."""
-    chunks = ArrowRecords(data, **columns)
-    return [row for chunk in iter(chunks.take, []) for row in chunk]
-
-
 def objects(data: Any, **columns: Any) -> list[Any]:
     """Their values, which are JSON."""
-    return [json.loads(row[0]) for row in records(data, **columns)]
+    return [json.loads(row[0]) for row in arrow_records(data, **columns)]
 
 
 class Wrapped:
@@ -131,7 +125,7 @@ def test_objects_of_narwhals_and_of_a_lazy_frame() -> None:
 
 def test_eight_byte_values_that_are_not_objects_are_sent() -> None:
     table = pa.table({"v": pa.array([b"12345678", None], pa.binary(8))})
-    assert [row[0] for row in records(table, value="v")] == [b"12345678", None]
+    assert [row[0] for row in arrow_records(table, value="v")] == [b"12345678", None]
     assert objects(table) == [{"v": "MTIzNDU2Nzg="}, {"v": None}]
 
 
@@ -228,10 +222,10 @@ def test_nulls_in_columns_named_like_patterns() -> None:
 
 def test_a_null_column_in_every_place() -> None:
     for data in (pl.DataFrame({"v": [1, 2], "n": [None, None]}), pa.table({"v": [1, 2], "n": pa.nulls(2)})):
-        assert [row[0] for row in records(data, value="n")] == [None, None]
-        assert [row[1] for row in records(data, key="n")] == [None, None]
-        assert [row[1] for row in records(data, key=["n"])] == [b'{"n":null}'] * 2
-        everywhere = records(data, key="n", partition="n", timestamp="n", headers="n")
+        assert [row[0] for row in arrow_records(data, value="n")] == [None, None]
+        assert [row[1] for row in arrow_records(data, key="n")] == [None, None]
+        assert [row[1] for row in arrow_records(data, key=["n"])] == [b'{"n":null}'] * 2
+        everywhere = arrow_records(data, key="n", partition="n", timestamp="n", headers="n")
         now = everywhere[0][3]
         assert now > 1_700_000_000_000
         assert everywhere == [(b'{"v":%d}' % number, None, None, now, ()) for number in (1, 2)]
@@ -245,11 +239,11 @@ def test_headers_that_are_all_empty_or_all_null() -> None:
             {"v": ["a", "b"], "h": [[], None]}, schema_overrides={"h": pl.List(pl.Struct({"k": pl.Null, "v": pl.Null}))}
         ),
     ):
-        assert [row[4] for row in records(data, value="v", headers="h")] == [(), ()]
+        assert [row[4] for row in arrow_records(data, value="v", headers="h")] == [(), ()]
     named = pl.DataFrame({"v": ["a"], "h": [[{"k": "name", "v": None}]]})
-    assert [row[4] for row in records(named, value="v", headers="h")] == [(("name", None),)]
+    assert [row[4] for row in arrow_records(named, value="v", headers="h")] == [(("name", None),)]
     with pytest.raises(ValueError, match="the name of a header is null"):
-        records(pl.DataFrame({"v": ["a"], "h": [[None]]}), value="v", headers="h")
+        arrow_records(pl.DataFrame({"v": ["a"], "h": [[None]]}), value="v", headers="h")
 
 
 def test_nulls_of_an_unknown_library_without_pyarrow_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +251,7 @@ def test_nulls_of_an_unknown_library_without_pyarrow_are_explained(monkeypatch: 
     frame = pl.DataFrame({"v": [1], "note": [None]})
     assert objects(frame) == [{"v": 1, "note": None}]
     with pytest.raises(ValueError, match=r'column "note" is of type Null.*what pyarrow reads'):
-        records(Wrapped(frame))
+        arrow_records(Wrapped(frame))
     assert objects(Wrapped(frame.drop("note"))) == [{"v": 1}]
 
 
@@ -353,10 +347,10 @@ def test_a_level_that_is_named_by_the_caller_is_found(name: str | None, index: b
     column = name or "__index_level_0__"
     for level in (pd.RangeIndex(1, 3, name=name), pd.Index([1, 2], name=name)):
         frame = pd.DataFrame({"v": ["a", "b"]}, index=level)
-        keys = [row[1] for row in records(frame, key=column, value="v", index=index)]
+        keys = [row[1] for row in arrow_records(frame, key=column, value="v", index=index)]
         assert keys == [number.to_bytes(8) for number in (1, 2)]
         assert objects(frame, value=[column, "v"], index=index)[0] == {column: 1, "v": "a"}
-    assert [row[0] for row in records(frame, key=column, index=False)] == [b'{"v":"a"}', b'{"v":"b"}']
+    assert [row[0] for row in arrow_records(frame, key=column, index=False)] == [b'{"v":"a"}', b'{"v":"b"}']
 
 
 def test_a_column_of_that_name_stays() -> None:

@@ -14,12 +14,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from driven import FACADES
-from facade_support import Log
+from facade_support import Log, arrow_records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import KafkaProducer
-from penstock._native import ArrowRecords
 from penstock.serialization import UUIDSerializer
 
 
@@ -29,16 +28,10 @@ def facade(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def records(data: Any, **columns: Any) -> list[Any]:
-    """The records that `send_arrow` would send: (value, key, partition, timestamp, headers)."""
-    chunks = ArrowRecords(data, **columns)
-    return [row for chunk in iter(chunks.take, []) for row in chunk]
-
-
 def texts(array: Any) -> list[str]:
     """The JSON of each of an array's values."""
     prefix, suffix = '{"v":', "}"
-    values = [row[0].decode() for row in records(pa.table({"v": array}))]
+    values = [row[0].decode() for row in arrow_records(pa.table({"v": array}))]
     return [value.removeprefix(prefix).removesuffix(suffix) for value in values]
 
 
@@ -133,7 +126,7 @@ def test_decimals_in_keys_and_of_other_libraries(producer: KafkaProducer[Any, An
     assert [(r.key, r.value) for r in log.records(topic)] == [(b'{"d":12345.67}',) * 2, (b'{"d":null}',) * 2]
     number = Decimal("-12345678901234567890.10")
     for data in (pl.DataFrame({"v": [number]}), pd.DataFrame({"v": [number]})):
-        assert [row[0] for row in records(data)] == [b'{"v":-12345678901234567890.10}']
+        assert [row[0] for row in arrow_records(data)] == [b'{"v":-12345678901234567890.10}']
 
 
 HUGE = [0, 10**38, -(10**38), 2**127 - 1, -(2**127)]
@@ -149,11 +142,11 @@ def test_huge_integers_of_duckdb() -> None:
             f"from (values {rows}) as t(n)"
         )
         expected = [{"n": n, "l": [n, None], "s": {"s": n, "o": 1}, "m": {"k": n}, "a": [n]} for n in numbers]
-        assert [json.loads(row[0]) for row in records(relation)] == expected
-        assert [row[1] for row in records(relation, key=["n"])] == [b'{"n":%d}' % number for number in numbers]
+        assert [json.loads(row[0]) for row in arrow_records(relation)] == expected
+        assert [row[1] for row in arrow_records(relation, key=["n"])] == [b'{"n":%d}' % number for number in numbers]
     # Beside each other, with a negative number of the signed type.
     both = connection.sql("select -1::hugeint as h, '340282366920938463463374607431768211455'::uhugeint as u")
-    assert records(both)[0][0] == b'{"h":-1,"u":340282366920938463463374607431768211455}'
+    assert arrow_records(both)[0][0] == b'{"h":-1,"u":340282366920938463463374607431768211455}'
 
 
 # ------------------------------------------------------------------------------------------------- extension types
@@ -177,8 +170,8 @@ def test_a_uuid_is_text(producer: KafkaProducer[Any, Any], topic: str, log: Log)
 def test_a_uuid_alone_is_what_the_serializer_writes() -> None:
     expected = [None if one is None else UUIDSerializer().serialize("t", None, one) for one in IDS]
     table = pa.table({"id": UUIDS, "h": pa.MapArray.from_arrays([0, 1, 2, 3], ["x"] * 3, UUIDS)})
-    assert [row[:2] for row in records(table, value="id", key="id")] == [(one, one) for one in expected]
-    assert [row[4] for row in records(table, value="id", headers="h")] == [(("x", one),) for one in expected]
+    assert [row[:2] for row in arrow_records(table, value="id", key="id")] == [(one, one) for one in expected]
+    assert [row[4] for row in arrow_records(table, value="id", headers="h")] == [(("x", one),) for one in expected]
 
 
 @pytest.mark.parametrize(
@@ -205,16 +198,16 @@ def test_uuids_of_other_libraries() -> None:
     expected = [b'{"id":"00000000-0000-0000-0000-000000000005"}']
     connection = duckdb.connect()
     query = "select '00000000-0000-0000-0000-000000000005'::uuid as id"
-    assert [row[0] for row in records(connection.sql(query))] == expected
+    assert [row[0] for row in arrow_records(connection.sql(query))] == expected
     connection.execute("set arrow_lossless_conversion = true")
-    assert [row[0] for row in records(connection.sql(query))] == expected
-    assert [row[0] for row in records(pd.DataFrame({"id": [uuid.UUID(int=5)]}))] == expected
+    assert [row[0] for row in arrow_records(connection.sql(query))] == expected
+    assert [row[0] for row in arrow_records(pd.DataFrame({"id": [uuid.UUID(int=5)]}))] == expected
 
 
 def test_sixteen_bytes_without_the_uuid_type_are_bytes() -> None:
     plain = pa.array([b"0123456789abcdef"], pa.binary(16))
     assert texts(plain) == ['"MDEyMzQ1Njc4OWFiY2RlZg=="']
-    assert records(pa.table({"v": plain}), value="v")[0][0] == b"0123456789abcdef"
+    assert arrow_records(pa.table({"v": plain}), value="v")[0][0] == b"0123456789abcdef"
 
 
 @pytest.mark.parametrize("storage", [pa.array([b"short"], pa.binary(5)), pa.array(["text"]), pa.array([7])])
@@ -229,20 +222,20 @@ def test_an_extension_with_another_storage_is_read_as_its_storage(storage: Any, 
             batch = pa.record_batch({"v": storage})
             return pa.schema([field]).__arrow_c_schema__(), batch.__arrow_c_array__()[1]
 
-    assert [row[0] for row in records(Raw())] == [b'{"v":%s}' % texts(storage)[0].encode()]
+    assert [row[0] for row in arrow_records(Raw())] == [b'{"v":%s}' % texts(storage)[0].encode()]
 
 
 def test_booleans_of_a_byte() -> None:
     array = pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0, 1, None, -5], pa.int8()))
     assert texts(array) == ["false", "true", "null", "true"]
-    assert [row[0] for row in records(pa.table({"v": array}), value="v")] == [b"\0", b"\1", None, b"\1"]
+    assert [row[0] for row in arrow_records(pa.table({"v": array}), value="v")] == [b"\0", b"\1", None, b"\1"]
 
 
 def test_other_extensions_are_read_as_their_storage() -> None:
     storage = pa.array(['{"a":1}'])
     as_json = pa.ExtensionArray.from_storage(pa.json_(), storage)
     assert texts(as_json) == ['"{\\"a\\":1}"']
-    assert records(pa.table({"v": as_json}), value="v")[0][0] == b'{"a":1}'
+    assert arrow_records(pa.table({"v": as_json}), value="v")[0][0] == b'{"a":1}'
     tensor = pa.ExtensionArray.from_storage(
         pa.fixed_shape_tensor(pa.int8(), (2, 1)), pa.array([[1, 2]], pa.list_(pa.int8(), 2))
     )
@@ -264,8 +257,8 @@ EMPTY_DICTIONARIES: dict[str, Any] = {
 
 @pytest.mark.parametrize("data", EMPTY_DICTIONARIES.values(), ids=EMPTY_DICTIONARIES)
 def test_a_dictionary_without_values_is_null_in_each_row(data: Any) -> None:
-    assert [row[0] for row in records(data)] == [b'{"v":null}'] * 2
-    assert [row[:2] for row in records(data, value="v", key="v")] == [(None, None)] * 2
+    assert [row[0] for row in arrow_records(data)] == [b'{"v":null}'] * 2
+    assert [row[:2] for row in arrow_records(data, value="v", key="v")] == [(None, None)] * 2
 
 
 def test_an_empty_dictionary_in_a_list_and_amid_a_stream() -> None:
@@ -274,13 +267,13 @@ def test_an_empty_dictionary_in_a_list_and_amid_a_stream() -> None:
     kind = pa.dictionary(pa.int32(), pa.string())
     batches = [pa.record_batch({"v": pa.array(values, kind)}) for values in (["a"], [None], ["b"])]
     stream = pa.RecordBatchReader.from_batches(batches[0].schema, batches)
-    assert [row[0] for row in records(stream)] == [b'{"v":"a"}', b'{"v":null}', b'{"v":"b"}']
+    assert [row[0] for row in arrow_records(stream)] == [b'{"v":"a"}', b'{"v":null}', b'{"v":"b"}']
 
 
 def test_a_dictionary_without_a_value_for_a_key_is_refused() -> None:
     broken = pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), pa.array([], pa.string()), safe=False)
     with pytest.raises(ValueError, match="Arrow data"):
-        records(pa.table({"v": broken}))
+        arrow_records(pa.table({"v": broken}))
 
 
 @pytest.mark.parametrize(("number", "unit"), [(2**62, "s"), (-(2**62), "s"), (-(2**63), "ms")])

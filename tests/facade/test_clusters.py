@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-
 import pytest
-from facade_support import SOON_S, Log, MakeProducer, MakeTopic, numbered
+from facade_support import SOON_S, Log, MakeProducer, MakeTopic, eventually, numbered
 
 from penstock import KafkaProducer, KafkaTimeoutError, errors
 from penstock._reader import Reader
 from penstock.devbroker import DevCluster, Faults, RunningCluster
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Return once the condition is true."""
-    pause = threading.Event()
-    for _ in range(int(SOON_S * 100)):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it never came true")
 
 
 def test_when_every_known_broker_is_replaced_it_bootstraps_again() -> None:

@@ -45,7 +45,7 @@ def test_the_error_of_a_young_record_has_its_own_age_and_its_batch_s(
     # The application's timestamp is not the record's age.
     newer = producer.send(topic, b"newer", timestamp=0)
     producer.send(topic, b"with a callback", callback=lambda *outcome: calls.append(outcome))
-    producer.send(topic, b"nobody asks")
+    producer.send(topic, b"unnoticed")
     many = producer.send_many(topic, [b"one", b"two"])
     sent = time.monotonic()
 

@@ -14,7 +14,7 @@ from facade_support import SOON_S, Log, MakeProducer, MakeTopic, numbered
 
 from penstock import KafkaProducer, KafkaTimeoutError, errors
 from penstock.devbroker import DevCluster, Faults, RunningCluster
-from support.oracle import Logged, judge, told_of
+from support.oracle import Logged, judge, reported_by
 
 QUICK = {"retry_backoff_ms": 5, "retry_backoff_max_ms": 20, "reconnect_backoff_ms": 5, "reconnect_backoff_max_ms": 20}
 
@@ -94,7 +94,7 @@ def test_possibly_persisted_batches_followed_by_errors_are_not_fatal(
     faults.clear()
     futures.append(producer.send(topic, values[15]))
     futures[-1].result(SOON_S)
-    verdict = judge((told_of(0, "me", number, future) for number, future in enumerate(futures)), logged(log, topic))
+    verdict = judge((reported_by(0, "me", number, future) for number, future in enumerate(futures)), logged(log, topic))
     assert verdict.ok, verdict
 
 
@@ -138,7 +138,7 @@ def test_records_that_expire_amid_a_stream_leave_the_others_in_order(
             break
     else:
         raise AssertionError(f"it does not recover: {futures[-1].exception(0)}")
-    verdict = judge((told_of(0, "me", n, future) for n, future in enumerate(futures)), logged(log, topic))
+    verdict = judge((reported_by(0, "me", n, future) for n, future in enumerate(futures)), logged(log, topic))
     assert verdict.ok, verdict
     assert verdict.outcomes["possibly persisted"] > 0
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from facade_support import SOON_S, Gate, Log, MakeProducer, MakeTopic, in_thread
+from facade_support import SOON_S, Gate, Log, MakeProducer, MakeTopic, eventually, in_thread
 
 from penstock import BufferExhaustedError, KafkaProducer, ProducerClosedError
 from penstock.control.boundary import BatchDecision, ResumeLane
@@ -19,16 +19,6 @@ from penstock.devbroker import Faults
 from penstock.errors import InternalError
 from penstock.interceptor import ProducerInterceptor
 from penstock.partitioner import Partitioner
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Return once the condition is true."""
-    pause = threading.Event()
-    for _ in range(int(SOON_S * 100)):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it never came true")
 
 
 def waiting_threads(producer: KafkaProducer[Any, Any]) -> float:
@@ -64,9 +54,9 @@ def test_when_a_producer_thread_dies_every_future_fails_and_sends_raise(
     producer.send(topic, b"fine").result(SOON_S)
     faults.add("Produce", topic=topic, drop="silent")
     in_flight = producer.send(topic, b"in flight")
-    heard: list[BaseException | None] = []
+    errors_seen: list[BaseException | None] = []
     ran = threading.Event()
-    buffered = producer.send(topic, b"buffered", callback=lambda _, error: (heard.append(error), ran.set()))
+    buffered = producer.send(topic, b"buffered", callback=lambda _, error: (errors_seen.append(error), ran.set()))
     waiter, outcome = in_thread(lambda: producer.send("never-there", b"value"))
 
     life = producer._life
@@ -80,7 +70,7 @@ def test_when_a_producer_thread_dies_every_future_fails_and_sends_raise(
         assert message in str(error)
     waiter.join(SOON_S)
     assert ran.wait(SOON_S)
-    assert [type(error) for error in [*outcome, *heard]] == [InternalError, InternalError]
+    assert [type(error) for error in [*outcome, *errors_seen]] == [InternalError, InternalError]
     with pytest.raises(InternalError, match=message):
         producer.send(topic, b"late")
     with pytest.raises(InternalError, match=message):

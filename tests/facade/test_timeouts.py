@@ -227,7 +227,7 @@ def test_unnoticed_failures_are_logged_once_with_their_count(
     producer = new_producer(client_id="forgetful")
     faults.add("Produce", topic=topic, error=errors.TopicAuthorizationError.code or 0, times=100)
     for _ in range(3):
-        producer.send(topic, b"nobody keeps the future")
+        producer.send(topic, b"without a future")
     seen = producer.send(topic, b"seen")
     assert seen.exception(SOON_S)
     closers = [threading.Thread(target=producer.close) for _ in range(4)]

@@ -1,6 +1,6 @@
-// Reads questions from stdin and answers them with the Java client's own generated codec, until stdin ends.
+// Reads requests from stdin and answers them with the Java client's own generated codec, until stdin ends.
 //
-// Question: int32 size; int8 kind (0 request, 1 response, 2 request header, 3 response header); int16 API key;
+// Request:  int32 size; int8 kind (0 request, 1 response, 2 request header, 3 response header); int16 API key;
 //           int16 version to read (-1: the message as its constructor leaves it); int16 version to write; bytes.
 // Answer:   int32 size; int8 status (0 read, described and written; 1 read, but the version cannot carry the message;
 //           2 not read); int32 size of the written bytes; these bytes; then JSON, or the error's text.
@@ -63,7 +63,7 @@ public class CodecJudge {
             written.get(bytes);
             send(answers, WRITTEN, bytes, describe(message, writeVersion));
         } catch (RuntimeException error) {
-            // A version that cannot carry a value: UnsupportedVersionException, or for null NullPointerException.
+            // A version that cannot encode a value: UnsupportedVersionException, or NullPointerException for null.
             send(answers, NOT_WRITTEN, new byte[0], error.toString());
         }
     }
@@ -80,7 +80,7 @@ public class CodecJudge {
     private static String describe(ApiMessage message, short version) {
         try {
             Class<?> converter = Class.forName(message.getClass().getName() + "JsonConverter");
-            // false: of records, which the description would otherwise hold as far as they are valid, only the size.
+            // false: of records, whose description is only as complete as they are valid, include only the size.
             Object json = converter.getMethod("write", message.getClass(), short.class, boolean.class)
                 .invoke(null, message, version, false);
             return ((JsonNode) json).toString();

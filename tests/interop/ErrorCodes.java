@@ -6,7 +6,7 @@ import org.apache.kafka.common.errors.RefreshRetriableException;
 import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.protocol.Errors;
 
-/** Writes what Kafka knows of its error codes: [code, name, retriable, needs a refresh] for each. */
+/** Writes Kafka's table of error codes: [code, name, retriable, needs a refresh] for each. */
 public final class ErrorCodes {
     public static void main(String[] arguments) throws IOException {
         List<Object[]> rows = new ArrayList<>();

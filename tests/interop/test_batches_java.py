@@ -1,7 +1,7 @@
-"""Java judges record batches: the bytes in Kafka's log files are as Penstock sent them, and Kafka's code reads them.
+"""Java reads record batches: the bytes in Kafka's log files are as Penstock sent them, and Kafka's code accepts them.
 
-A broker changes two fields of a batch on its way into the log, base offset and leader epoch, which the checksum leaves
-out for that reason. Everything else is ours.
+A broker changes two fields of a batch when it appends it, base offset and leader epoch, which the checksum does not
+cover for that reason. All other bytes are Penstock's.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NEVER_MS = 20_000  # linger.ms that only flush() ends
 # Timestamps from 1970 would roll a segment for each batch.
 ONE_SEGMENT = {"segment.ms": str(2**63 - 1)}
 
-# Longer than one, two and three bytes of a varint's length; the contents are drawn for short ones only.
+# Longer than one, two and three bytes of a varint's length; only short contents are random.
 data = st.none() | st.binary(max_size=40) | st.sampled_from([63, 64, 8_191, 8_192, 70_000]).map(lambda n: b"\xa5" * n)
 names = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
-# Up to an hour from now a broker takes any timestamp: the far past is as good as a test of deltas in both directions.
+# A broker accepts timestamps up to an hour from now: far ones in the past test deltas in both directions as well.
 timestamps = st.sampled_from([0, 1, 127, 2**31, 1_700_000_000_000]) | st.integers(0, 1_700_000_000_000)
 contents = st.lists(
     st.tuples(data, data, timestamps, st.lists(st.tuples(names, data), max_size=4)), min_size=1, max_size=25
@@ -35,10 +35,10 @@ contents = st.lists(
 
 
 class LogFile:
-    """What a node has appended to the first segment of a partition, from where one looked last."""
+    """The bytes that a node has appended to the first segment of a partition since the last read."""
 
     def __init__(self, kafka: KafkaCluster, topic: str, partition: int = 0) -> None:
-        # The folder may come a moment after the topic is announced.
+        # The folder may appear a moment after the topic is announced.
         self._path = Path(kafka.nodes[1].folder, "data", f"{topic}-{partition}", f"{0:020d}.log")
         self._at = 0
 
@@ -59,13 +59,13 @@ def decoded(java: JavaJudge, log: LogFile) -> tuple[JavaBatch, ...]:
 
 
 def size(record: Bytes) -> int:
-    """About what it takes, all told."""
+    """An estimate of its size in the batch."""
     parts = [record.key, record.value, *(value for _, value in record.headers)]
     return sum(len(part or b"") for part in parts) + 100
 
 
 def check_plain(batch: JavaBatch, sent: list[Bytes]) -> None:
-    """What holds for every batch of ours: its header follows from its records."""
+    """Checks of every batch: its header follows from its records."""
     times = [record.timestamp or 0 for record in sent]
     assert (batch.magic, batch.attributes, batch.compression, batch.timestamp_type) == (2, 0, "none", "CreateTime")
     assert (batch.transactional, batch.control, batch.delete_horizon_ms) == (False, False, None)
@@ -98,7 +98,7 @@ def test_generated_records(idempotence: bool, kafka: KafkaCluster, kafka_topic: 
         @given(contents)
         def judge(drawn: list[tuple[bytes | None, bytes | None, int, list[tuple[str, bytes | None]]]]) -> None:
             sent = [ProducerRecord(topic, v, key=k, timestamp=at, headers=headers) for k, v, at, headers in drawn]
-            # Kafka's limit for a batch, message.max.bytes, is below ours.
+            # Kafka's limit for a batch, message.max.bytes, is lower than ours.
             sent = sent if sum(map(size, sent)) < 900_000 else sent[:1]
             futures = [producer.send(record) for record in sent]
             producer.flush(TIMEOUT_S)
@@ -120,7 +120,7 @@ def test_generated_records(idempotence: bool, kafka: KafkaCluster, kafka_topic: 
 
 
 def test_a_stream_of_batches(kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge) -> None:
-    """Batches one behind the other in a partition: full ones, no gap and no overlap in offsets and sequences."""
+    """Consecutive batches of a partition: full ones, without gap or overlap in offsets and sequences."""
     topic = kafka_topic(2)
     logs = [LogFile(kafka, topic, number) for number in range(2)]
     count, size = 20_000, 4_000
@@ -133,7 +133,7 @@ def test_a_stream_of_batches(kafka: KafkaCluster, kafka_topic: TopicFactory, jav
         batches = decoded(java, log)
         values = [record.value for batch in batches for record in batch.records]
         assert values == [b"%06d" % value for value in range(number, count, 2)]
-        # linger.ms is out of reach: only the last batch may be less than full. Another record has 30 bytes.
+        # linger.ms is not reached: only the last batch may be less than full. Another record has 30 bytes.
         assert all(size - 40 < batch.size <= size for batch in batches[:-1])
         assert (batches[0].base_offset, batches[0].base_sequence) == (0, 0)
         for before, behind in pairwise(batches):
@@ -143,10 +143,10 @@ def test_a_stream_of_batches(kafka: KafkaCluster, kafka_topic: TopicFactory, jav
     assert len(producers) == 1
 
 
-def test_a_large_record_travels_alone(kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge) -> None:
+def test_a_large_record_has_its_own_batch(kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge) -> None:
     topic = kafka_topic()
     log = LogFile(kafka, topic)
-    small = b"s" * 100  # the size of a batch is estimated, a few bytes too high
+    small = b"s" * 100  # the estimated size of a batch is a few bytes too high
     values = [small, b"L" * 1_000_000, small]
     with KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=NEVER_MS) as producer:
         for value in values:

@@ -1,4 +1,4 @@
-"""The Java client's generated codec judges ours: every message, every version, bytes and values."""
+"""The Java client's generated codec checks ours: every message, every version, bytes and values."""
 
 import base64
 import json
@@ -44,7 +44,7 @@ class Judge:
         return self._exchange(of, of.version, encoded, write)
 
     def ask_for_default(self, of: MessageVersion) -> tuple[int, bytes, str]:
-        """What Java writes for a message to which nothing was assigned."""
+        """The bytes that Java writes for a message with default values."""
         return self._exchange(of, -1, b"", of.version)
 
     def _exchange(self, of: MessageVersion, read: int, encoded: bytes, write: int) -> tuple[int, bytes, str]:
@@ -60,7 +60,7 @@ class Judge:
     def _take(self, size: int) -> bytes:
         assert self._process.stdout is not None
         data = self._process.stdout.read(size)
-        assert len(data) == size, "the Java judge died; its error is above"
+        assert len(data) == size, "the Java judge ended; its error is above"
         return data
 
 
@@ -101,7 +101,7 @@ def test_defaults_are_java_s(judge: Judge, of: MessageVersion) -> None:
 @every_message_version
 @deterministic
 @given(data=st.data())
-def test_values_that_another_version_cannot_carry_are_refused_exactly_where_java_refuses_them(
+def test_values_of_other_versions_are_refused_exactly_as_by_java(
     judge: Judge, of: MessageVersion, data: st.DataObject
 ) -> None:
     encoded = data.draw(values(of)).encode(of.version)

@@ -1,4 +1,4 @@
-"""kio, an independent codec, judges ours in both directions, for every version that it has."""
+"""kio, an independent codec, checks ours in both directions, for every version that it has."""
 
 import io
 import sys
@@ -27,7 +27,7 @@ from protocol_catalogue import MESSAGE_VERSIONS, Field, MessageVersion, values
 
 from penstock.protocol.records import Record, decode_batch, encode_batch
 
-# kio 0.6.5 was made from older definitions; what it lacks is named here, so that nothing is left out by accident.
+# kio 0.6.5 was generated from older definitions; its missing versions are listed, so that no other one is left out.
 NOT_IN_KIO = {
     *(MessageVersion(f"ApiVersions{kind.capitalize()}", 18, kind, 5) for kind in ("request", "response")),
 }
@@ -39,7 +39,7 @@ deterministic = settings(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _what_kio_can_hold(field: Field) -> st.SearchStrategy[Any] | None:
+def _kio_range(field: Field) -> st.SearchStrategy[Any] | None:
     """kio turns error codes into an enumeration, and times into timedelta or datetime: a smaller range."""
     if field["name"].endswith("error_code"):
         return st.sampled_from([0, -1, 3, 35, 100])
@@ -52,7 +52,7 @@ def _what_kio_can_hold(field: Field) -> st.SearchStrategy[Any] | None:
 @deterministic
 @given(data=st.data())
 def test_kio_writes_the_same_bytes_for_the_same_values_and_reads_ours(of: MessageVersion, data: st.DataObject) -> None:
-    message = data.draw(values(of, _what_kio_can_hold))
+    message = data.draw(values(of, _kio_range))
     encoded = message.encode(of.version)
     kio_type = _kio_type(of)
     twin = _twin(message, kio_type)
@@ -64,7 +64,7 @@ def test_kio_writes_the_same_bytes_for_the_same_values_and_reads_ours(of: Messag
 
 
 @pytest.mark.parametrize("of", sorted(NOT_IN_KIO), ids=str)
-def test_the_versions_said_to_be_missing_are_missing(of: MessageVersion) -> None:
+def test_the_listed_missing_versions_are_missing(of: MessageVersion) -> None:
     with pytest.raises(UnknownEntity):
         _kio_type(of)
 
@@ -81,7 +81,7 @@ def _hints(kio_type: Any) -> dict[str, Any]:
 
 
 def _twin(message: Any, kio_type: Any) -> Any:
-    """The message as kio's dataclass, which has fewer fields (its version's) and richer types."""
+    """The message as kio's dataclass, which has only the fields of its version, and richer types."""
     arguments = {}
     for field in fields(kio_type):
         renamed = field.name if hasattr(message, field.name) else f"{field.name}_ms"
@@ -153,6 +153,6 @@ def test_kio_writes_the_same_record_batch_and_reads_ours(records: list[Record], 
     assert (read.records, size) == (twins, len(ours))
     with io.BytesIO() as buffer:
         write_new_batch(buffer, batch)
-        # kio leaves the base offset of a new batch 0, as producers do; it is outside the checksum.
+        # kio sets the base offset of a new batch to 0, as producers do; the checksum does not cover it.
         assert buffer.getvalue()[8:] == ours[8:]
         assert decode_batch(buffer.getvalue())[0].producer_id == 7

@@ -1,4 +1,4 @@
-"""Kafka's own ConfigDef and ProducerConfig judge ours: the table, values of all kinds, rules between settings."""
+"""Kafka's own ConfigDef and ProducerConfig check ours: the table, values of all kinds, rules between settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.java import JavaError, JavaJudge
 HERE = Path(__file__).resolve().parent
 SERVERS = {"bootstrap.servers": "localhost:9092"}
 
-# Text that separates a careless parser from Java's, besides ordinary values. Digits are not only ASCII's.
+# Texts on which a careless parser differs from Java's, besides ordinary values. Digits are not only ASCII's.
 TEXTS = [
     *(
         "",
@@ -139,7 +139,7 @@ def test_names_types_defaults_importance_and_validators_are_kafka_s(java: JavaJu
         assert type(default) is type(row.get("default"))
 
 
-def test_the_table_for_people_says_the_same(java: JavaJudge) -> None:
+def test_the_documented_table_agrees(java: JavaJudge) -> None:
     theirs = {row["name"]: row for row in java.config_table()}
     for row in describe():
         assert (row.type, row.importance) == (theirs[row.name]["type"], theirs[row.name]["importance"])
@@ -148,12 +148,12 @@ def test_the_table_for_people_says_the_same(java: JavaJudge) -> None:
 
 
 def expressible(setting: Any, value: Any) -> bool:
-    """Whether the question makes sense on both sides."""
+    """Whether the value exists on both sides."""
     if setting.type == "CLASS":
-        return False  # Java would load the class; an object is welcome here
+        return False  # Java would load the class; Python accepts an object
     if setting.type == "SHORT" and isinstance(value, int):
-        return False  # Java wants a Short, which neither JSON nor Python has: here an int does
-    # Java looks at the text in a list only; an entry of another type is the business of whoever uses the list.
+        return False  # Java needs a Short, which neither JSON nor Python has: Python accepts an int
+    # Java validates only text in a list; an entry of another type is validated where the list is used.
     return not (setting.type == "LIST" and isinstance(value, list) and None in value)
 
 
@@ -177,7 +177,7 @@ def same(ours: Any, theirs: Any) -> bool:
     return type(ours) is type(theirs) and ours == theirs
 
 
-def test_each_setting_takes_and_refuses_what_kafka_does(java: JavaJudge) -> None:
+def test_each_setting_accepts_the_values_that_kafka_accepts(java: JavaJudge) -> None:
     questions = [(setting, value) for setting in SETTINGS for value in [*TEXTS, *OTHERS] if expressible(setting, value)]
     answers = java.config_parse([(setting.name, value) for setting, value in questions])
     wrong = [
@@ -188,7 +188,7 @@ def test_each_setting_takes_and_refuses_what_kafka_does(java: JavaJudge) -> None
     assert not wrong, "\n".join(wrong)
 
 
-def test_generated_numbers_are_judged_alike_at_every_limit(java: JavaJudge) -> None:
+def test_numbers_around_every_limit_are_accepted_as_by_kafka(java: JavaJudge) -> None:
     chance = random.Random(20240607)
     limits = [0, 1, 5, 9, 17, 22, 900, 3600, 5000, 86400, -131072, 2**15, 2**16, 2**31, 2**32, 2**53, 2**63]
     numbers = {limit + step for limit in limits for step in (-1, 0, 1)} | {-n for n in limits}
@@ -228,7 +228,7 @@ def combinations() -> list[dict[str, str]]:
 
 
 def test_rules_between_settings_give_the_same_values(java: JavaJudge) -> None:
-    """All but delivery.timeout.ms, which Java's ProducerConfig leaves to KafkaProducer."""
+    """All except delivery.timeout.ms, which Java's KafkaProducer validates, not its ProducerConfig."""
     given = [SERVERS | it for it in combinations() if "delivery.timeout.ms" not in it]
     for one, theirs in zip(given, java.producer_config(given), strict=True):
         try:
@@ -271,7 +271,7 @@ def test_rules_between_settings_give_the_same_values(java: JavaJudge) -> None:
     ],
     ids=str,
 )
-def test_a_producer_opens_with_what_java_s_opens_with(java: JavaJudge, more: dict[str, str]) -> None:
+def test_a_producer_accepts_the_configurations_that_java_accepts(java: JavaJudge, more: dict[str, str]) -> None:
     given = {"bootstrap.servers": "127.0.0.1:9", **more}
     (theirs,) = java.open_producer([given])
     if theirs is None:
@@ -311,7 +311,7 @@ def read_here(text: str) -> dict[str, str] | None:
 
 
 def generated() -> list[str]:
-    """Small texts out of the characters that matter to the format.
+    """Small texts of the characters that matter to the format.
 
     They end with an ordinary line: a file that ends in a lone backslash gives Java an entry without name and value.
     """

@@ -1,4 +1,4 @@
-"""Kafka's own list of error codes judges ours: code, name and what Java's exception for it is."""
+"""Kafka's own list of error codes checks ours: code, name and the kind of Java's exception."""
 
 from __future__ import annotations
 

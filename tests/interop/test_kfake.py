@@ -15,7 +15,7 @@ SOON_S = 30.0
 
 
 def _producer(kfake: KFake) -> KafkaProducer[Any, Any]:
-    """Quick to try again."""
+    """A producer with short backoffs."""
     return KafkaProducer(
         bootstrap_servers=kfake.bootstrap_servers,
         linger_ms=0,
@@ -28,7 +28,7 @@ def _producer(kfake: KFake) -> KafkaProducer[Any, Any]:
 
 @pytest.fixture
 def producer(kfake: KFake) -> Iterator[KafkaProducer[Any, Any]]:
-    """With a topic "t" of one partition."""
+    """For a topic "t" of one partition."""
     kfake.create_topic("t")
     producer = _producer(kfake)
     yield producer
@@ -50,7 +50,7 @@ BEFORE_THE_APPEND = [
 
 
 @pytest.mark.parametrize("error", BEFORE_THE_APPEND, ids=lambda error: str(error.name))
-def test_what_a_broker_refuses_before_the_append_is_not_persisted(
+def test_an_error_before_the_append_is_not_persisted(
     kfake: KFake, producer: KafkaProducer[Any, Any], error: type[errors.ApiError]
 ) -> None:
     producer.send("t", b"first").result(SOON_S)
@@ -62,7 +62,7 @@ def test_what_a_broker_refuses_before_the_append_is_not_persisted(
     assert _values(kfake, 2) == [b"first", b"later"]
 
 
-def test_a_refused_producer_epoch_is_recovered_from(kfake: KFake, producer: KafkaProducer[Any, Any]) -> None:
+def test_the_producer_recovers_from_a_refused_epoch(kfake: KFake, producer: KafkaProducer[Any, Any]) -> None:
     assert producer.send("t", b"0").result(SOON_S).offset == 0
     refused = kfake.fault(PRODUCE, 47, count=3)
     futures = [producer.send("t", b"%d" % number) for number in range(1, 100)]
@@ -71,31 +71,31 @@ def test_a_refused_producer_epoch_is_recovered_from(kfake: KFake, producer: Kafk
     assert _values(kfake, 100) == [b"%d" % number for number in range(100)]
 
 
-def _made_anew(kfake: KFake) -> None:
+def _recreate_topic(kfake: KFake) -> None:
     old = kfake.topic_id("t")
     kfake.delete_topic("t")
     kfake.create_topic("t")
     assert kfake.topic_id("t") != old
 
 
-def _lost_on_the_way(kfake: KFake, send: Callable[[], None]) -> None:
+def _lose_in_flight(kfake: KFake, send: Callable[[], None]) -> None:
     with kfake.cut(PRODUCE):
         asked = kfake.observe(METADATA)
         send()
         asked.wait(3)
-        _made_anew(kfake)
+        _recreate_topic(kfake)
 
 
-def _appended_to_the_old_log(kfake: KFake, send: Callable[[], None]) -> None:
+def _append_to_the_old_log(kfake: KFake, send: Callable[[], None]) -> None:
     timed_out = kfake.fault(PRODUCE, 7, count=-1)
     send()
     timed_out.wait(2)
-    _made_anew(kfake)
+    _recreate_topic(kfake)
     timed_out.remove()
 
 
-@pytest.mark.parametrize("fate", [_lost_on_the_way, _appended_to_the_old_log], ids=lambda fate: fate.__name__[1:])
-def test_a_topic_made_anew_gets_what_waits(
+@pytest.mark.parametrize("fate", [_lose_in_flight, _append_to_the_old_log], ids=lambda fate: fate.__name__[1:])
+def test_a_recreated_topic_gets_pending_records(
     kfake: KFake, producer: KafkaProducer[Any, Any], fate: Callable[[KFake, Callable[[], None]], None]
 ) -> None:
     futures = []
@@ -105,10 +105,10 @@ def test_a_topic_made_anew_gets_what_waits(
     assert _values(kfake, 49) == [b"%d" % number for number in range(1, 50)]
 
 
-def test_a_topic_made_anew_that_refuses_the_old_numbers_gets_new_ones(
+def test_a_recreated_topic_that_refuses_old_sequences_gets_new_ones(
     kfake: KFake, producer: KafkaProducer[Any, Any]
 ) -> None:
-    """What may be in the old topic's log can be numbered anew: it cannot be in this one's."""
+    """Records that may be in the old topic's log can get new sequence numbers: they cannot be in the new topic's log."""
     assert producer.send("t", b"0").result(SOON_S).offset == 0
     timed_out = kfake.fault(PRODUCE, 7, count=-1)
     futures = [producer.send("t", b"%d" % number) for number in range(1, 50)]
@@ -122,9 +122,7 @@ def test_a_topic_made_anew_that_refuses_the_old_numbers_gets_new_ones(
     assert _values(kfake, 49) == [b"%d" % number for number in range(1, 50)]
 
 
-def test_records_wait_for_a_topic_that_is_not_there_for_a_while(
-    kfake: KFake, producer: KafkaProducer[Any, Any]
-) -> None:
+def test_records_wait_for_a_temporarily_absent_topic(kfake: KFake, producer: KafkaProducer[Any, Any]) -> None:
     before = [producer.send("t", b"%d" % number) for number in range(10)]
     assert [future.result(SOON_S).offset for future in before] == list(range(10))
     kfake.delete_topic("t")
@@ -136,7 +134,7 @@ def test_records_wait_for_a_topic_that_is_not_there_for_a_while(
     assert _values(kfake, 50) == [b"%d" % number for number in range(10, 60)]
 
 
-def test_without_topic_ids_in_requests_what_may_arrive_late_keeps_its_numbers() -> None:
+def test_without_topic_ids_possibly_late_records_keep_their_sequences() -> None:
     with KFake(max_produce_version=12) as kfake:
         kfake.create_topic("t")
         with _producer(kfake) as producer:
@@ -144,7 +142,7 @@ def test_without_topic_ids_in_requests_what_may_arrive_late_keeps_its_numbers() 
             held_up = kfake.fault(PRODUCE, 7, count=-1)
             futures = [producer.send("t", b"%d" % number) for number in range(1, 50)]
             held_up.wait(2)
-            _made_anew(kfake)
+            _recreate_topic(kfake)
             held_up.remove()
             assert [future.result(SOON_S).offset for future in futures] == list(range(49))
         assert _values(kfake, 49) == [b"%d" % number for number in range(1, 50)]

@@ -1,4 +1,4 @@
-"""Java judges where records go: the hash, the choice for a key, and how records without one are spread."""
+"""Java checks the choice of partitions: the hash, the partition of a key, and the spread of records without a key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_S = 30
 
 
 def keys() -> list[bytes]:
-    """Random ones, and one of each short length: the hash treats the last one to three bytes by themselves."""
+    """Random keys, and one of each short length: the hash treats the last one to three bytes separately."""
     random = Random(20_260_731)
     lengths = [random.randrange(64) for _ in range(KEYS - 80)]
     return [random.randbytes(length) for length in [*range(64), *lengths]] + [
@@ -39,9 +39,7 @@ def test_the_choice_is_javas(partitions: int, java: JavaJudge) -> None:
     assert [partition_for_key(key, partitions) for key in made] == java.partition_for_key(made, partitions)
 
 
-def test_keyed_records_land_where_java_puts_them(
-    kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge
-) -> None:
+def test_keyed_records_go_to_java_s_partitions(kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge) -> None:
     partitions = 13
     topic = kafka_topic(partitions)
     made = keys()
@@ -57,12 +55,12 @@ def test_keyed_records_land_where_java_puts_them(
 def test_records_without_a_key_are_spread_as_evenly_as_javas(
     kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge
 ) -> None:
-    """The sticky partitioner changes its partition after batch.size bytes: 2,000 turns over 8 partitions.
+    """The sticky partitioner changes its partition after batch.size bytes: 2,000 choices over 8 partitions.
 
-    A share of 1/8 of 2,000 turns has a standard deviation of 6 %; 30 % is beyond five of them.
+    A share of 1/8 of 2,000 choices has a standard deviation of 6 %; 30 % is beyond five of them.
     """
     partitions, count, value = 8, 60_000, b"v" * 100
-    # As Java: a turn ends when batch.size bytes have gone to the partition.
+    # As in Java: the partition changes when batch.size bytes have gone to it.
     small = {"batch.size": 3_000, "linger.ms": 5, "partitioner.adaptive.partitioning.enable": "false"}
     ours, theirs = kafka_topic(partitions), kafka_topic(partitions)
     with KafkaProducer(small, bootstrap_servers=kafka.bootstrap_servers) as producer:

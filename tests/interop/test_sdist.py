@@ -1,4 +1,4 @@
-"""The sdist has what it takes to build from it, and nothing else. (`make test-packaging` builds from it.)"""
+"""The sdist has the files that a build needs, and no others. (`make test-packaging` builds from it.)"""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def names(sdist: tarfile.TarFile) -> set[str]:
 
 
 def tracked(*folders: str) -> set[str]:
-    """What the repository has there; without git, what lies there."""
+    """The repository's files in these folders; without git, all files in them."""
     found = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=False)
     if found.returncode == 0 and found.stdout:
         return set(found.stdout.split())
@@ -53,15 +53,15 @@ def tracked(*folders: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in files if path.suffix not in (".pyc", ".so")}
 
 
-def test_it_has_every_source_and_what_a_build_reads(names: set[str]) -> None:
+def test_the_sdist_has_every_file_of_a_build(names: set[str]) -> None:
     assert {name for name in NEEDED if name not in names} == set()
-    # The package whole, with its stub and py.typed, and both crates.
+    # The whole package, with its stub and py.typed, and both crates.
     wanted = tracked("src", "rust/core/src", "rust/python/src")
     assert {"src/penstock/py.typed", "src/penstock/_native.pyi", "rust/python/src/lib.rs"} <= wanted
     assert wanted - names == set()
 
 
-def test_it_has_nothing_that_is_made_or_only_tests(names: set[str]) -> None:
+def test_the_sdist_has_neither_products_nor_tests(names: set[str]) -> None:
     suffixes = {PurePosixPath(name).suffix for name in names}
     assert suffixes & {".so", ".pyd", ".pyc", ".log", ".whl"} == set()
     tops = {PurePosixPath(name).parts[0] for name in names}
@@ -69,7 +69,7 @@ def test_it_has_nothing_that_is_made_or_only_tests(names: set[str]) -> None:
     assert not any("__pycache__" in name or name.startswith("rust/fuzz") for name in names)
 
 
-def test_its_files_are_those_of_the_repository(sdist: tarfile.TarFile) -> None:
+def test_the_sdists_files_equal_those_of_the_repository(sdist: tarfile.TarFile) -> None:
     top = sdist.getnames()[0].partition("/")[0]
     for name in (".cargo/config.toml", "Cargo.lock", "LICENSE", "rust/core/src/lib.rs"):
         file = sdist.extractfile(f"{top}/{name}")

@@ -1,4 +1,4 @@
-"""Kafka's own serializers judge ours: the same values, the same bytes."""
+"""Kafka's own serializers check ours: the same values give the same bytes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def values() -> dict[str, list[Any]]:
 
 
 def as_json(value: Any) -> Any:
-    """How the judge takes it: bytes as hex, floats as Java's text."""
+    """A value in the judge's form: bytes as hex, floats as Java's text."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, uuid.UUID):
@@ -112,7 +112,7 @@ def test_strings_in_other_encodings(java: JavaJudge) -> None:
 def test_lists_of_every_kind_with_nulls_among_the_elements(java: JavaJudge) -> None:
     for inner, some in values().items():
         if inner == "ByteBuffer":
-            continue  # Java leaves the buffers' positions to the inner serializer; nothing to see in a list
+            continue  # Java leaves the buffers' positions to the inner serializer; a list cannot show them
         lists: list[list[Any]] = [[], [None], [None, None]]
         if some:
             lists += [[chance.choice([*some, None]) for _ in range(chance.randrange(6))] for _ in range(20)]
@@ -120,7 +120,7 @@ def test_lists_of_every_kind_with_nulls_among_the_elements(java: JavaJudge) -> N
         assert answers == [ours(ListSerializer(SERIALIZERS[inner]()), it) for it in [None, *lists]], inner
 
 
-def test_a_serializer_of_nothing_takes_nothing(java: JavaJudge) -> None:
+def test_the_void_serializer_accepts_only_none(java: JavaJudge) -> None:
     assert java.serialize([{"serializer": "Void", "value": None}]) == [None]
     (answer,) = java.serialize([{"serializer": "Integer", "value": 2**31}])
     assert isinstance(answer, JavaError)

@@ -1,4 +1,4 @@
-"""The wheel in an environment that has nothing else, on every CPython here: no Rust, no dependencies, no source tree."""
+"""The wheel in an empty environment, on every CPython of this machine: no Rust, no dependencies, no source tree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with DevCluster.running() as cluster:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For this machine's own libc: `make test-packaging` has the one for older ones."""
+    """For this machine's libc: `make test-packaging` builds the one for older ones."""
     folder = tmp_path_factory.mktemp("wheel")
     run(BIN / "maturin", "build", "--release", "--quiet", "--out", folder, cwd=ROOT)
     (path,) = folder.glob("*.whl")
@@ -38,24 +38,26 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(600)
-def test_it_is_abi3_and_runs_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_is_abi3_and_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     assert "-cp311-abi3-" in wheel.name
     environment = tmp_path / "environment"
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     python = environment / "bin" / "python"
-    # Without an index and without dependencies: what it needs at run time it brings.
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", wheel], check=True)
+    # Without an index and without dependencies: the wheel needs no other package.
+    run(BIN / "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel)
     done = subprocess.run(
         [python, "-c", PROGRAM], cwd=tmp_path, env={"PATH": "/nowhere"}, capture_output=True, text=True, check=False
     )
     assert (done.stdout.split(), done.returncode) == (["0", "0"], 0), done.stderr
-    told = subprocess.run([environment / "bin" / "penstock", "--version"], capture_output=True, text=True, check=False)
-    assert "pip install 'penstock[cli]'" in told.stderr
+    result = subprocess.run(
+        [environment / "bin" / "penstock", "--version"], capture_output=True, text=True, check=False
+    )
+    assert "pip install 'penstock[cli]'" in result.stderr
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("minor", MINOR_VERSIONS, ids=lambda minor: f"3.{minor}")
-def test_it_works_with(minor: int, wheel: Path, tmp_path: Path) -> None:
-    told = smoke(needed(minor), wheel, tmp_path)
-    assert told.pop("build") == ["abi3", "optimized", "without-reference-pool"]
-    assert told == WHOLE
+def test_the_wheel_works_on_python(minor: int, wheel: Path, tmp_path: Path) -> None:
+    result = smoke(needed(minor), wheel, tmp_path)
+    assert result.pop("build") == ["abi3", "optimized", "without-reference-pool"]
+    assert result == WHOLE

@@ -1,9 +1,9 @@
-"""Run by `test_steady_state.py`: buffer records, let another library hold the GIL for two seconds, say what happened.
+"""Run by `test_steady_state.py`: buffer records, let another library hold the GIL for two seconds, print what happened.
 
     gil_hold.py BOOTSTRAP TOPIC PARTITIONS RECORDS
 
-Prints JSON: when the hold began and ended (ms since the epoch), how long no Python thread ran in between (s), and how
-many futures were done before and at the hold's end.
+Prints JSON: the hold's begin and end (ms since the epoch), how long no Python thread ran in between (s), and how many
+futures were done before the hold and at its end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from penstock import KafkaProducer
 
 HOLD_S = 2
-# So long after the first record the batches leave: well after the hold has begun, well before it ends.
+# The linger of the batches: they are sent well after the hold has begun, and well before it ends.
 LINGER_MS = 700
 
 
@@ -34,7 +34,7 @@ def main() -> None:
 
     hold = ctypes.PyDLL(None).sleep  # PyDLL, unlike CDLL, keeps the GIL during the call
     with KafkaProducer(bootstrap_servers=bootstrap, linger_ms=LINGER_MS, max_request_size=20_000) as producer:
-        # Connections, identity and the leaders' first answers are the control plane's work: done before.
+        # Connections, identity and the leaders' first answers need the control plane: they are done before.
         for partition in range(partitions):
             producer.send(topic, b"first", partition=partition)
         producer.flush()
@@ -47,7 +47,7 @@ def main() -> None:
         hold(HOLD_S)
         ended = time.time_ns() // 1_000_000
         after = sum(future.done() for future in futures)
-        # A beat before the hold and one after it are what the silence is measured between.
+        # The silence is measured between a beat before the hold and one after it.
         beaten.clear()
         beaten.wait()
         stop.set()

@@ -19,7 +19,7 @@ PARTITIONS = 6
 
 
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_what_coroutines_send_is_there(loop_factory: type, kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
+def test_records_of_coroutines_arrive(loop_factory: type, kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
     topic = kafka_topic(PARTITIONS)
     sent: list[Sent] = []
 
@@ -39,7 +39,7 @@ def test_what_coroutines_send_is_there(loop_factory: type, kafka: KafkaCluster, 
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
-    # Of each coroutine's records, not of all of them together, the order is promised: sorted by place it is checked below.
+    # The order is guaranteed within one coroutine's records only: sorted by partition, it is checked below.
     for judge in (read_with_kafka_python, read_with_confluent):
         check(sent, judge(kafka.bootstrap_servers, topic, len(sent)), ordered=False)
     for number in range(10):
@@ -49,7 +49,7 @@ def test_what_coroutines_send_is_there(loop_factory: type, kafka: KafkaCluster, 
             assert offsets == sorted(offsets)
 
 
-def test_what_coroutines_send_in_bulk_is_where_the_offsets_say(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
+def test_bulk_records_of_coroutines_are_at_their_offsets(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
     topic = kafka_topic(PARTITIONS)
     sent: dict[tuple[int, int], tuple[bytes, bytes]] = {}
 
@@ -84,15 +84,13 @@ def test_what_coroutines_send_in_bulk_is_where_the_offsets_say(kafka: KafkaClust
     assert {(record.partition, record.offset): (record.value, record.key) for record in found} == sent
     for number in range(9):
         values = set(part(number)[0])
-        # Of one call's records the order is promised, in each partition.
+        # The order is guaranteed for the records of one call, in each partition.
         for records in by_partition(found).values():
             mine = [record.value for record in records if record.value in values]
             assert mine == sorted(mine, key=lambda value: int((value or b"").split()[0]))
 
 
-def test_a_broker_that_is_killed_and_comes_back_costs_coroutines_only_time(
-    kafka: KafkaCluster, kafka_topic: TopicFactory
-) -> None:
+def test_coroutines_survive_a_killed_broker(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
     topic = kafka_topic(3)
     sent: list[Sent] = []
 

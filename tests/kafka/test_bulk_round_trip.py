@@ -17,7 +17,7 @@ PARTITIONS = 6
 
 
 @pytest.mark.parametrize("keyed", [False, True])
-def test_many_values_are_where_their_offsets_say(kafka: KafkaCluster, kafka_topic: TopicFactory, keyed: bool) -> None:
+def test_bulk_values_are_at_their_offsets(kafka: KafkaCluster, kafka_topic: TopicFactory, keyed: bool) -> None:
     topic = kafka_topic(PARTITIONS)
     values = [b"%06d" % number + b"x" * 94 for number in range(COUNT)]
     keys = [b"key %d" % (number % 997) for number in range(COUNT)] if keyed else None
@@ -36,7 +36,7 @@ def test_many_values_are_where_their_offsets_say(kafka: KafkaCluster, kafka_topi
         assert [record.value for record in records] == sorted(record.value or b"" for record in records)
 
 
-def test_arrow_rows_are_where_their_offsets_say(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
+def test_arrow_rows_are_at_their_offsets(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
     topic = kafka_topic(PARTITIONS)
     rows = [
         {

@@ -1,4 +1,4 @@
-"""Compressed batches in a real Kafka: every codec at every end of its levels, read back by clients that others wrote."""
+"""Compressed batches in a real Kafka: every codec at its lowest and highest level, read back by foreign clients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def producing(kafka: KafkaCluster, codec: str, level: int | None = None, **more:
 
 
 def text(number: int, size: int = 1_000) -> bytes:
-    """JSON that compresses as JSON does."""
+    """JSON that compresses like ordinary JSON."""
     words = random.Random(number)
     row = b'{"number": %d, "name": "%s", "tags": [' % (number, words.randbytes(6).hex().encode())
     while len(row) < size:
@@ -49,7 +49,7 @@ def records(topic: str) -> list[Bytes]:
     made += [
         ProducerRecord(topic, None, key=b"null", partition=0, timestamp=2, headers=[("h", b"1"), ("h", None)]),
         ProducerRecord(topic, b"", key=b"", partition=1, timestamp=2),
-        # Of more than one block of any codec.
+        # More than one block of any codec.
         ProducerRecord(topic, text(5, 300_000), partition=0, timestamp=3),
         ProducerRecord(topic, noise.randbytes(300_000), partition=1, timestamp=3),
     ]
@@ -82,7 +82,7 @@ def logged(kafka: KafkaCluster, topic: str, java: JavaJudge, partition: int = 0)
 
 
 @pytest.mark.parametrize(("codec", "level"), LEVELS)
-def test_foreign_readers_find_what_was_sent(
+def test_foreign_readers_read_compressed_records(
     codec: str, level: int | None, kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge
 ) -> None:
     topic = kafka_topic(2, config={"segment.ms": str(2**63 - 1)})
@@ -105,7 +105,7 @@ def test_foreign_readers_find_what_was_sent(
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_our_own_reader_finds_it_too(codec: str, kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
+def test_our_own_reader_reads_compressed_records(codec: str, kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
     topic = kafka_topic(1)
     with producing(kafka, codec) as producer:
         for number in range(300):
@@ -116,7 +116,7 @@ def test_our_own_reader_finds_it_too(codec: str, kafka: KafkaCluster, kafka_topi
 
 
 @pytest.mark.parametrize(("mine", "theirs"), [("lz4", "zstd"), ("zstd", "uncompressed"), ("none", "gzip")])
-def test_a_topic_may_want_another_codec(
+def test_a_topic_may_have_another_codec(
     mine: str, theirs: str, kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge
 ) -> None:
     topic = kafka_topic(2, config={"compression.type": theirs, "segment.ms": str(2**63 - 1)})
@@ -130,7 +130,7 @@ def test_a_topic_may_want_another_codec(
 
 
 @pytest.mark.parametrize("codec", CODECS[1:])
-def test_a_batch_too_large_for_its_topic_is_split_and_compressed_anew(
+def test_a_batch_too_large_for_its_topic_is_split_and_compressed_again(
     codec: str, kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge
 ) -> None:
     topic = kafka_topic(1, config={"max.message.bytes": "10000", "segment.ms": str(2**63 - 1)})
@@ -149,7 +149,7 @@ def test_a_batch_too_large_for_its_topic_is_split_and_compressed_anew(
 def test_a_topic_that_compresses_well_has_large_batches(
     kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge
 ) -> None:
-    """batch.size bounds what a batch is estimated to take compressed, as in Java; the estimate begins at no compression."""
+    """batch.size bounds the estimated compressed size of a batch, as in Java; the estimate begins at no compression."""
     topic = kafka_topic(1, config={"segment.ms": str(2**63 - 1)})
     with producing(kafka, "zstd") as producer:
         for number in range(20_000):
@@ -161,7 +161,7 @@ def test_a_topic_that_compresses_well_has_large_batches(
     assert all(batch.size <= 16_384 * 1.05 for batch in batches)
 
 
-def test_close_without_time_fails_what_is_being_compressed(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
+def test_close_with_zero_fails_batches_in_compression(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
     topic = kafka_topic(1)
     producer = producing(kafka, "zstd", 22, **{"linger.ms": 0, "batch.size": 1 << 20, "max.request.size": 1 << 21})
     futures = [producer.send(topic, text(number, 100_000)) for number in range(40)]

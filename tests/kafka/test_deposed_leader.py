@@ -1,4 +1,4 @@
-"""What a real leader answers when it has appended a batch, waits for its followers, and is deposed."""
+"""The answer of a real leader that has appended a batch, waits for its followers, and is deposed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TOPIC = "deposed"
 TIMEOUT_S = 60
 LATEST = -1
 DEBUGGER = -2
-"""A replica id to which a broker tells the end of its log, not only the part that is replicated."""
+"""A replica id for which a broker returns the end of its log, not only of the replicated part."""
 
 
 @pytest.fixture
 def cluster() -> Iterator[KafkaCluster]:
-    # A follower that is silent stays in sync for longer than the test takes.
+    # A silent follower stays in sync for longer than the test takes.
     patient = {"broker.session.timeout.ms": 90_000, "replica.lag.time.max.ms": 90_000}
-    with KafkaCluster(nodes=3, heap_mb=320, config=patient) as three:
+    with KafkaCluster(nodes=3, heap_mb=320, config=patient, short_lived=True) as three:
         three.create_topic(TOPIC, 1, 3, {"min.insync.replicas": "2"})
         yield three
 
@@ -50,8 +50,8 @@ def log_end(address: tuple[str, int]) -> int:
 
 @pytest.mark.kafka
 @pytest.mark.timeout(300)
-def test_a_record_that_a_deposed_leader_refuses_may_be_in_the_log(cluster: KafkaCluster) -> None:
-    """Its answer is NOT_LEADER_OR_FOLLOWER, and its successor has the record: no "not persisted" may be said of it."""
+def test_a_record_refused_by_a_deposed_leader_may_be_in_the_log(cluster: KafkaCluster) -> None:
+    """Its answer is NOT_LEADER_OR_FOLLOWER, and its successor has the record: it must not be reported as "not persisted"."""
     with KafkaProducer(
         bootstrap_servers=cluster.bootstrap_servers, enable_idempotence=False, acks="all", retries=0, linger_ms=0
     ) as producer:
@@ -61,7 +61,7 @@ def test_a_record_that_a_deposed_leader_refuses_may_be_in_the_log(cluster: Kafka
         controller = kafka_wire.active_controller(address)
         silent = next(node for node in cluster.nodes if node not in (leader, controller))
         successor = next(node for node in cluster.nodes if node not in (leader, silent))
-        # A follower that is silent and still in sync keeps the leader waiting; the other one has the record.
+        # The leader waits for a follower that is silent and still in sync; the other one has the record.
         cluster.pause(silent)
         try:
             future = producer.send(TOPIC, b"second")

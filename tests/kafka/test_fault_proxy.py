@@ -1,6 +1,6 @@
-"""Each fault that the proxy knows, in front of a real broker: the producer's records, the log, and the oracle between.
+"""Each fault of the proxy, in front of a real broker: the producer's records, the log, and the oracle's comparison.
 
-Times: nothing here is judged by the clock. Delays are only so long as to be longer than a timeout that must strike.
+No test is decided by the clock. Delays are just longer than the timeouts that must expire.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kafka_cluster import KafkaCluster
 from penstock import DeliveryFuture, KafkaError, KafkaProducer, ProducerRecord
 from support.fixtures import TopicFactory
 from support.judges import Record, read_with_confluent, read_with_kafka_python
-from support.oracle import Logged, Told, Verdict, judge, told_of
+from support.oracle import Logged, Reported, Verdict, judge, reported_by
 from support.sent import Sent, check
 
 PARTITIONS = 3
@@ -34,7 +34,7 @@ def proxy(kafka: KafkaCluster) -> Iterator[FaultProxy]:
 
 
 class Bench:
-    """One producer behind the proxy, one topic; numbered records, and what the oracle says of them."""
+    """One producer behind the proxy, one topic, numbered records, and the oracle's verdict on them."""
 
     def __init__(self, proxy: FaultProxy, kafka: KafkaCluster, topic: str) -> None:
         self.proxy, self._kafka, self.topic = proxy, kafka, topic
@@ -45,7 +45,7 @@ class Bench:
         return KafkaProducer(bootstrap_servers=self.proxy.bootstrap_servers, **{**FAST, **options})
 
     def send(self, producer: KafkaProducer[bytes, bytes], count: int = 30) -> list[DeliveryFuture]:
-        """Numbered records for all partitions in turn; most of them share requests."""
+        """Numbered records for all partitions in rotation; most of them share requests."""
         futures = []
         for _ in range(count):
             number, self._number = self._number, self._number + 1
@@ -56,10 +56,10 @@ class Bench:
         return futures
 
     def send_in_one_request(self, producer: KafkaProducer[bytes, bytes], **fault: Any) -> list[DeliveryFuture]:
-        """Records for all partitions, which meet the fault together.
+        """Records for all partitions, which get the fault together.
 
-        They pile up behind a request whose answer is late: the producer has at most one of them in flight. Lingering
-        alone would not do, because a thread that is held up between two sends makes two requests of them.
+        They wait behind a request whose answer is late: the producer has at most one in flight. Linger alone is not enough,
+        because a thread that is delayed between two sends makes two requests of them.
         """
         self.proxy.plan.add(api="Produce", answer_delay_ms=1_000)
         late = self.proxy.notes.counts()["Produce answer delay"] + 1
@@ -71,25 +71,27 @@ class Bench:
         return futures
 
     def delivered(self, producer: KafkaProducer[bytes, bytes], count: int = 30) -> None:
-        """Send, and all of it is acknowledged."""
+        """Send, and check that all records are acknowledged."""
         for future in self.send(producer, count):
             future.result(TIMEOUT_S)
 
     def wait_for_log(self, records: int) -> None:
-        """Until the topic holds so many, whoever sent them."""
+        """Wait until the topic has that many records."""
         read_with_confluent(self._kafka.bootstrap_servers, self.topic, records, TIMEOUT_S)
 
     def verdict(self, log_has: int | None = None) -> Verdict:
-        """To be asked when the producer is closed. `log_has`: wait until the log holds so many."""
-        told: list[Told] = [told_of(partition, SENDER, number, future) for number, partition, future in self.sent]
-        expected = sum(record.outcome == "acknowledged" for record in told) if log_has is None else log_has
+        """Call it after the producer is closed. `log_has`: wait until the log has that many records."""
+        reported: list[Reported] = [
+            reported_by(partition, SENDER, number, future) for number, partition, future in self.sent
+        ]
+        expected = sum(record.outcome == "acknowledged" for record in reported) if log_has is None else log_has
         logs: dict[object, list[Logged]] = {}
         for record in read_with_confluent(self._kafka.bootstrap_servers, self.topic, expected, TIMEOUT_S):
             assert record.value is not None
             logs.setdefault(record.partition, []).append(Logged(SENDER, int(record.value), record.offset))
-        return judge(told, logs)
+        return judge(reported, logs)
 
-    def judge_all_acknowledged(self) -> None:
+    def check_all_acknowledged(self) -> None:
         verdict = self.verdict()
         assert verdict.ok, str(verdict)
         assert set(verdict.outcomes) == {"acknowledged"}, str(verdict)
@@ -100,8 +102,10 @@ def bench(proxy: FaultProxy, kafka: KafkaCluster, kafka_topic: TopicFactory) -> 
     return Bench(proxy, kafka, kafka_topic(PARTITIONS))
 
 
-def test_without_rules_it_is_not_there(proxy: FaultProxy, kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
-    """Keys, headers, timestamps, large records: content, places and order are what the futures say."""
+def test_without_rules_the_proxy_changes_nothing(
+    proxy: FaultProxy, kafka: KafkaCluster, kafka_topic: TopicFactory
+) -> None:
+    """Keys, headers, timestamps, large records: content, places and order are as the futures report."""
     topic = kafka_topic(PARTITIONS)
     records: list[ProducerRecord[bytes, bytes]] = [
         ProducerRecord(
@@ -122,7 +126,7 @@ def test_without_rules_it_is_not_there(proxy: FaultProxy, kafka: KafkaCluster, k
 
 
 @pytest.mark.parametrize("read", [read_with_confluent, read_with_kafka_python])
-def test_foreign_clients_work_through_it(
+def test_foreign_clients_work_through_the_proxy(
     read: Callable[..., list[Record]], proxy: FaultProxy, kafka: KafkaCluster, kafka_topic: TopicFactory
 ) -> None:
     topic = kafka_topic(PARTITIONS)
@@ -150,7 +154,7 @@ def test_foreign_clients_work_through_it(
         ({"error": 3}, "error 3"),  # UNKNOWN_TOPIC_OR_PARTITION
         ({"error": 6}, "error 6"),  # NOT_LEADER_OR_FOLLOWER
         ({"error": 19}, "error 19"),  # NOT_ENOUGH_REPLICAS
-        ({"error": 45}, "error 45"),  # OUT_OF_ORDER_SEQUENCE_NUMBER, though nothing is missing
+        ({"error": 45}, "error 45"),  # OUT_OF_ORDER_SEQUENCE_NUMBER, though no record is missing
         ({"error": 47}, "error 47"),  # INVALID_PRODUCER_EPOCH
         ({"error": 59}, "error 59"),  # UNKNOWN_PRODUCER_ID
         ({"error": 100}, "error 100"),  # UNKNOWN_TOPIC_ID
@@ -166,8 +170,8 @@ def test_foreign_clients_work_through_it(
     ],
     ids=lambda value: value.replace(": ", "-").replace(" ", "-") if isinstance(value, str) else "",
 )
-def test_every_record_is_there_once_in_order(fault: dict[str, Any], kind: str, bench: Bench) -> None:
-    """The first requests of the producer, and some in the midst of its work, meet the fault; it recovers by itself."""
+def test_every_record_arrives_once_and_in_order(fault: dict[str, Any], kind: str, bench: Bench) -> None:
+    """The first requests of the producer, and some later ones, get the fault; it recovers by itself."""
     bench.proxy.plan.add(api="Produce", times=2, **fault)
     with bench.producer() as producer:
         bench.delivered(producer)
@@ -176,7 +180,7 @@ def test_every_record_is_there_once_in_order(fault: dict[str, Any], kind: str, b
             bench.send(producer)
             bench.delivered(producer)
         bench.proxy.notes.wait_for(kind, 5)
-    bench.judge_all_acknowledged()
+    bench.check_all_acknowledged()
 
 
 @pytest.mark.parametrize("api", ["ApiVersions", "Metadata", "InitProducerId"])
@@ -185,18 +189,18 @@ def test_every_record_is_there_once_in_order(fault: dict[str, Any], kind: str, b
     [{"close": True}, {"drop": "silent"}, {"reset": "answer"}, {"answer_trickle_ms": 50}, {"error": 15}],
     ids=["close", "silent", "reset", "trickle", "error"],
 )
-def test_control_requests_fail_and_come_again(api: str, fault: dict[str, Any], bench: Bench) -> None:
+def test_failed_control_requests_are_repeated(api: str, fault: dict[str, Any], bench: Bench) -> None:
     if api == "ApiVersions" and "error" in fault:
-        fault = {"reset": "reading"}  # an error would be the end of it: brokers have but UNSUPPORTED_VERSION to say
+        fault = {"reset": "reading"}  # an error code would be permanent: brokers answer only UNSUPPORTED_VERSION
     bench.proxy.plan.add(api=api, **fault)
     with bench.producer(request_timeout_ms=500, socket_connection_setup_timeout_ms=500) as producer:
         bench.delivered(producer)
         assert [note.api for note in bench.proxy.notes.all] == [api]
-    bench.judge_all_acknowledged()
+    bench.check_all_acknowledged()
 
 
 def test_mixed_results_in_one_answer(bench: Bench) -> None:
-    """One partition is refused for good, one is told an error after its append, one is fine: each has its own outcome."""
+    """One partition is refused, one gets an error after its append, one succeeds: each has its own outcome."""
     with bench.producer(max_in_flight_requests_per_connection=1) as producer:
         bench.delivered(producer)
         after = Rule("Produce", topic=bench.topic, partition=2, error=7, after_append=True)  # REQUEST_TIMED_OUT
@@ -215,14 +219,14 @@ def test_a_batch_that_is_too_large_is_split(bench: Bench) -> None:
     with bench.producer(max_in_flight_requests_per_connection=1) as producer:
         bench.delivered(producer)
         for _ in range(3):
-            bench.send_in_one_request(producer, error=10)  # MESSAGE_TOO_LARGE; alone a record could not be split
+            bench.send_in_one_request(producer, error=10)  # MESSAGE_TOO_LARGE; a single record could not be split
             bench.delivered(producer)
     assert bench.proxy.notes.counts() == {"Produce answer delay": 3, "Produce error 10": 3}
-    bench.judge_all_acknowledged()
+    bench.check_all_acknowledged()
 
 
 def test_an_answer_that_is_never_sent(bench: Bench) -> None:
-    """The connection stays open and silent; request.timeout.ms ends it, and the same batches come again."""
+    """The connection stays open and silent; request.timeout.ms ends it, and the same batches are sent again."""
     with bench.producer(request_timeout_ms=500) as producer:
         bench.delivered(producer)
         bench.proxy.plan.add(api="Produce", drop="silent", times=2)
@@ -230,30 +234,30 @@ def test_an_answer_that_is_never_sent(bench: Bench) -> None:
             bench.send(producer)
             bench.delivered(producer)
         bench.proxy.notes.wait_for("drop: silent", 2)
-    bench.judge_all_acknowledged()
+    bench.check_all_acknowledged()
 
 
-def test_a_request_that_is_overtaken_by_its_own_repetition(bench: Bench) -> None:
-    """It reaches the broker on the old connection after it was answered on a new one: the broker has it already."""
+def test_a_request_that_is_overtaken_by_its_retry(bench: Bench) -> None:
+    """It reaches the broker on the old connection after its retry was answered on a new one: the broker has it already."""
     with bench.producer(request_timeout_ms=500) as producer:
         bench.delivered(producer)
         bench.proxy.plan.add(api="Produce", overtaken_ms=TIMEOUT_S * 1000)
         bench.delivered(producer)
         bench.proxy.notes.wait_for("was overtaken")
         bench.delivered(producer)
-    bench.judge_all_acknowledged()
+    bench.check_all_acknowledged()
 
 
 LATE = {"request_timeout_ms": 1_000, "delivery_timeout_ms": 2_500}
 
 
 def test_a_request_that_arrives_after_its_record_expired(bench: Bench) -> None:
-    """It is possibly persisted, and so it is; what follows goes on in order."""
+    """The record is possibly persisted, and it is in the log; later records arrive in order."""
     producer = bench.producer(**LATE)
     bench.delivered(producer)
     bench.proxy.plan.add(api="Produce", delay_ms=4_000)
     bench.proxy.plan.add(api="Produce", close=True, times=1_000)
-    (future,) = bench.send(producer, 1)  # one, because several might make two requests, and the first alone arrives
+    (future,) = bench.send(producer, 1)  # only one: several could make two requests, of which only the first arrives
     error = future.exception(TIMEOUT_S)
     assert isinstance(error, KafkaError)
     assert error.possibly_persisted
@@ -268,7 +272,7 @@ def test_a_request_that_arrives_after_its_record_expired(bench: Bench) -> None:
 
 
 def test_a_request_that_arrives_after_its_successors(bench: Bench) -> None:
-    """They travel under a higher epoch by then: the broker refuses the latecomer, and the order is kept."""
+    """They have a higher epoch by then: the broker refuses the late request, and the order is kept."""
     producer = bench.producer(**LATE)
     bench.delivered(producer)
     bench.proxy.plan.add(api="Produce", overtaken_ms=TIMEOUT_S * 1000)
@@ -287,10 +291,10 @@ def test_a_request_that_arrives_after_its_successors(bench: Bench) -> None:
     assert verdict.persisted_though_failed == 0
 
 
-def test_a_broker_that_takes_the_append_and_then_gives_its_leadership_up(bench: Bench) -> None:
+def test_a_leader_that_resigns_after_the_append(bench: Bench) -> None:
     """A leader that waits for its followers and loses the partition answers NOT_LEADER_OR_FOLLOWER, *after* the append.
 
-    What fails after that may be in the log. One record, because of several a second request might meet the rejection alone.
+    A failure after that may be in the log. One record, because with several a second request could get the error alone.
     """
     producer = bench.producer(**LATE)
     bench.delivered(producer)
@@ -306,8 +310,8 @@ def test_a_broker_that_takes_the_append_and_then_gives_its_leadership_up(bench: 
 
 
 @pytest.mark.parametrize("what", ["cut", "freeze", "refuse", "sever"])
-def test_a_broker_out_of_reach(what: str, bench: Bench) -> None:
-    """Half-open, frozen, refusing or resetting; then the network heals, and everything arrives once."""
+def test_an_unreachable_broker(what: str, bench: Bench) -> None:
+    """Half-open, frozen, refusing or resetting; then the network recovers, and everything arrives once."""
     with bench.producer(request_timeout_ms=500, socket_connection_setup_timeout_ms=500) as producer:
         bench.delivered(producer)
         assert bench.proxy.connections
@@ -325,4 +329,4 @@ def test_a_broker_out_of_reach(what: str, bench: Bench) -> None:
         for future in futures:
             future.result(TIMEOUT_S)
         bench.delivered(producer)
-    bench.judge_all_acknowledged()
+    bench.check_all_acknowledged()

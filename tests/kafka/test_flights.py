@@ -1,4 +1,4 @@
-"""A real file goes into a real Kafka: `make demo`, on this cluster, with its own proof by kafka-python."""
+"""A real file goes into a real Kafka: `make demo` on this cluster, with its own proof by kafka-python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROWS = 20_000
 def test_flights(kafka: KafkaCluster, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--bootstrap", kafka.bootstrap_servers, "--topic", "flights-of-a-test", "--rows", str(ROWS), "--json"]
     assert demo.main(arguments) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["records"], said["acknowledged"], said["failed"]) == (ROWS, ROWS, 0)
-    assert sum(said["partitions"].values()) == ROWS
-    assert said["proof"]["ok"] is True
+    result = json.loads(capsys.readouterr().out)
+    assert (result["records"], result["acknowledged"], result["failed"]) == (ROWS, ROWS, 0)
+    assert sum(result["partitions"].values()) == ROWS
+    assert result["proof"]["ok"] is True

@@ -1,4 +1,4 @@
-"""The harness and the judges themselves: what they say must be right before anything is judged by them."""
+"""Tests of the harness and the judges themselves: other tests rely on them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_records_of_any_age_are_kept(kafka: KafkaCluster, kafka_topic: TopicFact
     assert admin.describe_configs([resource])[resource].result(20)["retention.ms"].value == "-1"
 
 
-def test_a_judge_that_finds_too_little_says_so(kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge) -> None:
+def test_a_judge_reports_missing_records(kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge) -> None:
     topic = kafka_topic(partitions=3)
     produce_with_confluent(kafka.bootstrap_servers, topic, 3)
     judges: list[Callable[..., list[Record]]] = [read_all, read_with_confluent, java.consume]
@@ -85,18 +85,16 @@ def test_a_judge_that_finds_too_little_says_so(kafka: KafkaCluster, kafka_topic:
             judge(kafka.bootstrap_servers, topic, expected=4, timeout=8)
         return raised.value
 
-    # Side by side: each waits out its time, which leaves a consumer enough to start on a busy machine.
+    # In parallel: each waits for its whole timeout, which leaves a consumer enough time to start on a busy machine.
     with ThreadPoolExecutor(len(judges)) as pool:
         for found in pool.map(found_by, judges):
             assert by_partition(found.records).keys() == {0, 1, 2}
 
 
-def test_a_topic_is_there_for_every_client_once_created_and_no_other_appears(
-    kafka: KafkaCluster, kafka_topic: TopicFactory
-) -> None:
+def test_a_created_topic_exists_for_every_client(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
     topic = kafka_topic(partitions=4, config={"message.timestamp.type": "LogAppendTime"})
     assert kafka.leaders(topic) == {0: 1, 1: 1, 2: 1, 3: 1}
-    assert kafka.leaders("nobody-made-this") == {}
+    assert kafka.leaders("absent-topic") == {}
     before = time.time() * 1000
     produce_with_confluent(kafka.bootstrap_servers, topic, 1)
     (record,) = read_all(kafka.bootstrap_servers, topic, expected=1)
@@ -104,7 +102,7 @@ def test_a_topic_is_there_for_every_client_once_created_and_no_other_appears(
     assert record.timestamp >= before - 1000
 
 
-def test_java_produces_and_reports_where_each_record_went(
+def test_java_produces_and_reports_each_records_place(
     kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge
 ) -> None:
     topic = kafka_topic(partitions=2)
@@ -143,7 +141,7 @@ def test_java_hashes_keys(java: JavaJudge) -> None:
     assert java.partition_for_key(keys, 7) == [(value & 0x7FFFFFFF) % 7 for value in hashes]
 
 
-def test_java_serializes_and_says_what_it_refuses(java: JavaJudge) -> None:
+def test_java_serializes_and_reports_errors(java: JavaJudge) -> None:
     items: list[tuple[dict[str, Any], bytes | None]] = [
         ({"serializer": "String", "value": "ä"}, "ä".encode()),
         ({"serializer": "String", "value": "ä", "encoding": "UTF-16BE"}, "ä".encode("utf-16-be")),
@@ -167,7 +165,7 @@ def test_java_serializes_and_says_what_it_refuses(java: JavaJudge) -> None:
     assert java.serialize([item for item, _ in items]) == [expected for _, expected in items]
 
 
-def test_java_says_what_it_refuses_and_goes_on(java: JavaJudge) -> None:
+def test_java_reports_errors_and_continues(java: JavaJudge) -> None:
     void, integer, unknown, fine = java.serialize(
         [
             {"serializer": "Void", "value": "x"},
@@ -185,15 +183,17 @@ def test_java_says_what_it_refuses_and_goes_on(java: JavaJudge) -> None:
         java.call("sing")
 
 
-def test_a_judge_that_does_not_answer_is_ended_and_the_next_question_starts_another() -> None:
+def test_a_silent_judge_is_ended_and_started_again() -> None:
     with JavaJudge() as judge:
         judge.murmur2([b"a"])
-        with pytest.raises(JudgeDiedError):  # nobody listens on that port, and the judge has less time than its client
+        with pytest.raises(
+            JudgeDiedError
+        ):  # the port has no listener, and the judge's timeout is shorter than its client's
             judge.call("consume", timeout=0.5, bootstrap="127.0.0.1:1", topic="t", timeout_ms=60_000)
         assert len(judge.murmur2([b"a"])) == 1
 
 
-def test_java_decodes_batches_and_finds_the_broken_one(
+def test_java_decodes_batches_and_finds_an_invalid_one(
     kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge
 ) -> None:
     topic = kafka_topic(partitions=3)
@@ -217,7 +217,7 @@ def test_java_decodes_batches_and_finds_the_broken_one(
     assert garbage.error is not None
 
 
-def test_java_knows_the_configuration(java: JavaJudge) -> None:
+def test_java_lists_and_parses_settings(java: JavaJudge) -> None:
     table = {row["name"]: row for row in java.config_table()}
     assert table["linger.ms"] | {"type": "LONG", "default": 5, "importance": "MEDIUM"} == table["linger.ms"]
     assert table["acks"]["default_text"] == "all"
@@ -232,7 +232,7 @@ def test_java_knows_the_configuration(java: JavaJudge) -> None:
     assert isinstance(unknown, JavaError)
 
 
-def test_java_judges_whole_configurations(java: JavaJudge) -> None:
+def test_java_validates_whole_configurations(java: JavaJudge) -> None:
     servers = {"bootstrap.servers": "127.0.0.1:9092"}
     plain, clash = java.producer_config([servers, servers | {"acks": "1", "enable.idempotence": "true"}])
     assert isinstance(plain, dict)
@@ -269,7 +269,7 @@ def test_java_reencodes_messages(java: JavaJudge) -> None:
 
 @pytest.mark.kafka
 def test_a_node_crashes_hangs_and_returns_with_its_data() -> None:
-    with KafkaCluster(config={"num.io.threads": 2}) as cluster:
+    with KafkaCluster(config={"num.io.threads": 2}, short_lived=True) as cluster:
         cluster.create_topic("kept")
         servers = cluster.bootstrap_servers
         (node,) = cluster.nodes.values()
@@ -301,7 +301,7 @@ def test_a_node_that_cannot_start_shows_its_log() -> None:
 def test_no_broker_outlives_a_killed_test_run() -> None:
     script = (
         "from kafka_cluster import KafkaCluster\n"
-        "node = KafkaCluster().start().nodes[1]\n"
+        "node = KafkaCluster(short_lived=True).start().nodes[1]\n"
         "print(node.pid, node.folder, flush=True)\n"
         "input()\n"
     )
@@ -337,7 +337,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
 
 
 def test_the_harness_moves_partitions_and_deletes_topics(kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
-    """What more than one node does with it is seen by the chaos runs; here, that Kafka understands and is understood."""
+    """The chaos runs use it with several nodes; here, one node accepts the requests and their answers are read."""
     topic, address = kafka_topic(partitions=2), kafka.nodes[1].address
     kafka_wire.reassign(address, topic, {0: [1], 1: [1]})
     with pytest.raises(kafka_wire.WireError, match="AlterPartitionReassignments"):

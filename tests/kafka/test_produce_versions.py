@@ -1,4 +1,4 @@
-"""Produce in every version that Penstock speaks and Kafka 4.4 accepts; and brokers that speak older ones only."""
+"""Produce in every version that Penstock and Kafka 4.4 support; and brokers that support only older versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERSIONS = range(3, 14)
 PARTITIONS = 3
 
 RELEASES = {
-    # Kafka's release: the newest versions of its APIs, as its own ApiVersions told.
+    # Kafka's release: the newest versions of its APIs, from its own ApiVersions.
     "2.1": {"Produce": 7, "Fetch": 10, "Metadata": 7, "ApiVersions": 2, "InitProducerId": 1, "ListOffsets": 4},
     "2.4": {"Produce": 8, "Fetch": 11, "Metadata": 9, "ApiVersions": 3, "InitProducerId": 2, "ListOffsets": 5},
     "2.8": {"Produce": 9, "Fetch": 12, "Metadata": 11, "ApiVersions": 3, "InitProducerId": 4, "ListOffsets": 6},
@@ -32,7 +32,7 @@ RELEASES = {
 
 
 def produce(bootstrap: str, topic: str, acks: str) -> list[Sent]:
-    """Some batches for each partition, with whatever a record can have."""
+    """Some batches for each partition, with all features of records."""
     with KafkaProducer(
         bootstrap_servers=bootstrap, acks=acks, enable_idempotence=acks == "all", linger_ms=5, batch_size=2_000
     ) as producer:
@@ -61,7 +61,7 @@ def produce_version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("acks", ["all", "1"])
 @pytest.mark.parametrize("produce_version", VERSIONS, indirect=True)
-def test_real_kafka_takes_every_version(
+def test_real_kafka_accepts_every_version(
     produce_version: int, acks: str, kafka: KafkaCluster, kafka_topic: TopicFactory
 ) -> None:
     topic = kafka_topic(PARTITIONS)
@@ -70,8 +70,8 @@ def test_real_kafka_takes_every_version(
 
 
 @pytest.mark.parametrize("produce_version", VERSIONS, indirect=True)
-def test_the_version_is_the_one_that_is_on_the_wire(produce_version: int) -> None:
-    """What the test above forces is what is sent: the embedded broker tells which versions it was asked in."""
+def test_the_forced_version_is_sent(produce_version: int) -> None:
+    """The version of the test above is the one that is sent: the embedded broker lists the versions of its requests."""
     with DevCluster.running() as cluster:
         cluster.create_topic("t", partitions=PARTITIONS)
         sent = produce(cluster.bootstrap_servers, "t", "all")
@@ -81,13 +81,13 @@ def test_the_version_is_the_one_that_is_on_the_wire(produce_version: int) -> Non
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_older_brokers(release: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All APIs as old as they were then: ApiVersions falls back (KIP-511), topics go by name, leaders come late."""
+    """All APIs as old as in that release: ApiVersions falls back (KIP-511), topics are sent by name, leaders come late."""
     limits = RELEASES[release]
     for key, handler in list(HANDLERS.items()):
         if handler.api.name in limits:
             older = dataclasses.replace(handler, max_version=limits[handler.api.name])
             monkeypatch.setitem(HANDLERS, key, older)
-            if handler is api_versions.API:  # which the dispatcher treats apart (KIP-511)
+            if handler is api_versions.API:  # the dispatcher handles it separately (KIP-511)
                 monkeypatch.setattr(api_versions, "API", older)
     with DevCluster.running(nodes=3) as cluster:
         cluster.create_topic("t", partitions=PARTITIONS)

@@ -40,12 +40,12 @@ def test_new_partitions_and_a_new_topic_are_read_from_their_beginning(
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # it takes a moment
                     raise
-        fill("anew-0", "anew-1")
+        fill("new-0", "new-1")
 
     steps = [lambda: None, grow, recreate]
 
     def between() -> None:
-        # Before the first request, once it knows where to begin, and when both grown records have been taken.
+        # Before the first request, after the start positions are known, and after both added records were read.
         if steps and (len(steps) > 1 or len(taken) == 3):
             steps.pop(0)()
 
@@ -58,7 +58,7 @@ def test_new_partitions_and_a_new_topic_are_read_from_their_beginning(
             if len(taken) == 5:
                 break
     assert sorted(taken[:3]) == ["grown-0", "grown-1", "old"]
-    assert sorted(taken[3:]) == ["anew-0", "anew-1"]
+    assert sorted(taken[3:]) == ["new-0", "new-1"]
     assert notices == [
         f"topic {topic} has 1 new partition (1), read from the beginning",
         f"topic {topic} was deleted and created again; it is read from the beginning",

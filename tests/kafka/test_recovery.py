@@ -1,4 +1,4 @@
-"""Kafka dies or a topic is replaced while records are sent: what was acknowledged is there once, the rest is told."""
+"""Kafka stops or a topic is replaced while records are sent: acknowledged ones are there once, the others are reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OUTSTANDING = 3_000
 
 
 class Traffic:
-    """A thread that sends numbered records until told to stop, at most `OUTSTANDING` ahead of their outcomes."""
+    """A thread that sends numbered records until it is stopped, at most `OUTSTANDING` ahead of their outcomes."""
 
     def __init__(self, producer: KafkaProducer[bytes, bytes], topic: str) -> None:
         self._producer, self._topic = producer, topic
@@ -48,7 +48,7 @@ class Traffic:
             raise self._error
 
     def wait_for_more(self, records: int) -> None:
-        """Until so many more are acknowledged than now: the traffic flows."""
+        """Wait until that many more records are acknowledged."""
         with self._changed:
             target = self.acknowledged + records
             assert self._changed.wait_for(lambda: self.acknowledged >= target, TIMEOUT_S), self.acknowledged
@@ -75,8 +75,8 @@ class Traffic:
 
 
 @pytest.mark.parametrize("acks", ["all", "1"])
-def test_a_broker_that_is_killed_and_comes_back(acks: str, kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
-    """Idempotence makes it exactly once; without it nothing is lost, though what was in flight may be there twice."""
+def test_a_broker_that_is_killed_and_restarted(acks: str, kafka: KafkaCluster, kafka_topic: TopicFactory) -> None:
+    """With idempotence records arrive exactly once; without it none is lost, but records in flight may arrive twice."""
     topic = kafka_topic(PARTITIONS)
     idempotent = acks == "all"
     with KafkaProducer(
@@ -103,10 +103,10 @@ def test_a_broker_that_is_killed_and_comes_back(acks: str, kafka: KafkaCluster, 
         assert all(places[m.partition, m.offset] == record.value for record, m in traffic.sent)
 
 
-def test_a_broker_that_hangs_for_longer_than_a_request_may_take(
+def test_a_broker_that_hangs_longer_than_the_request_timeout(
     kafka: KafkaCluster, kafka_topic: TopicFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its sockets stay open, and what it got it appends late: the same requests come again on new connections."""
+    """Its sockets stay open, and it appends its requests late: the same requests are sent again on new connections."""
     topic = kafka_topic(PARTITIONS)
     timed_out = threading.Event()
 
@@ -154,7 +154,7 @@ def test_a_topic_that_is_deleted_and_created_again(kafka: KafkaCluster, kafka_to
         assert all(isinstance(error, KafkaError) for error in errors if error is not None)
         last = [(record, producer.send(record)) for record in sent]
         results = [(record, future.result(TIMEOUT_S)) for record, future in last]
-        # Acknowledged between the two topics' lives: by which of them is not known.
+        # Acknowledged between the two topics' lives: it is not known by which of them.
         assert all(
             future.exception(TIMEOUT_S) is None or isinstance(future.exception(), KafkaError) for future in between
         )

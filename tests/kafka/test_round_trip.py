@@ -36,12 +36,12 @@ def by_confluent(bootstrap: str, topic: str, expected: int) -> list[Record]:
 
 @pytest.fixture
 def judges(java: JavaJudge) -> list[Judge]:
-    """All three; what they read must be the same."""
+    """All three; they must read the same records."""
     return [by_kafka_python, by_confluent, lambda bootstrap, topic, expected: java.consume(bootstrap, topic, expected)]
 
 
 def records(topic: str) -> list[Bytes]:
-    """Every peculiarity of a record, alone and combined, and enough of them to fill several batches."""
+    """Every feature of a record, alone and combined, and enough records to fill several batches."""
     headers: list[tuple[tuple[str, bytes | None], ...]] = [
         (),
         (("source", b"docs"),),
@@ -67,7 +67,7 @@ def send_all(producer: KafkaProducer[bytes, bytes], sent: list[Bytes]) -> list[S
 @pytest.mark.parametrize(
     ("acks", "idempotence", "in_flight"), [("all", True, 5), ("all", False, 1), ("1", False, 1), ("1", False, 5)]
 )
-def test_what_is_acknowledged_is_there(
+def test_acknowledged_records_are_in_the_log(
     acks: str,
     idempotence: bool,
     in_flight: int,
@@ -95,7 +95,7 @@ def test_without_acknowledgments_everything_arrives_and_no_offset_is_claimed(
 ) -> None:
     topic = kafka_topic(PARTITIONS)
     with KafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
-        # A leader that is announced may not serve yet for a moment. Without acknowledgments that costs records.
+        # An announced leader may not be ready for a moment. Without acknowledgments that loses records.
         first = send_all(producer, [ProducerRecord(topic, b"first", partition=number) for number in range(PARTITIONS)])
     with KafkaProducer(
         bootstrap_servers=kafka.bootstrap_servers, acks="0", enable_idempotence=False, linger_ms=linger_ms
@@ -170,7 +170,7 @@ def test_two_producers_and_sixteen_threads_over_several_topics(
         jobs = [pool.submit(work, number, (one, other)[number % 2]) for number in range(threads)]
         sent = [job.result() for job in jobs]
     for topic in topics:
-        # Threads that share a partition interleave: order is promised within each of them.
+        # Records of threads that share a partition interleave: the order is guaranteed within each thread.
         by_thread = [[pair for pair in pairs if pair[0].topic == topic] for pairs in sent]
         count = sum(map(len, by_thread))
         for judge in judges:

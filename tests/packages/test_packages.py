@@ -1,6 +1,6 @@
-"""`make test-packaging`: the packages as users get them, in environments that have nothing else.
+"""`make test-packaging`: the packages as users get them, in empty environments.
 
-The wheel was built by `make wheel` into PENSTOCK_PACKAGES. An interpreter that this machine does not have is skipped, by name.
+`make wheel` built the wheel into PENSTOCK_PACKAGES. A missing interpreter is skipped, by name.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ def wheel() -> Path:
 # ------------------------------------------------------------------------------------------------------------ the wheel
 
 
-def test_the_wheel_is_for_every_cpython_from_3_11_on_and_linux_from_2014_on(wheel: Path) -> None:
+def test_the_wheel_supports_cpython_3_11_and_linux_of_2014(wheel: Path) -> None:
     assert re.fullmatch(r"penstock-[\d.]+-cp311-abi3-manylinux2014_\w+\.manylinux_2_17_\w+\.whl", wheel.name)
 
 
-def test_the_module_wants_no_newer_glibc_and_no_other_library(wheel: Path, tmp_path: Path) -> None:
+def test_the_module_needs_an_old_glibc_and_no_other_library(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         module = file.read("penstock/_native.abi3.so")
     assert module[:4] == b"\x7fELF"
     versions = {
         tuple(map(int, found.split(b"."))) for found in re.findall(rb"\0GLIBC_(\d+\.\d+(?:\.\d+)?)(?=\0)", module)
     }
-    assert versions, "which glibc it wants is written in it"
+    assert versions, "the module names its glibc versions"
     assert max(versions) <= MANYLINUX2014_GLIBC
     assert b"GLIBCXX_" not in module
     libraries = set(re.findall(rb"\0((?:lib|ld-)[\w.+-]*\.so(?:\.\d+)*)(?=\0)", module))
@@ -64,14 +64,14 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name.partition("/")[0].rpartition(".")[2] for name in names} == {"penstock", "dist-info"}
     assert [name for name in names if name.endswith(".so")] == ["penstock/_native.abi3.so"]
     assert not any(name.endswith(".pyc") for name in names)
-    assert wheel.stat().st_size < 5_000_000, "with its debugging symbols it has twice as much"
+    assert wheel.stat().st_size < 5_000_000, "with debugging symbols it is twice as large"
 
 
 @pytest.mark.parametrize("minor", MINOR_VERSIONS, ids=lambda minor: f"3.{minor}")
 def test_the_wheel_works_with(minor: int, wheel: Path, tmp_path: Path) -> None:
-    told = smoke(needed(minor), wheel, tmp_path)
-    assert told.pop("build") == ["abi3", "optimized", "without-reference-pool"]
-    assert told == WHOLE
+    result = smoke(needed(minor), wheel, tmp_path)
+    assert result.pop("build") == ["abi3", "optimized", "without-reference-pool"]
+    assert result == WHOLE
 
 
 # ------------------------------------------------------------------------------------------------------------ the sdist
@@ -80,29 +80,29 @@ def test_the_wheel_works_with(minor: int, wheel: Path, tmp_path: Path) -> None:
 def test_a_build_from_the_sdist_is_as_fast_as_one_from_the_repository(tmp_path: Path) -> None:
     run(BIN / "maturin", "sdist", "--out", tmp_path, cwd=ROOT)
     (sdist,) = tmp_path.glob("*.tar.gz")
-    # Not inside the repository: cargo reads the settings of every folder above, too.
+    # Outside of the repository: cargo reads the settings of every parent folder, too.
     with tarfile.open(sdist) as file:
         file.extractall(tmp_path / "unpacked", filter="data")
     (source,) = (tmp_path / "unpacked").iterdir()
     assert not any((above / ".cargo" / "config.toml").exists() for above in source.parents)
     for path in source.rglob("*"):
-        os.utime(path)  # an sdist's times are the same for ever: cargo would take a changed source for an old one
-    # What was compiled for `make build` is at hand: only our two crates are compiled anew.
+        os.utime(path)  # an sdist's times are constant: cargo would take a changed source for an old one
+    # The build of `make build` is reused: only our two crates are compiled again.
     environment = {name: value for name, value in os.environ.items() if "RUSTFLAGS" not in name}
     environment |= {"CARGO_TARGET_DIR": str(ROOT / "target"), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    # As pip does it for a user, but for the environment with maturin in it, which is ours.
+    # As pip does it for a user, except that the environment with maturin is ours.
     options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", tmp_path)
     run(BIN / "pip", "wheel", *options, source, cwd=tmp_path, env=environment)
     (built,) = tmp_path.glob("*.whl")
-    told = smoke(Path(sys.executable), built, tmp_path)
-    assert told.pop("build") == ["abi3", "optimized", "without-reference-pool"]
-    assert told == WHOLE
+    result = smoke(Path(sys.executable), built, tmp_path)
+    assert result.pop("build") == ["abi3", "optimized", "without-reference-pool"]
+    assert result == WHOLE
 
 
 # ------------------------------------------------------------------------------------------------ without the stable ABI
 
 
-def test_without_its_default_feature_it_is_built_for_one_version(tmp_path: Path) -> None:
+def test_without_the_stable_abi_it_is_built_for_one_version(tmp_path: Path) -> None:
     python = needed(13)
     run(
         BIN / "maturin", "build", "--release", "--quiet", "--no-default-features", "--interpreter", python,
@@ -110,13 +110,13 @@ def test_without_its_default_feature_it_is_built_for_one_version(tmp_path: Path)
     )  # fmt: skip
     (built,) = tmp_path.glob("*.whl")
     assert "-cp313-cp313-" in built.name
-    told = smoke(python, built, tmp_path)
-    assert told.pop("build") == ["optimized", "without-reference-pool"]
-    assert told == WHOLE
+    result = smoke(python, built, tmp_path)
+    assert result.pop("build") == ["optimized", "without-reference-pool"]
+    assert result == WHOLE
 
 
-def test_it_compiles_for_a_cpython_without_a_gil(tmp_path: Path) -> None:
-    # What PyO3 would ask of the interpreter, so that none is needed.
+def test_the_crate_compiles_for_a_cpython_without_a_gil(tmp_path: Path) -> None:
+    # Replaces PyO3's questions to the interpreter, so that none is needed.
     described = tmp_path / "python.txt"
     described.write_text(
         "implementation=CPython\nversion=3.14\nshared=true\nabi3=false\npointer_width=64\n"
@@ -129,7 +129,7 @@ def test_it_compiles_for_a_cpython_without_a_gil(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_a_cpython_without_a_gil_turns_it_on_at_the_import(tmp_path: Path) -> None:
+def test_a_free_threaded_cpython_enables_its_gil_at_the_import(tmp_path: Path) -> None:
     python = needed(14, free_threaded=True)
     options = ("--release", "--quiet", "--no-default-features", "--interpreter", python, "--out", tmp_path)
     run(BIN / "maturin", "build", *options, cwd=ROOT)
@@ -138,7 +138,7 @@ def test_a_cpython_without_a_gil_turns_it_on_at_the_import(tmp_path: Path) -> No
     run(python, "-m", "venv", "--without-pip", tmp_path / "environment")
     alone = tmp_path / "environment" / "bin" / "python"
     run(BIN / "pip", "--python", alone, "install", "--quiet", "--no-index", "--no-deps", built)
-    # It says so itself, in a warning, and then works as ever.
+    # CPython warns about it, and then works as before.
     asked = "import warnings; warnings.simplefilter('ignore'); import penstock, sys; print(sys._is_gil_enabled())"
     assert run(alone, "-c", asked, cwd=tmp_path).strip() == "True"
     assert json.loads(run(alone, SMOKE, cwd=tmp_path))["offsets"] == WHOLE["offsets"]

@@ -1,7 +1,7 @@
-"""Any answer to a control request: its connection may be closed, and the producer goes on with the next.
+"""Any answer of a broker to a control request: its connection may be closed, and the producer continues with the next.
 
-The controller is stepped by hand. Everything that it commands is handed to the real native engine, which has no thread
-here: a value that the boundary cannot carry would end the control thread, and with it the producer.
+The test steps the controller. All its commands go to the real native engine, which has no thread here: a value that the
+boundary cannot carry would end the control thread, and with it the producer.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ every_api = pytest.mark.parametrize("api", RESPONSES)
 
 
 def engine() -> Engine:
-    """One without threads: it reads and stores commands."""
+    """An engine without threads: it parses and stores commands."""
     return Engine(
         client_id="test",
         acks=-1,
@@ -78,7 +78,7 @@ def engine() -> Engine:
 
 
 class Broker:
-    """Answers everything honestly, except the first request of one API."""
+    """Answers correctly, except for the first request of one API, which gets the given answer."""
 
     def __init__(self, api: str, body: bytes | None = None, response: Response | None = None) -> None:
         self.bench = Bench()
@@ -90,7 +90,7 @@ class Broker:
         self._connection: int | None = None  # where the hostile answer was sent
 
     def run(self) -> None:
-        """Until topic "t" and an identity are known; fails if that does not happen."""
+        """Run until topic "t" and an identity are known; fails if that does not happen."""
         bench = self.bench
         bench.controller._metadata.want("t", -1, bench.now_ms)
         todo = deque[Command](bench.step())
@@ -102,7 +102,7 @@ class Broker:
                 todo += self._obey(command)
             if self.known:
                 break
-            bench.controller._metadata.want("t", -1, bench.now_ms)  # a call still waits for it
+            bench.controller._metadata.want("t", -1, bench.now_ms)  # a send still waits for the topic
             todo += bench.sleep()
         assert self._answered_hostile
         assert self.known, bench.commands
@@ -124,7 +124,7 @@ class Broker:
             case SendFrame():
                 return self._answer(command)
             case Publish(view=view):
-                # All brokers get used: records wait for each, and the control connection is lost.
+                # All known brokers get used: records wait for each one, and the control connection is lost.
                 return [*self._lose_connection(), *bench.step(*map(ConnectionWanted, list(view.brokers)[:5]))]
             case FailProducer():
                 raise AssertionError(command)
@@ -162,7 +162,7 @@ def newest(api: str) -> MessageVersion:
 
 
 def harmless(response: Response) -> bool:
-    """A broker may refuse an identity by an error code."""
+    """A broker may refuse an identity by an error code, which the producer accepts."""
     return not (isinstance(response, InitProducerIdResponse) and response.error_code)
 
 

@@ -1,5 +1,5 @@
-"""Decoding takes memory in proportion to the bytes that are there, whatever they announce: no message, no frame, no batch is
-an exception. A hang would be the time limit's of every test."""
+"""Decoding takes memory in proportion to the bytes that are there, whatever lengths they announce: in messages, frames and
+batches. A hang would exceed the time limit of every test."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ PER_BYTE = 160
 """An element of a few bytes becomes an object of a few hundred."""
 ALWAYS = 64 * 1024
 LENGTHS = [b"\xff\xff\xff\xff\x0f", b"\x7f\xff\xff\xff", b"\x00\x0f\x42\x40", b"\xc1\x84\x3d", b"\x7f\xff", b"\xff" * 8]
-"""What a hostile broker announces: as much as a length can say, and a million, in each encoding."""
+"""False lengths of a hostile broker: the largest length, and a million, in each encoding."""
 
 
 def peak_of(work: Callable[[], object]) -> int:
-    """The memory that Python took for `work` at its worst moment, in bytes."""
+    """The peak memory that Python allocated for `work`, in bytes."""
     tracemalloc.start()
     try:
         work()
@@ -59,7 +59,7 @@ def decode(of: MessageVersion, data: bytes) -> None:
 
 
 @every_message_version
-def test_a_frame_full_of_the_same(of: MessageVersion) -> None:
+def test_a_frame_of_equal_bytes(of: MessageVersion) -> None:
     for filling in (b"\0", b"\1", b"\2", b"\xff", b"\0\1", b"\0\0\0\1"):
         frame = filling * (8_192 // len(filling))
         assert peak_of(lambda frame=frame: decode(of, frame)) <= ALWAYS + PER_BYTE * len(frame), filling
@@ -68,7 +68,7 @@ def test_a_frame_full_of_the_same(of: MessageVersion) -> None:
 @every_message_version
 @deterministic
 @given(data=st.data())
-def test_a_length_that_lies(of: MessageVersion, data: st.DataObject) -> None:
+def test_a_false_length(of: MessageVersion, data: st.DataObject) -> None:
     honest = data.draw(values(of)).encode(of.version)
     at = data.draw(st.integers(0, len(honest)))
     for length in LENGTHS:
@@ -76,7 +76,7 @@ def test_a_length_that_lies(of: MessageVersion, data: st.DataObject) -> None:
         assert peak_of(lambda hostile=hostile: decode(of, hostile)) <= ALWAYS + PER_BYTE * len(hostile)
 
 
-def test_a_reader_takes_memory_for_what_arrives_and_not_for_what_is_announced() -> None:
+def test_a_reader_allocates_for_received_bytes_only() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -97,7 +97,7 @@ def test_a_reader_takes_memory_for_what_arrives_and_not_for_what_is_announced() 
 
 
 class _Transport:
-    """As much of one as a connection that receives needs."""
+    """The methods that a receiving connection calls."""
 
     closed = False
 
@@ -105,10 +105,10 @@ class _Transport:
         self.closed = True
 
     def pause_reading(self) -> None:
-        """Nothing reads here."""
+        """Does nothing here."""
 
 
-def test_a_broker_takes_memory_for_what_arrives_and_not_for_what_is_announced() -> None:
+def test_a_broker_allocates_for_received_bytes_only() -> None:
     connection = BrokerConnection(None, 100_000_000, set(), None)  # type: ignore[arg-type]
     connection._transport = _Transport()  # type: ignore[assignment]
     connection.peer = None
@@ -126,7 +126,7 @@ def test_a_broker_refuses_an_impossible_length_at_once(length: int) -> None:
 
 
 def batch(packed: bytes, count: int = 1) -> bytes:
-    """A batch whose records are `packed`, gzip, with the right checksum."""
+    """A batch with the records `packed`, gzip, and a correct checksum."""
     tail = struct.pack(">hiqqqhii", 1, 0, 0, 0, -1, -1, -1, count) + packed
     return struct.pack(">qiibI", 0, 9 + len(tail), 0, 2, crc32c(tail)) + tail
 
@@ -137,7 +137,7 @@ def test_many_tiny_gzip_members_take_no_time() -> None:
         records.decode_batch(batch(packed))
 
 
-def test_a_count_of_records_that_lies_takes_no_memory() -> None:
+def test_a_false_count_of_records_allocates_nothing() -> None:
     hostile = batch(gzip.compress(bytes(100)), 2**31 - 1)
 
     def refuse() -> None:

@@ -1,4 +1,4 @@
-"""Every message in every version: what is written is read back, and hostile bytes raise ProtocolError only."""
+"""Every message in every version: encoding and decoding are inverse, and hostile bytes raise only ProtocolError."""
 
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ deterministic = settings(
 @every_message_version
 @deterministic
 @given(data=st.data())
-def test_what_is_encoded_decodes_to_an_equal_message(of: MessageVersion, data: st.DataObject) -> None:
+def test_an_encoded_message_decodes_to_an_equal_one(of: MessageVersion, data: st.DataObject) -> None:
     message = data.draw(values(of))
     encoded = message.encode(of.version)
     decoded = of.type.decode(encoded, of.version)
@@ -37,7 +37,7 @@ def test_what_is_encoded_decodes_to_an_equal_message(of: MessageVersion, data: s
 @every_message_version
 @deterministic
 @given(data=st.data())
-def test_no_message_survives_its_truncation(of: MessageVersion, data: st.DataObject) -> None:
+def test_truncated_messages_are_refused(of: MessageVersion, data: st.DataObject) -> None:
     encoded = data.draw(values(of)).encode(of.version)
     for size in {0, len(encoded) // 2, len(encoded) - 1, data.draw(st.integers(0, len(encoded)))} - {len(encoded)}:
         if size >= 0:

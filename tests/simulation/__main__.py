@@ -1,4 +1,4 @@
-"""`python -m simulation SEEDS`: run seeds, say what they came to; exits 1 if a promise was broken.
+"""`python -m simulation SEEDS`: run seeds and print the results; exits 1 if a guarantee was broken.
 
 SEEDS: a number, or FIRST:LAST (LAST not included). One seed that fails is run again with its trace printed.
 """
@@ -19,10 +19,10 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="simulation", description="Run seeds of the deterministic simulation.")
     parser.add_argument("seeds", help="a number, or FIRST:LAST")
-    parser.add_argument("--temper", choices=TEMPERS, help="only this kind of trouble")
-    parser.add_argument("--compression", choices=CODECS, help="compression.type, instead of what is drawn")
+    parser.add_argument("--temper", choices=TEMPERS, help="only this kind of fault")
+    parser.add_argument("--compression", choices=CODECS, help="compression.type, instead of a random one")
     parser.add_argument("--trace", action="store_true", help="print what happened")
-    parser.add_argument("--keep-going", action="store_true", help="do not end at the first broken promise")
+    parser.add_argument("--keep-going", action="store_true", help="do not end at the first broken guarantee")
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition(":")
     seeds = range(int(first), int(last) if last else int(first) + 1)
@@ -39,9 +39,11 @@ def main() -> int:
             failed.append(seed)
             if not arguments.keep_going:
                 break
-    told = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items()))
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items()))
     took = time.monotonic() - began
-    print(f"{len(seeds)} seeds in {took:.1f} s ({virtual_s:,.0f} s of theirs): {told}; failed: {failed or 'none'}")
+    print(
+        f"{len(seeds)} seeds in {took:.1f} s ({virtual_s:,.0f} s of virtual time): {counts}; failed: {failed or 'none'}"
+    )
     return 1 if failed else 0
 
 

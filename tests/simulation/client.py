@@ -1,7 +1,7 @@
 """The producer under test: the real controller and the real engine, stepped, and an application that sends.
 
-The control plane runs as `Runtime` runs it (step, hand the commands over, take the events), but when it runs is up to the
-world: at once mostly, now and then only after seconds, as when another library holds the GIL.
+The control plane runs as `Runtime` runs it (step, pass the commands on, take the events), but the world decides when: at
+once mostly, sometimes only after seconds, as when another library holds the GIL.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from simulation.coroutines import Application, InLoop
 from simulation.network import Network
 from simulation.plan import Plan
 from simulation.world import MS, S, World
-from support.oracle import Told, told_of
+from support.oracle import Reported, reported_by
 
 TICK_US = 50 * MS
-"""How often the I/O thread looks at deadlines."""
+"""How often the I/O thread checks deadlines."""
 
 
 class Sent:
@@ -48,12 +48,12 @@ class Sent:
         self.called: list[tuple[RecordMetadata | None, KafkaError | None]] | None = None
 
     def failed(self) -> bool:
-        """Whether it was buffered and came to nothing."""
+        """Whether it was buffered and failed."""
         return self.future is not None and self.future.done() and self.future.exception(0) is not None
 
 
 class OneOfMany:
-    """A record of a bulk result, in the shape of a future."""
+    """A record of a bulk result, with the methods of a future."""
 
     def __init__(self, result: BulkResult, index: int) -> None:
         self._result = result
@@ -99,7 +99,7 @@ class Client:
         self._coroutines = Application(world, plan, self, wiring) if plan.tasks else None
         self.network: Network
         self.sent: list[Sent] = []
-        self.refused: list[Told] = []
+        self.refused: list[Reported] = []
         self.unbuffered: list[tuple[int, str]] = []
         self._groups: dict[str, list[tuple[int, bytes, bytes]]] = {}
         self.fatal = ""
@@ -108,54 +108,54 @@ class Client:
         self._events: list[Event] = []
         self._commands: list[boundary.Command] = []
         self._stepping = False  # a step of the control plane is due
-        self._handing_over = False  # it has stepped, and its commands are not handed over yet
-        self._turning = False
-        self._next_turn_us: int | None = None
+        self._handing_over = False  # it has stepped, and its commands are not passed on yet
+        self._io_due = False
+        self._next_io_us: int | None = None
         self._calling = False
         self._flushing = False
         self._codec_random = Random(f"codec worker {plan.seed}")
-        self._jobs = 0  # batches that some codec worker is about to be done with
+        self._jobs = 0  # batches whose codec worker is about to finish
         self.closed = False
 
     def start(self) -> None:
-        """Let both planes run."""
+        """Start both planes."""
         self._wake_control()
-        self._turn_soon()
+        self._run_io_soon()
 
     # ----------------------------------------------------------------------------------------------------- data plane
 
-    def turn(self) -> None:
-        """A pass of the I/O thread, and what follows from it."""
+    def run_io(self) -> None:
+        """A pass of the I/O thread, and its consequences."""
         if self.closed:
             return
         self.stepped.set_now_us(self._world.now_us)
         due_us = self.stepped.run_once()
         self.network.pump()
-        if due_us is not None and (self._next_turn_us is None or due_us < self._next_turn_us):
-            self._next_turn_us = max(due_us, self._world.now_us)
-            self._world.at(self._next_turn_us, self._turn_by_timer)
+        if due_us is not None and (self._next_io_us is None or due_us < self._next_io_us):
+            self._next_io_us = max(due_us, self._world.now_us)
+            self._world.at(self._next_io_us, self._run_io_by_timer)
         self._take_events()
         self._call_back()
-        self._look_at_jobs()
+        self._check_jobs()
         if self._coroutines is not None:
             self._coroutines.loop.poll()
-            self._look_at_memory()
+            self._check_memory()
 
-    def _turn_by_timer(self) -> None:
-        self._next_turn_us = None
-        self._turn_soon(0)
+    def _run_io_by_timer(self) -> None:
+        self._next_io_us = None
+        self._run_io_soon(0)
 
-    def _turn_soon(self, typical_us: float = 20) -> None:
-        if not self._turning:
-            self._turning = True
-            self._world.after(self._world.spread(typical_us), self._turn_now)
+    def _run_io_soon(self, typical_us: float = 20) -> None:
+        if not self._io_due:
+            self._io_due = True
+            self._world.after(self._world.spread(typical_us), self._run_io_now)
 
-    def _turn_now(self) -> None:
-        self._turning = False
-        self.turn()
+    def _run_io_now(self) -> None:
+        self._io_due = False
+        self.run_io()
 
-    def _look_at_jobs(self) -> None:
-        """The codec workers: each batch takes its time, and they need not end in the order in which they began."""
+    def _check_jobs(self) -> None:
+        """The codec workers: each batch takes its time, and they may end in another order than they began."""
         while self._jobs < self.stepped.waiting_jobs():
             self._jobs += 1
             typical_us = 10 if self.is_calm() else self._plan.encode_us
@@ -166,11 +166,11 @@ class Client:
         waiting = self.stepped.waiting_jobs()
         if waiting:
             self.stepped.encode(self._codec_random.randrange(waiting))
-            self._turn_soon(2)
+            self._run_io_soon(2)
 
     def socket_changed(self) -> None:
-        """Something happened to a socket: the I/O thread looks."""
-        self._turn_soon(2)
+        """Something happened to a socket: the I/O thread runs."""
+        self._run_io_soon(2)
 
     # -------------------------------------------------------------------------------------------------- control plane
 
@@ -195,7 +195,7 @@ class Client:
         return world.spread(self._plan.stall_us)
 
     def is_calm(self) -> bool:
-        """Whether nothing new goes wrong any more."""
+        """Whether no new faults occur any more."""
         return self._world.now_us > self._plan.calm_ms * MS
 
     def _step_control(self) -> None:
@@ -211,7 +211,7 @@ class Client:
             if isinstance(command, Publish):
                 pass
             elif isinstance(command, Resolve):
-                raise AssertionError("the simulation has no names")
+                raise AssertionError("the simulation has no host names")
             elif isinstance(command, AskTopicAges):
                 self._events.append(TopicAges(self.engine.topic_ages()))
                 self._wake_control()
@@ -219,7 +219,7 @@ class Client:
                 self._log(command)
             else:
                 native.append(command)
-        # Between the decision and its arrival things go on.
+        # The world goes on between the decision and its arrival.
         if native:
             self._handing_over = True
             self._world.after(self._stall_us(), lambda: self._hand_over(native))
@@ -237,7 +237,7 @@ class Client:
         self._wake_by_timer()
         if self._events:
             self._wake_control()
-        self.turn()
+        self.run_io()
 
     def _log(self, command: Log) -> None:
         if command.level >= logging.ERROR:
@@ -259,13 +259,13 @@ class Client:
     def send(self, number: int, topic: str, partition: int | None, key: bytes | None, size: int) -> None:
         """Send record `number`; its value begins with that number."""
         if self._plan.bulk and not self.is_calm():
-            # What goes by number elsewhere goes by key here: a call has one partition, and order is per partition.
+            # Elsewhere the number chooses, here the key: a call has one partition, and the order is per partition.
             self._gather(number, topic, key or b"partition %d" % (partition or 0), size)
             return
         if self._coroutines is not None:
             self._send_in_loop(self._coroutines, number, topic, partition, key, size)
             return
-        self._send_group(topic)  # what was gathered comes first
+        self._send_group(topic)  # gathered records are sent first
         record = Sent(number, topic, partition, self._world.now_us)
         callback: Callable[..., None] | None = None
         if self._world.chance(self._plan.with_callback):
@@ -273,13 +273,13 @@ class Client:
             callback = partial(_called, record.called)
         value = b"%d " % number + b"v" * size
         if "compression.type" in self._plan.settings and number % 2:
-            value = b"%d " % number + self._codec_random.randbytes(size)  # it does not compress at all
+            value = b"%d " % number + self._codec_random.randbytes(size)  # random bytes do not compress
         try:
             record.future = self._sender.send(
                 topic, value, key=key, partition=partition, timestamp=number, callback=callback
             )
         except (KafkaTimeoutError, ProducerClosedError, KafkaError) as error:
-            self.refused.append(Told((topic, partition), sender_of(number), number, "not persisted"))
+            self.refused.append(Reported((topic, partition), sender_of(number), number, "not persisted"))
             self._world.note(f"record {number} is refused: {type(error).__name__}")
             if record.called is not None:
                 assert not record.called, "a callback of a record that was refused"
@@ -288,8 +288,8 @@ class Client:
             timeout_us = self.config.settings.delivery_timeout_ms * MS
             self._world.after(timeout_us + 2 * TICK_US, lambda: self._check_deadline(record))
         self._take_events()
-        self._look_at_jobs()
-        self._turn_soon()
+        self._check_jobs()
+        self._run_io_soon()
 
     def _send_in_loop(
         self, coroutines: Application, number: int, topic: str, partition: int | None, key: bytes | None, size: int
@@ -301,39 +301,39 @@ class Client:
         coroutines.send(sender_of(number, self._plan.tasks), record, value, key)
 
     def refuse(self, record: Sent, why: str) -> None:
-        """`send` did not take it."""
+        """`send` refused it."""
         place = (record.topic, record.partition)
-        self.refused.append(Told(place, sender_of(record.number, self._plan.tasks), record.number, "not persisted"))
+        self.refused.append(Reported(place, sender_of(record.number, self._plan.tasks), record.number, "not persisted"))
         self._world.note(f"record {record.number} is refused: {why}")
         assert not record.called, "a callback of a record that was refused"
 
     def buffered(self, record: Sent) -> None:
-        """`send` took it, in an event loop."""
+        """`send` buffered it, in an event loop."""
         record.sent_us = self._world.now_us
         self._world.note(f"record {record.number} is buffered")
         self.sent.append(record)
         assert isinstance(record.future, InLoop)
         future = record.future.future
         self._world.after(self.delivery_us, lambda: future.done() or self._is_late(record))
-        if self._coroutines is not None:  # the callback of one that was cancelled is all that tells
+        if self._coroutines is not None:  # only the callback reports the end of a cancelled record
             grace_us = self._coroutines.grace_us()
             self._world.after(self.delivery_us + grace_us, lambda: self._check_deadline(record))
 
-    def loop_had_a_turn(self) -> None:
-        """Of the event loop's."""
+    def loop_has_run(self) -> None:
+        """The event loop has run."""
         if not self.closed:
             self._take_events()
-            self._look_at_jobs()
-            self._turn_soon()
+            self._check_jobs()
+            self._run_io_soon()
         if self._coroutines is not None:
             self._coroutines.loop.poll()
 
     @property
     def delivery_us(self) -> int:
-        """By when a record's future is resolved."""
+        """The latest time at which a record's future must be resolved."""
         return self.config.settings.delivery_timeout_ms * MS + 2 * TICK_US
 
-    def _look_at_memory(self) -> None:
+    def _check_memory(self) -> None:
         waiting, total = self.stepped.waiting_for_memory, self.config.settings.buffer_memory
         assert not waiting or self.stepped.available_memory < total, f"all memory is free, and {waiting} wait for it"
 
@@ -350,7 +350,7 @@ class Client:
         numbers, keys, values = (list(column) for column in zip(*group, strict=True))
 
         def refused(number: int, error: Exception) -> None:
-            self.refused.append(Told((topic, None), sender_of(number), number, "not persisted"))
+            self.refused.append(Reported((topic, None), sender_of(number), number, "not persisted"))
             self._world.note(f"record {number} is refused: {type(error).__name__}")
 
         try:
@@ -370,27 +370,27 @@ class Client:
                 timeout_us = self.config.settings.delivery_timeout_ms * MS
                 self._world.after(timeout_us + 2 * TICK_US, lambda record=record: self._check_deadline(record))
         self._take_events()
-        self._turn_soon()
+        self._run_io_soon()
 
     def flush(self) -> None:
-        """Begin a flush unless one is under way: nothing lingers until all that is buffered now is resolved."""
+        """Begin a flush unless one is running: nothing lingers until all records that are buffered now are resolved."""
         if self._coroutines is not None:
             self._coroutines.flush()
             return
         if not self._flushing:
             self._flushing = True
             self.stepped.begin_flush()
-            self._look_at_flush()
-            self._turn_soon()
+            self._check_flush()
+            self._run_io_soon()
 
-    def _look_at_flush(self) -> None:
+    def _check_flush(self) -> None:
         if self.stepped.flushed():
             self._flushing = False
         else:
-            self._world.after(20 * MS, self._look_at_flush)
+            self._world.after(20 * MS, self._check_flush)
 
     def close(self) -> None:
-        """close(0): what is unresolved fails, and the network is left alone with what it has."""
+        """close(0): pending records fail, and the network keeps its bytes."""
         self._world.note("the producer is closed")
         self.stepped.shut_down()
         self.network.pump()
@@ -407,7 +407,7 @@ class Client:
             self._coroutines.loop.poll()
 
     def end(self) -> list[str]:
-        """The application's end; promises of its own that were broken."""
+        """The application's end; returns its broken guarantees."""
         return [] if self._coroutines is None else self._coroutines.end()
 
     def _check_deadline(self, record: Sent) -> None:
@@ -436,18 +436,18 @@ class Client:
                 function(outcome, error)
         self._calling = False
         self._call_back()
-        self._turn_soon()
+        self._run_io_soon()
 
     # -------------------------------------------------------------------------------------------------------- verdict
 
-    def told(self) -> list[Told]:
-        """What became of every record."""
+    def reported(self) -> list[Reported]:
+        """The result of every record."""
         unbuffered = (
-            Told((topic, None), sender_of(number), number, "not persisted") for number, topic in self.unbuffered
+            Reported((topic, None), sender_of(number), number, "not persisted") for number, topic in self.unbuffered
         )
-        return [*self.refused, *unbuffered, *(self._told(record) for record in self.sent)]
+        return [*self.refused, *unbuffered, *(self._reported(record) for record in self.sent)]
 
-    def _told(self, record: Sent) -> Told:
+    def _reported(self, record: Sent) -> Reported:
         future = record.future
         assert future is not None
         partition = record.partition
@@ -455,10 +455,10 @@ class Client:
             error = future.exception(0)
             partition = future.result(0).partition if error is None else error.partition
         sender = sender_of(record.number, self._plan.tasks)
-        return told_of((record.topic, partition), sender, record.number, future)
+        return reported_by((record.topic, partition), sender, record.number, future)
 
     def broken_callbacks(self) -> list[str]:
-        """Records whose callback did not run exactly once, or said something else than the future."""
+        """Records whose callback did not run exactly once, or reported another result than the future."""
         broken = []
         for record in self.sent:
             if record.called is None:
@@ -478,7 +478,7 @@ def _called(into: list[tuple[Any, Any]], metadata: Any, error: Any) -> None:
 
 
 def _brief(of: object) -> str:
-    """An event or command in a line; frames and ids left out, since they differ from run to run."""
+    """An event or command in a line; without frames and ids, since they differ from run to run."""
     if isinstance(of, boundary.SendFrame):
         return f"SendFrame({of.connection_id}, {of.correlation_id})"
     if isinstance(of, boundary.SetTopic):

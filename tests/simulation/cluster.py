@@ -1,9 +1,9 @@
 """The model of a Kafka cluster: the embedded broker's handlers and logs, with replication that takes time.
 
-The embedded broker has one log per partition, as if replication were infinitely fast. Here a batch that was appended is
-replicated a while later, and only then acknowledged; a leader that goes before that may take it along (`truncation`) or
-leave it to its successor, and the client hears NOT_LEADER_OR_FOLLOWER in both cases, as from Kafka's delayed produce.
-What was acknowledged is never truncated: that is the promise that the oracle relies on.
+The embedded broker has one log per partition, as if replication took no time. Here a batch that was appended is replicated
+later, and acknowledged only then; a leader that stops before that may lose it (`truncation`) or leave it to its successor,
+and the client gets NOT_LEADER_OR_FOLLOWER in both cases, as from Kafka's delayed produce. Acknowledged records are never
+truncated: the oracle relies on that guarantee.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from support.oracle import Logged
 
 PORT = 9092
 PROBE = 1_000_000
-"""Numbers of the records that are sent when all is well again."""
+"""Numbers of the records that are sent after the faults have ended."""
 _NOT_LEADER = 6
 _REQUEST_TIMED_OUT = 7
 _DUPLICATE = 46
@@ -48,7 +48,7 @@ _WHOLE = 1 << 40
 
 
 def ip(node_id: int) -> str:
-    """Where a node is."""
+    """The address of a node."""
     return f"10.0.0.{node_id}"
 
 
@@ -65,7 +65,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class Reply:
-    """The answer to a request, to be sent at `ready_us`. `finish` encodes what holds by then; None: no answer."""
+    """The answer to a request, sent at `ready_us`. `finish` encodes the state of that time; None: no answer."""
 
     ready_us: int
     finish: Callable[[], bytes] | None = None
@@ -73,7 +73,7 @@ class Reply:
 
 
 class Forgiving(ProducerStates):
-    """For the rebuilding of a log whose batches were judged before."""
+    """For rebuilding a log whose batches were checked before."""
 
     def find_duplicate(self, header: BatchHeader) -> None:
         """None is."""
@@ -83,7 +83,7 @@ class Forgiving(ProducerStates):
 
 
 class _Context(Context):
-    """A handler's surroundings, with what goes wrong decided per partition."""
+    """A handler's context, with faults per partition."""
 
     errors: dict[tuple[str, int], tuple[int, bool]]
 
@@ -98,7 +98,7 @@ class _Context(Context):
 
 @dataclass(slots=True)
 class Node:
-    """What the model knows of a broker beyond the embedded one."""
+    """The model's state of a broker beyond the embedded one."""
 
     frozen_until_us: int = 0
     cut_until_us: int = 0
@@ -111,7 +111,7 @@ class Cluster:
     """See the module."""
 
     def __init__(self, world: World, plan: Plan) -> None:
-        """All nodes run, all topics are there."""
+        """All nodes run, all topics exist."""
         self._world = world
         self._plan = plan
         self.state = ClusterState(
@@ -131,7 +131,7 @@ class Cluster:
     # ----------------------------------------------------------------------------------------------------- answering
 
     def answer(self, node_id: int, frame: bytes) -> Reply:
-        """What node `node_id` does with a request now."""
+        """The answer of node `node_id` to a request now."""
         world = self._world
         header, reader = decode_request_header(frame)
         handler = HANDLERS[header.request_api_key]
@@ -171,7 +171,7 @@ class Cluster:
         return Reply(ready_us, finish)
 
     def _errors(self, api: str, request: Any) -> dict[tuple[str, int], tuple[int, bool]]:
-        """Which partitions (or topics, as partition -1) get an error, and whether it comes after the append."""
+        """The partitions (or topics, as partition -1) that get an error, and whether it comes after the append."""
         rates, world = self._plan.rates, self._world
         errors: dict[tuple[str, int], tuple[int, bool]] = {}
         if self.calm:
@@ -197,12 +197,12 @@ class Cluster:
         node = self.nodes[node_id]
         if isinstance(request, MetadataRequest) and self._world.now_us < node.stale_until_us:
             with_now = {(p.topic, p.index): (p.leader, p.leader_epoch) for p in self.partitions()}
-            self._look_like(node.stale_view)
+            self._show(node.stale_view)
             try:
                 response = _run(handled)
             finally:
-                self._look_like(with_now)
-            # A topic that was made anew has its old id there.
+                self._show(with_now)
+            # A recreated topic has its old id there.
             topics = (
                 replace(topic, topic_id=node.stale_ids.get(topic.name, topic.topic_id)) for topic in response.topics
             )
@@ -224,7 +224,7 @@ class Cluster:
             return replace(response, api_keys=keys)
         return response
 
-    def _look_like(self, view: dict[tuple[str, int], tuple[int, int]]) -> None:
+    def _show(self, view: dict[tuple[str, int], tuple[int, int]]) -> None:
         for partition in self.partitions():
             leader, epoch = view.get((partition.topic, partition.index), (partition.leader, partition.leader_epoch))
             partition.leader, partition.leader_epoch = leader, epoch
@@ -243,7 +243,7 @@ class Cluster:
                 pending = self._pending(partition)
                 waiting += pending
                 if not pending and not self.calm and (end * 31 + self._plan.seed) % 7 == 0:
-                    # Old brokers say that it is there, and no longer where.
+                    # Old brokers report the duplicate without its offset.
                     topic_id = self.state.topics[partition.topic].topic_id
                     waiting.append(Waiting(partition, topic_id, -1, 0, _DUPLICATE))
         return response, waiting
@@ -277,7 +277,7 @@ class Cluster:
                 entry.error = entry.error or _REQUEST_TIMED_OUT
 
     def _lose_leader(self, partition: Partition) -> None:
-        """What is not replicated may be lost from some batch on; all of its answers become errors."""
+        """Batches that are not replicated may be lost from some point on; all of their answers become errors."""
         pending = self._pending(partition)
         if not pending:
             return
@@ -302,7 +302,7 @@ class Cluster:
         log.producers._producers = forgiving._producers
 
     def _with_errors(self, response: ProduceResponse, waiting: list[Waiting]) -> ProduceResponse:
-        # By name or by id, as the request had it; the topic may be gone by now.
+        # By name or by id, as in the request; the topic may be deleted by now.
         failed: dict[tuple[str | UUID, int], Waiting] = {}
         for entry in waiting:
             if entry.error:
@@ -348,7 +348,7 @@ class Cluster:
         )
         self._world.note(f"node {node_id} answers Produce {version}: {said}")
 
-    # ----------------------------------------------------------------------------------------------------- what happens
+    # ----------------------------------------------------------------------------------------------------- operations
 
     def partitions(self) -> Iterator[Partition]:
         """All of them."""
@@ -356,13 +356,13 @@ class Cluster:
             yield from topic.partitions
 
     def create(self, name: str, partitions: int) -> None:
-        """A new topic."""
+        """Create a topic."""
         replicas = min(3, self._plan.nodes)
         configs = {"min.insync.replicas": "2" if replicas == 3 else "1"}
         self.state.create_topic(name, partitions, replicas, configs)
 
     def delete(self, name: str) -> int:
-        """Delete a topic; how many partitions it had. Its logs are kept for the oracle."""
+        """Delete a topic; returns its number of partitions. Its logs are kept for the oracle."""
         topic = self.state.topics[name]
         for partition in topic.partitions:
             self._lose_leader(partition)
@@ -371,24 +371,24 @@ class Cluster:
         return len(topic.partitions)
 
     def move(self, partition: Partition, node_id: int) -> None:
-        """Another replica leads."""
+        """Make another replica the leader."""
         self._lose_leader(partition)
         self.state.move_leaders({(partition.topic, partition.index): node_id})
 
     def stop(self, node_id: int) -> None:
-        """A node crashes."""
+        """Crash a node."""
         for partition in self.partitions():
             if partition.leader == node_id:
                 self._lose_leader(partition)
         self.state.node_stopped(node_id)
 
     def start(self, node_id: int) -> None:
-        """It comes back."""
+        """Start the node again."""
         self.nodes[node_id] = Node()
         self.state.nodes_started({node_id: PORT})
 
     def view(self) -> dict[tuple[str, int], tuple[int, int]]:
-        """Who leads what, in which epoch."""
+        """The leader and epoch of each partition."""
         return {(p.topic, p.index): (p.leader, p.leader_epoch) for p in self.partitions()}
 
     def ids(self) -> dict[str, UUID]:
@@ -396,16 +396,16 @@ class Cluster:
         return {name: topic.topic_id for name, topic in self.state.topics.items()}
 
     def logs(self) -> dict[object, list[Logged]]:
-        """What is in the log of each partition now."""
+        """The current content of each partition's log."""
         return {
             (partition.topic, partition.index): read_log(partition, self._plan.tasks) for partition in self.partitions()
         }
 
 
 def sender_of(number: int, tasks: int = 0) -> str:
-    """The records that are sent when all is well again have an order of their own: some of the load may follow them.
+    """Records that are sent after the faults have ended have an order of their own: some of the load may follow them.
 
-    `tasks`: that send in turn, each waiting for room by itself.
+    `tasks`: the number of tasks that send alternately, each waiting for memory by itself.
     """
     if tasks:
         return f"probe-{number}" if number >= PROBE else f"app-{number % tasks}"
@@ -425,9 +425,9 @@ def read_log(partition: Partition, tasks: int = 0) -> list[Logged]:
 
 
 def _run(handled: Any) -> Any:
-    """Run a handler that awaits nothing to its end."""
+    """Run a handler that awaits nothing."""
     try:
         handled.send(None)
     except StopIteration as end:
         return end.value
-    raise ProtocolError("the handler waits for something, which the simulation has no time for")
+    raise ProtocolError("the handler awaits something, which the simulation cannot do")

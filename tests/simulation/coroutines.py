@@ -1,8 +1,8 @@
-"""An asyncio application for the simulation: tasks in a virtual loop that send, wait for room, lose patience, await futures
+"""An asyncio application for the simulation: tasks in a virtual loop that send, wait for memory, time out, await futures
 and cancel some of them.
 
-What it checks beyond the oracle: whatever is awaited ends by its deadline, everybody who awaits a future hears the same,
-and after a flush all that was sent before is resolved and its callbacks have run.
+It checks more than the oracle: everything that is awaited ends by its deadline, all tasks that await a future get the same
+result, and after a flush all earlier records are resolved and their callbacks have run.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from simulation.world import MS, World
 if TYPE_CHECKING:
     from simulation.client import Client, Sent
 
-CALLS_PER_TURN = 32
-"""Of `loops.Channel`, at least: a slice lasts as long as it takes to look at the clock three times."""
+CALLS_PER_SLICE = 32
+"""The least of `facade.loops.Channel`: a slice lasts as long as three readings of the clock."""
 
 
 class InLoop:
-    """An asyncio future in the shape of a blocking one. If it was cancelled, the record's callback says what became of it."""
+    """An asyncio future with the methods of a blocking one. If it was cancelled, the record's callback has the result."""
 
     def __init__(self, future: AsyncDeliveryFuture, called: list[tuple[Any, Any]] | None) -> None:
         self.future = future
@@ -62,8 +62,8 @@ class Application:
         self._plan = plan
         self._client = client
         self._random = Random(f"asyncio application {plan.seed}")
-        self.loop = VirtualLoop(world, self._lag_us, client.loop_had_a_turn)
-        # Not started: the engine and the control plane are the simulation's.
+        self.loop = VirtualLoop(world, self._lag_us, client.loop_has_run)
+        # Not started: the simulation steps the engine and the control plane.
         self.producer: AsyncKafkaProducer[bytes, bytes] = AsyncKafkaProducer.__new__(AsyncKafkaProducer)
         self.producer._attach(client.engine, **wiring)
         self.producer._flush_ns = 0
@@ -75,20 +75,20 @@ class Application:
         self.broken: list[str] = []
 
     def send(self, sender: str, record: Sent, value: bytes, key: bytes | None) -> None:
-        """Have it sent by the task of that name, behind what it has to send already."""
+        """Let the task of that name send it, after the records that it has to send already."""
         queue = self._queues.setdefault(sender, deque())
         queue.append(self._send(record, value, key))
         if len(queue) == 1:
             self._spawn(self._drain(queue), f"sender {sender}")
 
     def flush(self) -> None:
-        """One at a time."""
+        """Flush, unless a flush is running."""
         if not self._flushing:
             self._flushing = True
             self._spawn(self._flush(), "flush")
 
     def end(self) -> list[str]:
-        """Nothing is to be awaited any more; what was broken."""
+        """All waits must have ended; returns the broken guarantees."""
         self.broken += [f"never ended: {name}" for name in self._tasks.values()]
         self.broken += [f"in the loop: {error}" for error in self.loop.errors]
         for queue in self._queues.values():
@@ -112,7 +112,7 @@ class Application:
         patience_s = random.expovariate(1 / 0.2) if random.random() < self._plan.impatience else None
         use = random.choice(_USES)
         if use.startswith("cancel") and called is None:
-            called = record.called = []  # nothing else says what becomes of the record
+            called = record.called = []  # only this callback will have the record's result
         callback = None if called is None else partial(_append, called)
         over = self._expect(f"send of record {record.number}", self._max_block_us)
         try:
@@ -123,7 +123,7 @@ class Application:
         except KafkaError as error:
             self._client.refuse(record, type(error).__name__)
         except TimeoutError:
-            self._client.refuse(record, "it is not waited for any longer")
+            self._client.refuse(record, "the wait was cancelled")
         else:
             record.future = InLoop(future, called)
             self._client.buffered(record)
@@ -145,7 +145,7 @@ class Application:
             finally:
                 over()
             if (metadata is None) == (error is None) or (error is None) != (future.exception() is None):
-                self.broken.append(f"record {record.number}: two who await it hear different things")
+                self.broken.append(f"record {record.number}: two waiters get different results")
 
         task = self._spawn(wait(), f"await of record {record.number}")
         if use.startswith("cancel"):
@@ -154,12 +154,12 @@ class Application:
 
     async def _flush(self) -> None:
         before = [record for record in self._client.sent if record.future is not None]
-        # `send` can go on adding to a batch that is open, and the flush waits for all of it.
+        # `send` can go on adding to an open batch, and the flush waits for the whole batch.
         over = self._expect("flush", 2 * self._client.delivery_us)
         try:
             await self.producer.flush()
         except DeliveryError:
-            pass  # somebody's failure that nobody asked about
+            pass  # an unnoticed failure of another record
         finally:
             over()
             self._flushing = False
@@ -183,7 +183,7 @@ class Application:
         return task
 
     def _expect(self, what: str, within_us: int) -> Callable[[], None]:
-        """To be called when it is over, by then and the time that the loop needs to hear of it."""
+        """Returns a function to call at the end, within that time and the time that the loop needs to be notified."""
         done = False
 
         def over() -> None:
@@ -198,23 +198,23 @@ class Application:
         return over
 
     def grace_us(self) -> int:
-        """How long the loop may take to work off all that can become due in it at one time: wake-ups and callbacks of every
-        record, and a few turns before and behind."""
+        """How long the loop may take for everything that can become due at one time: wake-ups and callbacks of every record, and a
+        few iterations before and after."""
         records = 600 + len(self._client.sent)
-        return (6 + 3 * records // CALLS_PER_TURN) * (self._plan.loop_lag_us + 1) + 1 * MS
+        return (6 + 3 * records // CALLS_PER_SLICE) * (self._plan.loop_lag_us + 1) + 1 * MS
 
     def _lag_us(self) -> int:
         return 10 if self._client.is_calm() else self._random.randrange(self._plan.loop_lag_us + 1)
 
 
 _USES = ("await", "await", "two", "leave", "cancel the task", "cancel the future")
-"""What becomes of a record's future."""
+"""The uses of a record's future."""
 
 
 class _Life(SimpleNamespace):
-    """What `AsyncKafkaProducer.flush` asks of a lifecycle."""
+    """The parts of a lifecycle that `AsyncKafkaProducer.flush` uses."""
 
-    closed = True  # no destructor's business
+    closed = True  # a destructor must do nothing
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine=engine)

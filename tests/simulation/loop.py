@@ -1,8 +1,8 @@
-"""An event loop in virtual time: asyncio's own tasks, futures and timers, and the producer's bell, in an order that follows
-from the seed.
+"""An event loop in virtual time: asyncio's own tasks, futures and timers, and the producer's wake-ups, in an order that
+follows from the seed.
 
-The loop has other things to do: whatever is ready runs only after a while. The descriptor that it watches is real; since
-nobody writes to it but the code that is stepped here, whether it can be read is no matter of chance.
+The loop is also busy with other work: ready callbacks run only after a while. The watched descriptor is real; since only
+the stepped code writes to it, its readability does not depend on chance.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from simulation.world import S, World
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
-    """As much of an event loop as tasks, futures, `asyncio.timeout` and the producer ask for."""
+    """The parts of an event loop that tasks, futures, `asyncio.timeout` and the producer use."""
 
     def __init__(self, world: World, lag_us: Callable[[], int], after: Callable[[], None]) -> None:
-        """`lag_us`: for how long it is busy elsewhere before it has a turn; `after`: called behind each turn."""
+        """`lag_us`: how long the loop is busy before it runs; `after`: called after each iteration."""
         self._world = world
         self._lag_us = lag_us
         self._after = after
@@ -32,22 +32,22 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._woken = False
         self._closed = False
         self.errors: list[str] = []
-        """What reached the exception handler."""
+        """The errors that reached the exception handler."""
 
-    # ------------------------------------------------------------------------------------------------------ by the world
+    # ------------------------------------------------------------------------------------------------ called by the world
 
     def poll(self) -> None:
-        """Look whether a bell has been rung."""
+        """Check whether a wake-up is pending."""
         if self._readers and not self._woken and select.select(list(self._readers), (), (), 0)[0]:
             self._wake()
 
     def _wake(self) -> None:
         if not self._woken and not self._closed:
             self._woken = True
-            self._world.after(self._lag_us(), self._turn)
+            self._world.after(self._lag_us(), self._iterate)
 
-    def _turn(self) -> None:
-        """What is ready now; what becomes ready meanwhile has the next turn."""
+    def _iterate(self) -> None:
+        """Run the callbacks that are ready; those that become ready meanwhile run in the next iteration."""
         self._woken = False
         if self._closed:
             return
@@ -59,7 +59,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             for _ in range(len(self._ready)):
                 handle = self._ready.popleft()
                 if not handle.cancelled():
-                    LoopInbox.begin_slice()  # time slices follow the wall clock, which does not run here
+                    LoopInbox.begin_slice()  # the wall clock must not decide when it yields
                     handle._run()
         finally:
             asyncio._set_running_loop(None)
@@ -67,7 +67,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self._wake()
         self._after()
 
-    # ------------------------------------------------------------------------------------------------------- by asyncio
+    # ------------------------------------------------------------------------------------------------- called by asyncio
 
     def time(self) -> float:
         return self._world.now_us / S
@@ -122,9 +122,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return self._closed
 
     def finish(self) -> None:
-        """Let everything that is ready run, and what follows from it; then close."""
+        """Run everything that is ready, and its consequences; then close."""
         while self._ready:
-            self._turn()
+            self._iterate()
         self._closed = True
         self._ready.clear()
         self._readers.clear()

@@ -60,8 +60,7 @@ class Mutant:
 
 
 DELIVERY: Final = "src/penstock/control/delivery.py"
-LANE: Final = "rust/core/src/lane/mod.rs"
-FATE: Final = "rust/core/src/lane/fate.rs"
+LANE: Final = "rust/core/src/lane/"
 ENGINE: Final = "rust/core/src/engine/"
 
 MUTANTS: Final = (
@@ -95,7 +94,8 @@ MUTANTS: Final = (
         DELIVERY,
         "    if batch.expired:\n",
         "    if False:\n",
-        0,
+        4,
+        temper="expiry",
     ),
     Mutant(
         "no-new-epoch",
@@ -132,7 +132,7 @@ MUTANTS: Final = (
     Mutant(
         "fate-is-forgotten",
         "fate is sticky: the worst over all attempts counts",
-        LANE,
+        LANE + "answers.rs",
         "batch.fate = batch.fate.max(fate);",
         "batch.fate = fate;",
         0,
@@ -140,15 +140,15 @@ MUTANTS: Final = (
     Mutant(
         "errors-mean-rejected",
         "an error after the append leaves the fate open",
-        FATE,
-        "            3 | 6 if base_offset >= 0 => Self::Unknown,\n",
+        LANE + "fate.rs",
+        "            UNKNOWN_TOPIC_OR_PARTITION | NOT_LEADER_OR_FOLLOWER if base_offset >= 0 => Self::Unknown,\n",
         "",
         59,
     ),
     Mutant(
         "an-old-topic-is-forgotten",
         "what may be in the log of a topic that had the name before is not called not persisted",
-        FATE,
+        LANE + "fate.rs",
         "            self.former.push((left, numbering));\n",
         "            let _ = (left, numbering);\n",
         276,
@@ -157,7 +157,7 @@ MUTANTS: Final = (
     Mutant(
         "a-name-is-an-id",
         "a request that names its topic may arrive in the topic made anew",
-        FATE,
+        LANE + "fate.rs",
         "if self.topic_id == topic_id || self.by_name {",
         "if self.topic_id == topic_id {",
         276,
@@ -166,7 +166,7 @@ MUTANTS: Final = (
     Mutant(
         "open-too-early",
         "a lane is handed over when nothing of it is in flight any more",
-        LANE,
+        LANE + "answers.rs",
         "if self.state != LaneState::Settling || !self.in_flight.is_empty() {",
         "if self.state != LaneState::Settling {",
         0,
@@ -174,15 +174,15 @@ MUTANTS: Final = (
     Mutant(
         "many-before-the-first",
         "until the first success one batch is in flight",
-        LANE,
-        "let limit = if rules.idempotent && !self.confirmed { 1 } else { rules.max_in_flight };",
+        LANE + "readiness.rs",
+        "let limit = if rules.idempotent && !self.numbers.is_confirmed() { 1 } else { rules.max_in_flight };",
         "let limit = rules.max_in_flight;",
         78,
     ),
     Mutant(
         "two-leaders-at-once",
         "nothing goes to a new leader before the old one's answers are in",
-        LANE,
+        LANE + "readiness.rs",
         "if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.moved()) {",
         "if self.in_flight.len() >= limit {",
         225,
@@ -190,25 +190,25 @@ MUTANTS: Final = (
     Mutant(
         "adopt-at-once",
         "an identity is adopted by a quiescent lane only",
-        LANE,
-        "if self.identity != target && self.quiescent() {",
-        "if self.identity != target {",
+        LANE + "sending.rs",
+        "if self.identity() != target && self.quiescent() {",
+        "if self.identity() != target {",
         106,
     ),
     Mutant(
         "go-on-sending",
         "trouble stops a lane until it is decided",
-        LANE,
-        "            self.state = LaneState::Settling;\n",
-        "            self.state = self.state;\n",
+        LANE + "state.rs",
+        "    (Flowing, Trouble, Settling),\n",
+        "    (Flowing, Trouble, Flowing),\n",
         0,
     ),
     Mutant(
         "sequences-skip",
         "sequences are contiguous",
-        LANE,
-        "            self.next_sequence = advance_sequence(self.next_sequence, batch.count());\n        }\n        self.state",
-        "            self.next_sequence = advance_sequence(self.next_sequence, batch.count() + 1);\n        }\n        self.state",
+        LANE + "numbers.rs",
+        "self.next_sequence = advance_sequence(first, count);",
+        "self.next_sequence = advance_sequence(first, count + 1);",
         441,
     ),
     Mutant(
@@ -230,23 +230,23 @@ MUTANTS: Final = (
     Mutant(
         "expired-in-flight-is-certain",
         "what expires in flight may be in the log",
-        ENGINE + "endings.rs",
-        "                failure.possibly_persisted = true;\n                self.fail",
-        "                self.fail",
+        ENGINE + "expiry.rs",
+        "            failure.possibly_persisted |= stage == IN_FLIGHT;\n            self.fail",
+        "            self.fail",
         0,
     ),
     Mutant(
         "expiry-leaves-a-gap",
         "what expires after it was sent is decided upon",
-        ENGINE + "endings.rs",
-        "        if sent_expired {\n            inner.begin_settling();\n        }\n",
+        LANE + "expiry.rs",
+        "        if sent_expired {\n            self.on(LaneEvent::Trouble);\n        }\n",
         "        let _ = sent_expired;\n",
         33,
     ),
     Mutant(
         "deadlines-wait",
         "every future resolves by delivery.timeout.ms",
-        ENGINE + "endings.rs",
+        ENGINE + "expiry.rs",
         "let Some(limit_us) = now_us.checked_sub(self.shared.config.rules.delivery_timeout_us) else { return };",
         "let Some(limit_us) = now_us.checked_sub(2 * self.shared.config.rules.delivery_timeout_us) else { return };",
         0,
@@ -254,7 +254,7 @@ MUTANTS: Final = (
     Mutant(
         "memory-leaks",
         "buffer.memory comes back",
-        ENGINE + "endings.rs",
+        ENGINE + "resolving.rs",
         "        if callbacks.is_empty() {\n            self.shared.release(charged);\n",
         "        if callbacks.is_empty() {\n            let _ = charged;\n",
         0,
@@ -270,8 +270,8 @@ MUTANTS: Final = (
     Mutant(
         "a-worker-keeps-memory",
         "a batch that expires while it is compressed gives its memory back",
-        LANE,
-        "            encoding.ticket.owed.store(self.charged, Ordering::Release);\n",
+        LANE + "content.rs",
+        "        stub.ticket.owed.store(charged, Ordering::Release);\n",
         "",
         25,
         compression="gzip",
@@ -279,18 +279,18 @@ MUTANTS: Final = (
     Mutant(
         "compressed-and-forgotten",
         "a lane hears of a batch that is compressed",
-        "rust/core/src/accumulator.rs",
-        "            self.announce(&lane, &mut inner, self.now_us());\n        } else {",
-        "        } else {",
+        "rust/core/src/shared/mod.rs",
+        "            self.announce(lane, &mut inner, self.clock.now_us());\n        }\n        is_wanted",
+        "        }\n        is_wanted",
         0,
         compression="zstd",
     ),
     Mutant(
         "children-swap-places",
         "a split's children keep their order, whichever is compressed first",
-        ENGINE + "commands.rs",
-        "                            remaining.extend(children);\n",
-        "                            remaining.extend(children.into_iter().rev());\n",
+        ENGINE + "decisions.rs",
+        "remaining.extend(children);",
+        "remaining.extend(children.into_iter().rev());",
         24,
         compression="lz4",
     ),

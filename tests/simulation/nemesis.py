@@ -1,4 +1,4 @@
-"""What goes wrong with the cluster, and when."""
+"""The faults of the cluster, and their times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simulation.world import MS, S, World
 
 
 class Nemesis:
-    """Draws accidents at the plan's rates until the world is to be calm."""
+    """Draws faults at the plan's rates until the faults must end."""
 
     def __init__(self, world: World, plan: Plan, cluster: Cluster, client: Client) -> None:
         self._world = world
@@ -22,7 +22,7 @@ class Nemesis:
         self._down: set[int] = set()
 
     def start(self) -> None:
-        """From now on."""
+        """Start drawing."""
         rates = self._plan.rates
         for rate, accident in (
             (rates.moves_per_s, self._move),
@@ -130,7 +130,7 @@ class Nemesis:
                 self._cluster.state.add_partitions(name, total)
 
     def _forget_producers(self) -> None:
-        """A broker that lost what it knew of producers; only where nothing is on its way, since Kafka promises no more."""
+        """A broker that lost its producer state; only while nothing is in flight, since Kafka guarantees no more."""
         if self._client.engine.unresolved_records() == 0:
             for partition in self._cluster.partitions():
                 partition.log.producers = ProducerStates()

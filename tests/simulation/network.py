@@ -1,8 +1,8 @@
-"""The network between the engine and the cluster: bytes take their time, connections end in every way there is.
+"""The network between the engine and the cluster: bytes take time, and connections end in every possible way.
 
-A broker serves a connection serially: the next request is looked at when the answer to the last one has left. What a
-client had sent before its connection died may still be processed (`zombie`), long after it has sent the same again on a
-new one.
+A broker serves a connection serially: the next request is read when the answer to the last one was sent. Requests of a
+dead connection may still be processed (`zombie`), long after the client has sent them again on a new one.
+
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Link:
         self.buffer = bytearray()  # at the broker, not yet a whole frame
         self.frames: deque[bytes] = deque()
         self.busy = False
-        self.arrives_us = 0  # nothing overtakes within a direction
+        self.arrives_us = 0  # bytes of one direction stay in order
         self.returns_us = 0
         self.narrow = False
 
@@ -48,10 +48,10 @@ class Network:
         self._links: dict[int, Link] = {}
         self._node_of = {ip(node_id): node_id for node_id in cluster.state.nodes}
 
-    # ----------------------------------------------------------------------------------------------- after each turn
+    # ------------------------------------------------------------------------------------------------ after each I/O pass
 
     def pump(self) -> None:
-        """Carry away what the engine has done to its sockets."""
+        """Process the engine's changes to its sockets."""
         for connection, address, port in self._engine.dialled():
             self._dial(connection, address, port)
         self._take_closed()
@@ -97,7 +97,7 @@ class Network:
         self._changed()
 
     def _narrow(self, link: Link) -> None:
-        """The socket takes a few bytes at a time for a while."""
+        """For a while, the socket takes only a few bytes at a time."""
         link.narrow = True
         self._engine.set_room(link.connection, self._world.random.randrange(1, 400))
         self._changed()
@@ -129,7 +129,7 @@ class Network:
         if not link.broker_open:
             return
         cut_us = self._cluster.nodes[link.node_id].cut_until_us
-        if cut_us > self._world.now_us:  # TCP sends it again until it gets through
+        if cut_us > self._world.now_us:  # TCP retransmits until the bytes get through
             link.arrives_us = max(link.arrives_us, cut_us)
             self._world.at(cut_us, lambda: self._arrive(link, data))
             return
@@ -207,14 +207,14 @@ class Network:
             self._world.at(cut_us, lambda: self._return(link, data))
             return
         self._engine.deliver(link.connection, data)
-        self._take_closed()  # nonsense ends a connection there and then
+        self._take_closed()  # invalid bytes close a connection at once
         self._changed()
 
     # ----------------------------------------------------------------------------------------------------------- ends
 
     def _client_closed(self, link: Link) -> None:
         link.client_open = False
-        # What it wrote last is on its way in any case.
+        # Its last bytes are in flight in any case.
         self._forget_later(link)
 
     def _reset(self, link: Link, why: str) -> None:
@@ -250,7 +250,7 @@ class Network:
         self._world.after(60 * S, lambda: self._links.pop(link.connection, None))
 
     def node_crashed(self, node_id: int) -> None:
-        """All of its connections are reset, and what they had sent is gone."""
+        """All of its connections are reset, and their bytes are lost."""
         for link in list(self._links.values()):
             if link.node_id == node_id and link.broker_open:
                 link.broker_open = False

@@ -1,4 +1,4 @@
-"""What a seed decides before anything happens: the settings, the load, and how often what goes wrong."""
+"""The decisions of a seed at its beginning: the settings, the load, and the rates of faults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 MS = 1_000
 
-# Codes that a broker may answer for a partition before it appends anything, and those that may come after.
+# Error codes that a broker may answer before it appends anything, and those that it may answer afterwards.
 REFUSALS = (2, 3, 5, 6, 19, 29, 45, 47, 56, 59, 74, 87, 89, 100)
 AFTER_APPEND = (6, 7, 20, 56, -1)
 IDENTITY_ERRORS = (14, 15, 16, 51)
@@ -28,13 +28,13 @@ class Rates:
     refusal: float = 0.0  # per partition: an error instead of the append
     error_after_append: float = 0.0  # per partition
     mangle_answer: float = 0.0  # a partition left out, twice, or invented
-    garbage: float = 0.0  # bytes that are no answer
+    garbage: float = 0.0  # bytes that are not an answer
     throttle: float = 0.0
     metadata_error: float = 0.0
     identity_error: float = 0.0
-    partial_write: float = 0.0  # the socket takes a part only
+    partial_write: float = 0.0  # the socket accepts a part only
     stall: float = 0.0  # of the control plane, per step
-    zombie: float = 0.7  # what a dead connection had sent is processed all the same
+    zombie: float = 0.7  # requests of a dead connection are processed all the same
     moves_per_s: float = 0.0
     crashes_per_s: float = 0.0
     freezes_per_s: float = 0.0
@@ -43,13 +43,13 @@ class Rates:
     recreations_per_s: float = 0.0
     growths_per_s: float = 0.0
     forgotten_producers_per_s: float = 0.0
-    truncation: float = 0.5  # a leader that goes takes with it what was not replicated
+    truncation: float = 0.5  # a leader that stops loses what was not replicated
     fatal: float = 0.0
 
 
 @dataclass(slots=True)
 class Plan:
-    """Everything that is drawn at the beginning. Times are ms."""
+    """All initial decisions. Times are ms."""
 
     seed: int
     settings: dict[str, Any]
@@ -62,7 +62,7 @@ class Plan:
     append_us: float
     replication_us: float
     duration_ms: int
-    calm_ms: int  # after which nothing new goes wrong
+    calm_ms: int  # after which no new faults occur
     stall_us: float
     produce_versions: tuple[int, int]
     max_message_bytes: int
@@ -74,16 +74,16 @@ class Plan:
     rates: Rates = field(default_factory=Rates)
     encode_us: float = 0  # that a codec worker takes for a batch
     bulk: bool = False
-    """Records are gathered for a moment and go by `send_many`."""
+    """Records are gathered for a moment and sent with `send_many`."""
     tasks: int = 0
-    """Of an asyncio application, which send in turn; 0: it is not one."""
+    """Tasks of an asyncio application, which send alternately; 0: the application is not asyncio's."""
     impatience: float = 0.0
-    """How many of their sends give up after a moment."""
+    """The share of their sends that time out after a moment."""
     loop_lag_us: int = 0
-    """How long the event loop is busy with other things, at most, before it looks."""
+    """How long the event loop is busy with other work, at most, before it polls."""
 
     def __str__(self) -> str:
-        """What is out of the ordinary."""
+        """The unusual settings."""
         rates = {f.name: getattr(self.rates, f.name) for f in fields(Rates)}
         wrong = ", ".join(f"{name} {value:.3g}" for name, value in rates.items() if value)
         return f"seed {self.seed}: {self.nodes} nodes, {self.topics}, {self.records} records, {self.settings}; {wrong}"
@@ -93,13 +93,13 @@ TEMPERS = ("calm", "network", "leaders", "answers", "expiry", "crashes", "cluste
 
 
 BULK_SEEDS = 100_000
-"""From here on half of the seeds send in bulk; below, seeds mean what they meant before there was bulk."""
+"""From here on half of the seeds send in bulk; lower seeds keep their meaning."""
 ASYNCIO_SEEDS = 200_000
 """From here on the application is asyncio's."""
 
 
 def draw(seed: int, *, temper: str | None = None, compression: str | None = None) -> Plan:
-    """The plan of a seed; `temper`: of which kind, and compression.type, if they are not to be drawn."""
+    """The plan of a seed; `temper`: the kind of faults, and compression.type, unless they are random."""
     random = Random(seed * 7919 + 13)
     temper = temper or random.choice(TEMPERS)
     nodes = random.choice([1, 2, 3, 3, 3, 5])
@@ -166,13 +166,13 @@ def draw(seed: int, *, temper: str | None = None, compression: str | None = None
 
 
 def _compression(plan: Plan, codec: str | None) -> None:
-    """Drawn for itself, so that what a seed meant before there was compression it means still, but for this."""
+    """Drawn separately, so that the other decisions of older seeds stay the same."""
     random = Random(f"compression {plan.seed}")
     drawn = random.choice(["none", "none", "none", "gzip", "snappy", "lz4", "zstd"])
     codec = codec or drawn
     plan.encode_us = random.choice([10, 1_000, 1_000, 100_000])
     if codec == "zstd" and plan.produce_versions[1] < ZSTD_FROM:
-        codec = "none"  # such a broker gets none, whatever the producer wants
+        codec = "none"  # such a broker gets no zstd, whatever the producer's setting
     if codec != "none":
         plan.settings["compression.type"] = codec
 
@@ -184,7 +184,7 @@ def _asyncio(plan: Plan) -> None:
     plan.loop_lag_us = random.choice([10, 1_000, 20_000])
     plan.settings["max.block.ms"] = random.choice([0, 100, 1_000, 10_000])
     if random.random() < 0.5:
-        # Otherwise hardly anybody waits for memory.
+        # Otherwise sends hardly ever wait for memory.
         plan.settings["buffer.memory"] = random.choice([2_000, 5_000])
         plan.settings["batch.size"] = min(plan.settings["batch.size"], 1_000)
 

@@ -15,30 +15,30 @@ from simulation.nemesis import Nemesis
 from simulation.network import Network
 from simulation.plan import Plan, draw
 from simulation.world import MS, S, World
-from support.oracle import Logged, Told, Verdict, judge
+from support.oracle import Logged, Reported, Verdict, judge
 
 MAX_STEPS = 2_000_000
 
 
 @dataclass(slots=True)
 class Result:
-    """What a seed came to."""
+    """The result of a seed."""
 
     plan: Plan
     verdict: Verdict
     digest: str
     virtual_s: float
     broken: list[str] = field(default_factory=list)
-    """Promises beyond the oracle's: deadlines, callbacks, memory, recovery."""
+    """Guarantees beyond the oracle's: deadlines, callbacks, memory, recovery."""
     trace: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """All promises were kept."""
+        """All guarantees were kept."""
         return self.verdict.ok and not self.broken
 
     def __str__(self) -> str:
-        """The plan, and what came of it."""
+        """The plan and its result."""
         return "\n  ".join([str(self.plan), str(self.verdict), *self.broken])
 
 
@@ -49,14 +49,14 @@ def simulate(
     plan = draw(seed, temper=temper, compression=compression)
     world = World(seed, keep_trace=keep_trace)
     try:
-        # What is due in an event loop is worked off in pieces, which are not to depend on the wall clock.
+        # An event loop processes due work in slices, which must not depend on the wall clock.
         looks = itertools.count()
         with mock.patch.object(loops, "time", SimpleNamespace(monotonic=lambda: next(looks) * 0.4 * loops.SLICE_S)):
             return _simulate(plan, world)
-    except BaseException as error:  # a panic of the engine's is no Exception
+    except BaseException as error:  # a panic of the engine is not an Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        # A promise of the code's own is broken, or one of the simulation's assertions: as good as any other find.
+        # An assertion of the code or of the simulation failed: a find like any other.
         where = traceback.extract_tb(error.__traceback__)[-1]
         broken = [f"crash: {type(error).__name__} in {where.name}: {error}"]
         return Result(plan, Verdict(), world.digest, world.now_us / S, broken, world.trace)
@@ -73,7 +73,7 @@ def _simulate(plan: Plan, world: World) -> Result:
     _load(world, plan, cluster, client)
     world.at(plan.calm_ms * MS, nemesis.calm_down)
     settings = client.config.settings
-    # Long enough for every record's deadline, every backoff and every request's time to be over.
+    # Long enough for every record's deadline, every backoff and every request's timeout to end.
     recovered_us = (plan.calm_ms + settings.delivery_timeout_ms + 12_000) * MS
     if plan.abandon:
         world.at(plan.duration_ms * MS, client.close)
@@ -81,7 +81,7 @@ def _simulate(plan: Plan, world: World) -> Result:
         return _judge(world, plan, cluster, client, [])
     _run_until(world, plan, recovered_us)
     probes = [(name, p.index) for name, t in sorted(cluster.state.topics.items()) for p in t.partitions]
-    for attempt in range(40):  # a topic that is forgotten has to be asked for, and max.block.ms is 0
+    for attempt in range(40):  # a topic that is not cached must be requested, and max.block.ms is 0
         missing = [pair for pair in probes if not any(_is_probe(sent, pair) for sent in client.sent)]
         if not missing:
             break
@@ -89,7 +89,7 @@ def _simulate(plan: Plan, world: World) -> Result:
             client.send(PROBE + 1_000 * attempt + at, topic, partition, None, 0)
         _run_until(world, plan, world.now_us + 500 * MS)
     _run_until(world, plan, world.now_us + settings.delivery_timeout_ms * MS + S)
-    # A deadline may be shorter than finding the new leader takes: what the first one learned, a second one has.
+    # A deadline may be shorter than finding the new leader: the second record uses what the first one found.
     for partition, probe in enumerate([sent for sent in client.sent if sent.number >= PROBE and sent.failed()]):
         client.send(2 * PROBE + partition, probe.topic, probe.partition, None, 0)
         _run_until(world, plan, world.now_us + settings.delivery_timeout_ms * MS + S)
@@ -132,13 +132,13 @@ def _load(world: World, plan: Plan, cluster: Cluster, client: Client) -> None:
 
 
 def _judge(world: World, plan: Plan, cluster: Cluster, client: Client, probes: list[tuple[str, int]]) -> Result:
-    told, logs = client.told(), cluster.logs()
-    # A producer that starts near its last epoch soon has another id.
+    reported, logs = client.reported(), cluster.logs()
+    # A producer that starts near its last epoch soon gets another id.
     unfenced = plan.first_epoch > 0
-    verdict = judge(_without_buried(told, logs, cluster), logs, unfenced=unfenced)
+    verdict = judge(_without_buried(reported, logs, cluster), logs, unfenced=unfenced)
     for place, buried in cluster.buried.items():
         for log in buried:
-            _judge_buried(verdict, place, log, told, logs, unfenced)
+            _judge_buried(verdict, place, log, reported, logs, unfenced)
     result = Result(plan, verdict, world.digest, world.now_us / S, trace=world.trace)
     result.broken += [f"late: {late}" for late in client.late[:3]]
     if plan.with_callback or plan.tasks:
@@ -151,18 +151,18 @@ def _judge(world: World, plan: Plan, cluster: Cluster, client: Client, probes: l
         if not plan.rates.fatal:
             result.broken.append(f"fatal: {client.fatal}")
     else:
-        reached = {(t.place) for t in told if t.number >= PROBE and t.outcome == "acknowledged"}
+        reached = {(t.place) for t in reported if t.number >= PROBE and t.outcome == "acknowledged"}
         result.broken += [f"not recovered: {topic}-{index}" for topic, index in probes if (topic, index) not in reached]
     return result
 
 
-def _without_buried(told: list[Told], logs: dict[object, list[Logged]], cluster: Cluster) -> list[Told]:
-    """Acknowledged records that lie in the log of a deleted topic need not be in the present one."""
+def _without_buried(reported: list[Reported], logs: dict[object, list[Logged]], cluster: Cluster) -> list[Reported]:
+    """Acknowledged records in the log of a deleted topic may be missing in the current one."""
     buried = {(place, entry.number) for place, old in cluster.buried.items() for log in old for entry in log}
     there = {(place, entry.number) for place, log in logs.items() for entry in log}
     return [
         record
-        for record in told
+        for record in reported
         if record.outcome != "acknowledged"
         or (record.place, record.number) in there
         or (record.place, record.number) not in buried
@@ -173,16 +173,16 @@ def _judge_buried(
     verdict: Verdict,
     place: object,
     log: list[Logged],
-    told: list[Told],
+    reported: list[Reported],
     logs: dict[object, list[Logged]],
     unfenced: bool,
 ) -> None:
-    """A deleted log had to be in order too; a record in it may have been acknowledged from the topic's next life."""
+    """A deleted log must be in order, too; a record in it may have been acknowledged by the recreated topic."""
     numbers = {entry.number for entry in log}
     again = {entry.number for entry in logs.get(place, ())}
     mine = [
         record._replace(outcome="possibly persisted") if record.number in again else record
-        for record in told
+        for record in reported
         if record.place == place and record.number in numbers
     ]
     other = judge([record._replace(offset=-1) for record in mine], {place: log}, unfenced=unfenced)

@@ -1,4 +1,4 @@
-"""The simulation, as far as `make test` runs it: a fixed budget of seeds, and that a seed is a seed."""
+"""The simulation within `make test`: a fixed budget of seeds, and the replay of a seed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SEEDS = 400
 
 
 @pytest.mark.timeout(600)
-def test_no_promise_is_broken() -> None:
-    """As many seeds as fit into the budget, each kind of trouble at least once; `make simulate` runs more."""
+def test_no_guarantee_is_broken() -> None:
+    """As many seeds as fit into the budget, each kind of fault at least once; `make simulate` runs more."""
     began = time.monotonic()
     tried = 0
     for seed in range(SEEDS):
@@ -41,7 +41,7 @@ def _temper(seed: int) -> str:
 
 
 def test_a_seed_replays_exactly() -> None:
-    """In other processes, with other hash seeds and other addresses: the same trace to the last line."""
+    """In other processes, with other hash seeds and other addresses, the trace is the same to the last line."""
     code = (
         "from simulation.run import simulate; print(*(simulate(seed).digest for seed in (7, 8, 9, 200_000, 200_005)))"
     )
@@ -55,19 +55,19 @@ def test_a_seed_replays_exactly() -> None:
     assert digests("1") == digests("2")
 
 
-def test_seeds_differ_and_know_every_temper() -> None:
+def test_seeds_differ_and_are_deterministic() -> None:
     assert {str(draw(seed)) for seed in range(50)} == {str(draw(seed)) for seed in range(50)}
     assert len({str(draw(seed)) for seed in range(50)}) == 50
     assert simulate(1).digest != simulate(2).digest
 
 
-def test_no_promise_is_broken_in_bulk() -> None:
+def test_no_guarantee_is_broken_in_bulk() -> None:
     """Seeds whose application sends by `send_many`."""
     _run((seed for seed in range(BULK_SEEDS, BULK_SEEDS + 200) if draw(seed).bulk), BULK_BUDGET_S)
 
 
-def test_no_promise_is_broken_in_event_loops() -> None:
-    """Seeds whose application is asyncio's."""
+def test_no_guarantee_is_broken_in_event_loops() -> None:
+    """Seeds whose application uses asyncio."""
     _run(range(ASYNCIO_SEEDS, ASYNCIO_SEEDS + 200), ASYNCIO_BUDGET_S)
 
 
@@ -80,6 +80,6 @@ def _run(seeds: Iterable[int], budget_s: float) -> None:
         assert result.ok, f"{result}\nreplay it: make simulate SEEDS={seed}"
 
 
-def test_seeds_from_before_bulk_and_asyncio_are_as_they_were() -> None:
+def test_older_seeds_have_neither_bulk_nor_asyncio() -> None:
     assert not any(draw(seed).bulk or draw(seed).tasks for seed in range(BULK_SEEDS - 500, BULK_SEEDS))
     assert not any(draw(seed).tasks for seed in range(ASYNCIO_SEEDS - 500, ASYNCIO_SEEDS))

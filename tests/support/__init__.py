@@ -1,1 +1,1 @@
-"""What tests share: foreign clients that read what was produced, and Java as a judge."""
+"""Shared by tests: foreign clients that read the records, and Java as a judge."""

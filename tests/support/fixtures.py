@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class TopicFactory(Protocol):
-    """Creates a topic of its own for a test and returns its name."""
+    """Creates a topic for one test and returns its name."""
 
     def __call__(
         self, partitions: int = 1, *, replication_factor: int = 1, config: Mapping[str, str] | None = None

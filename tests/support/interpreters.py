@@ -1,4 +1,4 @@
-"""The CPythons of this machine, and what an installed Penstock must be able to do in an environment that has nothing else."""
+"""The CPythons of this machine, and the checks of an installed Penstock in an empty environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MINOR_VERSIONS = (11, 12, 13, 14)
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 WHOLE = {"offsets": {**{codec: [0, 1001] for codec in CODECS}, "asyncio": 1001}, "mock": 0}
-"""What the smoke test tells, but for the build."""
+"""The output of the smoke test, without the build."""
 
 
 @cache
@@ -30,7 +30,7 @@ def interpreter(minor: int, free_threaded: bool = False) -> Path | None:
     installed = sorted(versions.glob(f"3.{minor}.*/bin/{name}"), reverse=True)
     on_path = shutil.which(name)
     for python in [*installed, *([Path(on_path)] if on_path else [])]:
-        # pyenv has a shim for every version that it knows, which need not be there.
+        # pyenv has a shim for every known version, also for those that are not installed.
         asked = subprocess.run([python, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True)
         if asked.stdout.strip() == str(minor):
             return python
@@ -51,9 +51,9 @@ def run(*command: str | Path, **options: Any) -> str:
 
 
 def smoke(python: Path, wheel: Path, folder: Path) -> dict[str, Any]:
-    """Install the wheel where nothing else is, and use it there, without compilers in reach."""
+    """Install the wheel in an empty environment, and use it there, without compilers on the PATH."""
     run(python, "-m", "venv", "--without-pip", folder / "environment")
     alone = folder / "environment" / "bin" / "python"
     run(BIN / "pip", "--python", alone, "install", "--quiet", "--no-index", "--no-deps", wheel)
-    told: dict[str, Any] = json.loads(run(alone, "-W", "error", SMOKE, cwd=folder, env={"PATH": "/nowhere"}))
-    return told
+    result: dict[str, Any] = json.loads(run(alone, "-W", "error", SMOKE, cwd=folder, env={"PATH": "/nowhere"}))
+    return result

@@ -1,4 +1,4 @@
-"""Java as a judge: Kafka's own code, asked over a pipe.
+"""Java as a judge: Kafka's own code, called over a pipe.
 
 The judge's source is `tests/interop/java`; it is compiled once per content into `.cache/` and runs as one JVM for the
 whole session. Vectorised methods answer a failed item with a `JavaError` in its place; a command that fails as a whole
@@ -34,7 +34,7 @@ Json = Any
 
 
 class JavaError(Exception):
-    """What Java threw: `type` is the class name, `message` its words, `cause` the next of the chain."""
+    """An exception of Java: `type` is the class name, `message` its text, `cause` the next of the chain."""
 
     def __init__(self, kind: str, message: str, cause: JavaError | None = None) -> None:
         super().__init__(f"{kind}: {message}")
@@ -47,7 +47,7 @@ class JavaError(Exception):
 
 
 class JudgeDiedError(RuntimeError):
-    """The JVM ended or did not answer in time; the message ends with what it printed."""
+    """The JVM ended or did not answer in time; the message ends with its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class JavaRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JavaBatch:
-    """A record batch, as Kafka reads it. `records` is empty where it is not valid; `error` says why."""
+    """A record batch, as Kafka reads it. `records` is empty if it is not valid; `error` has the reason."""
 
     base_offset: int
     last_offset: int
@@ -92,7 +92,7 @@ class JavaBatch:
 
 @dataclass(frozen=True, slots=True)
 class JavaBatches:
-    """Batches back to back. `valid_bytes` is below `size` where the rest is no whole batch (Java ignores it)."""
+    """Consecutive batches. `valid_bytes` is below `size` if the rest is not a whole batch (Java ignores it)."""
 
     batches: tuple[JavaBatch, ...]
     size: int
@@ -102,7 +102,7 @@ class JavaBatches:
 
 @dataclass(frozen=True, slots=True)
 class Reencoded:
-    """A message that Java read and wrote again; `left` are bytes that it did not read."""
+    """A message that Java read and wrote again; `left` are the bytes that it did not read."""
 
     data: bytes
     json: Json
@@ -110,7 +110,7 @@ class Reencoded:
 
 
 class JavaJudge:
-    """One long-lived JVM that answers questions; safe to ask from several threads."""
+    """One long-lived JVM that answers requests; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -128,12 +128,12 @@ class JavaJudge:
         self.close()
 
     def close(self) -> None:
-        """End the JVM; a later question would start another."""
+        """End the JVM; a later request starts another one."""
         with self._lock:
             self._end()
 
     def call(self, command: str, *, timeout: float = CALL_TIMEOUT_S, **arguments: Json) -> Json:
-        """Ask any command of `Judge.java`; the typed methods below are this with the values converted."""
+        """Send any command of `Judge.java`; the typed methods below convert values and call this."""
         with self._lock:
             if self._process is None:
                 self._start()
@@ -146,7 +146,7 @@ class JavaJudge:
                 self._process.stdin.flush()
                 answer = json.loads(self._answers.get(timeout=timeout))
             except (OSError, ValueError, queue.Empty) as error:
-                # Out of step with us, or dead: nothing it says from now on could be matched to a question.
+                # Out of step or dead: its later answers could not be matched to requests.
                 printed = self._end()
                 raise JudgeDiedError(f"{command}: {type(error).__name__} after {timeout:g} s at most\n{printed}") from (
                     error
@@ -166,13 +166,13 @@ class JavaJudge:
         return list(self.call("to_positive", numbers=list(numbers)))
 
     def partition_for_key(self, keys: Iterable[bytes], partitions: int) -> list[int]:
-        """Where the built-in partitioner puts each serialized key."""
+        """The built-in partitioner's partition for each serialized key."""
         return list(self.call("partition_for_key", keys=[key.hex() for key in keys], partitions=partitions))
 
     # --- serializers
 
     def serialize(self, items: Iterable[Mapping[str, Json]]) -> list[bytes | JavaError | None]:
-        """What Kafka's serializers make of values.
+        """The bytes that Kafka's serializers write for values.
 
         Each item is `{"serializer": "String" | "ByteArray" | …, "value": …}` with, where it fits, "encoding" (String),
         "position" (ByteBuffer) and "inner" (List: the elements' serializer). Bytes are hex text, UUIDs text, floats
@@ -192,20 +192,20 @@ class JavaJudge:
     def config_table(self) -> list[dict[str, Json]]:
         """ProducerConfig's definition, sorted by name.
 
-        Rows: name, type, importance, validator (its words), validator_class, display, group, internal, required and,
+        Rows: name, type, importance, validator (its text), validator_class, display, group, internal, required and,
         unless required, default (typed) and default_text.
         """
         return list(self.call("config_table"))
 
     def config_parse(self, items: Iterable[tuple[str, Json]]) -> list[Json | JavaError]:
-        """Each (name, value), judged by type and validator alone: the parsed value, or what Java says against it."""
+        """Each (name, value), validated by type and validator alone: the parsed value, or Java's error."""
         answers = self.call("config_parse", items=[list(item) for item in items])
         return [_failure(answer) or answer["value"] for answer in answers]
 
     def producer_config(self, configs: Iterable[Mapping[str, Json]]) -> list[dict[str, Json] | JavaError]:
         """Each configuration through `new ProducerConfig`: all values after its post-processing, or the error.
 
-        Byte-array serializers are filled in where none are named.
+        Missing serializers are set to those of byte arrays.
         """
         answers = self.call("producer_config", configs=[dict(config) for config in configs])
         return [_failure(answer) or answer["values"] for answer in answers]
@@ -273,9 +273,9 @@ class JavaJudge:
         partitions: Sequence[int] | None = None,
         config: Mapping[str, Json] | None = None,
     ) -> list[Record]:
-        """`judges.read_all` with Java's consumer; `config` for what a test is about (isolation.level, …).
+        """`judges.read_all` with Java's consumer; `config` has the settings under test (isolation.level, …).
 
-        The answer passes through the judge's heap as one: for 10⁵ records, not for 10⁷.
+        The judge's heap holds the whole answer: use it for 10⁵ records, not for 10⁷.
         """
         answer = self.call(
             "consume",
@@ -317,7 +317,7 @@ class JavaJudge:
             return ""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.close()  # its sign to end
+            self._process.stdin.close()  # the JVM ends at the end of stdin
             self._process.wait(2)
         except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
@@ -330,7 +330,7 @@ class JavaJudge:
 
 
 def compiled() -> Path:
-    """The folder with the judge's classes, compiled if these sources never were."""
+    """The folder with the judge's classes; new sources are compiled."""
     sources = sorted(SOURCES.glob("*.java"))
     digest = hashlib.sha256(kafka_artifacts.POM.read_bytes())
     for source in sources:
@@ -366,7 +366,7 @@ def _compile(sources: list[Path], target: Path) -> None:
 
 
 def _pump(answers: IO[bytes], into: queue.SimpleQueue[bytes]) -> None:
-    """Carry lines from the pipe, so that waiting for one can have a deadline; an empty one says that it ended."""
+    """Read lines from the pipe, so that waiting for one can have a deadline; an empty one means that it ended."""
     with answers:
         for line in answers:
             into.put(line)

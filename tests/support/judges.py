@@ -1,7 +1,7 @@
-"""Foreign consumers as judges: what is really in a topic, by clients that share no code with ours.
+"""Foreign consumers as judges: they read a topic's records with clients that share no code with ours.
 
-They read assigned partitions without a group, from the beginning, until the end of each partition is reached and as
-many records as expected were there: a record too many shows as well as one that is missing.
+They read assigned partitions without a group, from the beginning, until the end of each partition is reached and the
+expected number of records was read: both superfluous and missing records are found.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ with warnings.catch_warnings():
 
 CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
 DEFAULT_TIMEOUT_S = 30.0
-# Also how long a broker may hold back an empty answer: the question where the end is waits behind it.
+# Also how long a broker may delay an empty answer, and with it the next request on that connection.
 _POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as a consumer saw it; timestamps in ms since the epoch, timestamp_type in Kafka's words."""
+    """A record as a consumer read it; timestamps in ms since the epoch, timestamp_type in Kafka's words."""
 
     partition: int
     offset: int
@@ -41,7 +41,7 @@ class Record:
 
 
 class IncompleteReadError(AssertionError):
-    """The topic did not hold what was expected within the time given; `records` is what did come."""
+    """The topic did not have the expected records in the given time; `records` are those that were read."""
 
     def __init__(self, judge: str, topic: str, records: list[Record], expected: int | None, timeout: float) -> None:
         wanted = "the end of its partitions" if expected is None else f"{expected} records and the end"
@@ -57,7 +57,7 @@ def read_all(
     Args:
         bootstrap: `host:port,...`.
         topic: must exist.
-        expected: wait for at least so many records; None: what is there now.
+        expected: wait for at least so many records; None: read to the current end.
         timeout: seconds until `IncompleteReadError`.
     """
     return read_with_kafka_python(bootstrap, topic, expected, timeout)
@@ -101,7 +101,7 @@ def read_with_confluent(
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
-            "group.id": "penstock-judge",  # it insists on one; with assigned partitions and no commits it has no part
+            "group.id": "penstock-judge",  # required; unused with assigned partitions and no commits
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "check.crcs": True,
@@ -156,7 +156,7 @@ def _read(
         fetched = poll()
         records += fetched
         if not fetched and len(records) >= (expected or 0) and at_the_end():
-            # A stable sort by partition alone: a wrong order within one stays visible.
+            # A stable sort by partition alone: a wrong order within a partition stays visible.
             return sorted(records, key=lambda record: record.partition)
         if time.monotonic() > deadline:
             raise IncompleteReadError(judge, topic, records, expected, timeout)

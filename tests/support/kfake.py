@@ -1,7 +1,7 @@
 """franz-go's fake cluster (kfake) as a judge: brokers that are neither ours nor Kafka's, with faults on demand.
 
-Its source is `tests/interop/kfake`; it is built once per content into `.cache/` and runs as one process per cluster.
-What is special about it as a judge: an answer that carries an error leaves the base offset at 0, where Kafka writes -1.
+Its source is `tests/interop/kfake`; it is built once per content into `.cache/` and runs as one process per cluster. Its
+difference to Kafka: an answer with an error leaves the base offset at 0, where Kafka writes -1.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ PRODUCE, METADATA, INIT_PRODUCER_ID = 0, 3, 22
 
 
 class KFakeError(AssertionError):
-    """The cluster refuses a command, in its words."""
+    """The cluster refuses a command, with its text."""
 
 
 class Fault:
-    """Installed faults: how often they struck."""
+    """Installed faults: how often they were applied."""
 
     def __init__(self, cluster: KFake, number: int) -> None:
         self._cluster, self._number = cluster, number
 
     def hits(self) -> int:
-        """Requests that they answered so far (or saw, if they only observe)."""
+        """The number of requests that they answered so far (or saw, if they only observe)."""
         return int(self._cluster.ask("hits", id=self._number))
 
     def wait(self, count: int = 1, timeout_s: float = 30.0) -> None:
-        """Until they have answered so many requests; `KFakeError` if that takes longer than `timeout_s`."""
+        """Wait until they have answered so many requests; `KFakeError` after `timeout_s`."""
         self._cluster.ask("wait", id=self._number, count=count, timeout_s=timeout_s)
 
     def remove(self) -> None:
-        """No more of them."""
+        """Remove the faults."""
         self._cluster.ask("remove", id=self._number)
 
 
 class KFake:
-    """One cluster of kfake's, for as long as the context lasts."""
+    """One cluster of kfake, for the time of the context."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class KFake:
         auto_create: bool = False,
         max_produce_version: int | None = None,
     ) -> None:
-        """`partitions`: of topics that are created by using them; `max_produce_version`: as an older broker has it."""
+        """`partitions`: of auto-created topics; `max_produce_version`: that of an older broker."""
         self._config = {
             "brokers": brokers,
             "partitions": partitions,
@@ -92,7 +92,7 @@ class KFake:
             self._process.stdout.close()
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """One command, as `main.go` lists them; `KFakeError` if it fails."""
+        """Send one command, as `main.go` lists them; `KFakeError` if it fails."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
         self._process.stdin.flush()
@@ -101,30 +101,30 @@ class KFake:
     def fault(
         self, key: int, code: int, *, count: int = 1, topic: str = "", partitions: list[int] | None = None
     ) -> Fault:
-        """Answer the next `count` requests (-1: until removed) with an error, instead of doing what they ask for.
+        """Answer the next `count` requests (-1: until removed) with an error, instead of carrying them out.
 
-        After doing it, if the code is 7 or 20 of Produce: a broker says those only then.
+        Codes 7 and 20 of Produce are answered after the request was carried out, as brokers do.
         """
         number = self.ask("fault", key=key, code=code, count=count, topic=topic, partitions=partitions or [])
         return Fault(self, number)
 
     def observe(self, key: int, *, topic: str = "") -> Fault:
-        """Count requests and do nothing to them."""
+        """Count requests without changing them."""
         return Fault(self, self.ask("fault", key=key, count=-1, topic=topic, observe=True))
 
     @contextlib.contextmanager
     def cut(self, key: int) -> Iterator[None]:
-        """Meanwhile nothing is done that such requests ask for, and their connections are closed."""
+        """Meanwhile such requests are not carried out, and their connections are closed."""
         number = self.ask("cut", key=key)
         yield
         self.ask("mend", id=number)
 
     def create_topic(self, topic: str, partitions: int = 1) -> None:
-        """A new topic, with an id of its own."""
+        """Create a topic with a new id."""
         self.ask("create_topic", topic=topic, count=partitions)
 
     def delete_topic(self, topic: str) -> None:
-        """With all that was in it."""
+        """Delete a topic with its records."""
         self.ask("delete_topic", topic=topic)
 
     def topic_id(self, topic: str) -> str:
@@ -136,14 +136,14 @@ class KFake:
         line = self._process.stdout.readline()
         if not line:
             raise KFakeError(f"kfake ended with exit code {self._process.wait(10)}")
-        said = json.loads(line)
-        if "error" in said:
-            raise KFakeError(said["error"])
-        return said["value"]
+        result = json.loads(line)
+        if "error" in result:
+            raise KFakeError(result["error"])
+        return result["value"]
 
 
 def built() -> Path:
-    """The program, built if these sources never were. Without Go the test is skipped, or fails where CI=true."""
+    """The program; new sources are built. Without Go the test is skipped, or fails if CI=true."""
     go = shutil.which("go")
     if go is None:
         message = "kfake needs Go 1.26 (`go` is not on PATH)"

@@ -1,17 +1,17 @@
-"""The oracle: what producers were told about their records, held against what the logs really hold.
+"""The oracle: compares what producers reported about their records with the content of the logs.
 
-Whoever injects faults (simulation, chaos, soak) numbers its records, notes what each future said, reads the logs in a
-way that shares nothing with the producer, and asks `judge`. For acks=all with idempotence every violation is a bug:
+Tests that inject faults (simulation, chaos, soak) number their records, keep the result of each future, read the logs
+independently of the producer, and call `judge`. For acks=all with idempotence every violation is a bug:
 
-| violation | the promise it breaks |
+| violation | the broken guarantee |
 |---|---|
 | lost | an acknowledged record is in the log |
-| doubled | no record is in the log twice, whatever was said of it |
+| doubled | no record is in the log twice, whatever was reported |
 | reordered | the records of one sender in one partition are in the order of their sends, failed ones included |
 | false failure | what failed as *not persisted* is not in the log |
-| misplaced | an acknowledged record is at the offset that its future names (if it names one) |
+| misplaced | an acknowledged record is at the offset that its future reports (if it reports one) |
 | unresolved | every future resolves |
-| unknown | the log holds nothing that nobody sent |
+| unknown | the log has only records that were sent |
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checka
 
 Outcome: TypeAlias = Literal["acknowledged", "not persisted", "possibly persisted", "unresolved"]
 Place: TypeAlias = Hashable
-"""A partition: whatever the caller names it by."""
+"""A partition: any key of the caller's."""
 
 EXAMPLES = 5
-"""How many violations of a kind are kept in words."""
+"""How many violations of a kind are kept as text."""
 
 
-class Told(NamedTuple):
-    """What became of one record, as its future says."""
+class Reported(NamedTuple):
+    """The result of one record, as its future reports it."""
 
     place: Place
     sender: Hashable
@@ -39,7 +39,7 @@ class Told(NamedTuple):
     """Grows with each send of the sender; unique for it over all partitions."""
     outcome: Outcome
     offset: int = -1
-    """-1: none was named."""
+    """-1: the future reported none."""
 
 
 class Logged(NamedTuple):
@@ -52,54 +52,54 @@ class Logged(NamedTuple):
 
 @dataclass(slots=True)
 class Verdict:
-    """Counts, and the first few violations of each kind in words."""
+    """Counts, and the first few violations of each kind as text."""
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     persisted_though_failed: int = 0
-    """Possibly persisted records that are in the log after all: no violation, but worth a look."""
+    """Possibly persisted records that are in the log: not a violation, but interesting."""
     forgiven: int = 0
-    """Acknowledged records that are missing and may be."""
+    """Acknowledged records that are missing and are allowed to be."""
     violations: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """No promise was broken."""
+        """No guarantee was broken."""
         return not self.violations
 
     def __str__(self) -> str:
-        """Counts, then what was broken."""
-        told = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(self.outcomes.items()))
+        """Counts, then the violations."""
+        reported = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(self.outcomes.items()))
         broken = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.violations.items())) or "nothing broken"
-        return "\n  ".join([f"{self.outcomes.total():,} records: {told}; {broken}", *self.examples])
+        return "\n  ".join([f"{self.outcomes.total():,} records: {reported}; {broken}", *self.examples])
 
     def violate(self, kind: str, what: str) -> None:
-        """Note a broken promise."""
+        """Count a violation."""
         self.violations[kind] += 1
         if self.violations[kind] <= EXAMPLES:
             self.examples.append(f"{kind}: {what}")
 
 
 def judge(
-    told: Iterable[Told],
+    reported: Iterable[Reported],
     logs: Mapping[Place, Sequence[Logged]],
     *,
     cut: Mapping[Place, int] | None = None,
-    forgive: Callable[[Told], bool] = lambda _: False,
+    forgive: Callable[[Reported], bool] = lambda _: False,
     unfenced: bool = False,
 ) -> Verdict:
-    """Hold what was told against the logs.
+    """Compare the reported results with the logs.
 
-    ``cut``: logs that legitimately lost everything below an offset (a topic that was deleted and made again: all that
-    was acknowledged before). Records acknowledged at a lower offset than that need not be there. -1 forgives whatever
-    was acknowledged and is missing. ``forgive`` says the same of single records, for a caller who knows which were sent
-    before the new topic was there. ``unfenced``: the producer changed its id, and a new id does not fence what is still
-    under way from the old one, so that a record that failed as *possibly persisted* may come late.
+    ``cut``: logs that legitimately lost everything below an offset (a topic that was deleted and created again: all
+    records that were acknowledged before). Records acknowledged at a lower offset may be missing. -1 allows every
+    acknowledged record to be missing. ``forgive`` does the same for single records, for a caller that knows which were sent
+    before the new topic existed. ``unfenced``: the producer changed its id, and a new id does not fence requests in flight
+    with the old one, so that a record that failed as *possibly persisted* may be appended late.
     """
     verdict = Verdict()
     cut = cut or {}
-    by_place: dict[Place, dict[tuple[Hashable, int], Told]] = {}
-    for record in told:
+    by_place: dict[Place, dict[tuple[Hashable, int], Reported]] = {}
+    for record in reported:
         verdict.outcomes[record.outcome] += 1
         by_place.setdefault(record.place, {})[record.sender, record.number] = record
     for place in [*by_place, *(place for place in logs if place not in by_place)]:
@@ -110,17 +110,17 @@ def judge(
 def _judge_place(
     verdict: Verdict,
     place: Place,
-    told: Mapping[tuple[Hashable, int], Told],
+    reported: Mapping[tuple[Hashable, int], Reported],
     log: Sequence[Logged],
     cut: Mapping[Place, int],
-    forgive: Callable[[Told], bool],
+    forgive: Callable[[Reported], bool],
     unfenced: bool,
 ) -> None:
     found: dict[tuple[Hashable, int], int] = {}
     last: dict[Hashable, Logged] = {}
     for entry in log:
         name = f"record {entry.number} of {entry.sender} in {place} at offset {entry.offset}"
-        record = told.get((entry.sender, entry.number))
+        record = reported.get((entry.sender, entry.number))
         if record is None:
             verdict.violate("unknown", name)
             continue
@@ -140,7 +140,7 @@ def _judge_place(
         elif record.outcome == "acknowledged" and record.offset not in (-1, entry.offset):
             verdict.violate("misplaced", f"{name}; its future says {record.offset}")
     forgiven = cut.get(place, 0)
-    for key, record in told.items():
+    for key, record in reported.items():
         if record.outcome == "unresolved":
             verdict.violate("unresolved", f"record {record.number} of {record.sender} in {place}")
         elif record.outcome == "acknowledged" and key not in found:
@@ -148,11 +148,12 @@ def _judge_place(
                 verdict.forgiven += 1
                 continue
             verdict.violate(
-                "lost", f"record {record.number} of {record.sender} in {place}, told offset {record.offset}"
+                "lost",
+                f"record {record.number} of {record.sender} in {place}, acknowledged with offset {record.offset}",
             )
 
 
-def _forgiven(record: Told, below: int) -> bool:
+def _forgiven(record: Reported, below: int) -> bool:
     return below == -1 or -1 < record.offset < below
 
 
@@ -165,15 +166,15 @@ class _Future(Protocol):
     def result(self, timeout: float | None = None, /) -> Any: ...
 
 
-def told_of(place: Place, sender: Hashable, number: int, future: object) -> Told:
-    """What a `DeliveryFuture` (or one of `concurrent.futures`' shape) says now."""
+def reported_by(place: Place, sender: Hashable, number: int, future: object) -> Reported:
+    """The current result of a `DeliveryFuture` (or of a future like those of `concurrent.futures`)."""
     from penstock.errors import KafkaError
 
     assert isinstance(future, _Future)
     if not future.done():
-        return Told(place, sender, number, "unresolved")
+        return Reported(place, sender, number, "unresolved")
     error = future.exception(0)
     if error is None:
-        return Told(place, sender, number, "acknowledged", future.result(0).offset)
+        return Reported(place, sender, number, "acknowledged", future.result(0).offset)
     assert isinstance(error, KafkaError)
-    return Told(place, sender, number, "possibly persisted" if error.possibly_persisted else "not persisted")
+    return Reported(place, sender, number, "possibly persisted" if error.possibly_persisted else "not persisted")

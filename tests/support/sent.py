@@ -1,4 +1,4 @@
-"""What was sent, held against what a judge read: nothing missing, nothing twice, offsets and order as promised."""
+"""Compares sent records with those that a judge read: none missing, none twice, offsets and order as guaranteed."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from penstock import ProducerRecord, RecordMetadata
 from support.judges import Record, by_partition
 
 Sent = tuple[ProducerRecord[bytes, bytes], RecordMetadata]
-"""A record, and what its future said."""
+"""A record, and the result of its future."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def milliseconds(moment: datetime) -> int:
-    """What an aware datetime is in Kafka: whole milliseconds since the epoch."""
+    """An aware datetime in Kafka's form: whole milliseconds since the epoch."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def check(sent: Sequence[Sent], read: Iterable[Record], *, ordered: bool = True, resent: bool = False) -> None:
-    """Every record lies where its future says, with the content that it was given; there is no other.
+    """Every record is where its future reports it, with its content; there are no others.
 
     `sent` is in the order of the sends (of each thread): offsets must rise in that order within every partition, which
     is stronger than order per key. Not `ordered`: without idempotence and with several requests in flight, a retried
-    batch may come behind its successors, as in Java. `resent`: answers may have been lost. To a batch that it has already
-    Kafka answers with the latest of the batch's timestamps as if that were the time of the append, and Java's
-    RecordMetadata says the same.
+    batch may come behind its successors, as in Java. `resent`: answers may have been lost. For a duplicate batch, Kafka
+    returns the latest of the batch's timestamps as if that were the append time, and Java's RecordMetadata has the same
+    value.
     """
     found = {(record.partition, record.offset): record for record in read}
-    promised = {(metadata.partition, metadata.offset): (record, metadata) for record, metadata in sent}
-    assert len(promised) == len(sent), "two futures name the same place"
-    assert found.keys() == promised.keys()
-    for place, (record, metadata) in promised.items():
+    reported = {(metadata.partition, metadata.offset): (record, metadata) for record, metadata in sent}
+    assert len(reported) == len(sent), "two futures report the same place"
+    assert found.keys() == reported.keys()
+    for place, (record, metadata) in reported.items():
         there = found[place]
         assert (there.key, there.value, there.headers) == (record.key, record.value, record.headers)
         assert there.timestamp == metadata.timestamp or (resent and there.timestamp < metadata.timestamp)

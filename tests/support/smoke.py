@@ -1,4 +1,4 @@
-"""What an installed Penstock must be able to do; run by the interpreter that has nothing else installed."""
+"""The checks of an installed Penstock; run by an interpreter without other packages."""
 
 from __future__ import annotations
 

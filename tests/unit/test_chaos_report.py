@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from chaos_run import Report, told_by
+from chaos_run import Report, reported_by_all
 from chaos_traffic import Outcome, Sender, figures, parse
 
 from penstock.errors import KafkaError, KafkaTimeoutError
@@ -57,8 +57,8 @@ def test_every_outcome_reaches_the_oracle(sender: Sender) -> None:
     producer.callbacks[2](None, failed(possibly_persisted=False))
     producer.full = True
     sender.send("t")
-    told = list(told_by([sender]))
-    assert [(record.number, record.outcome, record.offset) for record in told] == [
+    reported = list(reported_by_all([sender]))
+    assert [(record.number, record.outcome, record.offset) for record in reported] == [
         (0, "acknowledged", 7),
         (1, "possibly persisted", -1),
         (2, "not persisted", -1),
@@ -67,10 +67,10 @@ def test_every_outcome_reaches_the_oracle(sender: Sender) -> None:
     assert [parse(value) for value in producer.values] == [("s", number) for number in range(4)]
     assert sender.refused == {4: "KafkaTimeoutError"}
     logs: dict[object, list[Logged]] = {("t", 0): [Logged("s", 2, 7), Logged("s", 4, 8)]}
-    assert judge(told, logs).violations == {"lost": 1, "false failure": 1, "unresolved": 1, "unknown": 1}
+    assert judge(reported, logs).violations == {"lost": 1, "false failure": 1, "unresolved": 1, "unknown": 1}
 
 
-def test_a_callback_that_runs_twice_is_noticed(sender: Sender) -> None:
+def test_a_callback_that_runs_twice_is_reported(sender: Sender) -> None:
     producer: Any = sender.producer
     producer.callbacks[0](Metadata(7), None)
     assert sender.crash is None
@@ -90,18 +90,24 @@ def test_figures_count_and_find_the_worst(sender: Sender) -> None:
         2: Outcome(11.0, "t", 0, -1, "KafkaTimeoutError", True),
     }
     timed.refused = {3: "KafkaTimeoutError"}
-    told = figures([timed])
-    assert (told.sent, told.acknowledged, told.not_persisted, told.possibly_persisted, told.refused) == (4, 2, 0, 1, 1)
-    assert (told.longest_gap_s, told.worst_overrun_s) == (6.5, 0.5)
-    assert told.failed_by == {"s": 1}
-    assert told.errors == Counter({"s: KafkaTimeoutError": 1, "send: KafkaTimeoutError": 1})
+    reported = figures([timed])
+    assert (
+        reported.sent,
+        reported.acknowledged,
+        reported.not_persisted,
+        reported.possibly_persisted,
+        reported.refused,
+    ) == (4, 2, 0, 1, 1)
+    assert (reported.longest_gap_s, reported.worst_overrun_s) == (6.5, 0.5)
+    assert reported.failed_by == {"s": 1}
+    assert reported.errors == Counter({"s: KafkaTimeoutError": 1, "send: KafkaTimeoutError": 1})
 
 
 def test_a_report_shows_what_was_broken(sender: Sender) -> None:
     producer: Any = sender.producer
     for offset, callback in enumerate(producer.callbacks):
         callback(Metadata(offset), None)
-    verdict = judge(told_by([sender]), {("t", 0): [Logged("s", number, number) for number in (0, 1, 2)]})
+    verdict = judge(reported_by_all([sender]), {("t", 0): [Logged("s", number, number) for number in (0, 1, 2)]})
 
     class Timed:
         temper = "patient"
@@ -110,6 +116,6 @@ def test_a_report_shows_what_was_broken(sender: Sender) -> None:
     report = Report(1, 2.0, {"kill": 1}, {"cut": 2}, figures([Timed()]), verdict, [])  # type: ignore[list-item]
     assert not report.ok
     assert report.as_dict()["lost"] == 1
-    assert "BROKEN PROMISES" in str(report)
+    assert "GUARANTEES BROKEN" in str(report)
     assert "lost: record 3 of s" in str(report)
     assert not Report(1, 2.0, {}, {}, report.figures, judge([], {}), ["does not recover"]).ok

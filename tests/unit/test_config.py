@@ -102,8 +102,8 @@ class TestNames:
         for name, advice in foreign.ELSEWHERE.items():
             assert name not in names
             if advice.startswith("use "):
-                words = advice.removeprefix("use ").replace(":", " ").replace(";", " ").replace(",", " ").split()
-                assert words[0].partition("=")[0] in names or words[0] == "the", name
+                tokens = advice.removeprefix("use ").replace(":", " ").replace(";", " ").replace(",", " ").split()
+                assert tokens[0].partition("=")[0] in names or tokens[0] == "the", name
 
 
 class TestValues:
@@ -256,7 +256,7 @@ class TestClasses:
         assert "looks like a Java class" in refusal(partitioner_class="com.example.MyPartitioner")
 
     @pytest.mark.parametrize(
-        ("given", "words"),
+        ("given", "text"),
         [
             ("nowhere.Serializer", "No module named 'nowhere'"),
             ("penstock.serialization.Nothing", "no attribute 'Nothing'"),
@@ -264,8 +264,8 @@ class TestClasses:
             ("", "needs its module"),
         ],
     )
-    def test_a_name_that_leads_nowhere_is_refused(self, given: str, words: str) -> None:
-        assert words in refusal(key_serializer=given)
+    def test_a_name_that_leads_nowhere_is_refused(self, given: str, text: str) -> None:
+        assert text in refusal(key_serializer=given)
 
     def test_interceptors_may_be_names_or_objects(self) -> None:
         interceptor = object()

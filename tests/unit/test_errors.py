@@ -57,7 +57,7 @@ def test_every_code_of_kafka_4_4_but_none_has_a_class() -> None:
 
 
 @every_class
-def test_no_class_shadows_a_builtin_and_each_says_what_it_is(cls: type[KafkaError]) -> None:
+def test_no_class_shadows_a_builtin_and_each_has_a_docstring(cls: type[KafkaError]) -> None:
     assert not hasattr(builtins, cls.__name__)
     assert cls.__name__.endswith("Error")
     assert cls.__doc__
@@ -92,7 +92,7 @@ class PickyError(KafkaError):
         self.limit = limit
 
 
-def test_what_was_not_given_is_the_class_s() -> None:
+def test_an_attribute_that_was_not_given_is_the_class_s() -> None:
     error = errors.RecordTooLargeError("it is 2 bytes")
     assert (error.code, error.name, error.retriable) == (10, "MESSAGE_TOO_LARGE", False)
     assert (error.topic, error.partition, error.broker, error.attempts, error.stage, error.cause) == (None,) * 6
@@ -109,7 +109,7 @@ def test_the_text_says_what_happened_where_and_what_to_change() -> None:
     assert error.message == "2 replicas are needed."
 
 
-def test_the_text_says_of_a_failed_record_whether_it_may_be_in_the_log() -> None:
+def test_the_text_of_a_failed_record_says_whether_it_may_be_in_the_log() -> None:
     assert str(KafkaError("lost", stage="linger")) == "lost (stage: linger, not persisted)"
     assert str(KafkaError("lost", possibly_persisted=True)) == "lost (possibly persisted)"
 
@@ -155,9 +155,9 @@ def test_a_code_becomes_its_error_with_the_broker_s_words() -> None:
     assert error.topic == "orders"
 
 
-def test_the_name_of_a_code_is_not_said_twice() -> None:
-    words = "PRODUCER_FENCED from the leader of t-0: a newer one is there"
-    assert error_for_code(90, words).message == words
+def test_the_name_of_a_code_is_not_repeated() -> None:
+    text = "PRODUCER_FENCED from the leader of t-0: a newer one is there"
+    assert error_for_code(90, text).message == text
     assert error_for_code(90, "PRODUCER_FENCEDNESS").message == "PRODUCER_FENCED: PRODUCER_FENCEDNESS"
 
 
@@ -181,7 +181,7 @@ def test_a_code_without_words_is_explained() -> None:
     assert "not the partition's leader" in str(error_for_code(6))
 
 
-def test_a_code_that_nobody_knows_is_an_unknown_server_error_with_that_code() -> None:
+def test_an_unknown_code_is_an_unknown_server_error_with_that_code() -> None:
     error = error_for_code(999, topic="orders")
     assert type(error) is errors.UnknownServerError
     assert (error.code, error.name, error.retriable, error.topic) == (999, "UNKNOWN_ERROR_999", False, "orders")
@@ -197,7 +197,7 @@ def test_a_delivery_error_counts_and_shows_the_first() -> None:
 
 
 class TestDeliveryError:
-    """What native code says of a failed record, in words for people."""
+    """The error of a failed record, as native code asks for it."""
 
     def test_refused_by_the_broker(self) -> None:
         error = delivery_error(**FAILED | {"code": 10, "message": "too big"})
@@ -211,7 +211,7 @@ class TestDeliveryError:
             "in flight",
         )
 
-    def test_given_up_because_another_batch_failed(self) -> None:
+    def test_failed_because_another_batch_failed(self) -> None:
         error = delivery_error(**FAILED | {"message": "an earlier batch of its partition failed"})
         assert type(error) is errors.KafkaError
         assert error.message == "not delivered: an earlier batch of its partition failed"
@@ -220,22 +220,22 @@ class TestDeliveryError:
         error = delivery_error(**FAILED | {"code": 87, "message": "batch refused", "record_error": "no key"})
         assert error.message == "INVALID_RECORD: batch refused; no key"
 
-    def test_the_same_words_are_not_said_twice(self) -> None:
+    def test_the_same_text_is_not_repeated(self) -> None:
         error = delivery_error(**FAILED | {"code": 87, "message": "no key", "record_error": "no key"})
         assert error.message == "INVALID_RECORD: no key"
 
-    def test_a_single_culprit_fails_with_the_answer_s_own_error(self) -> None:
+    def test_a_single_blamed_record_fails_with_the_answer_s_error(self) -> None:
         error = delivery_error(**FAILED | {"code": 32, "message": "refused", "record_error": "too old", "blamed": 1})
         assert type(error) is errors.InvalidTimestampError
         assert error.message == "INVALID_TIMESTAMP: refused; too old"
 
-    def test_of_several_culprits_each_is_an_invalid_record(self) -> None:
+    def test_of_several_blamed_records_each_is_an_invalid_record(self) -> None:
         """The answer has one code for all of them (Java: `Sender.failBatch`)."""
         error = delivery_error(**FAILED | {"code": 32, "record_error": "no key", "blamed": 2})
         assert type(error) is errors.InvalidRecordError
         assert "no key" in str(error)
 
-    def test_the_innocent_of_a_refused_batch_are_told_so(self) -> None:
+    def test_the_other_records_of_a_refused_batch_fail_with_another_error(self) -> None:
         error = delivery_error(**FAILED | {"code": 87, "message": "no key", "blamed": 2})
         assert type(error) is errors.KafkaError
         assert type(error.cause) is errors.InvalidRecordError
@@ -247,8 +247,8 @@ class TestDeliveryError:
         assert type(error) is errors.KafkaTimeoutError
         assert isinstance(error.cause, errors.NotEnoughReplicasError)
         assert error.possibly_persisted
-        for words in ("1234 ms", "waiting to be sent again", "NOT_ENOUGH_REPLICAS", "2 attempts", "possibly persisted"):
-            assert words in str(error)
+        for text in ("1234 ms", "waiting to be sent again", "NOT_ENOUGH_REPLICAS", "2 attempts", "possibly persisted"):
+            assert text in str(error)
 
     @pytest.mark.parametrize("stage", ["metadata", "buffer", "linger", "in flight", "retry", "elsewhere"])
     def test_out_of_time_in_any_stage(self, stage: str) -> None:
@@ -271,7 +271,7 @@ class TestDeliveryError:
         assert error.message == "not delivered: after 1234 ms the record was still waiting in the buffer, never sent"
 
     @pytest.mark.parametrize("kind", ["closed", "internal"])
-    def test_the_end_of_the_producer_with_an_older_batch(self, kind: str) -> None:
+    def test_a_closed_or_failed_producer_with_an_older_batch(self, kind: str) -> None:
         error = delivery_error(**FAILED | {"kind": kind, "batch_ms": 120_034})
         assert "about 1234 ms after send" in error.message
         assert "120034" not in error.message
@@ -284,10 +284,10 @@ class TestDeliveryError:
             "internal": errors.InternalError,
         }
 
-    def test_closing_is_told_once(self) -> None:
+    def test_closing_is_named_once(self) -> None:
         error = delivery_error(**FAILED | {"kind": "closed"})
         assert error.message == "the producer was closed 1234 ms after send, before the record was acknowledged"
 
-    def test_what_makes_no_sense_is_an_internal_error_and_no_crash(self) -> None:
+    def test_contradictory_arguments_are_an_internal_error_and_no_crash(self) -> None:
         assert type(delivery_error(**FAILED)) is errors.InternalError
         assert type(delivery_error(**FAILED | {"kind": "?"})) is errors.InternalError

@@ -136,7 +136,7 @@ def codes(frame: bytes) -> list[tuple[int, int]]:
     return [(part.index, part.error_code) for topic in answer.responses for part in topic.partition_responses]
 
 
-def test_without_a_rule_every_byte_passes_as_it_came(broker: PlayedBroker, client: socket.socket) -> None:
+def test_without_a_rule_every_byte_passes_unchanged(broker: PlayedBroker, client: socket.socket) -> None:
     """Requests of any API and version, nonsense included, however they are cut into pieces; and their answers."""
     chance = random.Random(4)
     frames = [produce(1, 0, 1), encode_request(MetadataRequest(), 12, 2, None), struct.pack(">hhi", 0, 12, 3)]
@@ -159,7 +159,7 @@ def test_without_a_rule_every_byte_passes_as_it_came(broker: PlayedBroker, clien
     assert broker.received == frames
 
 
-def test_a_produce_answer_passes_as_it_came_unless_it_tells_addresses(
+def test_a_produce_answer_without_addresses_passes_unchanged(
     proxy: FaultProxy, broker: PlayedBroker, client: socket.socket
 ) -> None:
     answer = produced(1, 0)
@@ -182,9 +182,7 @@ def test_a_produce_answer_passes_as_it_came_unless_it_tells_addresses(
     assert seen.responses == hinting.responses
 
 
-def test_metadata_names_the_proxy_and_nothing_else_changes(
-    proxy: FaultProxy, broker: PlayedBroker, client: socket.socket
-) -> None:
+def test_only_the_addresses_in_metadata_change(proxy: FaultProxy, broker: PlayedBroker, client: socket.socket) -> None:
     brokers = (MetadataResponseBroker(node_id=NODE, host="b", port=9092, rack="r"),)
     other = (MetadataResponseBroker(node_id=8, host="unknown here", port=9092),)
     broker.reply = lambda _: encode_response(MetadataResponse(brokers=brokers + other, cluster_id="c"), 12, 1)
@@ -226,20 +224,20 @@ def test_a_reset_in_the_middle_of_a_request_reaches_both_sides(
     assert broker.received == []
 
 
-def test_a_frame_that_is_too_large_costs_its_connection(client: socket.socket) -> None:
+def test_a_too_large_frame_closes_its_connection(client: socket.socket) -> None:
     client.sendall(struct.pack(">i", 1 << 30))
     with pytest.raises(ConnectionResetError):
         client.recv(1)
 
 
-def test_a_broker_that_is_down_is_no_connection(broker: PlayedBroker, proxy: FaultProxy) -> None:
+def test_a_stopped_broker_refuses_connections(broker: PlayedBroker, proxy: FaultProxy) -> None:
     broker.close()
     with pytest.raises(ConnectionResetError):  # by the first read, or by connecting already
         with socket.create_connection(proxy.addresses[NODE], timeout=TIMEOUT_S) as connection:
             connection.recv(1)
 
 
-def test_rules_are_used_up_in_their_order() -> None:
+def test_rules_apply_in_their_order() -> None:
     plan = Plan()
     plan.add(api="Produce", topic="t", partition=3, close=True)
     plan.add(node=2, delay_ms=1, times=2)
@@ -260,6 +258,6 @@ def test_rules_are_used_up_in_their_order() -> None:
     "nonsense",
     [{"times": 0}, {"reset": "reading", "topic": "t"}, {"shape": "omit"}, {"api": "Metadata", "after_append": True}],
 )
-def test_a_rule_that_could_never_happen_is_refused(nonsense: dict[str, object]) -> None:
+def test_an_impossible_rule_is_refused(nonsense: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         Rule(**nonsense)  # type: ignore[arg-type]

@@ -136,7 +136,7 @@ def test_methods_are_optional() -> None:
     assert not InterceptorChain()
 
 
-@pytest.mark.parametrize("given", [object(), ProducerInterceptor, 5, "name"], ids=str)
+@pytest.mark.parametrize("given", [object(), ProducerInterceptor, 5, "name"], ids=["object", "class", "int", "str"])
 def test_what_has_no_method_of_an_interceptor_is_a_configuration_error(given: Any) -> None:
     with pytest.raises(ConfigError, match="neither on_send"):
         as_interceptors([given])

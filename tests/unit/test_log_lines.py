@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from penstock._log import LOG_EVERY_S, Repeats, handling, say, subject_of
+from penstock._log import LOG_EVERY_S, Repeats, handling, log_line, subject_of
 from penstock.control.runtime import _Helper
 
 LOGGER = logging.getLogger("penstock.test")
@@ -19,13 +19,13 @@ def test_a_line_from_within_a_line_is_dropped_and_the_next_one_is_not(caplog: py
     class Talkative(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             assert handling()
-            say(LOGGER, logging.ERROR, "about %s", record.getMessage())
+            log_line(LOGGER, logging.ERROR, "about %s", record.getMessage())
 
     handler = Talkative()
     LOGGER.addHandler(handler)
     try:
-        say(LOGGER, logging.WARNING, "one %d", 1)
-        say(LOGGER, logging.WARNING, "two")
+        log_line(LOGGER, logging.WARNING, "one %d", 1)
+        log_line(LOGGER, logging.WARNING, "two")
     finally:
         LOGGER.removeHandler(handler)
     assert not handling()
@@ -42,14 +42,14 @@ def test_other_threads_are_not_kept_quiet(caplog: pytest.LogCaptureFixture) -> N
 
         def emit(self, record: logging.LogRecord) -> None:
             if record.getMessage() == "one":
-                thread = threading.Thread(target=say, args=(LOGGER, logging.WARNING, "two"))
+                thread = threading.Thread(target=log_line, args=(LOGGER, logging.WARNING, "two"))
                 thread.start()
                 thread.join(PATIENCE_S)
 
     handler = Waiting()
     LOGGER.addHandler(handler)
     try:
-        say(LOGGER, logging.WARNING, "one")
+        log_line(LOGGER, logging.WARNING, "one")
     finally:
         LOGGER.removeHandler(handler)
     assert sorted(record.getMessage() for record in caplog.records) == ["one", "two"]
@@ -62,7 +62,7 @@ def test_a_handler_that_raises_leaves_nothing_behind() -> None:
     LOGGER.addFilter(broken)
     try:
         with pytest.raises(LookupError):
-            say(LOGGER, logging.WARNING, "one")
+            log_line(LOGGER, logging.WARNING, "one")
     finally:
         LOGGER.removeFilter(broken)
     assert not handling()

@@ -1,8 +1,11 @@
 """What type checkers infer from serializers, and what they refuse: mypy and pyright judge the same snippet."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
-from pathlib import Path
+
+import pytest
 
 SNIPPET = """
 import asyncio
@@ -86,27 +89,42 @@ WRONG = {
 }
 
 
-def checked(path: Path, checker: str) -> subprocess.CompletedProcess[str]:
-    arguments = {
-        "mypy": ["mypy", "--strict", "--no-error-summary", str(path)],
-        "pyright": ["pyright", "--pythonpath", sys.executable, str(path)],
-    }[checker]
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
+    """Checker → file → its lines of output. Each checker runs once, over both files, beside the other."""
+    folder = tmp_path_factory.mktemp("typing")
+    (folder / "right.py").write_text(SNIPPET)
+    (folder / "wrong.py").write_text(SNIPPET + "\n".join(WRONG.values()) + "\n")
+    commands = {
+        "mypy": ["mypy", "--strict", "--no-error-summary"],
+        "pyright": ["pyright", "--pythonpath", sys.executable],
+    }
+    files = ("right.py", "wrong.py")
+    running = {
+        checker: subprocess.Popen(
+            [sys.executable, "-m", *command, *files],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for checker, command in commands.items()
+    }
+    lines = {checker: process.communicate()[0].splitlines() for checker, process in running.items()}
+    return {
+        checker: {file: [line for line in found if f"{file}:" in line] for file in files}
+        for checker, found in lines.items()
+    }
 
 
-def test_serializers_decide_the_types_of_key_and_value(tmp_path: Path) -> None:
-    path = tmp_path / "snippet.py"
-    path.write_text(SNIPPET)
-    for checker in ("mypy", "pyright"):
-        done = checked(path, checker)
-        assert done.returncode == 0, f"{checker}:\n{done.stdout}{done.stderr}"
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_serializers_decide_the_types_of_key_and_value(checker: str, told: dict[str, dict[str, list[str]]]) -> None:
+    assert told[checker]["right.py"] == []
 
 
-def test_mistakes_are_found_without_running_anything(tmp_path: Path) -> None:
-    path = tmp_path / "snippet.py"
-    path.write_text(SNIPPET + "\n".join(WRONG.values()) + "\n")
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_mistakes_are_found_without_running_anything(checker: str, told: dict[str, dict[str, list[str]]]) -> None:
+    found = told[checker]["wrong.py"]
     first = len(SNIPPET.splitlines()) + 1
-    for checker in ("mypy", "pyright"):
-        done = checked(path, checker)
-        for number, what in enumerate(WRONG, first):
-            assert f".py:{number}:" in done.stdout, f"{checker} lets {what} pass:\n{done.stdout}"
+    for number, what in enumerate(WRONG, first):
+        assert any(f"wrong.py:{number}:" in line for line in found), f"{checker} lets {what} pass:\n{found}"

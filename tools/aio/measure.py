@@ -1,11 +1,11 @@
-"""Asyncio producers side by side on one real Kafka: messages/s, client CPU per message, the loop's lag under full load.
+"""Compares asyncio producers on one real Kafka: messages/s, client CPU per message, the loop's lag under full load.
 
     python tools/aio/measure.py [--rounds 5] [--loop uvloop] [--only penstock]
 
-Paired and interleaved: each round runs every contestant once, in a process of its own, in turns; medians are printed. Values
-of 100 bytes, no key, 6 partitions, acks=all, idempotent, linger 5 ms. `await send()` per record, then every future awaited.
-Lag is what a coroutine that sleeps for 1 ms sees beyond that; "held" is the CPU time that the loop's thread used meanwhile,
-which a busy machine does not blur.
+Paired and interleaved: each round runs every contestant once, each in its own process; medians are printed. Values of 100
+bytes, no key, 6 partitions, acks=all, idempotent, linger 5 ms. `await send()` per record, then every future is awaited.
+Lag is the delay of a coroutine that sleeps for 1 ms; "held" is the CPU time that the loop's thread used meanwhile, which
+does not depend on other load of the machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The nemesis: does to a cluster what the schedule says, through signals, requests and the fault proxy."""
+"""The nemesis: carries out the schedule's faults on a cluster, through signals, requests and the fault proxy."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DEADLINE_S = 60.0
 
 
 class Nemesis:
-    """Carries steps out, one after the other.
+    """Carries out steps, one after the other.
 
     Args:
         topics: name → number of partitions.
-        fickle: which of them is deleted and made again.
-        on_recreated: called when every broker knows the new topic and none the old one.
+        fickle: the topic that is deleted and created again.
+        on_recreated: called when every broker has the new topic and none has the old one.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class Nemesis:
         self._on_recreated, self._say = on_recreated, say
         self._turns = 0
         self.done: Counter[str] = Counter()
-        """Steps carried out, by kind."""
+        """The number of steps that were carried out, by kind."""
 
     def run(self, schedule: Iterator[Step], enough: Callable[[int], bool]) -> None:
-        """Until `enough(steps done)`."""
+        """Run steps until `enough(steps done)`."""
         interrupted = threading.Event()
         for step in schedule:
             if enough(sum(self.done.values())):
@@ -55,12 +55,12 @@ class Nemesis:
             self.done[step.kind] += 1
 
     def create_topics(self) -> None:
-        """Three replicas each, of which two must have what is acknowledged."""
+        """Three replicas each; acknowledged records are on at least two."""
         for name in self._topics:
             self._create(name)
 
     def heal(self) -> None:
-        """Everything runs, nothing is in the way, and every replica is in sync."""
+        """All brokers run, no fault is active, and every replica is in sync."""
         self._proxy.plan.clear()
         self._proxy.heal()
         for node_id, node in self._cluster.nodes.items():
@@ -72,7 +72,7 @@ class Nemesis:
             self._reassign(topic, {number: self._replicas(number) for number in range(partitions)})
             self._await_in_sync(topic, self._factor)
 
-    # ----------------------------------------------------------------------------------------------- the network, by the proxy
+    # ------------------------------------------------------------------------------------------------------- network faults
 
     def _burst(self, step: Step) -> None:
         self._proxy.plan.extend(Rule(**rule) for rule in step.rules)
@@ -112,7 +112,7 @@ class Nemesis:
 
     def _roll(self, _step: Step) -> None:
         for node in self._cluster.nodes:
-            # As an operator would: the next one only when all replicas are in sync again.
+            # As an operator would do it: the next one only when all replicas are in sync again.
             for topic in self._topics:
                 self._await_in_sync(topic, self._factor)
             self._cluster.shutdown(node)
@@ -128,7 +128,7 @@ class Nemesis:
     # ---------------------------------------------------------------------------------------------------------------- topics
 
     def _move(self, _step: Step) -> None:
-        """Other preferred leaders, who take over at once where they are in sync."""
+        """Other preferred leaders, which take over at once if they are in sync."""
         self._turns += 1
         for topic, partitions in self._topics.items():
             self._reassign(topic, {number: self._replicas(number) for number in range(partitions)})
@@ -136,13 +136,13 @@ class Nemesis:
                 kafka_wire.elect_preferred_leaders(self._address(), topic, range(partitions))
 
     def _evict(self, step: Step) -> None:
-        """Records that wait for replicas at the old leader are answered NOT_LEADER_OR_FOLLOWER, appended or not."""
+        """Records that wait for replicas at the old leader fail with NOT_LEADER_OR_FOLLOWER, whether appended or not."""
         topic = next(iter(self._topics))
         partition = step.partition % self._topics[topic]
         leader = self._leader(step)
         others = [node for node in self._replicas(partition) if node != leader]
         self._reassign(topic, {partition: others})
-        with contextlib.suppress(TimeoutError):  # it may wait for a replica that is not in sync; then it is called off
+        with contextlib.suppress(TimeoutError):  # it may wait for a replica that is not in sync; then it is cancelled
             self._await(lambda: self._in_sync(topic)[partition] and self._leader(step) != leader, "no new leader", 15)
         self._reassign(topic, {partition: self._replicas(partition)})
 
@@ -175,7 +175,7 @@ class Nemesis:
         time.sleep(step.lasting_s)
 
     def _replicas(self, partition: int) -> list[int]:
-        """In the order of preference, which `move` turns round."""
+        """In the order of preference, which `move` reverses."""
         nodes = sorted(self._cluster.nodes)
         first = (partition + self._turns) % len(nodes)
         return (nodes[first:] + nodes[:first])[: self._factor]
@@ -210,7 +210,7 @@ class Nemesis:
         return {partition.index: partition.in_sync for partition in view.topics.get(topic, [])}
 
     def _reassign(self, topic: str, replicas: Mapping[int, list[int]]) -> None:
-        """While a controller is elected it does not work: again, until it does."""
+        """A controller that is being elected refuses it: repeat until it is accepted."""
 
         def accepted() -> bool:
             kafka_wire.reassign(self._address(), topic, replicas, timeout_s=5)
@@ -218,7 +218,7 @@ class Nemesis:
 
         self._await(accepted, f"{topic} is not reassigned")
 
-    def _await(self, condition: Callable[[], object], trouble: str, timeout_s: float = _DEADLINE_S) -> None:
+    def _await(self, condition: Callable[[], object], problem: str, timeout_s: float = _DEADLINE_S) -> None:
         deadline = time.monotonic() + timeout_s
         last: Exception | None = None
         while time.monotonic() < deadline:
@@ -228,4 +228,4 @@ class Nemesis:
             except (OSError, KeyError, kafka_wire.WireError) as error:
                 last = error
             time.sleep(0.1)
-        raise TimeoutError(f"after {timeout_s:g} s: {trouble}" + (f" ({last})" if last else ""))
+        raise TimeoutError(f"after {timeout_s:g} s: {problem}" + (f" ({last})" if last else ""))

@@ -1,11 +1,11 @@
 """Chaos: three real Kafka brokers behind the fault proxy, several producers, a nemesis, a foreign consumer, an oracle.
 
     python tools/chaos/chaos_run.py --seconds 300 --seed 7      # `make chaos` with CHAOS_SECONDS and SEED
-    python tools/chaos/chaos_run.py --seed 7 --plan 20          # only print what the nemesis would do
+    python tools/chaos/chaos_run.py --seed 7 --plan 20          # only print the nemesis' steps
 
-Ends with a report, and with status 1 if a promise was broken: the oracle's, a future later than delivery.timeout.ms plus
-the tolerance, or a producer that does not recover when the cluster has. The plan follows from the seed; what the records
-meet follows also from the machine's pace.
+Ends with a report, and with status 1 if a guarantee was broken: one of the oracle's, a future later than
+delivery.timeout.ms plus the tolerance, or a producer that does not recover after the cluster. The plan follows from the
+seed; its effect on the records depends on the machine's pace, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-# The cluster's harness and the oracle, which are no packages that get installed.
+# The cluster's harness and the oracle, which are not installed packages.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tools" / "kafka"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
 
@@ -36,20 +36,20 @@ from kafka_cluster import KafkaCluster
 
 from penstock import KafkaProducer
 from support.judges import read_with_confluent
-from support.oracle import Logged, Told, Verdict, judge
+from support.oracle import Logged, Reported, Verdict, judge
 from support.oracle import Outcome as Word
 
 TOPICS: Final = {"orders": 6, "clicks": 3, "fickle": 2}
 FICKLE: Final = "fickle"
 RECOVERY_S: Final = 120.0
-"""How long a producer may take to be well again in a cluster that is."""
+"""How long a producer may take to recover in a healthy cluster."""
 READ_S: Final = 300.0
 HEAP_MB: Final = 320
 
 
 @dataclasses.dataclass(slots=True)
 class Report:
-    """What happened and what became of it."""
+    """The steps, the faults and the results of a run."""
 
     seed: int
     seconds: float
@@ -58,41 +58,41 @@ class Report:
     figures: Figures
     verdict: Verdict
     broken: list[str]
-    """Promises beyond the oracle's."""
+    """Broken guarantees beyond the oracle's."""
 
     @property
     def ok(self) -> bool:
-        """Nothing was broken."""
+        """No guarantee was broken."""
         return self.verdict.ok and not self.broken
 
     def __str__(self) -> str:
-        """For people."""
-        told, violations = self.figures, self.verdict.violations
+        """The text for users."""
+        result, violations = self.figures, self.verdict.violations
         rows = [
             ("seed, time", f"{self.seed}, {self.seconds:.0f} s"),
-            ("records sent", f"{told.sent:,}"),
-            ("acknowledged", f"{told.acknowledged:,}"),
-            ("failed, not persisted", f"{told.not_persisted:,}"),
+            ("records sent", f"{result.sent:,}"),
+            ("acknowledged", f"{result.acknowledged:,}"),
+            ("failed, not persisted", f"{result.not_persisted:,}"),
             (
                 "failed, possibly persisted",
-                f"{told.possibly_persisted:,} ({self.verdict.persisted_though_failed:,} are in the log)",
+                f"{result.possibly_persisted:,} ({self.verdict.persisted_though_failed:,} are in the log)",
             ),
-            ("not taken by send()", f"{told.refused:,}"),
-            ("failed, by producer", _listed({temper: told.failed_by[temper] for temper in TEMPERS})),
-            ("errors", _listed(told.errors, 12)),
+            ("refused by send()", f"{result.refused:,}"),
+            ("failed, by producer", _listed({temper: result.failed_by[temper] for temper in TEMPERS})),
+            ("errors", _listed(result.errors, 12)),
             ("steps of the nemesis", f"{sum(self.steps.values())}: {_listed(self.steps)}"),
             ("faults by the proxy", f"{sum(self.faults.values())}: {_listed(self.faults)}"),
-            ("gone with a deleted topic", f"{self.verdict.forgiven:,}"),
-            ("longest gap between acks", f"{told.longest_gap_s:.1f} s"),
-            ("worst overrun of a deadline", f"{told.worst_overrun_s * 1000:+,.0f} ms"),
+            ("lost with a deleted topic", f"{self.verdict.forgiven:,}"),
+            ("longest gap between acks", f"{result.longest_gap_s:.1f} s"),
+            ("worst overrun of a deadline", f"{result.worst_overrun_s * 1000:+,.0f} ms"),
             ("lost", f"{violations['lost']}"),
             ("duplicated", f"{violations['doubled']}"),
             ("reordered", f"{violations['reordered']}"),
-            ("other broken promises", _listed({k: v for k, v in violations.items() if k not in _NAMED}) or "none"),
+            ("other broken guarantees", _listed({k: v for k, v in violations.items() if k not in _NAMED}) or "none"),
         ]
         lines = [f"  {name:28} {value}" for name, value in rows]
         lines += [f"  BROKEN: {what}" for what in [*self.broken, *self.verdict.examples]]
-        return "\n".join(["chaos: " + ("nothing broken" if self.ok else "BROKEN PROMISES"), *lines])
+        return "\n".join(["chaos: " + ("nothing broken" if self.ok else "GUARANTEES BROKEN"), *lines])
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -122,9 +122,9 @@ class Chaos:
     Args:
         seed: of the schedule and of the senders.
         seconds: how long the nemesis works; None: until it has carried out `count` steps.
-        deck: the kinds of steps that are dealt, each as often as it shall happen.
-        rate: records per second and sender, if nothing is in their way.
-        in_loops, in_bulk, compressed: which of `TEMPERS` are asyncio's, send by `send_many`, compress.
+        deck: the kinds of steps to draw from, each as often as it is to happen.
+        rate: records per second and sender, without faults.
+        in_loops, in_bulk, compressed: which of `TEMPERS` use asyncio, send by `send_many`, compress.
         tolerance_s: how much later than delivery.timeout.ms a callback may run.
         keep: a folder where the brokers' data and logs stay.
     """
@@ -150,12 +150,12 @@ class Chaos:
         self._in_loops, self._in_bulk, self._compressed = in_loops, in_bulk, compressed
         self._senders: list[Sender] = []
         self._new_since: dict[str, int] = {}
-        """By sender: records from this number on belong to the present `fickle` topic."""
+        """By sender: records from this number on belong to the current `fickle` topic."""
         self._broken: list[str] = []
 
     def run(self) -> Report:
-        """From an empty cluster to the report."""
-        with KafkaCluster(self._nodes, self._keep, heap_mb=HEAP_MB) as cluster:
+        """Run everything, from an empty cluster to the report."""
+        with KafkaCluster(self._nodes, self._keep, heap_mb=HEAP_MB, short_lived=True) as cluster:
             with FaultProxy({node.node_id: node.address for node in cluster.nodes.values()}) as proxy:
                 nemesis = Nemesis(cluster, proxy, TOPICS, FICKLE, self._topic_is_new, self._say)
                 nemesis.create_topics()
@@ -168,10 +168,10 @@ class Chaos:
         for sender in self._senders:
             if sender.crash is not None:
                 self._broken.append(f"{sender.name}: {sender.crash!r}")
-        told = figures(self._senders)
-        if told.worst_overrun_s > self._tolerance_s:
-            self._broken.append(f"a callback ran {told.worst_overrun_s:.1f} s after its record's delivery.timeout.ms")
-        return Report(self._seed, seconds, dict(nemesis.done), faults, told, verdict, self._broken)
+        result = figures(self._senders)
+        if result.worst_overrun_s > self._tolerance_s:
+            self._broken.append(f"a callback ran {result.worst_overrun_s:.1f} s after its record's delivery.timeout.ms")
+        return Report(self._seed, seconds, dict(nemesis.done), faults, result, verdict, self._broken)
 
     def _traffic(self, proxy: FaultProxy, nemesis: Nemesis, began: float) -> None:
         random = Random(self._seed)
@@ -221,7 +221,7 @@ class Chaos:
         self._new_since = {sender.name: sender.count + 1 for sender in self._senders}
 
     def _recovers(self, sender: Sender) -> None:
-        """With the cluster well, so is the producer: some round of records is acknowledged, all of it."""
+        """In a healthy cluster the producer works: a whole round of records is acknowledged."""
         deadline = time.monotonic() + RECOVERY_S
         last = ""
         while time.monotonic() < deadline:
@@ -238,15 +238,15 @@ class Chaos:
             for record in read_with_confluent(cluster.bootstrap_servers, topic, timeout=READ_S):
                 logs.setdefault((topic, record.partition), []).append(Logged(*parse(record.value), record.offset))
 
-        def belongs_to_a_deleted_topic(record: Told) -> bool:
+        def belongs_to_a_deleted_topic(record: Reported) -> bool:
             assert isinstance(record.place, tuple)
             return record.place[0] == FICKLE and record.number < self._new_since.get(str(record.sender), 0)
 
-        return judge(told_by(self._senders), logs, forgive=belongs_to_a_deleted_topic)
+        return judge(reported_by_all(self._senders), logs, forgive=belongs_to_a_deleted_topic)
 
 
-def told_by(senders: Iterable[Sender]) -> Iterator[Told]:
-    """What was said of every record that `send` took."""
+def reported_by_all(senders: Iterable[Sender]) -> Iterator[Reported]:
+    """The result of every record that `send` accepted."""
     for sender in senders:
         for number in range(sender.count):
             outcome = sender.outcomes.get(number)
@@ -254,9 +254,9 @@ def told_by(senders: Iterable[Sender]) -> Iterator[Told]:
                 words: Word = "acknowledged"
                 if outcome.error:
                     words = "possibly persisted" if outcome.possibly_persisted else "not persisted"
-                yield Told((outcome.topic, outcome.partition), sender.name, number, words, outcome.offset)
+                yield Reported((outcome.topic, outcome.partition), sender.name, number, words, outcome.offset)
             elif number not in sender.refused:
-                yield Told(("?", -1), sender.name, number, "unresolved")
+                yield Reported(("?", -1), sender.name, number, "unresolved")
 
 
 def _listed(counts: Mapping[str, int], at_most: int = 1_000) -> str:
@@ -303,7 +303,7 @@ def main() -> int:
     if arguments.plan is not None:
         print(*itertools.islice(steps(seed, arguments.nodes, deck), arguments.plan), sep="\n")
         return 0
-    # What becomes of records is counted here; the producers' own reports of it would fill the screen.
+    # The results of records are counted here; the producers' own log lines about them would fill the screen.
     logging.getLogger("penstock").setLevel(logging.CRITICAL)
     began = time.monotonic()
     print(f"chaos with seed {seed}", file=sys.stderr)

@@ -56,7 +56,7 @@ class Step:
     """For "burst": what to give the proxy."""
 
     def __str__(self) -> str:
-        """For people."""
+        """The text for users."""
         words = [f"{self.number:3} {self.kind}"]
         if self.kind == "burst":
             words += [", ".join(f"{Rule(**rule).kind} × {rule.get('times', 1)} ({rule['api']})" for rule in self.rules)]
@@ -70,7 +70,7 @@ class Step:
 
 
 def deck_of(kinds: Iterable[str]) -> tuple[str, ...]:
-    """These kinds, each as often as `DECK` says."""
+    """These kinds, each with its count in `DECK`."""
     return tuple(kind for kind in kinds for _ in range(DECK[kind]))
 
 
@@ -99,7 +99,7 @@ def _lasting_s(kind: str, random: Random) -> float:
         case "blackout":
             return round(random.uniform(0.5, 6), 1)
         case "pause":
-            # The controller gives a silent broker up after 3 s: shorter and longer ones are different events.
+            # The controller declares a silent broker dead after 3 s: shorter and longer pauses are different events.
             return round(random.choice([random.uniform(0.5, 2.5), random.uniform(4, 7)]), 1)
         case "kill":
             return round(random.uniform(0, 4), 1)
@@ -108,7 +108,7 @@ def _lasting_s(kind: str, random: Random) -> float:
 
 
 def _rule(random: Random) -> dict[str, Any]:
-    """One rule. Nothing that a real broker or network could not do: errors that say *not appended* are no lies."""
+    """One rule, with faults that a real broker or network could have: *not appended* errors are true."""
     journey: dict[str, Any] = random.choice(
         [
             {"drop": "close"},
@@ -123,7 +123,7 @@ def _rule(random: Random) -> dict[str, Any]:
             {"answer_trickle_ms": random.randint(100, 1_500)},
         ]
     )
-    # InitProducerId is asked for once, before the nemesis begins: scripted tests see to it.
+    # InitProducerId is sent once, before the nemesis begins: scripted tests cover it.
     api = random.choice(["ApiVersions", "Metadata", "Produce", "Produce", "Produce", "Produce", "Produce"])
     if api == "Metadata" and random.random() < 0.4:
         where = {"topic": "orders", "partition": random.randrange(6)} if random.random() < 0.5 else {}

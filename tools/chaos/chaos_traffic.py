@@ -1,6 +1,6 @@
-"""Producers under fire: threads that send numbered records and note what became of each.
+"""Producers under faults: threads that send numbered records and keep the result of each.
 
-A record's value says who sent it and its number, so that whoever reads the logs can tell (`parse`).
+A record's value has its sender and number, so that a reader of the logs can identify it (`parse`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from penstock import (
 T = TypeVar("T")
 
 OUTSTANDING: Final = 1_500
-"""How far a sender runs ahead of its records' outcomes."""
+"""How far a sender may be ahead of its records' outcomes."""
 
 TEMPERS: Final[Mapping[str, Mapping[str, Any]]] = {
-    # Outlasts nearly everything that the nemesis does.
+    # Its timeouts are longer than nearly every fault of the nemesis.
     "patient": {"delivery_timeout_ms": 30_000, "request_timeout_ms": 3_000, "linger_ms": 5},
-    # Many small batches in flight, and so little time that some expire.
+    # Many small batches in flight, and short timeouts, so that some expire.
     "hasty": {"delivery_timeout_ms": 4_000, "request_timeout_ms": 1_500, "linger_ms": 0, "batch_size": 600},
     "steady": {
         "delivery_timeout_ms": 10_000,
@@ -44,10 +44,10 @@ TEMPERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "max_in_flight_requests_per_connection": 2,
     },
 }
-"""Producers by character."""
+"""Kinds of producers."""
 
 IN_LOOPS: Final = ("steady",)
-"""Those that are asyncio's, unless somebody says otherwise."""
+"""Those that use asyncio, by default."""
 IN_BULK: Final = ("hasty",)
 """Those that send by `send_many`."""
 COMPRESSED: Final = ("patient",)
@@ -65,25 +65,25 @@ COMMON: Final[Mapping[str, Any]] = {
 
 
 class Outcome(NamedTuple):
-    """What a callback said, and when."""
+    """The result in a callback, and its time."""
 
     at: float
     topic: str
     partition: int
     offset: int
     error: str
-    """Empty: acknowledged. Otherwise the name of the error's class, the stage, and what the last answer was."""
+    """Empty: acknowledged. Otherwise the name of the error's class, the stage, and the last answer's error."""
     possibly_persisted: bool
 
 
-class Outcoming(Protocol):
-    """A future, as far as it is asked here."""
+class AnyFuture(Protocol):
+    """The part of a future that is used here."""
 
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
 
 
 class LoopProducer:
-    """An asyncio producer with a loop on a thread of its own, for senders that are threads."""
+    """An asyncio producer with a loop in its own thread, for senders that are threads."""
 
     def __init__(self, **options: Any) -> None:
         self._producer: AsyncKafkaProducer[bytes, bytes] = AsyncKafkaProducer(**options)
@@ -95,18 +95,18 @@ class LoopProducer:
     def config(self) -> ProducerConfig:
         return self._producer.config
 
-    def send(self, topic: str, value: bytes, *, key: bytes | None, callback: Any) -> Outcoming:
-        # The call itself belongs into the loop, too: its callback does.
+    def send(self, topic: str, value: bytes, *, key: bytes | None, callback: Any) -> AnyFuture:
+        # The call runs in the loop, too: its callback does.
         async def send() -> AsyncDeliveryFuture:
             return await self._producer.send(topic, value, key=key, callback=callback)
 
         future = self._run(send()).result()
 
-        class Told:
+        class Blocking:
             def exception(_, timeout: float | None = None) -> BaseException | None:  # noqa: N805
                 return self._run(self._ask(future)).exception(timeout)
 
-        return Told()
+        return Blocking()
 
     def flush(self, timeout: float | None = None) -> None:
         self._run(self._producer.flush(timeout)).result()
@@ -126,7 +126,7 @@ class LoopProducer:
 
 
 class Sender:
-    """One thread of one producer: its records have an order."""
+    """One thread of one producer: its records are in order."""
 
     def __init__(
         self,
@@ -143,10 +143,10 @@ class Sender:
         self._topics, self._keyed, self._rate, self._random = topics, keyed, rate, random
         self._in_bulk = in_bulk
         self.returned_at = array("d")
-        """By number: when `send` returned. Its record was made no later."""
+        """By number: when `send` returned. Its record was created before that."""
         self.outcomes: dict[int, Outcome] = {}
         self.refused: dict[int, str] = {}
-        """Numbers of records that `send` did not take, and why."""
+        """Numbers of records that `send` refused, and the errors."""
         self.done = threading.Semaphore(OUTSTANDING)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -158,26 +158,26 @@ class Sender:
 
     @property
     def temper(self) -> str:
-        """Which of `TEMPERS` its producer has."""
+        """The kind of its producer, one of `TEMPERS`."""
         return self.name.partition("-")[0]
 
     @property
     def count(self) -> int:
-        """How many records it has tried to send."""
+        """The number of records that it has tried to send."""
         return len(self.returned_at)
 
     def start(self) -> None:
         self._thread.start()
 
     def finish(self, timeout_s: float) -> None:
-        """Send no more."""
+        """Stop sending."""
         self._stop.set()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             raise RuntimeError(f"{self.name} does not come back from send()")
 
-    def send(self, topic: str) -> Outcoming | None:
-        """The next record. None: it was not taken."""
+    def send(self, topic: str) -> AnyFuture | None:
+        """Send the next record. None: it was refused."""
         number = self.count
         self.returned_at.append(0)
         value, key = self._content(number)
@@ -232,7 +232,7 @@ class Sender:
         try:
             errors, partitions, offsets = result.errors, result.partitions, result.offsets
             for index, number in enumerate(numbers):
-                if partitions[index] < 0:  # buffered was only what came before
+                if partitions[index] < 0:  # only the records before it were buffered
                     self.refused[number] = type(errors[index]).__name__
                     self.done.release()
                 elif (error := errors.get(index)) is not None:
@@ -261,13 +261,13 @@ def _named(error: KafkaError) -> str:
 
 
 def parse(value: bytes | None) -> tuple[str, int]:
-    """Who sent a record, and its number."""
+    """The sender of a record, and its number."""
     name, number, _padding = (value or b"").split(b" ", 2)
     return name.decode(), int(number)
 
 
 class Figures(NamedTuple):
-    """What the outcomes of some senders come to."""
+    """The totals of some senders' outcomes."""
 
     sent: int
     acknowledged: int
@@ -276,31 +276,33 @@ class Figures(NamedTuple):
     refused: int
     errors: Counter[str]
     failed_by: Counter[str]
-    """By the producer's temper."""
+    """By the producer's kind."""
     longest_gap_s: float
-    """Between two acknowledgements, whoever got them."""
+    """Between two acknowledgements of any sender."""
     worst_overrun_s: float
     """How much later than delivery.timeout.ms a callback ran, at worst; negative: none was late."""
 
 
 def figures(senders: Sequence[Sender]) -> Figures:
     """Count."""
-    outcomes = [(sender, number, told) for sender in senders for number, told in sender.outcomes.items()]
-    failed = [told for _, _, told in outcomes if told.error]
-    acknowledged = sorted(told.at for _, _, told in outcomes if not told.error)
-    overruns = [told.at - sender.returned_at[number] - sender.delivery_timeout_s for sender, number, told in outcomes]
+    outcomes = [(sender, number, result) for sender in senders for number, result in sender.outcomes.items()]
+    failed = [result for _, _, result in outcomes if result.error]
+    acknowledged = sorted(result.at for _, _, result in outcomes if not result.error)
+    overruns = [
+        result.at - sender.returned_at[number] - sender.delivery_timeout_s for sender, number, result in outcomes
+    ]
     refusals = [why for sender in senders for why in sender.refused.values()]
     return Figures(
         sent=sum(sender.count for sender in senders),
         acknowledged=len(acknowledged),
-        not_persisted=sum(not told.possibly_persisted for told in failed),
-        possibly_persisted=sum(told.possibly_persisted for told in failed),
+        not_persisted=sum(not result.possibly_persisted for result in failed),
+        possibly_persisted=sum(result.possibly_persisted for result in failed),
         refused=len(refusals),
         errors=Counter(
-            [f"{sender.temper}: {told.error}" for sender, _, told in outcomes if told.error]
+            [f"{sender.temper}: {result.error}" for sender, _, result in outcomes if result.error]
             + [f"send: {why}" for why in refusals]
         ),
-        failed_by=Counter(sender.temper for sender, _, told in outcomes if told.error),
+        failed_by=Counter(sender.temper for sender, _, result in outcomes if result.error),
         longest_gap_s=max((b - a for a, b in itertools.pairwise(acknowledged)), default=0.0),
         worst_overrun_s=max(overruns, default=0.0),
     )

@@ -1,7 +1,7 @@
-"""Kafka's frames as the fault proxy sees them: what a request asks, and an answer changed. No sockets, no clock.
+"""Kafka's frames in the fault proxy: reads requests and changes answers. No sockets, no clock.
 
-Penstock's Python codec reads and writes them here; its data plane has another one, in Rust. What the codec does not know
-(an API, a version) stays opaque and passes as it came.
+Penstock's Python codec reads and writes them here; its data plane has another one, in Rust. A frame of an unknown API or
+version stays opaque and passes unchanged.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from penstock.protocol.versions import (
 
 Address = tuple[str, int]
 TopicNames = MutableMapping[UUID, str]
-"""Topic id → name, as metadata answers told; requests that name topics by id are understood by it."""
+"""Topic id → name, from metadata answers; it resolves requests that name topics by id."""
 
 INVENTED_PARTITION = 9_999
 _UNSUPPORTED_VERSION = 35
@@ -55,7 +55,7 @@ _KNOWN: Mapping[int, tuple[type[Request], type[Response]]] = {
         (DescribeClusterRequest, DescribeClusterResponse),
     )
 }
-# Their answers tell addresses, so that the proxy must be able to read every version that a client uses.
+# Their answers have addresses: the proxy must be able to read every version that a client uses.
 _WITH_ADDRESSES = (
     index.PRODUCE.key,
     index.FETCH.key,
@@ -67,7 +67,7 @@ _WITH_ADDRESSES = (
 
 @dataclass(slots=True)
 class Asked:
-    """A request: its frame without the length, and what could be read of it."""
+    """A request: its frame without the length, and its decoded parts."""
 
     frame: bytes
     key: int
@@ -77,7 +77,7 @@ class Asked:
     message: Request | None = None
     """None: opaque."""
     refused: list[TopicProduceResponse] = field(default_factory=list)
-    """Answers to partitions of a Produce request that were kept from the broker."""
+    """Answers for partitions of a Produce request that were not forwarded to the broker."""
 
     @property
     def api(self) -> str:
@@ -86,11 +86,11 @@ class Asked:
 
     @property
     def is_answered(self) -> bool:
-        """Everything is, except Produce with acks=0."""
+        """Every request is, except Produce with acks=0."""
         return not (isinstance(self.message, ProduceRequest) and self.message.acks == 0)
 
     def targets(self, names: Mapping[UUID, str]) -> list[Target]:
-        """What it is about."""
+        """The topics and partitions of the request."""
         match self.message:
             case ProduceRequest(topic_data=topics):
                 return [
@@ -105,7 +105,7 @@ class Asked:
 
 
 def read_request(frame: bytes) -> Asked:
-    """What can be read of a request; never raises: a broker shall say what it thinks of nonsense."""
+    """The decoded parts of a request; never raises: the broker answers invalid requests."""
     if len(frame) < 8:
         return Asked(frame, -1, -1, -1)
     key, version, correlation_id = struct.unpack_from(">hhi", frame)
@@ -122,7 +122,7 @@ def read_request(frame: bytes) -> Asked:
 
 
 def refuse(asked: Asked, rule: Rule, names: Mapping[UUID, str]) -> bool:
-    """Keep the partitions that an error is for from the broker. False: nothing is left to forward."""
+    """Remove the partitions with an error from the request. False: nothing is left to forward."""
     request = asked.message
     if not isinstance(request, ProduceRequest):
         return True  # opaque
@@ -148,16 +148,16 @@ def refuse(asked: Asked, rule: Rule, names: Mapping[UUID, str]) -> bool:
 
 
 def answer_alone(asked: Asked) -> bytes:
-    """The answer to a Produce request of which nothing reached the broker."""
+    """The answer to a Produce request of which nothing was forwarded."""
     return encode_response(ProduceResponse(responses=tuple(asked.refused)), asked.version, asked.correlation_id)
 
 
 def change_answer(
     frame: bytes, asked: Asked, rule: Rule | None, addresses: Mapping[int, Address], names: TopicNames
 ) -> bytes:
-    """An answer as the client shall see it: every broker at its address here, and what the rule says.
+    """The answer for the client: every broker with its address at the proxy, changed as the rule says.
 
-    An answer in which nothing changes is returned as it came, byte for byte.
+    An answer without changes is returned as it is, byte for byte.
     """
     if asked.message is None:
         return frame
@@ -166,9 +166,9 @@ def change_answer(
     try:
         correlation_id, came = decode_response(_KNOWN[asked.key][1], asked.version, frame)
     except ProtocolError:
-        return frame  # let the client find out
+        return frame  # the client will notice
     if isinstance(came, ApiVersionsResponse) and came.error_code == _UNSUPPORTED_VERSION:
-        return frame  # in version 0, whatever was asked
+        return frame  # in version 0, whatever was requested
     answer = _readdressed(came, addresses, names)
     if asked.refused:
         assert isinstance(answer, ProduceResponse)
@@ -216,7 +216,7 @@ def _here(nodes: tuple[T, ...], id_field: str, addresses: Mapping[int, Address])
 
 
 def _capped(offer: Any) -> Any:
-    """No version beyond those that can be read here, of the APIs whose answers tell addresses."""
+    """No version beyond those that the codec can read, for APIs whose answers have addresses."""
     if offer.api_key not in _WITH_ADDRESSES:
         return offer
     return replace(offer, max_version=min(offer.max_version, index.APIS[offer.api_key].max_version))
@@ -235,7 +235,7 @@ def _changed_produce(answer: ProduceResponse, rule: Rule, names: Mapping[UUID, s
             partition = answered
             for each in (rule, *rule.also):
                 if each.error and each.after_append and each.fits((name, partition.index)):
-                    # As a broker that waits for replicas in vain: the offset that the append got stays in the answer.
+                    # As a broker that times out waiting for replicas: the offset of the append stays in the answer.
                     partition = replace(partition, error_code=each.error)
             if not rule.fits((name, partition.index)):
                 partitions.append(partition)

@@ -1,14 +1,14 @@
-"""A protocol-aware proxy in front of real Kafka brokers: it does wrong what `fault_rules` says, and nothing else.
+"""A protocol-aware proxy in front of real Kafka brokers: it applies the faults of `fault_rules` and changes nothing else.
 
     with FaultProxy({node.node_id: node.address for node in cluster.nodes.values()}) as proxy:
         producer = KafkaProducer(bootstrap_servers=proxy.bootstrap_servers)
         proxy.plan.add(api="Produce", drop="silent")
-        proxy.cut(1)  # broker 1: everything sent to it or by it vanishes, until `heal`
+        proxy.cut(1)  # broker 1: all bytes to and from it vanish, until `heal`
 
-One listener per broker; answers that tell addresses are rewritten (Metadata, DescribeCluster, FindCoordinator, and the
-leaders' endpoints in Produce and Fetch), so that clients stay behind the proxy. Brokers talk to each other past it.
+One listener per broker; addresses in answers are rewritten (Metadata, DescribeCluster, FindCoordinator, and the leaders'
+endpoints in Produce and Fetch), so that clients stay behind the proxy. Brokers connect to each other directly.
 
-What may be wrong with a broker as a whole, besides the rules for single requests:
+Faults of a whole broker, besides the rules for single requests:
 
 | state | connections that exist | new connections |
 |---|---|---|
@@ -16,7 +16,7 @@ What may be wrong with a broker as a whole, besides the rules for single request
 | frozen | stay open, no byte passes; `heal` lets all of them through | the same |
 | refused | stay as they are | are refused |
 
-The proxy runs in a thread of its own; its methods may be called from any other.
+The proxy runs in its own thread; its methods are thread-safe.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class FaultProxy:
         self._each(nodes, "cut", lambda broker: setattr(broker, "cut", True))
 
     def freeze(self, *nodes: int) -> None:
-        """Hold all bytes to and from these brokers back."""
+        """Hold all bytes to and from these brokers."""
         self._each(nodes, "freeze", lambda broker: broker.passable.clear())
 
     def sever(self, *nodes: int) -> None:
@@ -94,7 +94,7 @@ class FaultProxy:
         self._each(nodes, "sever", reset)
 
     def refuse(self, *nodes: int) -> None:
-        """Take no new connections to these brokers: ECONNREFUSED."""
+        """Refuse new connections to these brokers: ECONNREFUSED."""
 
         def unlisten(broker: Broker) -> None:
             if broker.server is not None:
@@ -125,7 +125,7 @@ class FaultProxy:
 
         return self._call(count())
 
-    # ----------------------------------------------------------------------------------------------------------- inside
+    # --------------------------------------------------------------------------------------------------------- internal
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -158,7 +158,7 @@ class FaultProxy:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             session = Session(self._shared, broker, reader, writer)
             broker.sessions.add(session)
-            # Cancelled only by `_stop`, and asyncio's streams make noise about tasks of theirs that end so.
+            # Only `_stop` cancels it, and asyncio's streams log their tasks that end so.
             with contextlib.suppress(asyncio.CancelledError):
                 try:
                     await session.run()

@@ -1,7 +1,7 @@
-"""One client's connection through the fault proxy, and its counterpart to the broker.
+"""One client's connection through the fault proxy, and the matching connection to the broker.
 
 Three tasks: requests go from the client to the broker, answers arrive from the broker, answers go to the client in the
-order of the requests. Answers of our own wait for their turn among those of the broker.
+order of the requests. The proxy's own answers keep that order, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fault_frames import Address, Asked, answer_alone, change_answer, read_reque
 from fault_rules import Notes, Plan, Rule
 
 MAX_FRAME = 110 << 20
-"""Bytes; Kafka's own socket.request.max.bytes is 100 MiB. Memory grows with what really arrives."""
+"""Bytes; Kafka's own socket.request.max.bytes is 100 MiB. Memory grows with the bytes that arrive."""
 TRICKLE_PIECES = 16
 # How long a request that was overtaken may take to be answered once its client is gone.
 _ORPHAN_S = 15.0
@@ -27,7 +27,7 @@ _CLOSE_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s: close() sends RS
 
 
 class _EndError(Exception):
-    """A rule ends this connection: with RST, or as peers usually do."""
+    """A rule ends this connection: with RST, or with FIN."""
 
     def __init__(self, *, reset: bool) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _Pending:
     asked: Asked
     rule: Rule | None
     answer: bytes | None = None
-    """Ours, where the broker was not asked."""
+    """The proxy's own answer, if the request was not forwarded."""
 
 
 class _Waiting:
@@ -54,24 +54,24 @@ class _Waiting:
 
 @dataclass(slots=True)
 class Shared:
-    """What all connections of a proxy have in common."""
+    """The state shared by all connections of a proxy."""
 
     plan: Plan
     notes: Notes
     addresses: dict[int, Address]
-    """Node id → where the proxy listens for it."""
+    """Node id → the proxy's address for it."""
     names: dict[UUID, str] = field(default_factory=dict)
     """Topic id → name."""
     _waiting: dict[str, set[_Waiting]] = field(default_factory=dict)
 
     def answered(self, api: str, session: Session) -> None:
-        """An answer has gone to its client: requests that were to be overtaken by it may go."""
+        """An answer went to its client: requests that wait for it may go on."""
         for waiting in self._waiting.get(api, ()):
             if waiting.session is not session:
                 waiting.event.set()
 
     async def overtaken(self, api: str, session: Session, timeout_s: float) -> bool:
-        """Wait until another connection has got an answer of this API; False: it did not in time."""
+        """Wait until another connection has got an answer of this API; False after the timeout."""
         waiting = _Waiting(session)
         queue = self._waiting.setdefault(api, set())
         queue.add(waiting)
@@ -86,7 +86,7 @@ class Shared:
 
 @dataclass(eq=False)
 class Broker:
-    """One broker, as the proxy shows it. The table in `fault_proxy` says what its states mean."""
+    """One broker behind the proxy. The table in `fault_proxy` describes its states."""
 
     node: int
     address: Address
@@ -99,7 +99,7 @@ class Broker:
 
 
 class Session:
-    """One client's connection and its counterpart to the broker."""
+    """One client's connection, and the matching one to the broker."""
 
     def __init__(
         self, shared: Shared, broker: Broker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -121,7 +121,7 @@ class Session:
         """Bytes of this connection have vanished."""
 
     async def run(self) -> None:
-        """Until either side ends it, or a rule does."""
+        """Run until either side or a rule ends it."""
         tasks: list[asyncio.Task[None]] = []
         reset = False
         try:
@@ -129,7 +129,7 @@ class Session:
                 await self._swallow(self._from_client)
                 return
             self._from_broker, self._to_broker = await asyncio.open_connection(*self._broker.address)
-            self._tell_apart_writes()
+            self._disable_nagle()
             reading = asyncio.create_task(self._read_answers())
             working = [asyncio.create_task(self._requests()), asyncio.create_task(self._answers())]
             tasks = [reading, *working]
@@ -139,7 +139,7 @@ class Session:
         except _EndError as end:
             reset = end.reset
         except (OSError, EOFError):
-            # The broker is down, or a peer went away in the middle of something: so does the other.
+            # The broker is down, or one peer closed in the middle of a frame: close the other side.
             reset = True
         finally:
             for task in tasks:
@@ -170,7 +170,7 @@ class Session:
             try:
                 head = await self._from_client.readexactly(4)
             except (EOFError, OSError):
-                await self._see_orphans_home()
+                await self._finish_forwarding()
                 return
             size = _size(head, minimum=8)
             start = await self._from_client.readexactly(8)
@@ -201,7 +201,7 @@ class Session:
                 await asyncio.sleep(0.01)  # or the RST would overtake the half
                 raise _EndError(reset=True)
         if asked.is_answered:
-            # Before it is sent: the answer may be there before `drain` returns.
+            # Added before it is sent: the answer may arrive before `drain` returns.
             self._pending.append(pending)
         if pending.answer is None:
             await self._send_to_broker(
@@ -209,8 +209,8 @@ class Session:
             )
         self._changed.set()
 
-    async def _see_orphans_home(self) -> None:
-        """The client is gone. What it had sent is on its way all the same; closing at once could break that off."""
+    async def _finish_forwarding(self) -> None:
+        """The client is gone. Its requests are in flight all the same; closing at once could lose them."""
         self._client_ended = True
         if self._orphan and self._pending and not self.has_hole:
             with contextlib.suppress(TimeoutError):
@@ -222,7 +222,7 @@ class Session:
     # --------------------------------------------------------------------------------------------------------- answers
 
     async def _read_answers(self) -> None:
-        """Broker → here. Apart from `_answers`, so that a broker's end is noticed while nothing is asked."""
+        """Broker → proxy. Separate from `_answers`, so that a broker's close is noticed while no answer is due."""
         assert self._from_broker is not None
         with contextlib.suppress(EOFError, OSError):
             while True:
@@ -233,7 +233,7 @@ class Session:
         self._changed.set()
 
     async def _answers(self) -> None:
-        """Here → client, in the order of the requests."""
+        """Proxy → client, in the order of the requests."""
         while True:
             if self._pending and (self._pending[0].answer is not None or self._arrived):
                 await self._answer(self._pending[0])
@@ -258,7 +258,7 @@ class Session:
             if rule.drop == "close":
                 raise _EndError(reset=False)
             if rule.drop == "silent":
-                # Nothing may follow either: an answer to a later request would tell that this one is missing.
+                # Nothing may follow either: an answer to a later request would show that this one is missing.
                 self._silent = True
             if rule.reset == "answer":
                 await self._send(self._to_client, data[: len(data) // 2])
@@ -278,7 +278,7 @@ class Session:
         await self._send(self._to_broker, data, over_ms=over_ms)
 
     async def _send(self, writer: asyncio.StreamWriter, data: bytes, *, over_ms: float = 0) -> None:
-        """Through whatever is wrong with this broker at the moment."""
+        """Send, subject to the current faults of the broker."""
         piece = len(data) if not over_ms else max(1, len(data) // TRICKLE_PIECES)
         for start in range(0, len(data), piece):
             if not await self._passes():
@@ -289,7 +289,7 @@ class Session:
                 await asyncio.sleep(over_ms / TRICKLE_PIECES / 1000)
 
     async def _passes(self) -> bool:
-        """Wait while the broker is frozen; False if what is sent now vanishes."""
+        """Wait while the broker is frozen; False if the bytes must vanish."""
         await self._broker.passable.wait()
         self.has_hole = self.has_hole or self._broker.cut
         return not self.has_hole
@@ -298,8 +298,8 @@ class Session:
         while await reader.read(1 << 16):
             pass
 
-    def _tell_apart_writes(self) -> None:
-        """No Nagle: what is written in pieces leaves in pieces."""
+    def _disable_nagle(self) -> None:
+        """Disable Nagle's algorithm: separate writes are sent separately."""
         for writer in (self._to_client, self._to_broker):
             if writer is not None:
                 writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -311,6 +311,6 @@ class Session:
 def _size(head: bytes, minimum: int) -> int:
     size: int = _LENGTH.unpack(head)[0]
     if not minimum <= size <= MAX_FRAME:
-        # Not ours to judge, but nothing that could be passed on frame by frame.
+        # The proxy does not validate, but it cannot pass such a frame on.
         raise ConnectionError(f"a frame of {size} bytes is announced")
     return size

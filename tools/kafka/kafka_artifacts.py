@@ -1,8 +1,7 @@
 """Apache Kafka's jars on this machine: downloaded once with Maven, shared by every run and every process.
 
-`pom.xml` beside this file is the only place that says which Kafka. The jars land in
-`<repository>/.cache/kafka/<version>/libs`; a stamp that carries the pom's digest makes the second run instant and a
-changed pom a fresh download.
+Only `pom.xml` beside this file names the Kafka version. The jars are in `<repository>/.cache/kafka/<version>/libs`; a
+stamp with the pom's digest makes the second run instant, and a changed pom causes a new download.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ DOWNLOAD_TIMEOUT_S = 600.0
 
 
 class MissingToolError(RuntimeError):
-    """Something that a person has to install is not there; the message names it."""
+    """A program that the user has to install is missing; the message names it."""
 
 
 def kafka_version() -> str:
-    """The Kafka version that `pom.xml` asks for."""
+    """The Kafka version in `pom.xml`."""
     namespace = {"m": "http://maven.apache.org/POM/4.0.0"}
     version = ElementTree.parse(POM).findtext("m:properties/m:kafka.version", namespaces=namespace)
     if version is None:
@@ -77,7 +76,7 @@ def libs() -> Path:
 
     Raises:
         MissingToolError: Maven is needed for the download and is not installed.
-        RuntimeError: the download failed; the message carries Maven's output.
+        RuntimeError: the download failed; the message has Maven's output.
     """
     home = CACHE / kafka_version()
     target, stamp = home / "libs", home / "libs.stamp"
@@ -85,7 +84,7 @@ def libs() -> Path:
     if _stamped(stamp, digest):
         return target
     with exclusive(home / "libs.lock"):
-        # Whoever held the lock before us has probably done the work.
+        # The previous holder of the lock has probably done the work.
         if not _stamped(stamp, digest):
             stamp.unlink(missing_ok=True)
             _download(target)
@@ -100,7 +99,7 @@ def classpath() -> str:
 
 @contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Hold a lock between processes; the kernel drops it when its holder dies, so it cannot go stale."""
+    """Hold a lock between processes; the kernel releases it when its holder dies, so it cannot go stale."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -120,7 +119,7 @@ def _download(target: Path) -> None:
         raise MissingToolError(
             "`mvn` (Apache Maven) is missing: it downloads Apache Kafka's jars for the tests against a real Kafka"
         )
-    # Download beside the target and rename: an interrupted run never leaves half a folder under the final name.
+    # Download beside the target and rename: an interrupted run leaves no partial folder under the final name.
     staging = Path(tempfile.mkdtemp(prefix="libs-", dir=target.parent))
     try:
         command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]

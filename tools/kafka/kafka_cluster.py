@@ -1,4 +1,4 @@
-"""A real Apache Kafka for tests, benchmarks and play: `KafkaCluster` starts, breaks and stops it.
+"""A real Apache Kafka for tests, benchmarks and experiments: `KafkaCluster` starts, breaks and stops it.
 
 Each node is one JVM in KRaft combined mode (broker and controller). A node's processes form a chain, this process →
 guard (`kafka_guard.py`) → JVM, in which each end notices the other's death, so a killed test run leaves no broker.
@@ -41,7 +41,7 @@ _PORTS = range(20000, 32000)
 
 
 class KafkaStartError(RuntimeError):
-    """A node did not come up; the message ends with its log."""
+    """A node did not start; the message ends with its log."""
 
 
 class KafkaNode:
@@ -57,7 +57,7 @@ class KafkaNode:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where its clients connect."""
+        """The address for its clients."""
         return HOST, self.port
 
     @property
@@ -66,7 +66,7 @@ class KafkaNode:
 
     @property
     def log(self) -> Path:
-        """What the JVM printed, over all of its starts."""
+        """The JVM's output, over all of its starts."""
         return self.folder / "server.log"
 
     @property
@@ -78,7 +78,7 @@ class KafkaNode:
         self.properties.write_text("".join(f"{name}={value}\n" for name, value in config.items()))
 
     def format(self, cluster_id: str) -> None:
-        """Write the identity that Kafka wants to find in its data folder; a folder that has one keeps it."""
+        """Write the cluster's identity into the data folder, as Kafka requires; an existing one is kept."""
         command = _jvm("-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
         command += ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
         done = subprocess.run(
@@ -93,11 +93,12 @@ class KafkaNode:
         if done.returncode != 0:
             raise KafkaStartError(f"formatting the storage of node {self.node_id} failed:\n{done.stdout}")
 
-    def launch(self, heap_mb: int, *, temporary: bool) -> None:
-        """Start the JVM; returns at once, without waiting for it to be ready. A temporary folder dies with us."""
+    def launch(self, heap_mb: int, *, temporary: bool, short_lived: bool) -> None:
+        """Start the JVM; returns at once, before it is ready. A temporary folder is removed with this process."""
         if self.running:
             raise RuntimeError(f"node {self.node_id} is already running (pid {self.pid})")
-        command = _jvm(f"-Xms{heap_mb}m", f"-Xmx{heap_mb}m", "-Djava.awt.headless=true")
+        options = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC") if short_lived else ()
+        command = _jvm(f"-Xms{heap_mb}m", f"-Xmx{heap_mb}m", "-Djava.awt.headless=true", *options)
         command += ["kafka.Kafka", str(self.properties)]
         with self.log.open("ab") as log:
             self._guard = subprocess.Popen(
@@ -106,7 +107,7 @@ class KafkaNode:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 bufsize=0,
-                # Out of the terminal's process group: Ctrl-C is for us, and we stop the node in our own order.
+                # Out of the terminal's process group: Ctrl-C is for this process, which stops the nodes in its own order.
                 start_new_session=True,
             )
         assert self._guard.stdout is not None
@@ -116,7 +117,7 @@ class KafkaNode:
     def signal(self, number: signal.Signals) -> None:
         """Pass a signal to the JVM: SIGSTOP and SIGCONT make a broker that hangs, without closing its sockets."""
         if self.running and self._guard is not None and self._guard.stdin is not None:
-            # A broken pipe: it died by itself in this very moment, which is all that a signal could have done.
+            # A broken pipe: it has just died, so the signal is not needed.
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.write(bytes([number]))
 
@@ -141,15 +142,16 @@ class KafkaNode:
 
 
 class KafkaCluster:
-    """One node or several, on ports of their own.
+    """One node or several, on their own ports.
 
     Args:
         nodes: how many; node ids are 1, 2, … Internal topics get a fitting replication factor.
-        data_dir: where the logs live. Given, the folder is kept, and found again by the next cluster that names it;
-            otherwise a temporary folder that goes with the cluster.
+        data_dir: the folder of the logs. It is kept, and reused by the next cluster with the same folder; without it,
+                a temporary folder that is removed with the cluster.
         port: the first node's client port, its neighbours' follow; None lets the harness choose free ones.
         config: broker settings that override the harness's; a key `node-2:broker.rack` is for node 2 alone.
         heap_mb: heap of each JVM.
+        short_lived: the JVMs compile less: a start takes a quarter less of the processor, what comes later is slower.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class KafkaCluster:
         port: int | None = None,
         config: Mapping[str, object] | None = None,
         heap_mb: int = 512,
+        short_lived: bool = False,
     ) -> None:
         if nodes < 1:
             raise ValueError(f"a cluster has at least one node, not {nodes}")
@@ -168,12 +171,13 @@ class KafkaCluster:
         self._port = port
         self._config = dict(config or {})
         self._heap_mb = heap_mb
+        self._short_lived = short_lived
         self._folder: Path | None = None
         self.nodes: dict[int, KafkaNode] = {}
 
     @property
     def bootstrap_servers(self) -> str:
-        """`host:port,host:port`, all nodes, also those that are down at the moment."""
+        """`host:port,host:port`, all nodes, also those that are down."""
         if not self.nodes:
             raise RuntimeError("the cluster has not been started")
         return ",".join(f"{HOST}:{node.port}" for node in self.nodes.values())
@@ -187,10 +191,10 @@ class KafkaCluster:
         self.stop()
 
     def start(self) -> KafkaCluster:
-        """Start all nodes and wait until each of them serves requests and knows all of the others."""
+        """Start all nodes and wait until each of them serves requests and has all others in its metadata."""
         if self.nodes:
             raise RuntimeError("the cluster is already started")
-        kafka_artifacts.libs()  # before there is anything to clean up
+        kafka_artifacts.libs()  # before anything is created that would need a cleanup
         self._folder = self._data_dir or Path(tempfile.mkdtemp(prefix="penstock-kafka-"))
         try:
             self._lay_out(self._folder)
@@ -203,14 +207,14 @@ class KafkaCluster:
         return self
 
     def stop(self) -> None:
-        """Stop all nodes; a temporary folder goes with them. Harmless when nothing runs."""
+        """Stop all nodes and remove a temporary folder. Does nothing if no node runs."""
         running = [node for node in self.nodes.values() if node.running]
-        # Who throws the data away has no use for a clean shutdown. Who keeps it gets one, all nodes at a time; the
-        # last of several cannot complete theirs (no quorum), hence the deadline.
+        # Temporary data needs no clean shutdown. Data that is kept gets one, of all nodes at a time; the last of several nodes
+        # cannot complete it (no quorum), hence the deadline.
         if self._data_dir is not None:
             deadline = time.monotonic() + STOP_TIMEOUT_S
             for node in running:
-                node.signal(signal.SIGCONT)  # a stopped process would keep SIGTERM for later
+                node.signal(signal.SIGCONT)  # a stopped process handles SIGTERM only when it continues
                 node.signal(signal.SIGTERM)
             for node in running:
                 node.wait(max(0.0, deadline - time.monotonic()))
@@ -224,14 +228,14 @@ class KafkaCluster:
         self._folder = None
 
     def kill(self, node_id: int = 1) -> None:
-        """End a node as a crash would: SIGKILL, no goodbye to clients or controller."""
+        """End a node like a crash: SIGKILL, without notice to clients or controller."""
         node = self.nodes[node_id]
         node.signal(signal.SIGKILL)
         if not node.wait(STOP_TIMEOUT_S):
             raise RuntimeError(f"node {node_id} survived SIGKILL")
 
     def shutdown(self, node_id: int = 1) -> None:
-        """End a node in good order: it hands its leaderships over first."""
+        """Shut down a node cleanly: it hands over its leaderships first."""
         node = self.nodes[node_id]
         node.signal(signal.SIGTERM)
         if not node.wait(STOP_TIMEOUT_S):
@@ -252,7 +256,7 @@ class KafkaCluster:
         tasks = Path(f"/proc/{node.pid}/task")
         deadline = time.monotonic() + 10
         while tasks.exists() and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):  # a thread ended while we looked
+            with contextlib.suppress(OSError):  # a thread ended meanwhile
                 states = [stat.read_text().rpartition(")")[2].split()[0] for stat in tasks.glob("*/stat")]
                 if all(state in "TtZX" for state in states):
                     return
@@ -268,22 +272,22 @@ class KafkaCluster:
         replication_factor: int = 1,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        """Create a topic and wait until every running node knows a leader for each of its partitions."""
+        """Create a topic and wait until every running node has a leader for each of its partitions."""
         running = self._running()
         kafka_wire.create_topic(running[0].address, name, partitions, replication_factor, config or {})
 
-        def everybody_knows() -> bool:
+        def all_have_leaders() -> bool:
             return all(self._knows_leaders(node, name, partitions) for node in running)
 
-        self._poll(everybody_knows, 30.0, lambda: f"topic {name!r} has no leader for some partition on some node")
+        self._poll(all_have_leaders, 30.0, lambda: f"topic {name!r} has no leader for some partition on some node")
 
     def leaders(self, topic: str) -> dict[int, int]:
-        """Leader by partition, as the first running node sees it; -1 where there is none."""
+        """Leader by partition, from the first running node; -1 if there is none."""
         view = kafka_wire.metadata(self._running()[0].address, [topic])
         return {partition.index: partition.leader for partition in view.topics.get(topic, [])}
 
     def in_sync(self, topic: str) -> dict[int, tuple[int, ...]]:
-        """In-sync replicas by partition, as the first running node sees them."""
+        """In-sync replicas by partition, from the first running node."""
         view = kafka_wire.metadata(self._running()[0].address, [topic])
         return {partition.index: partition.in_sync for partition in view.topics.get(topic, [])}
 
@@ -292,7 +296,7 @@ class KafkaCluster:
         return "\n".join(f"--- node {node.node_id}: {node.log}\n{node.log_tail(lines)}" for node in self.nodes.values())
 
     def _launch(self, node: KafkaNode) -> None:
-        node.launch(self._heap_mb, temporary=self._data_dir is None)
+        node.launch(self._heap_mb, temporary=self._data_dir is None, short_lived=self._short_lived)
 
     def _running(self) -> list[KafkaNode]:
         running = [node for node in self.nodes.values() if node.running]
@@ -317,7 +321,7 @@ class KafkaCluster:
             node.configure(self._node_config(node, voters))
         cluster_id = _cluster_id(self.nodes[1].folder)
         blank = [node for node in self.nodes.values() if not (node.folder / "data" / "meta.properties").exists()]
-        with ThreadPoolExecutor(self._size) as pool:  # each is a JVM of its own that mostly starts
+        with ThreadPoolExecutor(self._size) as pool:  # each one runs a JVM, whose start takes most of the time
             list(pool.map(lambda node: node.format(cluster_id), blank))
 
     def _node_config(self, node: KafkaNode, voters: str) -> dict[str, object]:
@@ -332,14 +336,14 @@ class KafkaCluster:
             "inter.broker.listener.name": "CLIENTS",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": node.folder / "data",
-            # What happens with a topic that is not there shall be testable.
+            # Tests need topics that do not exist.
             "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": 0,
-            # The controller refuses a killed broker's return until its old session is over: 9 s by default, which
-            # every restart in a test would wait for.
+            # The controller refuses a killed broker until its old session has ended: 9 s by default, which every restart in a
+            # test would wait for.
             "broker.session.timeout.ms": 3_000,
             "broker.heartbeat.interval.ms": 500,
-            # Small internal topics: their creation is most of the time that a first transaction or group takes.
+            # Small internal topics: their creation takes most of the time of a first transaction or group.
             "offsets.topic.num.partitions": 3,
             "offsets.topic.replication.factor": replicas,
             "transaction.state.log.num.partitions": 3,
@@ -348,8 +352,8 @@ class KafkaCluster:
             "share.coordinator.state.topic.num.partitions": 3,
             "share.coordinator.state.topic.replication.factor": replicas,
             "share.coordinator.state.topic.min.isr": in_sync,
-            # Records say themselves when they are from, and tests choose old dates: by age, which a check every few
-            # seconds applies, Kafka would delete them while they are being read.
+            # Records have their own timestamps, and tests use old ones: retention by age, which a check every few seconds
+            # applies, would delete them while they are read.
             "log.retention.ms": -1,
             # Per partition. A minute of benchmarking writes gigabytes; small segments make the bound effective.
             "log.retention.bytes": 1 << 30,
@@ -379,7 +383,7 @@ class KafkaCluster:
 
 
 class _Readiness:
-    """Asks a node for ApiVersions and Metadata until the answers say that it serves and knows its peers."""
+    """Sends ApiVersions and Metadata to a node until it serves and its metadata has all peers."""
 
     def __init__(self, node: KafkaNode, peers: Iterable[KafkaNode]) -> None:
         self._node = node
@@ -438,7 +442,7 @@ def free_ports(count: int, first: int | None, taken: Iterable[int] = ()) -> list
 
 def _bindable(port: int) -> bool:
     with socket.socket() as probe:
-        # As Java's server sockets do: connections of a former owner that linger in TIME_WAIT are no obstacle.
+        # As Java's server sockets do: connections of a former owner in TIME_WAIT do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -1,12 +1,12 @@
-"""Runs one command and sees to it that the command never outlives the process that asked for it.
+"""Runs one command, and ends it when the process that started the guard ends.
 
-`python kafka_guard.py FOLDER COMMAND...` prints the command's pid, then obeys its standard input: each byte is a signal
-number to pass on, and its end (the asker closed it, or died in whatever way, SIGKILL included) is SIGKILL. FOLDER is
-removed in that last case, because nobody else is left to do it; an empty word means none.
+`python kafka_guard.py FOLDER COMMAND...` prints the command's pid, then reads its standard input: each byte is a signal
+number to pass on, and its end (the parent closed it, or died, even by SIGKILL) means SIGKILL. FOLDER is removed in that
+last case, because the parent cannot do it; an empty word means none.
 
-Why a process of its own: PR_SET_PDEATHSIG set by the asker would fire when the *thread* that started the command ends,
-and a preexec_fn in a process with threads may deadlock. This process has its main thread for as long as it lives, and
-starts the command before it starts its second thread, so here both are safe.
+It is a separate process because PR_SET_PDEATHSIG, set by the parent, would fire when the *thread* that started the command
+ends, and a preexec_fn in a process with threads may deadlock. This process keeps its main thread for its whole life, and
+starts the command before its second thread, so here both are safe.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PR_SET_PDEATHSIG = 1
 
 
 def _die_with_the_guard() -> None:
-    # For the case that somebody kills the guard itself; only Linux can do this.
+    # For the case that the guard itself is killed; only Linux can do this.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _obey(child: subprocess.Popen[bytes], orphaned: threading.Event) -> None:
-    # os.read, not sys.stdin: a buffered reader held by this thread would trouble the interpreter's exit.
+    # os.read, not sys.stdin: a buffered reader held by this thread would disturb the interpreter's exit.
     while order := os.read(0, 1):
         child.send_signal(order[0])  # Popen reaps under a lock, so this never reaches a recycled pid
     orphaned.set()

@@ -1,8 +1,8 @@
 """The few Kafka requests that the harness itself needs, by hand: ApiVersions 0, Metadata 1, CreateTopics 2, DeleteTopics 1,
 ElectLeaders 0, AlterPartitionReassignments 0, DescribeQuorum 0.
 
-Deliberately neither Penstock's codec (the judge must not share code with the judged) nor a client library (so that
-`make kafka` needs nothing but Python, Java and Maven).
+Deliberately neither Penstock's codec (a judge must not share code with its subject) nor a client library (so that
+`make kafka` needs only Python, Java and Maven).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _CORRELATION_ID = 7
 
 
 class WireError(RuntimeError):
-    """The broker answered with an error code, or with something that is no answer."""
+    """The broker answered with an error code, or with an invalid answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionView:
-    """A partition as one broker sees it."""
+    """A partition in one broker's metadata."""
 
     error: int
     index: int
@@ -35,7 +35,7 @@ class PartitionView:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """The cluster as one broker sees it: brokers by id, partitions by topic (absent if the topic has an error)."""
+    """One broker's metadata: brokers by id, partitions by topic (absent if the topic has an error)."""
 
     brokers: dict[int, tuple[str, int]]
     controller: int
@@ -101,7 +101,7 @@ def api_versions(address: tuple[str, int], timeout_s: float = 5.0) -> dict[int, 
 
 
 def metadata(address: tuple[str, int], topics: list[str], timeout_s: float = 5.0) -> ClusterView:
-    """The cluster as this broker sees it, with the named topics."""
+    """The metadata of this broker, with the named topics."""
     body = struct.pack(">i", len(topics)) + b"".join(map(_string, topics))
     reader = _ask(address, METADATA, 1, body, timeout_s)
     brokers: dict[int, tuple[str, int]] = {}
@@ -129,7 +129,7 @@ def create_topic(
     config: Mapping[str, str],
     timeout_s: float = 30.0,
 ) -> None:
-    """Create one topic; a `WireError` carries Kafka's own words when it refuses."""
+    """Create one topic; a `WireError` has Kafka's message if it refuses."""
     body = struct.pack(">i", 1) + _string(name) + struct.pack(">ihi", partitions, replication_factor, 0)
     body += struct.pack(">i", len(config)) + b"".join(_string(k) + _string(v) for k, v in config.items())
     body += struct.pack(">ib", int(timeout_s * 1000), 0)
@@ -141,7 +141,7 @@ def create_topic(
 
 
 def delete_topic(address: tuple[str, int], name: str, timeout_s: float = 30.0) -> None:
-    """Delete a topic; one that is not there is fine. Brokers hear of it a moment later."""
+    """Delete a topic, if it exists. Brokers apply it a moment later."""
     body = struct.pack(">i", 1) + _string(name) + struct.pack(">i", int(timeout_s * 1000))
     reader = _ask(address, DELETE_TOPICS, 1, body, timeout_s + 5)
     reader.unpack("i"), reader.unpack("i"), reader.string()  # throttle time, number of topics: one, its name
@@ -166,7 +166,7 @@ def elect_preferred_leaders(
 
 
 def active_controller(address: tuple[str, int], timeout_s: float = 30.0) -> int:
-    """The node that is the active controller: the leader of the quorum, whom Metadata does not name."""
+    """The node of the active controller: the leader of the quorum, which Metadata does not name."""
     topic, no_tags = b"__cluster_metadata", b"\0"
     partitions = b"\x02" + struct.pack(">i", 0) + no_tags
     body = no_tags + b"\x02" + struct.pack(">B", len(topic) + 1) + topic + partitions + no_tags + no_tags
@@ -183,7 +183,7 @@ def active_controller(address: tuple[str, int], timeout_s: float = 30.0) -> int:
 def reassign(
     address: tuple[str, int], topic: str, replicas: Mapping[int, Sequence[int]], timeout_s: float = 30.0
 ) -> None:
-    """Give partitions other replicas, or the same in another order; returns when it is under way.
+    """Give partitions other replicas, or the same in another order; returns when the reassignment has begun.
 
     One that loses its replica on the leader gets another leader when the new replicas have caught up.
     """

@@ -1,4 +1,4 @@
-"""A real Kafka to play with, in the foreground: `python tools/kafka/run.py [--nodes N] [--port P] [--data-dir DIR]`."""
+"""A real Kafka in the foreground, for experiments: `python tools/kafka/run.py [--nodes N] [--port P] [--data-dir DIR]`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, metavar="P", help="client port of the first node (default: a free one)")
     parser.add_argument("--data-dir", metavar="DIR", help="keep the data here (default: a temporary folder)")
     parser.add_argument("--topic", action="append", default=[], metavar="NAME[:PARTITIONS]", help="create a topic")
-    parser.add_argument("--auto-create", action="store_true", help="let clients create topics by using them")
+    parser.add_argument("--auto-create", action="store_true", help="create topics automatically")
     return parser.parse_args()
 
 

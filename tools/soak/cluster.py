@@ -1,9 +1,9 @@
-"""The other process of the soak: an embedded cluster of three nodes that, while told to, does wrong what it can.
+"""The second process of the soak: an embedded cluster of three nodes, with faults while they are enabled.
 
     python tools/soak/cluster.py SEED
 
-It prints its bootstrap.servers, then obeys one word per line on stdin and answers with the same word: ``storm`` (faults
-come, chosen by the seed), ``calm`` (they end, all nodes are up, what was scripted is forgotten). The end of stdin ends it.
+It prints its bootstrap.servers, then obeys one word per line on stdin and answers with the same word: ``storm`` (begin
+faults, chosen by the seed), ``calm`` (end them: all nodes are up, pending faults are removed). The end of stdin ends it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from penstock.devbroker import DevCluster, RunningCluster
 NODES: Final = 3
 TOPICS: Final = {"idempotent": 6, "plain": 6, "brief": 3}
 _PAUSE_S: Final = (0.05, 0.4)
-# What a producer recovers from: leaders that moved, replicas that are missing, timeouts, storage, coordinators.
+# Errors from which a producer recovers: moved leaders, missing replicas, timeouts, storage, coordinators.
 _RETRIABLE: Final = (3, 5, 6, 7, 9, 19, 56, 74, 75)
 _AFTER_APPEND: Final = (7, 20)
-# What fails a batch at once: a record refused, a topic that may not be written.
+# Errors that fail a batch at once: a refused record, a missing permission.
 _FINAL: Final = (29, 87)
 
 
@@ -37,21 +37,21 @@ class Storm:
         self._down: int | None = None
 
     def begin(self) -> None:
-        """Let things go wrong."""
+        """Begin the faults."""
         if self._thread is None:
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, name="storm")
             self._thread.start()
 
     def end(self) -> None:
-        """Let nothing go wrong any more."""
+        """End the faults."""
         if self._thread is not None:
             self._stop.set()
             self._thread.join()
             self._thread = None
         self._cluster.faults.clear()
         self._revive()
-        # Every broker leads something again, so that a producer at rest always has the same connections.
+        # Every broker leads a partition again, so that an idle producer always has the same connections.
         self._cluster.move_leaders(
             {(topic, part): part % NODES + 1 for topic, count in TOPICS.items() for part in range(count)}
         )
@@ -67,7 +67,7 @@ class Storm:
 
     def _one(self) -> None:
         random, faults = self._random, self._cluster.faults
-        if len(faults.pending) > 20:  # what nobody meets must not pile up
+        if len(faults.pending) > 20:  # faults that match no request must not pile up
             faults.clear()
         kinds = ("error", "after", "lost", "silent", "close", "throttle", "delay", "move", "node", "control", "final")
         match random.choices(kinds, (8, 3, 4, 2, 4, 4, 4, 5, 1, 4, 1))[0]:

@@ -1,11 +1,11 @@
-"""A long run under faults: does anything grow? Exits with 1 if it does.
+"""A long run under faults that looks for leaks. Exits with 1 if memory, descriptors or threads grow.
 
     python tools/soak/run.py --seconds 600
 
-Producers in this process send to an embedded cluster in another (`cluster.py`), which meanwhile does wrong what it can.
-Every round the storm pauses, everything is flushed, and the process is looked at in that quiet moment: resident memory,
-descriptors, threads. The last look of the first minute is the measure: later ones may show 5 % more memory, and not one
-descriptor or thread more. Then producers are opened and closed, a thousand times.
+Producers in this process send to an embedded cluster in another (`cluster.py`), which meanwhile injects faults. In every
+round the faults pause, all records are flushed, and the idle process is measured: resident memory, descriptors, threads.
+The last measurement of the first minute is the reference: later ones may have 5 % more memory, but not one descriptor
+or thread more. Then producers are opened and closed, a thousand times.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _BURST: Final = 20
 _PAUSE_S: Final = 0.01
 
 
-class Look(NamedTuple):
-    """The process at one moment."""
+class Sample(NamedTuple):
+    """One measurement of the process."""
 
     at_s: float
     rss_kb: int
@@ -54,7 +54,7 @@ def resident_kb() -> int:
 
 
 def descriptors() -> int:
-    """Open descriptors, without the one that this look needs."""
+    """Open descriptors, without the one that the count itself needs."""
     return len(os.listdir("/proc/self/fd")) - 1
 
 
@@ -64,12 +64,12 @@ def threads() -> int:
 
 
 class Cluster:
-    """`cluster.py` in a process of its own."""
+    """`cluster.py` in a separate process."""
 
     def __init__(self, seed: int) -> None:
-        """Started; `bootstrap_servers` is known."""
+        """Starts it; then `bootstrap_servers` is set."""
         command = [sys.executable, str(Path(__file__).with_name("cluster.py")), str(seed)]
-        # Its warnings are about the faults that it was told to make.
+        # Its warnings are about its own faults.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -82,8 +82,8 @@ class Cluster:
             raise RuntimeError("the cluster's process has ended")
         return line.strip()
 
-    def tell(self, word: str) -> None:
-        """Say ``storm`` or ``calm``; returns when it is so."""
+    def switch(self, word: str) -> None:
+        """Send ``storm`` or ``calm``; returns when it is done."""
         assert self._process.stdin is not None
         print(word, file=self._process.stdin, flush=True)
         self._line()
@@ -97,7 +97,7 @@ class Cluster:
 
 @dataclass
 class Sender:
-    """A producer and the thread that sends with it, in bursts, while it is told to."""
+    """A producer and the thread that sends with it, in bursts, while it is enabled."""
 
     name: str
     producer: KafkaProducer[Any, Any]
@@ -109,7 +109,7 @@ class Sender:
     refused: int = 0
 
     def __post_init__(self) -> None:
-        """The thread starts, and waits."""
+        """Starts the thread, which waits."""
         self._going = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
@@ -123,10 +123,10 @@ class Sender:
         self._going.set()
 
     def rest(self) -> None:
-        """Send no more, and return when all that was sent has its outcome."""
+        """Stop sending, and return when all records have their outcome."""
         self._going.clear()
         self._idle.wait()
-        with contextlib.suppress(DeliveryError):  # some faults are final; each outcome is counted where it is told
+        with contextlib.suppress(DeliveryError):  # some faults are permanent; the callbacks count each outcome
             self.producer.flush(60)
 
     def end(self) -> None:
@@ -153,31 +153,31 @@ class Sender:
                         futures.append(self.producer.send(self.topic, value, key=value[:4]))
                     self.sent += 1
                 except KafkaTimeoutError:
-                    self.refused += 1  # max.block.ms: the buffer is full, as it should be by then
+                    self.refused += 1  # max.block.ms: the buffer is full, as expected
             for future in futures:
                 error = future.exception()
                 self.outcomes["delivered" if error is None else type(error).__name__] += 1
-            time.sleep(_PAUSE_S)  # the pace: a soak is about duration, not about load
+            time.sleep(_PAUSE_S)  # a soak is about duration, not about load
 
     def _called(self, metadata: object, error: BaseException | None) -> None:
         self.outcomes["delivered" if error is None else type(error).__name__] += 1
 
 
 def common(cluster: Cluster) -> dict[str, Any]:
-    """Settings that make faults cost seconds rather than minutes."""
+    """Settings that limit the effect of a fault to seconds."""
     return {
         "bootstrap_servers": cluster.bootstrap_servers,
         "buffer_memory": 2 << 20,
         "request_timeout_ms": 1_000,
         "delivery_timeout_ms": 15_000,
         "max_block_ms": 5_000,
-        # The control connection is used every few seconds, so that it is there at each look.
+        # The control connection is used every few seconds, so that it exists at each measurement.
         "metadata_max_age_ms": 2_000,
     }
 
 
 def brief(cluster: Cluster, count: int) -> None:
-    """A producer's whole life. What the storm does to its records is not the question."""
+    """A producer's whole life. The results of its records do not matter."""
     producer: KafkaProducer[Any, Any] = KafkaProducer(**common(cluster))
     try:
         with contextlib.suppress(KafkaError):
@@ -187,8 +187,8 @@ def brief(cluster: Cluster, count: int) -> None:
         producer.close(5)
 
 
-def look_when_quiet(started: float, senders: list[Sender], wanted: Look | None) -> Look:
-    """The process once it is as it was, or after `_SETTLE_S` as it is: connections come back by and by."""
+def measure_when_idle(started: float, senders: list[Sender], wanted: Sample | None) -> Sample:
+    """The process when it equals `wanted`, or after `_SETTLE_S`: connections are restored one by one."""
     deadline = time.monotonic() + _SETTLE_S
     same = 0
     last = (-1, -1)
@@ -205,12 +205,12 @@ def look_when_quiet(started: float, senders: list[Sender], wanted: Look | None) 
         settled = same >= 10 if wanted is None else now == (wanted.descriptors, wanted.threads)
         if settled or time.monotonic() > deadline:
             gc.collect()
-            return Look(time.monotonic() - started, resident_kb(), *now)
+            return Sample(time.monotonic() - started, resident_kb(), *now)
         time.sleep(0.3)
 
 
 def storms(cluster: Cluster, seconds: float, seed: int, say: Callable[[str], None]) -> list[str]:
-    """The long part; what grew."""
+    """The long part; returns the leaks."""
     idempotent = KafkaProducer(**common(cluster), linger_ms=5)
     plain = KafkaProducer(**common(cluster), linger_ms=0, acks=1, enable_idempotence=False)
     senders = [
@@ -218,70 +218,72 @@ def storms(cluster: Cluster, seconds: float, seed: int, say: Callable[[str], Non
         Sender("plain", plain, "plain", False, Random(seed + 1)),
     ]
     started = time.monotonic()
-    measure: Look | None = None
+    reference: Sample | None = None
     complaints: list[str] = []
     warm_up_s = min(WARM_UP_S, seconds / 2)
     say(f"{'s':>6} {'RSS KiB':>9} {'peak KiB':>9} {'descriptors':>11} {'threads':>7} {'sent':>9} {'failed':>7}")
     while time.monotonic() - started < seconds:
         for sender in senders:
             sender.go()
-        cluster.tell("storm")
+        cluster.switch("storm")
         peak, until = 0, time.monotonic() + ROUND_S
         while time.monotonic() < until:
             brief(cluster, 10)
             peak = max(peak, resident_kb())
             time.sleep(1)
-        cluster.tell("calm")
+        cluster.switch("calm")
         for sender in senders:
             sender.rest()
-        look = look_when_quiet(started, senders, measure)
+        sample = measure_when_idle(started, senders, reference)
         sent = sum(sender.sent for sender in senders)
         failed = sum(n for s in senders for what, n in s.outcomes.items() if what not in ("delivered", "quiet"))
         say(
-            f"{look.at_s:6.0f} {look.rss_kb:9} {peak:9} {look.descriptors:11} {look.threads:7} {sent:9} {failed:7}"
-            + (" <- the measure" if measure is None and look.at_s >= warm_up_s else "")
+            f"{sample.at_s:6.0f} {sample.rss_kb:9} {peak:9} {sample.descriptors:11} {sample.threads:7} {sent:9} {failed:7}"
+            + (" <- the reference" if reference is None and sample.at_s >= warm_up_s else "")
         )
-        if measure is not None:
-            complaints += compare(measure, look)
-        elif look.at_s >= warm_up_s:
-            measure = look
+        if reference is not None:
+            complaints += compare(reference, sample)
+        elif sample.at_s >= warm_up_s:
+            reference = sample
     for sender in senders:
         sender.end()
-        told = sum(sender.outcomes.values())
+        outcomes = sum(sender.outcomes.values())
         say(f"{sender.name}: {sender.sent} sent, {sender.refused} refused, outcomes {dict(sender.outcomes)}")
-        if told != sender.sent:
-            complaints.append(f"{sender.name}: {sender.sent} records were sent, {told} outcomes told")
+        if outcomes != sender.sent:
+            complaints.append(f"{sender.name}: {sender.sent} records were sent, {outcomes} have an outcome")
     return complaints
 
 
-def compare(measure: Look, look: Look) -> list[str]:
-    """What is more than it was."""
+def compare(reference: Sample, sample: Sample) -> list[str]:
+    """The values that have grown."""
     complaints = []
-    if look.rss_kb > measure.rss_kb * MEMORY_FACTOR:
-        complaints.append(f"after {look.at_s:.0f} s: {look.rss_kb} KiB resident, {measure.rss_kb} at the measure")
-    if look.descriptors != measure.descriptors:
-        complaints.append(f"after {look.at_s:.0f} s: {look.descriptors} descriptors, not {measure.descriptors}")
-    if look.threads != measure.threads:
-        complaints.append(f"after {look.at_s:.0f} s: {look.threads} threads, not {measure.threads}")
+    if sample.rss_kb > reference.rss_kb * MEMORY_FACTOR:
+        complaints.append(
+            f"after {sample.at_s:.0f} s: {sample.rss_kb} KiB resident, {reference.rss_kb} at the reference"
+        )
+    if sample.descriptors != reference.descriptors:
+        complaints.append(f"after {sample.at_s:.0f} s: {sample.descriptors} descriptors, not {reference.descriptors}")
+    if sample.threads != reference.threads:
+        complaints.append(f"after {sample.at_s:.0f} s: {sample.threads} threads, not {reference.threads}")
     return complaints
 
 
 def cycles(cluster: Cluster, count: int, say: Callable[[str], None]) -> list[str]:
-    """Open, send, close, again and again; what is left over."""
+    """Open, send, close, repeatedly; returns the leaks."""
     started = time.monotonic()
     for _ in range(max(20, count // 10)):
         brief(cluster, 3)
     gc.collect()
     time.sleep(0.5)  # threads that were joined a moment ago
-    before = Look(time.monotonic() - started, resident_kb(), descriptors(), threads())
+    before = Sample(time.monotonic() - started, resident_kb(), descriptors(), threads())
     for _ in range(count):
         brief(cluster, 3)
     gc.collect()
-    # A thread that has been joined is gone from the process's list a moment later.
+    # A joined thread leaves the process's list a moment later.
     deadline = time.monotonic() + _SETTLE_S
     while (descriptors(), threads()) != (before.descriptors, before.threads) and time.monotonic() < deadline:
         time.sleep(0.01)
-    after = Look(time.monotonic() - started, resident_kb(), descriptors(), threads())
+    after = Sample(time.monotonic() - started, resident_kb(), descriptors(), threads())
     say(f"{count} producers opened and closed in {after.at_s - before.at_s:.0f} s: before {before}, after {after}")
     return compare(before, after)
 
@@ -297,7 +299,7 @@ def main() -> None:
     def say(text: str) -> None:
         print(text, flush=True)
 
-    # Warnings are made and handled as in any application, only not shown: there is one for each fault.
+    # Warnings are created and handled as in any application, but not shown: there is one for each fault.
     logger = logging.getLogger("penstock")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False

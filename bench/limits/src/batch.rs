@@ -1,4 +1,4 @@
-//! A record batch (magic 2): made by the blaster, looked at by the sink.
+//! A record batch (magic 2): built by the blaster, checked by the sink.
 
 use crate::wire::Malformed;
 
@@ -39,7 +39,7 @@ pub fn encode(value: &[u8], limit: usize, now_ms: i64) -> (Vec<u8>, i32) {
     (data, count)
 }
 
-/// How many records the batch says that it holds. Its frame is checked, its records are not read.
+/// The batch's number of records. Its frame is checked, its records are not read.
 pub fn count(data: &[u8]) -> Result<i32, Malformed> {
     if data.len() < HEADER {
         return Err(Malformed("a batch is shorter than its header"));

@@ -1,4 +1,4 @@
-//! A contestant's task: one flat JSON object, of which this reads the texts and numbers it is asked for.
+//! A contestant's task: one flat JSON object, of which this reads texts and numbers by name.
 
 /// The JSON text of a task.
 pub struct Task(String);
@@ -25,7 +25,7 @@ impl Task {
         found.unwrap_or_else(|| panic!("the task has no text {name:?}")).0.to_owned()
     }
 
-    /// A whole number, or what stands for it.
+    /// A whole number, or `default`.
     pub fn number(&self, name: &str, default: u64) -> u64 {
         let Some(raw) = self.raw(name) else { return default };
         let digits = &raw[..raw.find(|c: char| !c.is_ascii_digit()).unwrap_or(raw.len())];

@@ -1,12 +1,12 @@
-//! Kafka's primitive types. `Reader` compares every length with what is left before it believes it.
+//! Kafka's primitive types. `Reader` compares every length with the bytes that are left.
 
-/// What was read is not what the protocol says; the connection it came from has to be closed.
+/// The bytes violate the protocol; their connection must be closed.
 #[derive(Debug)]
 pub struct Malformed(pub &'static str);
 
 type Result<T> = std::result::Result<T, Malformed>;
 
-/// Reads from a frame that is there as a whole.
+/// Reads from a whole frame.
 pub struct Reader<'a> {
     left: &'a [u8],
 }

@@ -61,9 +61,9 @@ func version() string {
 func main() {
 	task := task{LingerMs: 5}
 	check(json.Unmarshal([]byte(os.Args[1]), &task))
-	// franz-go's own benchmark (examples/bench): room for 250 MiB of records, batches of a million bytes. Idempotent with
-	// acks from all in-sync replicas is its default, and compression has to be turned off. The partitioner that stays with
-	// a partition for a whole batch makes larger batches than the default's 64 KiB.
+	// franz-go's own benchmark (examples/bench): 250 MiB of buffer for records, batches of a million bytes. Idempotent with
+	// acks from all in-sync replicas is its default, and compression has to be turned off. The partitioner that keeps a
+	// partition for a whole batch makes larger batches than the default's 64 KiB.
 	buffered := (250<<20)/task.Size + 1
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(task.Bootstrap),

@@ -1,6 +1,6 @@
 // The Java client as a contestant: one JSON task in (first argument), one JSON measurement out.
 //
-// Warmed up in the same process before anything is timed: a JVM that has not compiled its hot paths says nothing about the client.
+// Warmed up in the same process before anything is timed: without compiled hot paths, a JVM's figures do not show the client.
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;

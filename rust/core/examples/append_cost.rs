@@ -1,4 +1,4 @@
-//! What one append costs, the hottest path of the producer: `cargo run --release --example append_cost`.
+//! The cost of one append, the hottest path of the producer: `cargo run --release --example append_cost`.
 //!
 //! Best of several rounds, since noise only ever adds. Sealing is reported beside it per record, because every record
 //! pays its share of that too; so is the price of a header, which every attempt pays once.

@@ -1,4 +1,4 @@
-//! What compressing one batch costs, by codec and level: `cargo run --release --example codec_cost`.
+//! The cost of compressing one batch, by codec and level: `cargo run --release --example codec_cost`.
 //!
 //! JSON text of the kind that services log, in batches of 16 and 64 KB, one encoder for all of them as a worker has it.
 //! Best of several rounds, since noise only ever adds.

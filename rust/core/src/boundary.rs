@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex};
 
-use crate::lane::Identity;
 use crate::lane::fate::Fate;
+use crate::lane::identity::Identity;
 use crate::outcome::FailureKind;
 
 /// One partition in a topic snapshot.

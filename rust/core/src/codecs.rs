@@ -2,25 +2,42 @@
 //!
 //! A batch that will be compressed goes to them once it is closed: by the sender that fills it, or by the I/O thread when
 //! its linger is over. The lane keeps a stub in its place, so that order, deadlines and the end of the producer need no
-//! worker; the worker puts the compressed batch there, if the stub still is, and announces the lane. Nothing is compressed
-//! under a lock. What waits here is bounded by buffer.memory: a batch stays charged until the worker is done with it.
+//! worker. The worker puts the compressed batch in the stub's place, if the stub is still there, and announces the lane.
+//! Nothing is compressed under a lock. The queue is bounded by buffer.memory: a batch stays charged until the worker is
+//! done with it.
 //!
 //! Threads (`penstock-codec-1` and on) start with the first record, the others when work piles up; they end, and are
-//! joined, with the producer. Without threads ([`Codecs::step_by_hand`]) the jobs wait for somebody who runs them.
+//! joined, with the producer. Without threads ([`Codecs::step_by_hand`]) the caller runs the jobs.
 
 use std::collections::VecDeque;
+use std::io;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
-use crate::accumulator::Shared;
-use crate::boundary::{Command, Event};
 use crate::compression::{Compression, Encoder, Ratios};
-use crate::lane::{Lane, Ticket};
+use crate::lane::Lane;
+use crate::lane::batch::LaneBatch;
+use crate::lane::content::Ticket;
+use crate::panics::panic_text;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex};
-use crate::wire::record_batch::BatchBuilder;
+use crate::wire::record_batch::{BatchBuilder, SealedBatch};
+
+/// The needs of a worker: the part of its producer that it calls.
+pub trait CodecOwner: Send + Sync + 'static {
+    /// The producer's workers; `None`: it has none.
+    fn codecs(&self) -> Option<&Codecs>;
+    /// Keep a buffer for reuse.
+    fn recycle(&self, buffer: Vec<u8>);
+    /// Give bytes of buffer.memory back.
+    fn release(&self, bytes: usize);
+    /// Put a compressed batch in its stub's place and announce the lane. False: the stub is gone.
+    fn put_encoded(&self, lane: &Arc<Lane>, batch_id: u64, sealed: SealedBatch) -> bool;
+    /// A worker is lost, and a batch with it: every record fails, later sends raise.
+    fn fail(&self, message: String);
+}
 
 /// More threads than this would compress more than one I/O thread can send.
 const MOST_WORKERS: usize = 8;
@@ -28,33 +45,35 @@ const MOST_WORKERS: usize = 8;
 /// A batch to be compressed.
 #[derive(Debug)]
 pub struct Job {
-    /// Where it will be missed.
+    /// The lane that keeps its stub.
     pub lane: Arc<Lane>,
-    /// Its number there.
+    /// Its id there.
     pub batch_id: u64,
     /// Its records.
     pub builder: BatchBuilder,
-    /// Whether they are still wanted.
+    /// Whether the lane still wants it.
     pub ticket: Arc<Ticket>,
 }
 
-/// The workers of a producer, and what waits for them.
+/// The workers of a producer, and the queue of their jobs.
 #[derive(Debug)]
 pub struct Codecs {
     /// compression.type and its level.
     pub compression: Compression,
     /// By topic.
     pub ratios: Ratios,
+    /// Ratios of batches with fewer bytes than this are not observed.
+    observed_from: usize,
     /// Threads, at most.
     most: usize,
-    /// Somebody sees to it that jobs are run.
+    /// A thread was started, or the caller runs the jobs.
     started: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<CodecState>,
     work: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CodecState {
     jobs: VecDeque<Job>,
     /// Workers that wait for one.
     idle: usize,
@@ -66,20 +85,21 @@ struct State {
 }
 
 impl Codecs {
-    /// For batches compressed like this. No thread yet.
-    pub fn new(compression: Compression) -> Self {
+    /// For batches of `batch_size` bytes, compressed like this. No thread yet.
+    pub fn new(compression: Compression, batch_size: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             compression,
             ratios: Ratios::default(),
+            observed_from: batch_size / 2,
             most: cores.min(MOST_WORKERS),
             started: AtomicBool::new(false),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(CodecState::default()),
             work: Condvar::new(),
         }
     }
 
-    /// No threads: the caller runs the jobs ([`Codecs::take`], [`Shared::run_job`]).
+    /// No threads: the caller runs the jobs ([`Codecs::take`], [`Codecs::run`]).
     pub fn step_by_hand(&self) {
         self.state.lock().by_hand = true;
         self.started.store(true, Ordering::Release);
@@ -90,13 +110,19 @@ impl Codecs {
         self.state.lock().jobs.len()
     }
 
-    /// The job at that place of the queue, for those who step by hand.
+    /// The job at that place of the queue, for callers that step by hand.
     pub fn take(&self, at: usize) -> Option<Job> {
         self.state.lock().jobs.remove(at)
     }
 
-    /// A batch for the workers. Called under its lane's lock, and cheap.
-    pub fn submit(&self, job: Job) {
+    /// Take a closed batch of `lane`, if it is open and to be compressed. Called under the lane's lock, and cheap.
+    pub fn submit_batch(&self, lane: &Arc<Lane>, batch: &mut LaneBatch) {
+        if let Some((builder, ticket)) = batch.begin_encoding() {
+            self.submit(Job { lane: Arc::clone(lane), batch_id: batch.id(), builder, ticket });
+        }
+    }
+
+    fn submit(&self, job: Job) {
         let mut state = self.state.lock();
         state.jobs.push_back(job);
         let wake = state.idle > 0;
@@ -106,24 +132,48 @@ impl Codecs {
         }
     }
 
-    /// See that there is a worker. Not under a lock: a thread takes its time to start.
+    /// Start a worker unless there is one. Not under a lock: a thread takes its time to start.
     #[inline]
-    pub fn ensure_started(&self, shared: &Weak<Shared>) {
+    pub fn ensure_started<O: CodecOwner>(&self, owner: &Weak<O>) {
         if !self.started.load(Ordering::Acquire) {
-            self.start(shared);
+            self.start(owner);
         }
     }
 
-    fn start(&self, shared: &Weak<Shared>) {
+    #[cold]
+    fn start<O: CodecOwner>(&self, owner: &Weak<O>) {
         if !self.started.swap(true, Ordering::AcqRel)
-            && let Some(shared) = shared.upgrade()
+            && let Some(owner) = owner.upgrade()
         {
-            spawn(&shared);
+            spawn(&owner);
         }
     }
 
-    /// The next job, waiting for one; `None`: the producer is closed and nothing is left. The flag: there is more to do
-    /// than those who wait can take.
+    /// Compress a batch and put it into its lane. Without any lock until it is done.
+    pub fn run(&self, job: Job, owner: &impl CodecOwner, encoder: &mut Encoder) -> io::Result<()> {
+        let Job { lane, batch_id, builder, ticket } = job;
+        let (sealed, buffer) = if ticket.is_abandoned() {
+            (None, builder.into_buffer())
+        } else {
+            let (sealed, buffer) = builder.encode(encoder)?;
+            // The estimate is about full batches. (Java lets a lone record, whose frame outweighs it, undo the effect of a
+            // hundred batches.)
+            if sealed.uncompressed_size() >= self.observed_from {
+                self.ratios.observe(&lane.topic, sealed.ratio() as f32);
+            }
+            (Some(sealed), buffer)
+        };
+        // The buffer first: a thread that is notified of the batch, or of the memory, may need it.
+        owner.recycle(buffer);
+        let is_put = sealed.is_some_and(|sealed| owner.put_encoded(&lane, batch_id, sealed));
+        if !is_put {
+            owner.release(ticket.owed());
+        }
+        Ok(())
+    }
+
+    /// The next job, waiting for one; `None`: the producer is closed and nothing is left. The flag: there are more jobs
+    /// than idle workers.
     pub fn next(&self) -> Option<(Job, bool)> {
         let mut state = self.state.lock();
         loop {
@@ -140,7 +190,7 @@ impl Codecs {
         }
     }
 
-    /// No more work will come: what is left is given back, and the threads are joined.
+    /// No more jobs will come: the workers finish the queue and are joined.
     pub fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -148,15 +198,15 @@ impl Codecs {
         drop(state);
         self.work.notify_all();
         for thread in threads {
-            // What it panicked with was reported when it did.
+            // Its panic, if any, was reported then.
             let _ = thread.join();
         }
     }
 }
 
 /// One more worker, unless there are enough.
-fn spawn(shared: &Arc<Shared>) {
-    let Some(codecs) = &shared.codecs else { return };
+fn spawn<O: CodecOwner>(owner: &Arc<O>) {
+    let Some(codecs) = owner.codecs() else { return };
     let mut state = codecs.state.lock();
     if state.workers >= codecs.most || state.closed || state.by_hand {
         return;
@@ -164,46 +214,39 @@ fn spawn(shared: &Arc<Shared>) {
     state.workers += 1;
     let first = state.workers == 1;
     let name = format!("penstock-codec-{}", state.workers);
-    let mine = Arc::clone(shared);
-    // Under the lock, so that `close` finds the handle; nobody waits for this lock but senders at the end of a batch.
-    match std::thread::Builder::new().name(name).spawn(move || run(&mine)) {
+    let mine = Arc::clone(owner);
+    // Under the lock, so that `close` finds the handle. Only senders at the end of a batch wait for this lock.
+    match std::thread::Builder::new().name(name).spawn(move || work(&mine)) {
         Ok(thread) => state.threads.push(thread),
         Err(error) => {
             state.workers -= 1;
             drop(state);
             if first {
-                fail(shared, &format!("no thread for compression can be started: {error}"));
+                owner.fail(format!("no thread for compression can be started: {error}"));
             }
         }
     }
 }
 
-fn run(shared: &Arc<Shared>) {
-    let Some(codecs) = &shared.codecs else { return };
-    let ended = catch_unwind(AssertUnwindSafe(|| -> std::io::Result<()> {
+/// A worker's life.
+fn work<O: CodecOwner>(owner: &Arc<O>) {
+    let Some(codecs) = owner.codecs() else { return };
+    let ended = catch_unwind(AssertUnwindSafe(|| -> io::Result<()> {
         let mut encoder = Encoder::new(codecs.compression)?;
         while let Some((job, busy)) = codecs.next() {
             if busy {
-                spawn(shared);
+                spawn(owner);
             }
-            shared.run_job(job, &mut encoder)?;
+            codecs.run(job, &**owner, &mut encoder)?;
         }
         Ok(())
     }));
     match ended {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => fail(shared, &format!("compression failed: {error}")),
+        Ok(Err(error)) => owner.fail(format!("compression failed: {error}")),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            fail(shared, &format!("a codec worker panicked (a bug in Penstock): {text}"));
+            let text = panic_text(&*panic);
+            owner.fail(format!("a codec worker panicked (a bug in Penstock): {text}"));
         }
     }
-}
-
-/// A worker is lost, and a batch with it: every record fails, later sends raise. The I/O thread does it, whose job it is.
-fn fail(shared: &Shared, message: &str) {
-    shared.set_fatal(-1, message.to_owned());
-    shared.command([Command::FailProducer { code: -1, message: message.to_owned() }]);
-    shared.events.push(Event::EngineFailed { message: message.to_owned() });
 }

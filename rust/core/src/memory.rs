@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::event_loop::{Notice, Notices};
+use crate::stats::WaitTime;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, Rank};
 
@@ -21,8 +22,10 @@ pub struct BufferPool {
     /// All of them together hold no more than this.
     most_free: usize,
     state: Mutex<PoolState>,
-    /// Calls that had to wait, and those of them that ran out of time (for metrics).
-    pub exhausted: AtomicU64,
+    /// Calls that ran out of max.block.ms.
+    exhausted: AtomicU64,
+    /// Time that senders spent waiting for memory.
+    pub waited: WaitTime,
 }
 
 #[derive(Debug)]
@@ -56,8 +59,8 @@ impl BufferPool {
     pub fn new(total: usize, buffer_size: usize) -> Self {
         let state = PoolState { available: total, waiters: VecDeque::new(), free: Vec::new(), free_bytes: 0 };
         let largest = buffer_size.saturating_mul(2);
-        let exhausted = AtomicU64::new(0);
-        Self { total, buffer_size, largest, most_free: total, state: Mutex::new(state), exhausted }
+        let (exhausted, waited) = (AtomicU64::new(0), WaitTime::default());
+        Self { total, buffer_size, largest, most_free: total, state: Mutex::new(state), exhausted, waited }
     }
 
     /// Recycle buffers of up to `largest` bytes, too: those of batches that grow because they will be compressed. Such a
@@ -94,13 +97,8 @@ impl BufferPool {
         true
     }
 
-    /// Queue up for `bytes` (at most [`BufferPool::total`]).
-    pub fn queue(&self, bytes: usize) -> Arc<Waiter> {
-        self.queue_with(bytes, None)
-    }
-
-    /// The same for a waiter in an event loop: `notice` is posted with the grant.
-    pub fn queue_with(&self, bytes: usize, notice: Option<Notice>) -> Arc<Waiter> {
+    /// Queue up for `bytes` (at most [`BufferPool::total`]). A waiter in an event loop has `notice` posted with the grant.
+    pub fn queue(&self, bytes: usize, notice: Option<Notice>) -> Arc<Waiter> {
         debug_assert!(bytes <= self.total);
         let waiting = Mutex::ranked(Rank::Nested, WaitState::Waiting);
         let waiter = Arc::new(Waiter { needed: bytes, state: waiting, granted: Condvar::new(), notice });
@@ -197,7 +195,12 @@ impl BufferPool {
         }
     }
 
-    /// One more caller ran out of max.block.ms.
+    /// Calls that ran out of max.block.ms.
+    pub fn exhausted(&self) -> u64 {
+        self.exhausted.load(Ordering::Relaxed)
+    }
+
+    /// One more call ran out of max.block.ms.
     pub fn count_exhausted(&self) {
         self.exhausted.fetch_add(1, Ordering::Relaxed);
     }
@@ -215,7 +218,7 @@ mod tests {
     fn memory_is_granted_in_the_order_of_asking() {
         let pool = BufferPool::new(100, 10);
         assert!(pool.try_take(100));
-        let (first, second) = (pool.queue(60), pool.queue(10));
+        let (first, second) = (pool.queue(60, None), pool.queue(10, None));
         pool.give(50);
         assert!(!pool.wait(&first, soon()));
         assert!(!pool.wait(&second, soon()), "a small late caller does not overtake a large early one");
@@ -230,7 +233,7 @@ mod tests {
     fn a_cancelled_waiter_passes_its_grant_on() {
         let pool = BufferPool::new(100, 10);
         assert!(pool.try_take(100));
-        let (first, second) = (pool.queue(60), pool.queue(50));
+        let (first, second) = (pool.queue(60, None), pool.queue(50, None));
         pool.give(60);
         pool.cancel(&first);
         assert!(pool.wait(&second, soon()));

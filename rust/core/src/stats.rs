@@ -1,9 +1,28 @@
-//! Numbers for `metrics()`: counted where things happen, turned into Java's names and windows in `metrics.py`.
+//! Numbers for `metrics()`: counted where things happen. `metrics.py` gives them Java's names and windows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// How many, how much in all, and the largest since it was last looked at.
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Time that senders spent waiting for something, over all threads.
+#[derive(Debug, Default)]
+pub struct WaitTime(AtomicU64);
+
+impl WaitTime {
+    /// One more wait, or a part of one.
+    pub fn add(&self, waited: Duration) {
+        self.0.fetch_add(waited.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// All waits so far, ns.
+    pub fn ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How many values, their sum, and the largest since they were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Meter {
     /// Values seen.
@@ -22,7 +41,7 @@ impl Meter {
         self.max = self.max.max(value);
     }
 
-    /// Look, and begin a new maximum.
+    /// A copy; a new maximum begins.
     #[must_use]
     pub fn take(&mut self) -> Self {
         let seen = *self;
@@ -86,7 +105,7 @@ pub struct Stats {
     pub connections: u64,
     /// Requests without an answer yet.
     pub in_flight: u64,
-    /// Times the I/O thread looked at its sockets.
+    /// Times the I/O thread polled its sockets.
     pub selects: u64,
     /// Time in it that was spent waiting, ns.
     pub io_wait_ns: u64,
@@ -107,7 +126,7 @@ impl Stats {
         self.topics.get_mut(name).expect("inserted above")
     }
 
-    /// Look, and begin new maxima.
+    /// A copy; new maxima begin.
     #[must_use]
     pub fn take(&mut self) -> Self {
         let seen = self.clone();

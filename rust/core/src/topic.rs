@@ -1,4 +1,4 @@
-//! Topics as the send path sees them: an immutable snapshot, its lanes, and the choice of a partition for a record.
+//! Topics: an immutable snapshot, its lanes, and the choice of a partition for a record.
 //!
 //! Keyed records go by murmur2. Records without a key stick to one partition until batch.size bytes went there, then
 //! move to another, chosen at random or, adaptively, against the length of the lanes' queues (KIP-480, KIP-794; Java's
@@ -32,7 +32,7 @@ pub struct Leader {
     pub health: Arc<BrokerHealth>,
 }
 
-/// What outlives a topic's snapshots.
+/// The state of a topic that outlives its snapshots.
 #[derive(Debug)]
 pub struct TopicState {
     /// The present [`StickyChoice`]. Changed under `random`'s lock, read without.

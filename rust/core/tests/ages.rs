@@ -1,4 +1,4 @@
-//! How old a record is told to be that fails: itself, and not the oldest record of its batch.
+//! The age in the error of a record that failed: its own, and not that of the oldest record of its batch.
 //!
 //! The rig gives all records the same timestamp: what applications write there is no record's age.
 
@@ -16,7 +16,7 @@ use rig::{MS, Rig, config};
 
 type Sent = (Arc<Completion>, u32);
 
-/// Records live for a second, and wait in the buffer for as long if nothing is said.
+/// Records live for a second, and wait in the buffer for as long unless a test changes that.
 fn one_second() -> Config {
     let mut config = config();
     config.rules.delivery_timeout_us = 1_000 * MS;
@@ -41,8 +41,8 @@ fn ages((completion, index): &Sent) -> (u64, u64) {
     }
 }
 
-/// Whether a record is told that it is about that old, and that its batch began then.
-fn is_told(sent: &Sent, record_ms: u64, batch_ms: u64) -> bool {
+/// Whether the error of a record says that it is about that old, and its batch that old.
+fn reports_age(sent: &Sent, record_ms: u64, batch_ms: u64) -> bool {
     let (age, batch) = ages(sent);
     assert!(age.abs_diff(record_ms) <= 50, "{age} ms, it is {record_ms}");
     assert!((batch_ms..=batch_ms + 50).contains(&batch), "its batch {batch} ms, it is {batch_ms}");
@@ -50,7 +50,7 @@ fn is_told(sent: &Sent, record_ms: u64, batch_ms: u64) -> bool {
 }
 
 #[test]
-fn records_that_expire_together_are_told_their_own_ages() {
+fn records_that_expire_together_report_their_own_ages() {
     let mut rig = Rig::ready(one_second(), 1);
     rig.leaders(2, &[(-1, 1)]);
     let mut sent = Vec::new();
@@ -63,10 +63,10 @@ fn records_that_expire_together_are_told_their_own_ages() {
     let batch_ms = ages(first).1;
     assert!(sent.iter().all(|((completion, _), _)| Arc::ptr_eq(completion, &first.0)), "one batch");
     for (record, sent_us) in &sent {
-        is_told(record, batch_ms - (sent_us - began_us) / MS, 1_000);
+        reports_age(record, batch_ms - (sent_us - began_us) / MS, 1_000);
     }
     assert_eq!(ages(first), (batch_ms, batch_ms), "the first one is as old as the batch");
-    assert_eq!(ages(&sent[1].0), ages(first), "sent at once, told at once");
+    assert_eq!(ages(&sent[1].0), ages(first), "sent together, reported together");
 }
 
 #[test]
@@ -80,9 +80,9 @@ fn a_batch_that_was_closed_between_two_ticks_is_noted_by_the_next_one() {
     wait(&mut rig, 600);
     let with_it: Vec<&Sent> = late.iter().filter(|(completion, _)| Arc::ptr_eq(completion, &oldest.0)).collect();
     assert!(!with_it.is_empty() && with_it.len() < late.len());
-    assert!(with_it.iter().all(|sent| is_told(sent, 600, 1_000)));
+    assert!(with_it.iter().all(|sent| reports_age(sent, 600, 1_000)));
     wait(&mut rig, 400);
-    assert!(late.iter().skip(with_it.len()).all(|sent| is_told(sent, 1_000, 1_000)));
+    assert!(late.iter().skip(with_it.len()).all(|sent| reports_age(sent, 1_000, 1_000)));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_batch_that_is_retried_or_unanswered_keeps_the_ages_of_its_records() {
             rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_us });
         }
         wait(&mut rig, 500);
-        assert!(is_told(&older, 1_000, 1_000) && is_told(&newer, 530, 1_000), "retried: {retried}");
+        assert!(reports_age(&older, 1_000, 1_000) && reports_age(&newer, 530, 1_000), "retried: {retried}");
     }
 }
 
@@ -125,26 +125,26 @@ fn the_records_of_a_split_batch_keep_their_ages() {
     let report = rig.handed_over().remove(0);
     rig.resume(&report, |_| Decision::Split, None);
     wait(&mut rig, 300);
-    assert!(older.iter().all(|sent| is_told(sent, 1_000, 1_000)));
-    assert!(newer.iter().all(|sent| is_told(sent, 400, 1_000)));
+    assert!(older.iter().all(|sent| reports_age(sent, 1_000, 1_000)));
+    assert!(newer.iter().all(|sent| reports_age(sent, 400, 1_000)));
 }
 
 #[test]
 fn a_batch_that_waits_for_its_compression_keeps_the_ages_of_its_records() {
     let compression = Compression { codec: Codec::Lz4, level: 9 };
     let mut rig = Rig::ready(Config { compression, ..one_second() }, 1);
-    rig.shared.codecs.as_ref().unwrap().step_by_hand();
+    rig.shared.encoding.codecs().unwrap().step_by_hand();
     let older = rig.send(0, b"older");
     wait(&mut rig, 300);
     let newer = rig.send(0, b"newer");
     rig.shared.begin_flush();
     wait(&mut rig, 700);
-    assert_eq!(rig.shared.codecs.as_ref().unwrap().waiting(), 1, "with nobody to compress it");
-    assert!(is_told(&older, 1_000, 1_000) && is_told(&newer, 700, 1_000));
+    assert_eq!(rig.shared.encoding.codecs().unwrap().waiting(), 1, "and no worker compresses it");
+    assert!(reports_age(&older, 1_000, 1_000) && reports_age(&newer, 700, 1_000));
 }
 
 #[test]
-fn what_close_gives_up_on_is_told_its_own_age() {
+fn a_record_that_close_fails_reports_its_own_age() {
     let mut rig = Rig::ready(one_second(), 1);
     let older = rig.send(0, b"older");
     wait(&mut rig, 500);
@@ -155,5 +155,5 @@ fn what_close_gives_up_on_is_told_its_own_age() {
         other => panic!("not failed: {other:?}"),
     };
     assert_eq!((kind(&older), kind(&newer)), (FailureKind::Closed, FailureKind::Closed));
-    assert!(is_told(&older, 500, 500) && is_told(&newer, 0, 500));
+    assert!(reports_age(&older, 500, 500) && reports_age(&newer, 0, 500));
 }

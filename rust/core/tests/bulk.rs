@@ -1,11 +1,11 @@
-//! `append_many`: as many appends as there are records, whatever the lanes, the buffer and the partitions look like.
+//! `append_many` does the same as one append per record, for all lanes, buffers and partitions.
 
 #[path = "common/rig.rs"]
 mod rig;
 
-use penstock_core::accumulator::{Appended, Record};
+use penstock_core::append::{Appended, Record};
+use penstock_core::append::{CHOOSE, Chunk, NOT_BUFFERED, Partitions, Placed, Progress, Rows, Timestamps};
 use penstock_core::boundary::Decision;
-use penstock_core::bulk::{CHOOSE, Chunk, NOT_BUFFERED, Partitions, Placed, Progress, Rows, Timestamps};
 use penstock_core::compression::{Codec, Compression, Encoder, decompress};
 use penstock_core::config::Config;
 use penstock_core::outcome::Completion;
@@ -28,7 +28,7 @@ fn rows<'a>(values: &'a [Option<&'a [u8]>], keys: &'a [Option<&'a [u8]>], partit
 
 /// Append all; what memory was asked for is granted out of thin air.
 fn append(rig: &Rig, rows: &Rows<'_>) -> Placed {
-    let topic = rig.shared.topic("t").topic.expect("the rig has one");
+    let topic = rig.shared.topics.entry("t").topic.expect("the rig has one");
     let (mut chunk, mut placed, mut grant) = (Chunk::default(), Placed::default(), 0);
     chunk.begin(&topic, rows, false);
     assert_eq!(rig.shared.append_many(&topic, rows, &mut chunk, &mut placed, &mut grant), Progress::Done);
@@ -99,7 +99,7 @@ fn what_is_too_large_is_passed_over() {
     let large = vec![0; rig.shared.config.max_request_size];
     let values = [Some(&b"a"[..]), Some(&large), None, Some(&large), Some(b"b")];
     for partitions in [Partitions::Choose, Partitions::Each(&[0; 5])] {
-        let topic = rig.shared.topic("t").topic.expect("the rig has one");
+        let topic = rig.shared.topics.entry("t").topic.expect("the rig has one");
         let rows = rows(&values, &[], partitions);
         let (mut chunk, mut placed, mut grant) = (Chunk::default(), Placed::default(), 0);
         chunk.begin(&topic, &rows, false);
@@ -118,7 +118,7 @@ fn a_full_buffer_stops_it_where_it_is_and_a_grant_goes_on() {
     let rig = Rig::ready(config, 2);
     let value = [7; 100];
     let values = vec![Some(&value[..]); 100];
-    let topic = rig.shared.topic("t").topic.expect("the rig has one");
+    let topic = rig.shared.topics.entry("t").topic.expect("the rig has one");
     let rows = rows(&values, &[], Partitions::All(0));
     let (mut chunk, mut placed, mut grant) = (Chunk::default(), Placed::default(), 0);
     chunk.begin(&topic, &rows, false);
@@ -140,10 +140,10 @@ fn a_full_buffer_stops_it_where_it_is_and_a_grant_goes_on() {
 
 // ---------------------------------------------------------------------------------------------------------- compression
 
-/// A rig whose jobs are run when the test says so, and which has learnt how well its topic compresses.
+/// A rig whose jobs the test runs, with an estimate of how well its topic compresses.
 fn compressing(config: Config, partitions: usize, ratio: f32) -> Rig {
     let rig = Rig::speaking(7, config, partitions);
-    if let Some(codecs) = &rig.shared.codecs {
+    if let Some(codecs) = rig.shared.encoding.codecs() {
         codecs.step_by_hand();
         let topic = Arc::from("t");
         while codecs.ratios.estimate("t") > ratio {
@@ -154,15 +154,15 @@ fn compressing(config: Config, partitions: usize, ratio: f32) -> Rig {
 }
 
 fn encode_all(rig: &mut Rig) {
-    let Some(codecs) = &rig.shared.codecs else { return };
+    let Some(codecs) = rig.shared.encoding.codecs() else { return };
     let mut encoder = Encoder::new(codecs.compression).unwrap();
     while let Some(job) = codecs.take(0) {
-        rig.shared.run_job(job, &mut encoder).unwrap();
+        codecs.run(job, &*rig.shared, &mut encoder).unwrap();
     }
-    rig.engine.turn();
+    rig.engine.run_once();
 }
 
-/// See everything that is buffered arrive, and say so of each.
+/// Receive everything that is buffered, and acknowledge each batch.
 fn drain(rig: &mut Rig, seen: &mut Vec<Seen>) {
     while rig.shared.pool.available() < rig.shared.pool.total() {
         rig.pass(6 * MS);
@@ -182,9 +182,9 @@ fn is_too_large(rig: &Rig, rows: &Rows<'_>, row: usize) -> bool {
     record_len_upper_bound(rows.key(row), rows.values[row], &[]) > largest
 }
 
-/// All rows, one [`penstock_core::accumulator::Shared::append`] each; without memory it is drained and tried again.
+/// All rows, one [`penstock_core::shared::Shared::append`] each; without memory it is drained and tried again.
 fn one_by_one(rig: &mut Rig, rows: &Rows<'_>, seen: &mut Vec<Seen>) -> Vec<Option<(i32, u32)>> {
-    let topic = rig.shared.topic("t").topic.expect("the rig has one");
+    let topic = rig.shared.topics.entry("t").topic.expect("the rig has one");
     let mut places = Vec::new();
     for row in 0..rows.values.len() {
         if is_too_large(rig, rows, row) {
@@ -206,9 +206,9 @@ fn one_by_one(rig: &mut Rig, rows: &Rows<'_>, seen: &mut Vec<Seen>) -> Vec<Optio
     places
 }
 
-/// The same by one [`penstock_core::accumulator::Shared::append_many`].
+/// The same by one [`penstock_core::shared::Shared::append_many`].
 fn at_once(rig: &mut Rig, rows: &Rows<'_>, seen: &mut Vec<Seen>) -> Vec<Option<(i32, u32)>> {
-    let topic = rig.shared.topic("t").topic.expect("the rig has one");
+    let topic = rig.shared.topics.entry("t").topic.expect("the rig has one");
     let (mut chunk, mut placed) = (Chunk::default(), Placed::default());
     chunk.begin(&topic, rows, false);
     loop {
@@ -305,7 +305,7 @@ fn what_grows_is_charged_and_what_is_full_is_handed_to_the_codecs_at_once() {
     let values = vec![Some(&value[..]); 8];
     let placed = append(&rig, &rows(&values, &[], Partitions::All(0)));
     assert_eq!(placed.runs.iter().map(|run| run.count).collect::<Vec<_>>(), [7, 1], "4,532 bytes, in records of 610");
-    assert_eq!(rig.shared.codecs.as_ref().unwrap().waiting(), 1);
+    assert_eq!(rig.shared.encoding.codecs().unwrap().waiting(), 1);
     assert_eq!(
         rig.shared.pool.total() - rig.shared.pool.available(),
         4_532 + 1_000,
@@ -321,7 +321,7 @@ fn a_batch_that_nothing_follows_is_handed_to_the_codecs_if_it_is_full() {
         let rig = compressing(config, 1, 1.0);
         let value = [1; 930];
         let placed = append(&rig, &rows(&[Some(&value[..]); 3], &[], partitions));
-        let jobs = rig.shared.codecs.as_ref().unwrap().waiting();
+        let jobs = rig.shared.encoding.codecs().unwrap().waiting();
         assert_eq!((placed.batches.len(), jobs), (3, 3), "as it is, each is expected to outgrow batch.size");
     }
 }
@@ -337,7 +337,7 @@ fn a_sticky_partition_that_is_left_hands_its_batch_to_the_codecs() {
     let placed = append(&rig, &rows(&values, &[], Partitions::Choose));
     let full = placed.batches.len() - 1;
     assert!(full > 5 && placed.runs.iter().rev().skip(1).all(|run| run.count > 70), "batches that have grown");
-    assert_eq!(rig.shared.codecs.as_ref().unwrap().waiting(), full, "all but the last, without the I/O thread");
+    assert_eq!(rig.shared.encoding.codecs().unwrap().waiting(), full, "all but the last, without the I/O thread");
     let mut seen = Vec::new();
     drain(&mut rig, &mut seen);
     assert_eq!(seen.iter().map(|batch| batch.records).sum::<i32>(), 2_000);

@@ -1,4 +1,4 @@
-//! The codecs: what Kafka's formats look like byte by byte, round trips, and bytes that nobody should believe.
+//! The codecs: Kafka's formats byte by byte, round trips, and malformed bytes.
 
 mod common;
 
@@ -106,7 +106,7 @@ fn the_lz4_levels_are_javas() {
     let sizes: Vec<usize> = [9, 1, 4, 12, 17].map(|level| encode(Codec::Lz4, level, &input).len()).into();
     let [fast, one, four, twelve, seventeen] = sizes[..] else { unreachable!() };
     assert!(fast > one && one >= four && four > twelve, "9, the default, is the fast compressor: {sizes:?}");
-    assert_eq!(twelve, seventeen, "the library knows no more than 12");
+    assert_eq!(twelve, seventeen, "the library has no more than 12");
 }
 
 #[test]

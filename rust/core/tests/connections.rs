@@ -1,4 +1,4 @@
-//! Connections in trouble: half open, slow, cut in the middle of a frame, frozen, idle; and brokers of several versions.
+//! Connections in trouble: half open, slow, cut in the middle of a frame, idle.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -7,90 +7,7 @@ use penstock_core::boundary::{Command, Decision, Event, PartitionLeader, Stage};
 use penstock_core::lane::fate::Fate;
 use penstock_core::outcome::Outcome;
 
-use rig::{MS, Rig, Seen, config, offset};
-
-/// The reasons of the connections that ended, with their stage.
-fn ended(events: &[Event]) -> Vec<(u64, Stage, String)> {
-    let closed = events.iter().filter_map(|event| match event {
-        Event::ConnectionClosed { connection, stage, reason, .. } => Some((*connection, *stage, reason.clone())),
-        _ => None,
-    });
-    closed.collect()
-}
-
-/// A topic of that name and id, one partition, led by broker 1.
-fn set_topic(rig: &mut Rig, name: &str, topic_id: [u8; 16]) {
-    let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }];
-    rig.command(Command::SetTopic { name: name.into(), topic_id, version: 1, partitions });
-}
-
-/// Buffer one record and let it go.
-fn send_to(rig: &mut Rig, topics: &[&str]) {
-    for name in topics {
-        let topic = rig.shared.topic(name).topic.unwrap();
-        let record = penstock_core::accumulator::Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
-        rig.shared.append(&topic, Some(0), &record, None, &mut 0);
-    }
-    rig.pass(6 * MS);
-}
-
-/// Version and body of the one request that the broker at the other end of connection 1 has got.
-fn request(rig: &mut Rig) -> (i16, Vec<u8>) {
-    let frame = std::mem::take(&mut rig.engine.transport().sockets.get_mut(&1).unwrap().outgoing);
-    let length = u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize;
-    assert_eq!(frame.len(), 4 + length, "one request");
-    (i16::from_be_bytes(frame[6..8].try_into().unwrap()), frame)
-}
-
-fn holds(body: &[u8], part: &[u8]) -> bool {
-    body.windows(part.len()).any(|window| window == part)
-}
-
-// ------------------------------------------------------------------------------------------- brokers of several versions
-
-#[test]
-fn a_topic_without_an_id_goes_by_name_even_to_a_broker_that_knows_ids() {
-    // A rolling upgrade: metadata came from a broker without topic ids, the data connection speaks Produce 13.
-    let mut rig = Rig::ready(config(), 1);
-    rig.command(Command::Ready { connection: 1, produce_version: 13 });
-    set_topic(&mut rig, "nameless", [0; 16]);
-    set_topic(&mut rig, "known", [9; 16]);
-    send_to(&mut rig, &["nameless"]);
-    let (version, body) = request(&mut rig);
-    assert_eq!(version, 12, "in version 13 its name would be sixteen zeros");
-    assert!(holds(&body, b"nameless"));
-    send_to(&mut rig, &["known"]);
-    let (version, body) = request(&mut rig);
-    assert_eq!(version, 13, "the connection is not held to it");
-    assert!(holds(&body, &[9; 16]));
-}
-
-#[test]
-fn a_request_with_both_kinds_of_topics_goes_by_name_and_its_answer_is_matched_by_name() {
-    let mut rig = Rig::ready(config(), 1);
-    rig.command(Command::Ready { connection: 1, produce_version: 13 });
-    set_topic(&mut rig, "a", [0; 16]);
-    set_topic(&mut rig, "b", [9; 16]);
-    send_to(&mut rig, &["a", "b"]);
-    let (version, body) = request(&mut rig);
-    assert_eq!(version, 12);
-    // Correlation id, no tags; two topics by name with one partition each, error 0, offsets 5 and 6.
-    let mut answer = vec![0, 0, 0, body[11], 0, 3];
-    for (name, base_offset) in [(b'a', 5u8), (b'b', 6)] {
-        answer.extend([2, name, 2, 0, 0, 0, 0, 0, 0]);
-        answer.extend([0, 0, 0, 0, 0, 0, 0, base_offset]);
-        answer.extend([0xff; 8]); // log append time
-        answer.extend([0; 8]); // log start offset
-        answer.extend([1, 0, 0, 0]); // no record errors, no message, no tags of partition and topic
-    }
-    answer.extend([0, 0, 0, 0, 0]);
-    rig.deliver(1, &answer);
-    assert_eq!(ended(&rig.events()), []);
-    for (name, base_offset) in [("a", 5), ("b", 6)] {
-        let lane = std::sync::Arc::clone(&rig.shared.topic(name).topic.unwrap().lanes[0]);
-        assert_eq!(lane.inner.lock().last_acked_offset, base_offset);
-    }
-}
+use rig::{MS, Rig, Seen, config, ended, offset};
 
 // ------------------------------------------------------------------------------------------------------- without acks
 
@@ -108,7 +25,11 @@ fn without_acks_a_request_that_left_whole_is_complete_though_a_later_write_fails
     let events = rig.events();
     assert_eq!(ended(&events).len(), 1, "{events:?}");
     let done: Vec<_> = sent.iter().map(|completion| offset(completion)).collect();
-    assert_eq!(done, [Some(-1), Some(-1), None, None], "what has left is done, as in Java: nobody sends it twice");
+    assert_eq!(
+        done,
+        [Some(-1), Some(-1), None, None],
+        "a request that has left is done, as in Java: it is not sent twice"
+    );
     let Some(Event::LanesHandedOver { lanes, .. }) =
         events.iter().find(|event| matches!(event, Event::LanesHandedOver { .. }))
     else {
@@ -118,10 +39,26 @@ fn without_acks_a_request_that_left_whole_is_complete_though_a_later_write_fails
     assert_eq!(fates, [Fate::PartlyWritten]);
 }
 
+#[test]
+fn without_acks_the_next_requests_need_no_event() {
+    let mut config = config();
+    config.acks = 0;
+    config.rules.idempotent = false;
+    let mut rig = Rig::ready(config, 1);
+    let sent: Vec<_> = (0..40).map(|_| rig.send(0, &[1; 900]).0).collect();
+    for _ in 0..20 {
+        if rig.pass(0) > rig.now_us {
+            break;
+        }
+    }
+    // All but the last, which lingers.
+    assert!(sent[..39].iter().all(|completion| completion.outcome().is_some()), "a sleep with room to send");
+}
+
 // ------------------------------------------------------------------------------------------------------ half open, slow
 
 #[test]
-fn a_connection_that_nobody_answers_is_given_up_after_its_setup_timeout() {
+fn a_connection_without_an_answer_ends_after_its_setup_timeout() {
     let mut rig = Rig::new(config());
     rig.engine.transport().accepts = false;
     let address = "10.255.255.1:9092".parse().unwrap();
@@ -242,125 +179,6 @@ fn a_request_that_left_in_part_goes_again_whole_and_its_record_is_not_in_doubt()
     assert_eq!((failure.stage, failure.possibly_persisted), ("retry", false), "no broker has read it whole");
 }
 
-// -------------------------------------------------------------------------------------------------------------- frozen
-
-#[test]
-fn a_frozen_broker_holds_up_nobody_but_its_own_partitions() {
-    let mut rig = Rig::ready(config(), 2);
-    rig.leaders(2, &[(1, 0), (2, 0)]);
-    rig.connect(2, 2);
-    // It takes no byte and says nothing.
-    rig.engine.transport().sockets.get_mut(&1).unwrap().room = 0;
-    for round in 0..20 {
-        rig.send(0, &[1; 900]);
-        let (other, _) = rig.send(1, &[2; 900]);
-        rig.pass(6 * MS);
-        let seen = rig.seen(2);
-        assert_eq!(seen.len(), 1);
-        rig.answer(2, &seen, 0, round);
-        assert_eq!(offset(&other), Some(round));
-    }
-    assert!(rig.seen(1).is_empty());
-}
-
-#[test]
-fn records_without_a_key_move_away_from_a_broker_that_takes_nothing() {
-    let mut config = config();
-    config.partitioning.availability_timeout_us = 500 * MS;
-    let mut rig = Rig::ready(config, 2);
-    rig.leaders(2, &[(1, 0), (2, 0)]);
-    rig.connect(2, 2);
-    let rules = rig.shared.config.partitioning;
-    // Broker 2 is gone: records for it have waited longer than partitioner.availability.timeout.ms.
-    rig.command(Command::Close { connection: 2, reason: "cut".into() });
-    rig.send(1, &[1; 900]);
-    rig.pass(6 * MS);
-    rig.pass(600 * MS);
-    let topic = rig.shared.topic("t").topic.unwrap();
-    let chosen = |rig: &Rig| {
-        let mut shares = [0; 2];
-        for _ in 0..100 {
-            let (partition, turn) = topic.choose(None, &rules, || rig.now_us);
-            topic.end(turn.unwrap(), &rules, || rig.now_us);
-            shares[partition as usize] += 1;
-        }
-        shares
-    };
-    // The very first choice may be an older one.
-    let [_, frozen] = chosen(&rig);
-    assert!(frozen <= 1, "{frozen} of 100");
-    rig.connect(3, 2);
-    rig.pass(MS);
-    let seen = rig.seen(3);
-    rig.answer(3, &seen, 0, 0);
-    rig.pass(MS);
-    let [_, back] = chosen(&rig);
-    assert!(back > 20, "it takes records again: {back} of 100");
-}
-
-#[test]
-fn a_broker_that_answers_nothing_is_left_by_records_without_a_key_whatever_it_still_owes() {
-    // One unanswered request is all that may be out before a first success; five are, after it.
-    for confirmed in [false, true] {
-        let mut config = config();
-        config.partitioning.availability_timeout_us = 500 * MS;
-        let mut rig = Rig::ready(config, 2);
-        rig.leaders(2, &[(1, 0), (2, 0)]);
-        rig.connect(2, 2);
-        let rules = rig.shared.config.partitioning;
-        if confirmed {
-            rig.send(1, b"x");
-            rig.pass(6 * MS);
-            let seen = rig.seen(2);
-            rig.answer(2, &seen, 0, 0);
-        }
-        for _ in 0..7 {
-            rig.send(1, &[1; 900]);
-        }
-        rig.pass(6 * MS);
-        let owed = rig.seen(2);
-        assert_eq!(owed.len(), if confirmed { 5 } else { 1 });
-        let topic = rig.shared.topic("t").topic.unwrap();
-        let frozen = |rig: &Rig| {
-            let choices = (0..100).map(|_| {
-                let (partition, turn) = topic.choose(None, &rules, || rig.now_us);
-                topic.end(turn.unwrap(), &rules, || rig.now_us);
-                partition
-            });
-            choices.skip(1).filter(|&partition| partition == 1).count()
-        };
-        rig.pass(100 * MS);
-        assert!(frozen(&rig) > 0, "it may only be slow");
-        rig.pass(600 * MS);
-        assert_eq!(frozen(&rig), 0);
-        // It thaws.
-        rig.answer(2, &owed[..1], 0, 1);
-        rig.pass(MS);
-        assert!(frozen(&rig) > 0);
-    }
-}
-
-#[test]
-fn records_without_a_key_prefer_the_partition_with_the_shorter_queue() {
-    let mut rig = Rig::ready(config(), 2);
-    rig.leaders(2, &[(1, 0), (2, 0)]);
-    rig.connect(2, 2);
-    // Broker 1 is frozen: its queue grows, while broker 2's is empty.
-    for _ in 0..10 {
-        rig.send(0, &[1; 900]);
-    }
-    rig.pass(6 * MS);
-    let topic = rig.shared.topic("t").topic.unwrap();
-    let rules = rig.shared.config.partitioning;
-    let mut frozen = 0;
-    for _ in 0..200 {
-        let (partition, turn) = topic.choose(None, &rules, || rig.now_us);
-        topic.end(turn.unwrap(), &rules, || rig.now_us);
-        frozen += usize::from(partition == 0);
-    }
-    assert!(frozen < 40, "{frozen} of 200");
-}
-
 // ---------------------------------------------------------------------------------------------------------------- idle
 
 #[test]
@@ -403,4 +221,27 @@ fn a_connection_that_waits_for_an_answer_is_not_idle() {
         rig.pass(1_000 * MS);
     }
     assert!(rig.events().is_empty(), "request.timeout.ms is what bounds this");
+}
+
+#[test]
+fn another_connection_to_a_broker_that_closes_does_not_stand_for_the_one_wanted() {
+    let mut rig = Rig::ready(config(), 1);
+    let address = "127.0.0.1:9092".parse().unwrap();
+    // A control connection to broker 2.
+    rig.command(Command::Connect { connection: 9, broker: 2, address, setup_timeout_us: 1_000 * MS });
+    rig.engine.on_socket(9, false, true);
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.answer(1, &seen, 0, 0);
+    rig.send(0, &[1; 990]);
+    rig.events();
+    rig.now_us += 6 * MS;
+    rig.shared.clock.set_us(rig.now_us);
+    // The lane becomes ready for broker 2, and the control connection ends, in the same pass.
+    let partitions = vec![PartitionLeader { leader: 2, leader_epoch: 1, local: false }];
+    let set = Command::SetTopic { name: "t".into(), topic_id: [7; 16], version: 2, partitions };
+    rig.shared.mailbox.command([set, Command::Close { connection: 9, reason: "not needed".into() }]);
+    rig.engine.run_once();
+    assert!(rig.events().iter().any(|event| matches!(event, Event::ConnectionWanted { broker: 2 })));
 }

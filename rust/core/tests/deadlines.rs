@@ -1,4 +1,4 @@
-//! Deadlines, memory and endings.
+//! Deadlines, memory, and the end of the producer.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -7,6 +7,7 @@ use penstock_core::boundary::{Command, Decision, Event};
 use penstock_core::config::Config;
 use penstock_core::lane::fate::Fate;
 use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
+use std::sync::Arc;
 
 use rig::{ME, MS, Rig, config, offset};
 
@@ -53,7 +54,7 @@ fn a_batch_that_expired_in_flight_is_neither_sent_again_nor_split_whatever_is_an
         rig.answer(1, &seen, code, -1);
         let report = rig.handed_over().remove(0);
         assert!(report.batches[0].expired, "the control plane fails what has expired");
-        assert_eq!(report.batches[0].fate, Fate::Unknown, "its records were told that they may be persisted");
+        assert_eq!(report.batches[0].fate, Fate::Unknown, "its records were reported as possibly persisted");
         rig.resume(&report, |_| out_of_time(), None);
         rig.pass(6 * MS);
         assert!(rig.seen(1).is_empty());
@@ -146,7 +147,7 @@ fn as_sent() -> Vec<u8> {
 }
 
 #[test]
-fn what_the_socket_has_not_taken_yet_is_never_overwritten_by_another_batch() {
+fn bytes_that_the_socket_has_not_taken_are_never_overwritten_by_another_batch() {
     let endings: [fn(&mut Rig); 2] = [
         |rig| {
             rig.pass(1_100 * MS);
@@ -166,7 +167,7 @@ fn what_the_socket_has_not_taken_yet_is_never_overwritten_by_another_batch() {
         next.resize(1_000, 0xaa);
         rig.engine.transport().sockets.get_mut(&1).unwrap().room = usize::MAX;
         rig.engine.on_socket(1, false, true);
-        rig.engine.turn();
+        rig.engine.run_once();
         assert_eq!(rig.seen(1)[0].bytes, as_sent(), "CVE-2026-35554 of the Java client");
     }
 }
@@ -183,7 +184,7 @@ fn after_a_fatal_error_late_answers_harm_nothing() {
         assert_eq!((failure.code, failure.possibly_persisted), (31, true), "its answer is still out");
     }
     rig.answer(1, &seen, 0, 0);
-    assert!(sent.iter().all(|completion| offset(completion).is_none()), "what was told stays so");
+    assert!(sent.iter().all(|completion| offset(completion).is_none()), "an outcome does not change");
     assert_eq!(rig.shared.pool.available(), 100_000);
     assert!(!rig.events().iter().any(|event| matches!(event, Event::EngineFailed { .. })));
 }
@@ -203,4 +204,30 @@ fn closing_fails_what_the_control_plane_has_and_its_late_decision_is_ignored() {
     rig.resume(&report, |_| Decision::Retry, None);
     assert!(!rig.events().iter().any(|event| matches!(event, Event::EngineFailed { .. })));
     assert_eq!(rig.shared.pool.available(), 100_000);
+}
+
+#[test]
+fn an_endless_linger_does_not_end() {
+    let mut config = config();
+    config.rules.linger_us = u64::MAX;
+    let mut rig = Rig::ready(config, 1);
+    rig.send(0, b"x");
+    rig.pass(1_000 * MS);
+    assert!(rig.seen(1).is_empty());
+}
+
+#[test]
+fn a_batch_that_a_panic_takes_from_its_lane_fails_too() {
+    let mut rig = Rig::ready(config(), 1);
+    let (completion, _) = rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let lane = Arc::clone(&rig.shared.topics.entry("t").topic.unwrap().lanes[0]);
+    let mut inner = lane.inner.lock();
+    let id = inner.unresolved().next().unwrap().id();
+    let batch = inner.answered(id);
+    drop(inner);
+    // Unwinding does this.
+    drop(batch);
+    rig.engine.die("a bug");
+    assert!(matches!(completion.outcome(), Some(Outcome::Failed(failure)) if failure.possibly_persisted));
 }

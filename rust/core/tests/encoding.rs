@@ -1,17 +1,17 @@
 //! Batches that are compressed on their way: when, in which order, and what else can happen to them meanwhile.
 //!
-//! Stepped by hand: a job is run when the test says so.
+//! Stepped by hand: the test runs the jobs.
 
 #[path = "common/rig.rs"]
 mod rig;
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::Shared;
 use penstock_core::boundary::{Command, Decision};
 use penstock_core::compression::{Codec, Compression, Encoder, decompress};
 use penstock_core::config::Config;
 use penstock_core::outcome::{Completion, FailureKind, Outcome};
+use penstock_core::shared::Shared;
 use penstock_core::wire::crc::crc32c;
 use penstock_core::wire::record_batch::{BATCH_HEADER_LEN, MAX_UNCOMPRESSED};
 
@@ -26,20 +26,20 @@ fn compressing(compression: Compression) -> Config {
 
 fn ready(config: Config) -> Rig {
     let rig = Rig::ready(config, 1);
-    rig.shared.codecs.as_ref().unwrap().step_by_hand();
+    rig.shared.encoding.codecs().unwrap().step_by_hand();
     rig
 }
 
 fn jobs(shared: &Shared) -> usize {
-    shared.codecs.as_ref().unwrap().waiting()
+    shared.encoding.codecs().unwrap().waiting()
 }
 
 /// Compress what waits at that place of the queue.
 fn encode(rig: &mut Rig, at: usize) {
-    let codecs = rig.shared.codecs.as_ref().unwrap();
+    let codecs = rig.shared.encoding.codecs().unwrap();
     let job = codecs.take(at).expect("a job");
-    rig.shared.run_job(job, &mut Encoder::new(codecs.compression).unwrap()).unwrap();
-    rig.engine.turn();
+    codecs.run(job, &*rig.shared, &mut Encoder::new(codecs.compression).unwrap()).unwrap();
+    rig.engine.run_once();
 }
 
 fn encode_all(rig: &mut Rig) {
@@ -62,7 +62,7 @@ fn large(fill: u8) -> Vec<u8> {
     vec![fill; 600]
 }
 
-/// The records of a batch: its attributes say how they are compressed, and its checksum covers them as they are sent.
+/// The records of a batch: its attributes name their codec, and its checksum covers them as they are sent.
 fn records(seen: &Seen, codec: Codec) -> Vec<u8> {
     assert_eq!(seen.bytes[21..23], codec.attributes().to_be_bytes());
     assert_eq!(seen.bytes[17..21], crc32c(&seen.bytes[21..]).to_be_bytes());
@@ -92,7 +92,7 @@ fn a_batch_is_compressed_when_its_linger_is_over_and_sent_when_it_is_compressed(
         let mut config = compressing(Compression { codec, level: 1 });
         config.batch_size = 2_000;
         let mut rig = Rig::speaking(7, config, 1);
-        rig.shared.codecs.as_ref().unwrap().step_by_hand();
+        rig.shared.encoding.codecs().unwrap().step_by_hand();
         let (completion, _) = rig.send(0, &[b'x'; 900]);
         assert_eq!(rig.pass(0), rig.now_us + 5 * MS, "it lingers");
         rig.pass(5 * MS);
@@ -111,7 +111,7 @@ fn a_batch_is_compressed_when_its_linger_is_over_and_sent_when_it_is_compressed(
 }
 
 #[test]
-fn a_full_batch_is_compressed_by_whom_the_sender_tells_without_the_io_thread() {
+fn a_full_batch_is_compressed_without_the_io_thread() {
     let mut rig = ready(compressing(LZ4));
     rig.send(0, &large(1));
     assert_eq!(jobs(&rig.shared), 0);
@@ -119,12 +119,12 @@ fn a_full_batch_is_compressed_by_whom_the_sender_tells_without_the_io_thread() {
     assert_eq!(jobs(&rig.shared), 1, "the second found no room: the first is closed");
     rig.shared.begin_flush();
     rig.pass(0);
-    assert_eq!(jobs(&rig.shared), 1, "the other one is not its turn yet");
-    rig.shared.end_flush();
+    assert_eq!(jobs(&rig.shared), 1, "the other batch still waits");
+    rig.shared.hurry.end_flush();
 }
 
 #[test]
-fn a_batch_that_is_ready_early_waits_for_its_turn() {
+fn a_batch_that_is_ready_early_waits_for_the_batches_before_it() {
     let mut rig = ready(compressing(LZ4));
     confirm(&mut rig);
     let completions: Vec<_> = (0..4).map(|fill| rig.send(0, &large(fill)).0).collect();
@@ -168,18 +168,18 @@ fn a_retry_is_the_same_to_the_last_byte() {
 }
 
 #[test]
-fn what_does_not_compress_is_sent_all_the_same() {
+fn records_that_do_not_compress_are_sent() {
     let mut random = fastrand::Rng::with_seed(1);
     let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(800).collect();
     for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let mut rig = Rig::speaking(7, compressing(Compression { codec, level: 9 }), 1);
-        rig.shared.codecs.as_ref().unwrap().step_by_hand();
+        rig.shared.encoding.codecs().unwrap().step_by_hand();
         rig.send(0, &noise);
         rig.pass(6 * MS);
         encode_all(&mut rig);
         let seen = rig.seen(1);
         assert!(seen[0].bytes.len() > 61 + 800 && holds(&seen[0], codec, &noise));
-        assert!(rig.shared.codecs.as_ref().unwrap().ratios.estimate("t") > 1.0);
+        assert!(rig.shared.encoding.codecs().unwrap().ratios.estimate("t") > 1.0);
     }
 }
 
@@ -191,7 +191,7 @@ fn a_topic_that_compresses_well_gets_fuller_batches_and_is_charged_for_them() {
     config.buffer_memory = 10_000;
     let mut rig = ready(config);
     let topic = Arc::from("t");
-    let ratios = &rig.shared.codecs.as_ref().unwrap().ratios;
+    let ratios = &rig.shared.encoding.codecs().unwrap().ratios;
     for _ in 0..200 {
         ratios.observe(&topic, 0.2);
     }
@@ -221,17 +221,17 @@ fn without_memory_a_batch_is_closed_as_it_is() {
     let rig = ready(config);
     let topic = Arc::from("t");
     for _ in 0..200 {
-        rig.shared.codecs.as_ref().unwrap().ratios.observe(&topic, 0.1);
+        rig.shared.encoding.codecs().unwrap().ratios.observe(&topic, 0.1);
     }
     for _ in 0..3 {
         rig.send(0, &large(1));
     }
     assert_eq!((jobs(&rig.shared), rig.shared.pool.available()), (0, 500), "it grew to 2,000");
-    let topic = rig.shared.topic("t").topic.unwrap();
+    let topic = rig.shared.topics.entry("t").topic.unwrap();
     let value = large(1);
-    let record = penstock_core::accumulator::Record { timestamp: 1, key: None, value: Some(&value), headers: &[] };
+    let record = penstock_core::append::Record { timestamp: 1, key: None, value: Some(&value), headers: &[] };
     let appended = rig.shared.append(&topic, Some(0), &record, None, &mut 0);
-    assert!(matches!(appended, penstock_core::accumulator::Appended::NeedsMemory(1_000)), "{appended:?}");
+    assert!(matches!(appended, penstock_core::append::Appended::NeedsMemory(1_000)), "{appended:?}");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_batch_does_not_grow_without_end() {
     let rig = ready(config);
     let topic = Arc::from("t");
     for _ in 0..300 {
-        rig.shared.codecs.as_ref().unwrap().ratios.observe(&topic, 0.001);
+        rig.shared.encoding.codecs().unwrap().ratios.observe(&topic, 0.001);
     }
     let value = vec![0; 10_000];
     let mut sent = 0;
@@ -312,7 +312,7 @@ fn a_batch_that_is_too_large_is_split_and_its_children_are_compressed_anew() {
         let mut config = compressing(compression);
         config.batch_size = 4_000;
         let mut rig = Rig::speaking(7, config, 1);
-        rig.shared.codecs.as_ref().unwrap().step_by_hand();
+        rig.shared.encoding.codecs().unwrap().step_by_hand();
         let sent: Vec<_> = (0..5u8).map(|fill| rig.send(0, &large(fill))).collect();
         rig.pass(6 * MS);
         encode_all(&mut rig);
@@ -321,7 +321,7 @@ fn a_batch_that_is_too_large_is_split_and_its_children_are_compressed_anew() {
         let report = rig.handed_over().remove(0);
         rig.resume(&report, |_| Decision::Split, None);
         assert_eq!(jobs(&rig.shared), 3, "half of 3,100 bytes holds two records");
-        assert!((rig.shared.codecs.as_ref().unwrap().ratios.estimate("t") - 1.0).abs() < 1e-6, "nothing is believed");
+        assert!((rig.shared.encoding.codecs().unwrap().ratios.estimate("t") - 1.0).abs() < 1e-6, "nothing is believed");
         encode(&mut rig, 2);
         assert!(rig.seen(1).is_empty());
         encode(&mut rig, 0);
@@ -377,7 +377,7 @@ fn a_child_that_expires_while_it_is_compressed_keeps_its_place_for_its_numbers()
 #[test]
 fn a_broker_that_knows_no_zstd_gets_none() {
     let mut rig = Rig::speaking(6, compressing(ZSTD), 1);
-    rig.shared.codecs.as_ref().unwrap().step_by_hand();
+    rig.shared.encoding.codecs().unwrap().step_by_hand();
     rig.send(0, &large(1));
     rig.pass(6 * MS);
     encode_all(&mut rig);

@@ -1,4 +1,4 @@
-//! delivery.timeout.ms: what it counts, what an expired record is told, and what follows on its partition.
+//! delivery.timeout.ms: what it counts, the error of an expired record, and what follows on its partition.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use penstock_core::boundary::{Command, Decision, LaneReport};
 use penstock_core::config::Config;
-use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
+use penstock_core::lane::identity::Identity;
 use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
 
-use rig::{MS, Rig, config, offset};
+use rig::{ME, MS, Rig, config, offset};
 
 /// The deadline is looked at this often.
 const TICK: u64 = 50 * MS;
@@ -29,8 +29,8 @@ fn failure(completion: &Completion) -> Failure {
     }
 }
 
-/// What the control plane says to each batch that has expired, and to those behind it.
-fn give_up_the_expired(report: &LaneReport) -> impl Fn(usize) -> Decision {
+/// The control plane's decision about each batch that has expired, and those behind it.
+fn fail_the_expired(report: &LaneReport) -> impl Fn(usize) -> Decision {
     let expired: Vec<bool> = report.batches.iter().map(|batch| batch.expired).collect();
     move |at| {
         if expired[at] {
@@ -84,7 +84,7 @@ fn linger_retries_and_backoff_all_count_from_the_send() {
 
 #[test]
 fn a_lane_that_the_control_plane_never_gives_back_expires_all_the_same() {
-    // Another library holds the GIL: nobody decides anything.
+    // Another library holds the GIL: no decision comes.
     let mut rig = Rig::ready(one_second(), 1);
     let (tried, _) = rig.send(0, &[1; 900]);
     let (behind, _) = rig.send(0, &[2; 900]);
@@ -116,6 +116,37 @@ fn the_children_of_a_split_batch_are_as_old_as_it_was() {
     assert!(flying.iter().all(|&it| it == ("in flight", true)), "{stages:?}");
     // Their parent was sent and refused.
     assert!(!waiting.is_empty() && waiting.iter().all(|&it| it == ("retry", false)), "{stages:?}");
+}
+
+#[test]
+fn a_record_that_was_reported_as_not_persisted_is_not_sent_again() {
+    let mut config = config();
+    config.rules.delivery_timeout_us = 1_000 * MS;
+    let mut rig = Rig::ready(config, 1);
+    let (completion, _) = rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.answer(1, &seen, 6, -1);
+    let report = rig.handed_over().remove(0);
+    assert!(!report.batches[0].expired);
+    rig.pass(1_100 * MS);
+    let Some(Outcome::Failed(failure)) = completion.outcome() else { panic!("not failed") };
+    assert!(!failure.possibly_persisted);
+    // The control plane decides by the first report.
+    rig.resume(&report, |_| Decision::Retry, None);
+    rig.pass(MS);
+    assert!(rig.seen(1).is_empty(), "it would be in the log after all");
+    let report = rig.handed_over().remove(0);
+    assert!(report.batches[0].expired);
+    assert_eq!(report.batches[0].fate, Fate::Rejected);
+    rig.resume(
+        &report,
+        |_| Decision::Fail { kind: FailureKind::Timeout, code: 0, message: String::new() },
+        Some((ME, 0)),
+    );
+    rig.send(0, b"y");
+    rig.pass(6 * MS);
+    assert_eq!(rig.seen(1)[0].sequence, 0);
 }
 
 // ------------------------------------------------------------------------------------ behind one that expired in flight
@@ -150,13 +181,13 @@ fn behind_a_batch_that_expired_in_flight_sequences_begin_anew_under_the_next_epo
     let [batch] = &report.batches[..] else { panic!("{report:?}") };
     assert_eq!((batch.expired, batch.fate, batch.base_sequence), (true, Fate::Unknown, 1));
     rig.command(Command::SetIdentity(NEXT));
-    rig.resume(&report, give_up_the_expired(&report), Some((NEXT, 0)));
+    rig.resume(&report, fail_the_expired(&report), Some((NEXT, 0)));
     let (elsewhere, _) = rig.send(1, b"elsewhere");
     rig.connect(2, 1);
     rig.pass(6 * MS);
     let seen = rig.seen(2);
-    let told: Vec<_> = seen.iter().map(|batch| (batch.partition, batch.epoch, batch.sequence)).collect();
-    assert_eq!(told, [(0, 1, 0), (1, 1, 0)], "a late append of the lost one is fenced by the epoch");
+    let reported: Vec<_> = seen.iter().map(|batch| (batch.partition, batch.epoch, batch.sequence)).collect();
+    assert_eq!(reported, [(0, 1, 0), (1, 1, 0)], "a late append of the lost one is fenced by the epoch");
     assert!(
         seen.iter().all(|batch| !batch.bytes.windows(7).any(|window| window == b"expired")),
         "it is not sent again"
@@ -183,10 +214,10 @@ fn a_successor_that_was_in_flight_too_goes_again_under_its_own_numbers() {
     assert!(failure(&expired).possibly_persisted);
     assert!(behind.outcome().is_none());
     let report = cut(&mut rig);
-    let told: Vec<_> = report.batches.iter().map(|batch| (batch.expired, batch.fate)).collect();
-    assert_eq!(told, [(true, Fate::Unknown), (false, Fate::Unknown)]);
-    // Both may be in the log: no new numbers. If the first is not, the broker will say so.
-    rig.resume(&report, give_up_the_expired(&report), None);
+    let reported: Vec<_> = report.batches.iter().map(|batch| (batch.expired, batch.fate)).collect();
+    assert_eq!(reported, [(true, Fate::Unknown), (false, Fate::Unknown)]);
+    // Both may be in the log: no new numbers. If the first is not, the broker rejects the second.
+    rig.resume(&report, fail_the_expired(&report), None);
     rig.connect(2, 1);
     rig.pass(MS);
     let seen = rig.seen(2);
@@ -208,12 +239,12 @@ fn a_late_refusal_of_an_expired_batch_leaves_a_gap_that_is_decided_upon() {
     let report = rig.handed_over().remove(0);
     assert_eq!((report.batches[0].expired, report.batches[0].error_code), (true, 6));
     rig.command(Command::SetIdentity(NEXT));
-    rig.resume(&report, give_up_the_expired(&report), Some((NEXT, 0)));
+    rig.resume(&report, fail_the_expired(&report), Some((NEXT, 0)));
     rig.send(0, b"after");
     rig.pass(6 * MS);
     let seen = rig.seen(1);
     assert_eq!((seen.len(), seen[0].epoch, seen[0].sequence), (1, 1, 0));
-    assert_eq!(failure(&expired).stage, "in flight", "what it was told first stays");
+    assert_eq!(failure(&expired).stage, "in flight", "its first outcome stays");
 }
 
 // -------------------------------------------------------------------------------------------- why nothing was ever sent
@@ -230,13 +261,13 @@ fn unsent(hinder: impl Fn(&mut Rig)) -> Failure {
 }
 
 #[test]
-fn an_unsent_record_is_told_that_its_partition_has_no_leader() {
+fn an_unsent_record_reports_that_its_partition_has_no_leader() {
     let failure = unsent(|rig| rig.leaders(2, &[(-1, 1)]));
     assert_eq!((failure.broker, &*failure.message), (-1, "the partition has no leader"));
 }
 
 #[test]
-fn an_unsent_record_is_told_why_its_broker_cannot_be_reached() {
+fn an_unsent_record_reports_why_its_broker_cannot_be_reached() {
     let failure = unsent(|rig| {
         rig.command(Command::Close { connection: 1, reason: "cut".into() });
         let message = "kafka:9092: Name or service not known".into();
@@ -246,7 +277,7 @@ fn an_unsent_record_is_told_why_its_broker_cannot_be_reached() {
 }
 
 #[test]
-fn an_unsent_record_is_told_that_the_batch_before_it_is_unanswered() {
+fn an_unsent_record_reports_that_the_batch_before_it_is_unanswered() {
     let failure = unsent(|rig| {
         rig.send(0, &[1; 990]);
         rig.pass(500 * MS);
@@ -257,7 +288,7 @@ fn an_unsent_record_is_told_that_the_batch_before_it_is_unanswered() {
 }
 
 #[test]
-fn an_unsent_record_is_told_what_the_batch_before_it_met() {
+fn an_unsent_record_reports_the_error_of_the_batch_before_it() {
     let failure = unsent(|rig| {
         rig.send(0, &[1; 990]);
         rig.pass(6 * MS);
@@ -269,7 +300,7 @@ fn an_unsent_record_is_told_what_the_batch_before_it_met() {
 }
 
 #[test]
-fn an_unsent_record_is_told_that_the_producer_has_no_id_yet() {
+fn an_unsent_record_reports_that_the_producer_has_no_id_yet() {
     let mut rig = Rig::new(one_second());
     rig.leaders(1, &[(1, 0)]);
     rig.connect(1, 1);

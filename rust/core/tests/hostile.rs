@@ -1,6 +1,7 @@
-//! Bytes that no honest broker sends: the corpus of the fuzz targets replayed, and its seeds mutated, the same way every time.
+//! Bytes that no honest broker sends: the corpus of the fuzz targets replayed, and its seeds mutated, the same way
+//! every time.
 //!
-//! What must hold for any bytes is in `common/hostile.rs`. `make fuzz` looks for worse ones.
+//! The promises for any bytes are in `common/hostile.rs`. `make fuzz` searches for worse ones.
 
 #[path = "common/hostile.rs"]
 mod hostile;
@@ -96,7 +97,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 let frame = hostile::success(version, 1, 0);
                 let stream = [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat();
                 add("in-pieces", &[byte, 0b110], &stream);
-                add("nobody-asked", &[byte, 0], &[&stream[..], &stream].concat());
+                add("unexpected", &[byte, 0], &[&stream[..], &stream].concat());
             }
             _ => {}
         }
@@ -196,13 +197,13 @@ fn mutate(target: &str, check: Target, times: usize) {
     let seeds = seeds(target);
     let mut random = Rng::with_seed(4);
     for (name, seed) in &seeds {
-        for turn in 0..times {
+        for round in 0..times {
             let mut data = seed.clone();
             for _ in 0..random.usize(1..4) {
                 mutate_once(&mut data, &seeds[random.usize(..seeds.len())].1, &mut random);
             }
             let harm = std::panic::catch_unwind(|| check(&data));
-            assert!(harm.is_ok(), "{target}: {name}, mutation {turn} does harm: {data:02x?}");
+            assert!(harm.is_ok(), "{target}: {name}, mutation {round} does harm: {data:02x?}");
         }
     }
 }

@@ -5,15 +5,16 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock_core::accumulator::{Appended, Record, Shared};
+use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::{Command, Event, PartitionLeader};
 use penstock_core::compression::{Codec, Compression};
 use penstock_core::config::Config;
 use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
 use penstock_core::io::net;
-use penstock_core::lane::Identity;
+use penstock_core::lane::identity::Identity;
 use penstock_core::outcome::{FailureKind, Outcome};
+use penstock_core::shared::Shared;
 
 fn shared() -> Arc<Shared> {
     Shared::new(config())
@@ -61,7 +62,7 @@ fn an_end_that_comes_with_the_last_answer_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     for connection in 1..=20 {
-        shared.command([Command::Connect { connection, broker: 1, address, setup_timeout_us: 5_000_000 }]);
+        shared.mailbox.command([Command::Connect { connection, broker: 1, address, setup_timeout_us: 5_000_000 }]);
         assert!(wait_for(&shared, |event| matches!(event, Event::ConnectionOpened { .. })));
         let frame = vec![0, 3, 0, 0, 0, 0, 0, 1];
         let request = |correlation_id| Command::SendFrame {
@@ -70,7 +71,7 @@ fn an_end_that_comes_with_the_last_answer_is_noticed() {
             frame: frame.clone(),
             timeout_us: 30_000_000,
         };
-        shared.command([request(1), request(2)]);
+        shared.mailbox.command([request(1), request(2)]);
         let (mut broker, _) = listener.accept().unwrap();
         broker.read_exact(&mut [0; 24]).unwrap();
         // One answer of two, and the end: often in one wake-up of the I/O thread.
@@ -78,7 +79,7 @@ fn an_end_that_comes_with_the_last_answer_is_noticed() {
         drop(broker);
         assert!(wait_for(&shared, |event| matches!(event, Event::ConnectionClosed { .. })), "connection {connection}");
     }
-    shared.request_stop();
+    shared.mailbox.request_stop();
     thread.join().unwrap();
 }
 
@@ -89,25 +90,25 @@ fn a_panic_of_the_io_thread_fails_every_record_and_refuses_later_ones() {
     let thread = net::start(&shared).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    shared.command([Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 5_000_000 }]);
+    shared.mailbox.command([Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 5_000_000 }]);
     assert!(wait_for(&shared, |event| matches!(event, Event::ConnectionOpened { .. })));
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }; 2];
-    shared.command([
+    shared.mailbox.command([
         Command::SetIdentity(Identity { producer_id: 1, epoch: 0 }),
         Command::SetTopic { name: "t".into(), topic_id: [7; 16], version: 1, partitions },
     ]);
     let until = Instant::now() + Duration::from_secs(3);
-    while shared.topic("t").topic.is_none() {
-        shared.wait_for_topics(shared.topics_version.load(std::sync::atomic::Ordering::Acquire), until);
+    while shared.topics.entry("t").topic.is_none() {
+        shared.topics.wait(shared.topics.version(), until);
     }
-    let topic = shared.topic("t").topic.unwrap();
+    let topic = shared.topics.entry("t").topic.unwrap();
     let send = |partition| {
         let record = Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
         shared.append(&topic, Some(partition), &record, None, &mut 0)
     };
     let Appended::Done { completion, .. } = send(0) else { panic!("not appended") };
-    // A bug of ours, as good as any: the encoder asserts that it knows the version.
-    shared.command([Command::Ready { connection: 1, produce_version: 99 }]);
+    // It stands for any bug of ours: the encoder asserts that the version is supported.
+    shared.mailbox.command([Command::Ready { connection: 1, produce_version: 99 }]);
     assert!(wait_for(
         &shared,
         |event| matches!(event, Event::EngineFailed { message } if message.contains("panicked"))
@@ -116,7 +117,7 @@ fn a_panic_of_the_io_thread_fails_every_record_and_refuses_later_ones() {
     let Some(Outcome::Failed(failure)) = completion.outcome() else { panic!("not failed") };
     assert_eq!(failure.kind, FailureKind::Internal);
     assert!(matches!(send(1), Appended::Closed));
-    assert!(shared.fatal().is_some());
+    assert!(shared.failures.fatal().is_some());
     thread.join().unwrap();
 }
 
@@ -127,17 +128,17 @@ fn a_codec_worker_that_dies_fails_every_record_and_refuses_later_ones() {
     let shared = Shared::new(Config { compression, ..config() });
     let thread = net::start(&shared).unwrap();
     let partitions = vec![PartitionLeader { leader: -1, leader_epoch: 0, local: false }; 2];
-    shared.command([Command::SetTopic { name: "t".into(), topic_id: [7; 16], version: 1, partitions }]);
+    shared.mailbox.command([Command::SetTopic { name: "t".into(), topic_id: [7; 16], version: 1, partitions }]);
     let until = Instant::now() + Duration::from_secs(10);
-    while shared.topic("t").topic.is_none() {
-        shared.wait_for_topics(shared.topics_version.load(std::sync::atomic::Ordering::Acquire), until);
+    while shared.topics.entry("t").topic.is_none() {
+        shared.topics.wait(shared.topics.version(), until);
     }
-    let topic = shared.topic("t").topic.unwrap();
+    let topic = shared.topics.entry("t").topic.unwrap();
     let record = Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
     for partition in 0..2 {
         let Appended::Done { completion, .. } = shared.append(&topic, Some(partition), &record, None, &mut 0) else {
             // The worker was faster.
-            assert!(shared.fatal().is_some());
+            assert!(shared.failures.fatal().is_some());
             continue;
         };
         assert!(completion.wait(0, Some(until)));
@@ -147,8 +148,8 @@ fn a_codec_worker_that_dies_fails_every_record_and_refuses_later_ones() {
         assert!(failure.message.contains("ompression") || failure.message.contains("codec worker"), "{failure:?}");
     }
     assert!(wait_for(&shared, |event| matches!(event, Event::EngineFailed { .. })));
-    assert!(shared.fatal().is_some());
-    shared.request_stop();
+    assert!(shared.failures.fatal().is_some());
+    shared.mailbox.request_stop();
     thread.join().unwrap();
     shared.end_codecs();
     assert_eq!(shared.pool.available(), shared.pool.total());

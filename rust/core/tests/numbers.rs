@@ -4,13 +4,13 @@
 mod rig;
 
 use penstock_core::boundary::{Command, Decision, Event};
-use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
+use penstock_core::lane::identity::Identity;
 use penstock_core::outcome::{FailureKind, Outcome};
 
 use rig::{ME, MS, Rig, config, offset};
 
-/// A lane whose next sequence is this one, in a producer with one batch in flight until its first success.
+/// A lane with this next sequence, in a producer with one batch in flight until its first success.
 fn at_sequence(first: i32) -> Rig {
     let mut rig = Rig::ready(config(), 1);
     rig.send(0, &[0; 900]);
@@ -140,4 +140,15 @@ fn a_batch_of_unknown_fate_stops_the_producer_rather_than_get_other_numbers() {
     rig.resume(&report, |_| Decision::Retry, Some((Identity { producer_id: 42, epoch: 1 }, 0)));
     assert!(matches!(sent.outcome(), Some(Outcome::Failed(failure)) if failure.possibly_persisted));
     assert!(rig.events().iter().any(|event| matches!(event, Event::EngineFailed { .. })));
+}
+
+#[test]
+fn an_offset_at_the_end_of_all_numbers_harms_nothing() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, b"x");
+    let (completion, _) = rig.send(0, b"y");
+    rig.pass(6 * MS);
+    let seen = rig.seen(1);
+    rig.answer(1, &seen, 0, i64::MAX);
+    assert_eq!(offset(&completion), Some(i64::MAX));
 }

@@ -8,8 +8,8 @@ mod wire;
 use std::sync::Arc;
 
 use penstock_core::boundary::{Command, Decision, LaneReport, PartitionLeader};
-use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
+use penstock_core::lane::identity::Identity;
 use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
 use penstock_core::wire::produce::{PartitionResponse, ProduceResponse, TopicRef};
 
@@ -29,7 +29,7 @@ struct Sent {
     body: Vec<u8>,
 }
 
-/// What has arrived on a connection since the last look, one batch in each request.
+/// The batches that arrived on a connection since the last call, one in each request.
 fn seen(rig: &mut Rig, connection: u64) -> Vec<Sent> {
     let Some(socket) = rig.engine.transport().sockets.get_mut(&connection) else { return Vec::new() };
     let mut stream = &std::mem::take(&mut socket.outgoing)[..];
@@ -111,7 +111,7 @@ fn of_unknown_fate() -> (Rig, Arc<Completion>, Sent) {
 }
 
 fn refused(rig: &mut Rig, connection: u64, sent: &Sent, code: i16) -> LaneReport {
-    // As a broker that is not Kafka's says it: with offset 0.
+    // As a broker that is not Kafka's answers it: with offset 0.
     answer(rig, connection, sent, code, 0);
     rig.handed_over().remove(0)
 }
@@ -233,4 +233,26 @@ fn a_batch_with_other_numbers_is_not_sent_to_the_old_topic_again() {
         answer(&mut rig, 3, &next, 0, 5);
         assert_eq!(offset(&later), Some(5));
     }
+}
+
+#[test]
+fn a_topic_made_anew_gets_one_batch_until_a_first_success() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, &[1; 900]);
+    rig.pass(6 * MS);
+    let first = rig.seen(1);
+    rig.answer(1, &first, 0, 0);
+    for _ in 0..9 {
+        rig.send(0, &[1; 900]);
+    }
+    rig.pass(6 * MS);
+    let old = rig.seen(1);
+    assert_eq!(old.len(), 5);
+    let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }];
+    rig.command(Command::SetTopic { name: "t".into(), topic_id: [8; 16], version: 2, partitions });
+    for (at, batch) in old.iter().enumerate() {
+        assert!(rig.seen(1).is_empty(), "answers of the old topic are still out");
+        rig.answer(1, std::slice::from_ref(batch), 0, at as i64);
+    }
+    assert_eq!(rig.seen(1).len(), 1, "the new topic's leader has no state of this producer");
 }

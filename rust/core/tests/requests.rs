@@ -6,7 +6,7 @@ mod rig;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use penstock_core::accumulator::{Appended, Record};
+use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::{Command, Decision, Event, PartitionLeader, Stage};
 use penstock_core::config::Config;
 use penstock_core::outcome::Completion;
@@ -21,7 +21,7 @@ fn plain() -> Config {
 
 /// Append without naming a partition; where it went.
 fn send_anywhere(rig: &Rig, key: Option<&[u8]>, value: &[u8]) -> Arc<Completion> {
-    let topic = rig.shared.topic("t").topic.unwrap();
+    let topic = rig.shared.topics.entry("t").topic.unwrap();
     let record = Record { timestamp: 1, key, value: Some(value), headers: &[] };
     match rig.shared.append(&topic, None, &record, None, &mut 0) {
         Appended::Done { completion, .. } => completion,
@@ -52,7 +52,7 @@ fn resume_after(rig: &mut Rig, partition: i32, batch_id: u64, backoff_ms: u64) {
 // ------------------------------------------------------------------------------------------------------------ requests
 
 #[test]
-fn what_does_not_fit_into_a_request_comes_first_in_the_next_and_nobody_is_served_twice_before() {
+fn a_batch_that_does_not_fit_into_a_request_comes_first_in_the_next_one() {
     let mut config = plain();
     config.max_request_size = 2_000;
     config.max_in_flight_requests = 1;
@@ -122,7 +122,7 @@ fn a_move_without_an_epoch_does_not_end_the_backoff() {
     resume_after(&mut rig, 0, report.batches[0].batch_id, 400);
     rig.leaders(3, &[(2, -1)]);
     rig.pass(399 * MS);
-    assert!(rig.seen(2).is_empty(), "nobody can say that this is newer than what we knew");
+    assert!(rig.seen(2).is_empty(), "it cannot be known that this is newer");
     rig.pass(2 * MS);
     assert_eq!(rig.seen(2).len(), 1);
 }
@@ -148,7 +148,7 @@ fn records_without_a_key_make_one_batch_per_linger_and_no_fragments() {
 }
 
 #[test]
-fn records_without_a_key_fill_their_batch_before_they_turn_to_another_partition() {
+fn records_without_a_key_fill_their_batch_before_they_move_to_another_partition() {
     let mut config = plain();
     config.batch_size = 512;
     config.partitioning.sticky_bytes = 512;
@@ -173,7 +173,7 @@ fn a_topic_made_anew_with_fewer_partitions_has_only_those() {
     rig.answer(1, &seen, 0, 0);
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }; 2];
     rig.command(Command::SetTopic { name: "t".into(), topic_id: [8; 16], version: 2, partitions });
-    let topic = rig.shared.topic("t").topic.unwrap();
+    let topic = rig.shared.topics.entry("t").topic.unwrap();
     assert_eq!(topic.partitions(), 2, "what send() checks a partition against");
     for key in &keys {
         let expected = penstock_core::wire::murmur2::partition_for_key(key, 2);
@@ -183,12 +183,12 @@ fn a_topic_made_anew_with_fewer_partitions_has_only_those() {
     // Made once more, with more of them.
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }; 5];
     rig.command(Command::SetTopic { name: "t".into(), topic_id: [9; 16], version: 3, partitions });
-    assert_eq!(rig.shared.topic("t").topic.unwrap().partitions(), 5);
+    assert_eq!(rig.shared.topics.entry("t").topic.unwrap().partitions(), 5);
     assert!(keys.iter().any(|key| send_anywhere(&rig, Some(key), b"v").partition == 4));
 }
 
 #[test]
-fn what_was_buffered_for_a_partition_that_is_gone_fails_in_time() {
+fn records_for_a_partition_that_is_gone_fail_in_time() {
     let mut rig = Rig::new(config());
     rig.leaders(1, &[(1, 0), (1, 0)]);
     let (completion, _) = rig.send(1, b"x");
@@ -196,7 +196,7 @@ fn what_was_buffered_for_a_partition_that_is_gone_fails_in_time() {
     rig.command(Command::SetTopic { name: "t".into(), topic_id: [8; 16], version: 2, partitions });
     let pending = rig.shared.begin_flush();
     assert_eq!(pending.len(), 1, "a flush waits for it");
-    rig.shared.end_flush();
+    rig.shared.hurry.end_flush();
     rig.pass(121_000 * MS);
     assert!(completion.outcome().is_some());
 }
@@ -221,7 +221,7 @@ fn nothing_is_sent_before_the_handshake_is_done_nor_to_a_broker_that_leads_nothi
 }
 
 #[test]
-fn a_connection_that_does_not_come_up_in_time_is_given_up() {
+fn a_connection_that_does_not_come_up_in_time_is_closed() {
     let mut rig = Rig::new(config());
     let address = "127.0.0.1:9092".parse().unwrap();
     rig.command(Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 1_000 * MS });
@@ -278,7 +278,7 @@ fn throttled(produce_version: i16) -> (Rig, Vec<Seen>) {
 }
 
 #[test]
-fn a_throttled_connection_keeps_still_for_that_long() {
+fn a_throttled_connection_sends_nothing_for_that_long() {
     let (mut rig, _) = throttled(6);
     rig.send(0, &[2; 900]);
     assert!(rig.pass(500 * MS) <= rig.now_us + 500 * MS);
@@ -312,7 +312,7 @@ fn requests_that_are_out_while_the_broker_throttles_get_that_much_longer() {
 fn a_broker_counts_as_stuck_only_while_something_is_ready_for_it() {
     let (mut rig, seen) = throttled(6);
     rig.answer(1, &seen[1..], 0, 1);
-    let health = Arc::clone(&rig.shared.topic("t").topic.unwrap().leaders[0].health);
+    let health = Arc::clone(&rig.shared.topics.entry("t").topic.unwrap().leaders[0].health);
     let stuck = || health.stuck_since_us.load(Ordering::Relaxed);
     rig.pass(100 * MS);
     assert_eq!(stuck(), 0, "it is throttled, but nothing waits");
@@ -332,8 +332,34 @@ fn a_broker_counts_as_stuck_only_while_something_is_ready_for_it() {
 fn a_snapshot_takes_an_error_back() {
     let mut rig = Rig::ready(config(), 1);
     rig.command(Command::FailTopic { name: "t".into(), code: 29, message: "no".into(), last_word: true });
-    assert!(rig.shared.topic("t").error.is_some());
-    assert!(rig.shared.topic("t").topic.is_some(), "its lanes keep their records");
+    assert!(rig.shared.topics.entry("t").error.is_some());
+    assert!(rig.shared.topics.entry("t").topic.is_some(), "its lanes keep their records");
     rig.leaders(2, &[(1, 0)]);
-    assert!(rig.shared.topic("t").error.is_none());
+    assert!(rig.shared.topics.entry("t").error.is_none());
+}
+
+#[test]
+fn partitions_without_a_leader_have_no_broker_in_common() {
+    let mut rig = Rig::new(config());
+    rig.leaders(1, &[(-1, 0), (-1, 0), (2, 0), (2, 0)]);
+    let leaders = &rig.shared.topics.entry("t").topic.unwrap().leaders;
+    assert!(Arc::ptr_eq(&leaders[2].health, &leaders[3].health));
+    assert!(!Arc::ptr_eq(&leaders[0].health, &leaders[1].health), "-1 is no broker");
+}
+
+#[test]
+fn a_leaderless_partition_asks_once_per_snapshot_and_flows_when_a_leader_appears() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.leaders(2, &[(-1, 1)]);
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    rig.pass(6 * MS);
+    let wanted = |events: &[Event]| events.iter().filter(|event| matches!(event, Event::LeaderWanted { .. })).count();
+    assert_eq!(wanted(&rig.events()), 1);
+    rig.leaders(3, &[(-1, 1)]);
+    rig.pass(6 * MS);
+    assert_eq!(wanted(&rig.events()), 1);
+    rig.leaders(4, &[(1, 2)]);
+    rig.pass(MS);
+    assert_eq!(rig.seen(1).len(), 1);
 }

@@ -6,15 +6,15 @@ mod rig;
 use std::collections::VecDeque;
 
 use penstock_core::boundary::{Command, Decision};
-use penstock_core::lane::Identity;
 use penstock_core::lane::fate::Fate;
+use penstock_core::lane::identity::Identity;
 use penstock_core::outcome::{FailureKind, Outcome};
 
 use rig::{Answer, FINE, ME, MS, Rig, Seen, config, offset};
 
 const BUMPED: Identity = Identity { producer_id: ME.producer_id, epoch: ME.epoch + 1 };
 
-/// A rig whose lanes have had a first success each: sequence 0, offset 0. From now on five batches may be in flight.
+/// A rig with a first success on each lane: sequence 0, offset 0. From now on five batches may be in flight.
 fn confirmed(produce_version: i16, partitions: usize) -> Rig {
     let mut rig = Rig::speaking(produce_version, config(), partitions);
     for partition in 0..partitions {
@@ -179,9 +179,9 @@ fn a_lane_that_retries_keeps_its_identity_until_it_is_quiet() {
 #[test]
 fn a_report_has_the_log_start_of_the_answer_that_caused_it() {
     let mut rig = confirmed(6, 1);
-    for (told, expected) in [(10, 10), (-1, -1), (20, 20)] {
+    for (log_start_offset, expected) in [(10, 10), (-1, -1), (20, 20)] {
         let seen = in_flight(&mut rig, 1);
-        rig.answer_with(1, &seen, Answer { code: 59, base_offset: -1, log_start_offset: told, ..FINE });
+        rig.answer_with(1, &seen, Answer { code: 59, base_offset: -1, log_start_offset, ..FINE });
         let report = rig.handed_over().remove(0);
         assert_eq!(report.log_start_offset, expected, "it decides whether the broker has lost our state, or is moving");
         rig.resume(&report, |_| Decision::Complete { base_offset: -1 }, None);
@@ -195,8 +195,8 @@ fn all_that_was_in_flight_on_a_lost_connection_comes_back_in_order() {
     rig.command(Command::Close { connection: 1, reason: "cut".into() });
     let reports = rig.handed_over();
     assert_eq!(reports.len(), 1);
-    let told: Vec<_> = reports[0].batches.iter().map(|batch| (batch.base_sequence, batch.fate)).collect();
-    assert_eq!(told, [1, 2, 3, 4, 5].map(|sequence| (sequence, Fate::Unknown)));
+    let reported: Vec<_> = reports[0].batches.iter().map(|batch| (batch.base_sequence, batch.fate)).collect();
+    assert_eq!(reported, [1, 2, 3, 4, 5].map(|sequence| (sequence, Fate::Unknown)));
 }
 
 /// A broker that refuses everything of more than `limit` records; what its log holds.

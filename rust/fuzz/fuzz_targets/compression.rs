@@ -1,4 +1,4 @@
-//! Compressed records of somebody else's.
+//! Decompression of untrusted bytes.
 #![no_main]
 
 #[path = "../../core/tests/common/hostile.rs"]

@@ -1,4 +1,4 @@
-//! Whatever a broker says after a Produce request, to the whole engine.
+//! Any bytes as the answer to a Produce request, through the whole engine.
 #![no_main]
 
 #[path = "../../core/tests/common/hostile.rs"]

@@ -9,13 +9,10 @@ import platform
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias, cast
 
 import typer
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from penstock import AsyncKafkaProducer, KafkaProducer, ProducerConfig
@@ -25,6 +22,7 @@ from penstock.cli.load import Content, Load, send_from_tasks, send_from_threads
 from penstock.cli.meter import Meter
 from penstock.cli.options import Json, Rate, Wait, number, settings_of
 from penstock.cli.output import CommandError, complain, print_json, print_line
+from penstock.cli.progress import live_display
 from penstock.cli.report import Report, as_html, as_svg
 from penstock.cli.sending import DRAIN_S
 from penstock.cli.target import Bootstrap, Dev, bootstrap_servers
@@ -142,7 +140,7 @@ def _run(producer: _Producer, load: Load, settings: dict[str, Any]) -> tuple[Rep
                 _fetch_metadata(producer, load.topic)  # connections and metadata are not measured
                 meter = Meter(load.senders)
                 cpu = time.process_time()
-                with _shown(meter, load):
+                with live_display(lambda: _table(meter, load), refresh_per_second=4):
                     for errors in _senders(producer, load, meter, stop):
                         problem = next((str(it) for it in errors if not isinstance(it, DeliveryError)), None)
                         undelivered = next((str(it) for it in errors if isinstance(it, DeliveryError)), None)
@@ -207,21 +205,6 @@ def _flush(producer: KafkaProducer[Any, Any], meter: Meter) -> str | None:
         meter.fail(error.count)
         return str(error)
     return None
-
-
-@contextmanager
-def _shown(meter: Meter, load: Load) -> Iterator[None]:
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    live = Live(get_renderable=lambda: _table(meter, load), console=console, refresh_per_second=4, transient=True)
-    live.start()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # the terminal may be closed
-            live.stop()
 
 
 def _table(meter: Meter, load: Load) -> Table:

@@ -1,11 +1,11 @@
-"""The live progress line, on stderr and only if that is a terminal."""
+"""A live display on stderr, if that is a terminal; and the progress line."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -15,14 +15,21 @@ from rich.table import Table
 from penstock.cli.tally import Tally
 
 
+def progress(tally: Tally, *, total: int | None = None, console: Console | None = None) -> AbstractContextManager[None]:
+    """Show the progress of `tally` ten times a second."""
+    return live_display(lambda: line(tally, total), refresh_per_second=10, console=console)
+
+
 @contextmanager
-def progress(tally: Tally, *, total: int | None = None, console: Console | None = None) -> Iterator[None]:
-    """Show the progress of `tally`; Rich's thread reads it ten times a second, the sender does nothing for it."""
-    shown = console if console is not None else Console(stderr=True)
-    if not shown.is_terminal:
+def live_display(
+    render: Callable[[], RenderableType], *, refresh_per_second: float, console: Console | None = None
+) -> Iterator[None]:
+    """Show what `render` returns while the context lasts. Rich's thread calls it; the sender does nothing for it."""
+    console = console if console is not None else Console(stderr=True)
+    if not console.is_terminal:
         yield
         return
-    live = Live(get_renderable=lambda: line(tally, total), console=shown, refresh_per_second=10, transient=True)
+    live = Live(get_renderable=render, console=console, refresh_per_second=refresh_per_second, transient=True)
     live.start()
     try:
         yield

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from penstock._log import say
+from penstock._log import log_line
 from penstock.config.definition import HIDDEN, OneOfIgnoringCase, Password, Setting
 from penstock.config.foreign import ELSEWHERE, JAVA_CLASSES, JAVA_CLASSES_REFUSED, JAVA_PACKAGES
 from penstock.config.support import support
@@ -64,7 +64,7 @@ def read_value(name: str, value: Any) -> Any:
             setting=name,
         )
     if status == "jvm-only":
-        say(_log, logging.WARNING, "%s does nothing here: %s", name, note)
+        log_line(_log, logging.WARNING, "%s does nothing here: %s", name, note)
     elif name in _CLASSES and status == "working":
         return _resolve_all(name, parsed) if isinstance(parsed, tuple) else _resolve(name, parsed)
     return parsed

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from penstock._log import say
+from penstock._log import log_line
 from penstock.errors import ConfigError
 
 _log: Final = logging.getLogger("penstock.config")
@@ -78,7 +78,7 @@ def apply_rules(values: dict[str, Any], given: Mapping[str, Any]) -> None:
 def _rule_backoff(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     if "reconnect.backoff.ms" in given and "reconnect.backoff.max.ms" not in given:
         values["reconnect.backoff.max.ms"] = values["reconnect.backoff.ms"]
-        say(
+        log_line(
             _log,
             logging.INFO,
             "reconnect backoff does not grow: reconnect.backoff.ms is given and reconnect.backoff.max.ms is not",
@@ -89,7 +89,7 @@ def _rule_backoff(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     )
     for first, most in pairs:
         if values[first] > values[most]:
-            say(
+            log_line(
                 _log, logging.WARNING, "%s = %s is above %s = %s, which holds", first, values[first], most, values[most]
             )
 
@@ -114,7 +114,7 @@ def _rule_idempotence(values: dict[str, Any], given: Mapping[str, Any]) -> None:
                 setting="max.in.flight.requests.per.connection",
             )
         if obstacles:
-            say(
+            log_line(
                 _log,
                 logging.INFO,
                 "idempotence is off because of %s: retries may duplicate records",
@@ -162,5 +162,5 @@ def _rule_delivery_timeout(values: dict[str, Any], given: Mapping[str, Any]) -> 
             ": a record could expire before its first request does",
             setting="delivery.timeout.ms",
         )
-    say(_log, logging.WARNING, "delivery.timeout.ms is raised to linger.ms + request.timeout.ms = %d", needed)
+    log_line(_log, logging.WARNING, "delivery.timeout.ms is raised to linger.ms + request.timeout.ms = %d", needed)
     values["delivery.timeout.ms"] = needed

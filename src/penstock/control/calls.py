@@ -2,7 +2,7 @@
 
 `Runtime.call` puts a `Call` among the events of the control thread; its `Reply` resolves the `PendingCall`, also when the
 control thread has ended. A facade waits in its own way: `_hubs.wait(pending.done, timeout)` on a thread or greenlet; a
-coroutine has ``loop.call_soon_threadsafe`` called by `pending.done.tell`.
+coroutine passes a function that calls `loop.call_soon_threadsafe` to `pending.done.add_waiter`.
 """
 
 from penstock import _threads

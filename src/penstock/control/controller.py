@@ -153,9 +153,8 @@ class Controller:
                 self._forget_idle_topics(ages_ms)
             case Call():
                 self._called(event)
-            case boundary.EngineFailed(message=message):
-                self._out.append(Log(logging.CRITICAL, "engine", f"the native I/O thread failed: {message}"))
-                self.ended = True
+            case boundary.EngineFailed():
+                self.ended = True  # nothing is left to be controlled
 
     def _drive(self) -> None:
         now_ms = self._now_ms

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from penstock import _hubs, _threads
-from penstock._log import Raised, Repeats, handling, say
+from penstock._log import Raised, Repeats, handling, log_line
 from penstock._threads import OsThread
 from penstock.config import parse_bootstrap_servers
 from penstock.control import boundary, commands
@@ -325,7 +325,7 @@ class Runtime:
         """The same for who is sparing with lines already."""
         # Whether the logger is interested is asked over there, too: logging has locks that a handler may be holding.
         if not handling():
-            self._logger.submit(lambda: say(logger, level, message, *arguments, exc_info=raised))
+            self._logger.submit(lambda: log_line(logger, level, message, *arguments, exc_info=raised))
 
     def settle_log(self, timeout: float) -> None:
         """Wait until what was said so far is logged, for `timeout` seconds at most: a handler may wait for the caller."""
@@ -364,6 +364,11 @@ class Runtime:
             while not self._inbox.empty():
                 events.append(self._inbox.get())
             self._calls.update(event.handle for event in events if isinstance(event, Call))
+            for event in events:
+                if isinstance(event, boundary.EngineFailed):
+                    # Here, not in the controller: a wrong decision of the controller may be the cause.
+                    self._log(Log(logging.CRITICAL, "engine", f"the native I/O thread failed: {event.message}"))
+                    return
 
     def _refuse_calls(self) -> None:
         """After the control thread's last step: nothing answers calls any more."""

@@ -160,11 +160,11 @@ __all__ = [
 
 
 class UnknownServerError(ApiError):
-    """The broker failed in a way that it did not name."""
+    """The broker failed with an unexpected error."""
 
     code = -1
     name = "UNKNOWN_SERVER_ERROR"
-    hint = "Look into the broker's log."
+    hint = "Check the broker's log."
 
 
 class OffsetOutOfRangeError(ApiError):
@@ -187,7 +187,7 @@ class UnknownTopicOrPartitionError(InvalidMetadataError):
 
     code = 3
     name = "UNKNOWN_TOPIC_OR_PARTITION"
-    hint = "Check the topic's name and that it was created, or whether it was deleted meanwhile."
+    hint = "Check the topic's name and that it was created, or whether it was deleted."
 
 
 class InvalidFetchSizeError(ApiError):
@@ -476,7 +476,7 @@ class InvalidRequestError(ApiError):
 
     code = 42
     name = "INVALID_REQUEST"
-    hint = "Look into the broker's log; with a current broker this is a defect in Penstock."
+    hint = "Check the broker's log; with a current broker this is a defect in Penstock."
 
 
 class UnsupportedForMessageFormatError(InvalidConfigurationError):
@@ -508,7 +508,7 @@ class DuplicateSequenceError(ApiError):
 
 
 class InvalidProducerEpochError(ApplicationRecoverableError):
-    """The producer's epoch is older than the one that the broker knows."""
+    """The producer's epoch is older than the broker's."""
 
     code = 47
     name = "INVALID_PRODUCER_EPOCH"
@@ -537,7 +537,7 @@ class InvalidTxnTimeoutError(ApiError):
 
 
 class ConcurrentTransactionsError(RetriableError):
-    """Another operation of the same transaction is still under way."""
+    """Another operation of the same transaction is still in progress."""
 
     code = 51
     name = "CONCURRENT_TRANSACTIONS"
@@ -577,7 +577,7 @@ class KafkaStorageError(InvalidMetadataError):
 
     code = 56
     name = "KAFKA_STORAGE_ERROR"
-    hint = "Look into the broker's log and at its disks."
+    hint = "Check the broker's log and its disks."
 
 
 class LogDirNotFoundError(ApiError):
@@ -603,7 +603,7 @@ class UnknownProducerIdError(OutOfOrderSequenceError):
 
 
 class ReassignmentInProgressError(ApiError):
-    """A reassignment of the partition is under way."""
+    """A reassignment of the partition is in progress."""
 
     code = 60
     name = "REASSIGNMENT_IN_PROGRESS"
@@ -732,14 +732,14 @@ class StaleBrokerEpochError(ApiError):
 
 
 class OffsetNotAvailableError(RetriableError):
-    """The leader cannot tell its newest offset yet."""
+    """The leader does not have its newest offset yet."""
 
     code = 78
     name = "OFFSET_NOT_AVAILABLE"
 
 
 class MemberIdRequiredError(ApiError):
-    """The group wants a member id before joining."""
+    """The group requires a member id before joining."""
 
     code = 79
     name = "MEMBER_ID_REQUIRED"
@@ -781,7 +781,7 @@ class ElectionNotNeededError(InvalidMetadataError):
 
 
 class NoReassignmentInProgressError(ApiError):
-    """No reassignment is under way."""
+    """No reassignment is in progress."""
 
     code = 85
     name = "NO_REASSIGNMENT_IN_PROGRESS"
@@ -799,7 +799,7 @@ class InvalidRecordError(InvalidConfigurationError):
 
     code = 87
     name = "INVALID_RECORD"
-    hint = "A compacted topic refuses records without a key; else see the broker's words."
+    hint = "A compacted topic refuses records without a key; otherwise see the broker's message."
 
 
 class UnstableOffsetCommitError(RetriableError):
@@ -893,7 +893,7 @@ class UnknownTopicIdError(InvalidMetadataError):
 
     code = 100
     name = "UNKNOWN_TOPIC_ID"
-    hint = "The topic may have been deleted and created anew."
+    hint = "The topic may have been deleted and created again."
 
 
 class DuplicateBrokerRegistrationError(ApiError):
@@ -915,7 +915,7 @@ class InconsistentTopicIdError(InvalidMetadataError):
 
     code = 103
     name = "INCONSISTENT_TOPIC_ID"
-    hint = "The topic may have been deleted and created anew."
+    hint = "The topic may have been deleted and created again."
 
 
 class InconsistentClusterIdError(ApiError):
@@ -1036,7 +1036,7 @@ class TransactionAbortableError(AbortableError):
 
     code = 120
     name = "TRANSACTION_ABORTABLE"
-    hint = "Abort the transaction and begin anew."
+    hint = "Abort the transaction and begin a new one."
 
 
 class InvalidRecordStateError(ApiError):
@@ -1096,7 +1096,7 @@ class InvalidRegularExpressionError(ApiError):
 
 
 class RebootstrapRequiredError(ApiError):
-    """The client should begin anew with bootstrap.servers."""
+    """The client should bootstrap again, from bootstrap.servers."""
 
     code = 129
     name = "REBOOTSTRAP_REQUIRED"

@@ -137,7 +137,7 @@ def bulk_error(*, errors: Mapping[int, KafkaError], records: int) -> DeliveryErr
 
 
 _ABSENT_TOPIC_HINT: Final = {
-    3: "Create the topic, or check its name; the brokers answer, but do not have it.",
+    3: "Create the topic, or check its name; the brokers answer, but do not know it.",
     5: "Wait until the topic's partitions have leaders: it may just have been created, or its brokers are down.",
 }
 

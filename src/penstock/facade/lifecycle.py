@@ -18,7 +18,7 @@ from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 from penstock import _hubs, _native, _threads
-from penstock._log import handling, say, subject_of
+from penstock._log import handling, log_line, subject_of
 from penstock._native import EndOfPython, Engine, timeout_s
 from penstock._threads import OsThread
 from penstock.control.runtime import Runtime
@@ -165,7 +165,7 @@ class Lifecycle:
     @staticmethod
     def _log(level: int, message: str, *arguments: object) -> None:
         # `close` may run on one of our threads.
-        _hubs.call(lambda: say(_logger, level, message, *arguments))
+        _hubs.call(lambda: log_line(_logger, level, message, *arguments))
 
     def abandon(self) -> None:
         """The facade was dropped without `close`: drain in the background, so that no destructor waits."""
@@ -239,7 +239,7 @@ def _records(count: int) -> str:
 
 def report_callback_error(function: Callable[..., Any], error: BaseException) -> None:
     """Log the exception of a callback that ran on the caller's thread, because its future was done; for native code."""
-    say(_logger, logging.ERROR, _RAISED, function, exc_info=error)
+    log_line(_logger, logging.ERROR, _RAISED, function, exc_info=error)
 
 
 def warn_waiting(runtime: Runtime, method: str, topic: str, partition: int | None, status: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
-from penstock._log import say
+from penstock._log import log_line
 from penstock._native import timeout_s
 from penstock.errors import KafkaError, bulk_error, not_buffered
 from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
@@ -121,7 +121,7 @@ class MockBulkResult(_Outcomes[MockDeliveryFuture]):
             try:
                 fn(self)
             except Exception as error:
-                say(_log, logging.ERROR, "a done callback of a bulk result raised", exc_info=error)
+                log_line(_log, logging.ERROR, "a done callback of a bulk result raised", exc_info=error)
 
 
 class AsyncMockBulkResult(_Outcomes[AsyncMockDeliveryFuture]):

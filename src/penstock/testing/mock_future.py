@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
-from penstock._log import say
+from penstock._log import log_line
 from penstock._native import RecordMetadata, timeout_s
 from penstock.errors import KafkaError
 
@@ -93,7 +93,7 @@ class MockDeliveryFuture:
         try:
             fn(self)
         except Exception as error:
-            say(_log, logging.ERROR, "a done callback of a record raised", exc_info=error)
+            log_line(_log, logging.ERROR, "a done callback of a record raised", exc_info=error)
 
 
 class AsyncMockDeliveryFuture(asyncio.Future[RecordMetadata]):

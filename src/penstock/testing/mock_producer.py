@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, SupportsIndex, TypeVar, cast, overload
 
 from penstock import serialization
-from penstock._log import Repeats, say
+from penstock._log import Repeats, log_line
 from penstock._native import (
     ArrowRecords,
     AsyncBulkResult,
@@ -292,7 +292,7 @@ class _Mock(Generic[K, V]):
         try:
             callback(metadata, error)
         except Exception as raised:
-            say(_log, logging.ERROR, "the callback of a record raised", exc_info=raised)
+            log_line(_log, logging.ERROR, "the callback of a record raised", exc_info=raised)
 
     def _metadata(self, pending: _Pending) -> RecordMetadata:
         record, partition, key, value = pending.sent

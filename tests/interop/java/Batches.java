@@ -33,7 +33,7 @@ final class Batches {
                 start += batch.sizeInBytes();
             }
             answer.put("valid_bytes", start);
-        } catch (RuntimeException error) { // what came before the trouble stays in the answer
+        } catch (RuntimeException error) { // the batches before the error stay in the answer
             answer.set("error", Judge.describe(error));
         }
         return answer;

@@ -22,7 +22,7 @@ import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
-/** Kafka's producer and consumer at work. */
+/** Kafka's producer and consumer as clients. */
 final class Clients {
     private static final Duration POLL = Duration.ofMillis(100);
 
@@ -82,8 +82,8 @@ final class Clients {
     /**
      * bootstrap, topic, partitions (null: all), expected, timeout_ms, config to {"records", "complete"}.
      *
-     * <p>Reads until there were as many records as expected and the end of every partition is reached, so that a record
-     * too many shows as well as one that is missing.
+     * <p>Reads until there were as many records as expected and the end of every partition is reached, so that both
+     * superfluous and missing records are found.
      */
     static JsonNode consume(JsonNode arguments) throws Exception {
         long deadline = System.nanoTime() + arguments.path("timeout_ms").longValue() * 1_000_000L;
@@ -106,7 +106,7 @@ final class Clients {
 
     private static Map<String, Object> consumerMap(JsonNode arguments) throws Exception {
         Map<String, Object> config = new HashMap<>();
-        // How long the broker may hold back an empty answer, and with it the question where the end is.
+        // How long the broker may delay an empty answer, and with it the request for the end offset.
         config.put(ConsumerConfig.FETCH_MAX_WAIT_MS_CONFIG, (int) POLL.toMillis());
         config.put(ConsumerConfig.KEY_DESERIALIZER_CLASS_CONFIG, ByteArrayDeserializer.class.getName());
         config.put(ConsumerConfig.VALUE_DESERIALIZER_CLASS_CONFIG, ByteArrayDeserializer.class.getName());

@@ -18,7 +18,7 @@ import org.apache.kafka.common.config.ConfigDef;
 import org.apache.kafka.common.config.types.Password;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
-/** The producer's settings: their table, and what Kafka thinks of a value or of a whole configuration. */
+/** The producer's settings: their table, and Kafka's validation of a value or of a whole configuration. */
 final class Configs {
     /** [{"name", "type", "default"?, "default_text"?, "importance", "validator", "display", "group", "internal"}]. */
     static JsonNode table(JsonNode arguments) {
@@ -42,7 +42,7 @@ final class Configs {
         return rows;
     }
 
-    /** items: [[name, value]] to [{"value"} or {"error"}]; each setting is judged alone. */
+    /** items: [[name, value]] to [{"value"} or {"error"}]; each setting is validated alone. */
     static JsonNode parse(JsonNode arguments) {
         Map<String, ConfigDef.ConfigKey> keys = ProducerConfig.configDef().configKeys();
         ArrayNode answers = Judge.JSON.createArrayNode();
@@ -53,7 +53,7 @@ final class Configs {
                 if (key == null) {
                     throw new IllegalArgumentException("unknown name " + name);
                 }
-                // A definition of this one key: the others' required values are not asked for.
+                // A definition of this one key: required values of other keys are not checked.
                 Map<String, Object> parsed = new ConfigDef()
                         .define(key)
                         .parse(Collections.singletonMap(name, object(item.path(1))));
@@ -85,7 +85,7 @@ final class Configs {
         return answers;
     }
 
-    /** configs: [{name: value}] to [{"opened": true} or {"error"}]: the checks that only KafkaProducer itself makes. */
+    /** configs: [{name: value}] to [{"opened": true} or {"error"}]: the checks that only KafkaProducer makes. */
     static JsonNode openProducer(JsonNode arguments) {
         ArrayNode answers = Judge.JSON.createArrayNode();
         for (JsonNode config : arguments.path("configs")) {
@@ -99,7 +99,7 @@ final class Configs {
         return answers;
     }
 
-    /** A configuration for a producer of bytes; its serializers need not be named. */
+    /** A configuration for a producer of bytes; serializers are optional. */
     static Map<String, Object> producerMap(JsonNode config) throws JsonProcessingException {
         Map<String, Object> map = new HashMap<>();
         map.put(ProducerConfig.KEY_SERIALIZER_CLASS_CONFIG, ByteArraySerializer.class.getName());

@@ -15,7 +15,7 @@ import java.util.Map;
 import java.util.TreeMap;
 
 /**
- * Apache Kafka's own code as a judge of ours: one question per line on stdin, one answer per line on stdout, both JSON.
+ * Apache Kafka's own code as a judge of ours: one request per line on stdin, one answer per line on stdout, both JSON.
  *
  * <p>{"id": 1, "command": "murmur2", "arguments": {...}} is answered by {"id": 1, "result": ...} or by {"id": 1,
  * "error": {"type": class, "message": text}}. Commands are vectorised; where one item of many may fail, the failure is
@@ -24,7 +24,7 @@ import java.util.TreeMap;
 public final class Judge {
     static final ObjectMapper JSON = new ObjectMapper().disable(JsonGenerator.Feature.AUTO_CLOSE_TARGET);
 
-    /** A command: arguments to result. Whatever it throws becomes the answer. */
+    /** A command: arguments to result. An exception becomes the answer. */
     interface Command {
         JsonNode answer(JsonNode arguments) throws Exception;
     }
@@ -50,15 +50,15 @@ public final class Judge {
 
     public static void main(String[] arguments) throws Exception {
         OutputStream answers = new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 1 << 16);
-        System.setOut(System.err); // a library that prints must not end up between the answers
+        System.setOut(System.err); // a library that prints must not write between the answers
         BufferedReader questions = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = questions.readLine(); line != null; line = questions.readLine()) {
-            // Straight into the pipe: as a String beside its tree, a large answer would need the memory twice.
+            // Directly into the pipe: as a String beside its tree, a large answer would need twice the memory.
             JSON.writeValue(answers, judge(line));
             answers.write('\n');
             answers.flush();
         }
-        System.exit(0); // client threads that a failed command left behind must not hold us
+        System.exit(0); // client threads of a failed command must not keep the process alive
     }
 
     private static ObjectNode judge(String line) {
@@ -72,7 +72,7 @@ public final class Judge {
                 throw new IllegalArgumentException("unknown command '" + name + "', known: " + COMMANDS.keySet());
             }
             answer.set("result", command.answer(question.path("arguments")));
-        } catch (Throwable error) { // an OutOfMemoryError or a missing class is an answer as well
+        } catch (Throwable error) { // an OutOfMemoryError or a missing class is an answer, too
             answer.set("error", describe(error));
         }
         return answer;

@@ -5,7 +5,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import org.apache.kafka.clients.producer.internals.BuiltInPartitioner;
 import org.apache.kafka.common.utils.Utils;
 
-/** Where a key goes. */
+/** The partition of a key. */
 final class Keys {
     static JsonNode murmur2(JsonNode arguments) {
         ArrayNode hashes = Judge.JSON.createArrayNode();

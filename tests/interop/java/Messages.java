@@ -87,7 +87,7 @@ final class Messages {
         return isRequest ? type.newRequest() : type.newResponse();
     }
 
-    /** The generated readers take any number for a version; a typing error in a test shall not pass as an answer. */
+    /** The generated readers accept any number as version; a typing error in a test must not pass as an answer. */
     private static void checkVersion(ApiMessage message, short version) {
         if (version < message.lowestSupportedVersion() || version > message.highestSupportedVersion()) {
             throw new IllegalArgumentException(message.getClass().getSimpleName() + " has the versions "

@@ -12,7 +12,7 @@ import java.util.UUID;
 import org.apache.kafka.common.serialization.ListSerializer;
 import org.apache.kafka.common.serialization.Serializer;
 
-/** What Kafka's serializers make of a value. */
+/** The bytes that Kafka's serializers write. */
 final class Serializers {
     private static final String PACKAGE = "org.apache.kafka.common.serialization.";
 
@@ -47,7 +47,7 @@ final class Serializers {
         Serializer<Object> serializer = kind.equals("List")
                 ? cast(new ListSerializer<>(instantiate(inner)))
                 : instantiate(kind);
-        if (!kind.equals("List")) { // one that got its inner serializer by constructor refuses to be configured
+        if (!kind.equals("List")) { // one with its inner serializer from the constructor refuses to be configured
             serializer.configure(config, false);
         }
         return serializer;
@@ -87,7 +87,7 @@ final class Serializers {
                 return (short) number;
             case "Long":
                 return value.bigIntegerValue().longValueExact();
-            case "Float": // as text, so that NaN and the infinities have a form: Java's
+            case "Float": // as Java's text, which has a form for NaN and the infinities
                 return (float) Double.parseDouble(value.asText());
             case "Double":
                 return Double.parseDouble(value.asText());
@@ -99,7 +99,7 @@ final class Serializers {
                 List<Object> list = new ArrayList<>();
                 value.forEach(element -> list.add(value(inner, null, element, item)));
                 return list;
-            default: // Void takes nothing but null: let it say so
+            default: // Void accepts only null and reports the error itself
                 return value.asText();
         }
     }

@@ -127,11 +127,11 @@ func main() {
 	defer cluster.Close()
 	out := json.NewEncoder(os.Stdout)
 	answer := func(value any, err error) {
-		said := map[string]any{"value": value}
+		result := map[string]any{"value": value}
 		if err != nil {
-			said = map[string]any{"error": err.Error()}
+			result = map[string]any{"error": err.Error()}
 		}
-		out.Encode(said) //nolint:errcheck // whoever asked is gone, and so is our input then
+		out.Encode(result) //nolint:errcheck // if the client has ended, our input ends, too
 	}
 	answer(cluster.ListenAddrs(), nil)
 	judge := &judge{cluster: cluster}

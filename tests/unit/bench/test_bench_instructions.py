@@ -18,18 +18,26 @@ calls=5 40
 * 900
 fn=(2)
 40 900
-fn=(3) penstock_core::engine::Engine<T>::turn
+fn=(3) penstock_core::engine::Engine<T>::run_once
 1 7
 totals: 1027
 """
 
 
 def test_a_function_counts_its_own_instructions() -> None:
-    assert parse(CALLGRIND.splitlines()) == {"send": 120, "append": 900, "penstock_core::engine::Engine<T>::turn": 7}
+    assert parse(CALLGRIND.splitlines()) == {
+        "send": 120,
+        "append": 900,
+        "penstock_core::engine::Engine<T>::run_once": 7,
+    }
 
 
 def test_the_thread_that_runs_the_engine_is_the_io_thread() -> None:
-    application, engine, control = Counter(send=5), Counter({"core::engine::Engine<T>::turn": 3}), Counter(exchange=2)
+    application, engine, control = (
+        Counter(send=5),
+        Counter({"core::engine::Engine<T>::run_once": 3}),
+        Counter(exchange=2),
+    )
     counted = sort_threads([application, control, engine])
     assert (counted.application, counted.io, counted.other) == (application, engine, control)
 

@@ -1,29 +1,23 @@
-"""Counting, rates, and Ctrl-C, with a mock producer."""
+"""Sending at a rate, and the end of a run, with a mock producer."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
 
-from penstock import KafkaProducer, RecordMetadata
+from penstock import KafkaProducer
 from penstock.cli.interrupts import Interrupts
-from penstock.cli.progress import line, progress
 from penstock.cli.sending import Pace, deliver, pump
 from penstock.cli.tally import Tally
-from penstock.errors import KafkaError, KafkaTimeoutError
 from penstock.testing import MockProducer
 
 
 def mock(**options: Any) -> KafkaProducer[bytes, bytes]:
     return cast("KafkaProducer[bytes, bytes]", MockProducer(**options))
-
-
-def metadata(partition: int = 0) -> RecordMetadata:
-    return RecordMetadata("t", partition, 0, 0, 0, 0)
 
 
 def test_everything_is_counted() -> None:
@@ -43,60 +37,6 @@ def test_everything_is_counted() -> None:
     assert (summary.records, summary.acknowledged, summary.failed, summary.bytes) == (3, 3, 0, 5)
     assert sum(summary.partitions.values()) == 3
     assert summary.latency_p50_ms is not None
-
-
-def test_failures_are_counted_and_the_first_ones_kept() -> None:
-    tally, producer = Tally(), MockProducer(auto_complete=False)
-    futures = [producer.send("t", b"v") for _ in range(8)]
-    for future in futures:
-        tally.add(future, 1)
-    for letter in "abcdefg":
-        producer.error_next(KafkaError(f"error {letter}"))
-    producer.complete_next()
-    tally.settle()
-    summary = tally.summary()
-    assert (summary.acknowledged, summary.failed) == (1, 7)
-    assert [str(failures) for failures in summary.errors] == [f"1 record failed: error {letter}" for letter in "abcde"]
-    assert summary.as_json()["errors"][0] == {"error": "error a", "records": 1}
-
-
-def test_failures_that_differ_in_numbers_only_are_one_reason() -> None:
-    tally, producer = Tally(), MockProducer(auto_complete=False)
-    for _ in range(2000):
-        tally.add(producer.send("t", b"v"), 1)
-    for number in range(1999):
-        producer.error_next(KafkaError(f"failed after {number} ms", partition=number))
-    producer.error_next(KafkaTimeoutError("failed after 5 ms"))
-    tally.settle()
-    first, second = tally.summary().errors
-    assert (str(first), second.records) == ("1,999 records failed: failed after 0 ms (partition 0)", 1)
-
-
-def test_a_stuck_partition_does_not_hold_the_futures_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.cli.tally._SWEEP_AT", 4)
-    tally, stuck = Tally(), MockProducer(auto_complete=False)
-    tally.add(stuck.send("t", b"v"), 1)
-    others = MockProducer()
-    for _ in range(1000):
-        tally.add(others.send("t", b"v"), 1)
-    tally.settle()
-    assert tally.acknowledged == 1000
-    assert len(tally._waiting) == 1
-
-
-def test_a_failed_record_has_no_latency() -> None:
-    tally = Tally()
-    tally.timed()(None, KafkaError("no"))
-    assert tally.summary().as_json()["latency_ms"] == {"p50": None, "p99": None}
-
-
-def test_the_number_of_latencies_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.cli.tally._MOST_SAMPLES", 4)
-    tally = Tally(latency_every=1)
-    for _ in range(5):
-        tally.timed()(metadata(), None)
-    assert tally.latency_every > 1
-    assert len(tally._latencies_ms) < 4
 
 
 def test_a_rate_is_kept_with_few_sleeps() -> None:
@@ -126,23 +66,10 @@ def test_a_rate_does_not_make_up_for_lost_time() -> None:
     assert slept == [pytest.approx(0.1)]
 
 
-def _not_taken_over(*_: object) -> None:
-    raise AssertionError("a signal arrived for which no handler was installed")
-
-
-@pytest.fixture
-def in_the_foreground() -> Iterator[None]:
-    """No signal is ignored, however the tests were started; a signal without a handler does not end them."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, _not_taken_over) for number in numbers}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("in_the_foreground")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_sending_and_closes_with_a_time_limit(number: signal.Signals) -> None:
+def test_a_signal_ends_the_sending_and_closes_with_a_time_limit(
+    number: signal.Signals, in_the_foreground: Callable[..., None]
+) -> None:
     closings: list[float | None] = []
 
     class Watched(MockProducer[bytes, bytes]):
@@ -159,36 +86,7 @@ def test_a_signal_ends_the_sending_and_closes_with_a_time_limit(number: signal.S
     )
     assert stopped_by is number
     assert closings[0] == 5.0
-    assert signal.getsignal(number) is _not_taken_over
-
-
-def test_the_second_ctrl_c_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    left: list[int] = []
-    monkeypatch.setattr("penstock.cli.interrupts.os._exit", left.append)
-    with Interrupts():
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):  # in this test the process does go on
-            signal.raise_signal(signal.SIGINT)
-    assert left == [130]
-
-
-@pytest.mark.usefixtures("in_the_foreground")
-def test_a_second_sigterm_does_not_cut_the_drain_short_and_ctrl_c_after_it_does(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    left: list[int] = []
-    monkeypatch.setattr("penstock.cli.interrupts.os._exit", left.append)
-    with Interrupts() as interrupts:
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGHUP)
-        assert left == []
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert left == [130]
-    assert interrupts.stopped_by is signal.SIGTERM
+    assert signal.getsignal(number) is in_the_foreground
 
 
 def test_no_record_gets_lost_between_sending_and_counting() -> None:
@@ -217,25 +115,6 @@ def test_a_send_that_waits_for_room_is_interrupted() -> None:
         producer, lambda interrupts: pump(producer, "t", [(None, b"1")], tally, interrupts), tally, nullcontext()
     )
     assert tally.sent == 0
-
-
-def test_the_progress_line_shows_counts_and_rate() -> None:
-    from rich.console import Console
-
-    tally = Tally()
-    tally.sent, tally.bytes, tally.acknowledged, tally.failed = 1500, 10, 1000, 20
-    console = Console(width=160, force_terminal=True, color_system=None)
-    with console.capture() as captured:
-        console.print(line(tally, 2000))
-    text = captured.get()
-    for part in ("1,500 of 2,000 records", "MB/s", "1,000 acknowledged", "480 in flight", "20 failed"):
-        assert part in text
-
-
-def test_no_progress_is_shown_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    with progress(Tally()):
-        pass
-    assert capfd.readouterr() == ("", "")
 
 
 def test_the_producer_is_closed_whatever_happens() -> None:

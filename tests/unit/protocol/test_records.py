@@ -138,7 +138,11 @@ def test_gzip_in_several_members_is_one_stream() -> None:
     assert len(decode_batch(_sealed(packed, attributes=1))[1]) == 1
 
 
-@pytest.mark.parametrize("packed", [b"", b"no", gzip.compress(b"x" * 99)[:-1], gzip.compress(b"x") + b"tail"])
+@pytest.mark.parametrize(
+    "packed",
+    [b"", b"no", gzip.compress(b"x" * 99)[:-1], gzip.compress(b"x") + b"tail"],
+    ids=["empty", "no gzip", "cut", "with a tail"],
+)
 def test_broken_gzip_is_a_protocol_error(packed: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode_batch(_sealed(packed, attributes=1))

@@ -156,10 +156,10 @@ def test_close_delivers_pending_records_or_fails_them() -> None:
 
 def test_methods_can_be_made_to_raise() -> None:
     producer = MockProducer()
-    producer.send_error = producer.flush_error = KafkaError("as told")
-    producer.close_error = producer.partitions_for_error = KafkaError("as told")
+    producer.send_error = producer.flush_error = KafkaError("as set")
+    producer.close_error = producer.partitions_for_error = KafkaError("as set")
     for use in (lambda: producer.send("t"), producer.flush, producer.close, lambda: producer.partitions_for("t")):
-        with pytest.raises(KafkaError, match="as told"):
+        with pytest.raises(KafkaError, match="as set"):
             use()
     assert producer.history() == []
     producer.metrics_values = {"producer-metrics": {"record-send-total": 1.0}}

@@ -1,8 +1,8 @@
-//! Sends the same Produce request again and again, encoded beforehand: the ceiling of a broker (or of the null sink).
+//! Sends the same pre-encoded Produce request repeatedly: the ceiling of a broker (or of the null sink).
 //!
 //! `blaster '{"bootstrap": "host:port", "topic": …, "partitions": 6, "size": 100, "count": …}'` prints one measurement as
-//! JSON. A request carries one batch of about a megabyte for each of the first few partitions; five are in flight. Batches have no
-//! producer id, because numbered ones would have to be encoded anew: a broker checks that much less.
+//! JSON. A request carries one batch of about a megabyte for each of the first few partitions; five are in flight. Batches
+//! have no producer id, because numbered ones would have to be encoded again: a broker checks less of them.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

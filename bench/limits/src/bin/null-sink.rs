@@ -1,10 +1,10 @@
 //! A broker that acknowledges everything and keeps nothing: the ceiling of a client on this machine.
 //!
 //! `null-sink [--partitions N]` prints `{"port": …}` and serves 127.0.0.1 until its stdin ends. Every topic exists and has
-//! N partitions. A line on stdin is answered with what has come in so far: requests, batches, records, bytes.
+//! N partitions. A line on stdin is answered with the totals so far: requests, batches, records, bytes.
 //!
 //! Serves ApiVersions 0–4, Metadata 12, InitProducerId 0–4, Produce 3–13 (and acks=0, which has no answer). Simplifications:
-//! checksums and sequences are not looked at; a batch's frame and count are.
+//! checksums and sequences are not checked; a batch's frame and count are.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Read, Write};
@@ -51,7 +51,7 @@ struct Sink {
 
 impl Sink {
     fn topic(&self, name: &str) -> Arc<Topic> {
-        let mut topics = self.topics.lock().expect("nobody panics with the lock in hand");
+        let mut topics = self.topics.lock().expect("no thread panics while it holds the lock");
         if let Some(known) = topics.get(name) {
             return Arc::clone(known);
         }
@@ -61,15 +61,15 @@ impl Sink {
         let ends = (0..self.partitions).map(|_| AtomicI64::new(0)).collect();
         let made = Arc::new(Topic { name: name.to_owned(), id, ends });
         topics.insert(name.to_owned(), Arc::clone(&made));
-        self.by_id.lock().expect("nobody panics with the lock in hand").insert(id, Arc::clone(&made));
+        self.by_id.lock().expect("no thread panics while it holds the lock").insert(id, Arc::clone(&made));
         made
     }
 
     fn topic_by_id(&self, id: [u8; 16]) -> Option<Arc<Topic>> {
-        self.by_id.lock().expect("nobody panics with the lock in hand").get(&id).map(Arc::clone)
+        self.by_id.lock().expect("no thread panics while it holds the lock").get(&id).map(Arc::clone)
     }
 
-    /// The answer to a request; `None` if it wants none.
+    /// The answer to a request; `None` if it expects none.
     fn answer(&self, frame: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
         let mut reader = Reader::new(frame);
         let (key, version, correlation) = (reader.i16()?, reader.i16()?, reader.i32()?);
@@ -103,7 +103,8 @@ impl Sink {
             reader.tags(true)?;
         }
         if count < 0 {
-            asked.extend(self.topics.lock().expect("nobody panics with the lock in hand").values().map(Arc::clone));
+            asked
+                .extend(self.topics.lock().expect("no thread panics while it holds the lock").values().map(Arc::clone));
         }
         writer.tags(true).i32(0); // throttle time
         writer.count(1, true).i32(1).string("127.0.0.1", true).i32(i32::from(self.port)).null(true).tags(true);
@@ -203,8 +204,8 @@ impl Sink {
             if start == end {
                 (start, end) = (0, 0);
             }
-            // Room for what is missing of a frame that has begun: moved to the front, and grown as its bytes arrive, not as
-            // its length claims.
+            // Space for the rest of a started frame: it is moved to the front, and the buffer grows as bytes arrive, not by the
+            // announced length.
             let room = missing.min(READ);
             if buffer.len() - end < room {
                 buffer.copy_within(start..end, 0);
@@ -223,7 +224,7 @@ impl Sink {
 
 fn api_versions(writer: &mut Writer, version: i16) {
     let known = (0..=4).contains(&version);
-    // Who asks in a version that we do not know is told in version 0 which ones we do (KIP-511).
+    // A request in an unsupported version is answered in version 0, with the supported versions (KIP-511).
     let flexible = known && version >= 3;
     writer.i16(if known { 0 } else { UNSUPPORTED_VERSION });
     writer.count(VERSIONS.len(), flexible);
@@ -260,7 +261,7 @@ fn main() -> io::Result<()> {
             let sink = Arc::clone(&accepting);
             thread::spawn(move || {
                 if let Err(error) = sink.serve(connection) {
-                    // A client that goes with answers unread resets the connection; all else is worth a line.
+                    // A client that closes with unread answers resets the connection; all other errors are logged.
                     if !matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) {
                         eprintln!("null-sink closed a connection: {error}");
                     }

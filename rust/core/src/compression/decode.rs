@@ -1,4 +1,4 @@
-//! Decompressing what others wrote: untrusted bytes, with an end to what they may grow to.
+//! Decompression of untrusted bytes, with a limit to the output.
 //!
 //! Every length is compared with what remains, or with what may still be written, before memory is asked for.
 
@@ -6,7 +6,7 @@ use std::io::Read;
 
 use xxhash_rust::xxh32::xxh32;
 
-use super::Codec;
+use super::codec::Codec;
 use super::encode::{LZ4_STORED, SNAPPY_HEADER};
 
 /// Why bytes cannot be decompressed.
@@ -34,7 +34,7 @@ fn malformed<T>(why: &str) -> Result<T, DecodeError> {
     Err(DecodeError::Malformed(why.to_owned()))
 }
 
-/// What `data` holds, unless that is more than `limit` bytes.
+/// `data`, decompressed; an error if that is more than `limit` bytes.
 pub fn decompress(codec: Codec, data: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     match codec {
         Codec::None if data.len() > limit => Err(DecodeError::TooLarge),
@@ -181,7 +181,7 @@ fn lz4_block(block: &[u8], stored: bool, most: usize, out: &mut Vec<u8>, limit: 
         out.resize(at + room, 0);
         match lz4::block::decompress_to_buffer(block, Some(room as i32), &mut out[at..]) {
             Ok(size) => out.truncate(at + size),
-            // It cannot be told from a block that is wrong: what is too large breaks off at the limit.
+            // A block that is too large and one that is malformed give the same error; the first stops at the limit.
             Err(_) if room == limit - at + 1 => return Err(DecodeError::TooLarge),
             Err(error) => return malformed(&format!("lz4: {error}")),
         }

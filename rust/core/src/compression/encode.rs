@@ -1,11 +1,11 @@
-//! Compressing, as Java's producer does it: the same frames, the same block sizes, the same meaning of levels.
+//! Compression as in Java's producer: the same frames, the same block sizes, the same meaning of levels.
 
 use std::io;
 
 use flate2::{Compress, Crc, FlushCompress, Status};
 use lz4::block::{CompressionMode, compress_bound, compress_to_buffer};
 
-use super::{Codec, Compression};
+use super::codec::{Codec, Compression};
 
 /// RFC 1952, as Java's `GZIPOutputStream` writes it: deflate, no flags, no time, no hint, system unknown.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -24,15 +24,15 @@ const LZ4_END: [u8; 4] = [0; 4];
 /// At its default, compression.lz4.level means LZ4's fast compressor; at any other the thorough one (HC), as in Java.
 const LZ4_DEFAULT_LEVEL: i32 = 9;
 
-/// What a thread needs to compress one batch after the other: the codec's own memory, which costs more to make than a
+/// What a thread needs to compress one batch after the other: the codec's own memory, which takes longer to make than a
 /// batch takes to compress, and the output.
 pub struct Encoder {
     codec: Codec,
-    state: State,
+    state: EncoderState,
     out: Vec<u8>,
 }
 
-enum State {
+enum EncoderState {
     None,
     Gzip(Box<Compress>),
     Snappy(Box<snap::raw::Encoder>),
@@ -51,21 +51,21 @@ impl Encoder {
     pub fn new(compression: Compression) -> io::Result<Self> {
         let Compression { codec, level } = compression;
         let state = match codec {
-            Codec::None => State::None,
+            Codec::None => EncoderState::None,
             Codec::Gzip => {
                 let level =
                     u32::try_from(level).map_or_else(|_| flate2::Compression::default(), flate2::Compression::new);
-                State::Gzip(Box::new(Compress::new(level, false)))
+                EncoderState::Gzip(Box::new(Compress::new(level, false)))
             }
-            Codec::Snappy => State::Snappy(Box::new(snap::raw::Encoder::new())),
-            Codec::Lz4 if level == LZ4_DEFAULT_LEVEL => State::Lz4(CompressionMode::DEFAULT),
-            Codec::Lz4 => State::Lz4(CompressionMode::HIGHCOMPRESSION(level)),
-            Codec::Zstd => State::Zstd(Box::new(zstd::bulk::Compressor::new(level)?)),
+            Codec::Snappy => EncoderState::Snappy(Box::new(snap::raw::Encoder::new())),
+            Codec::Lz4 if level == LZ4_DEFAULT_LEVEL => EncoderState::Lz4(CompressionMode::DEFAULT),
+            Codec::Lz4 => EncoderState::Lz4(CompressionMode::HIGHCOMPRESSION(level)),
+            Codec::Zstd => EncoderState::Zstd(Box::new(zstd::bulk::Compressor::new(level)?)),
         };
         Ok(Self { codec, state, out: Vec::new() })
     }
 
-    /// What it makes of batches.
+    /// Its codec.
     pub fn codec(&self) -> Codec {
         self.codec
     }
@@ -75,11 +75,11 @@ impl Encoder {
         let out = &mut self.out;
         out.clear();
         match &mut self.state {
-            State::None => out.extend_from_slice(input),
-            State::Gzip(deflate) => gzip(deflate, input, out)?,
-            State::Snappy(encoder) => snappy(encoder, input, out)?,
-            State::Lz4(mode) => lz4(*mode, input, out)?,
-            State::Zstd(compressor) => {
+            EncoderState::None => out.extend_from_slice(input),
+            EncoderState::Gzip(deflate) => gzip(deflate, input, out)?,
+            EncoderState::Snappy(encoder) => snappy(encoder, input, out)?,
+            EncoderState::Lz4(mode) => lz4(*mode, input, out)?,
+            EncoderState::Zstd(compressor) => {
                 out.reserve(zstd::zstd_safe::compress_bound(input.len()));
                 compressor.compress_to_buffer(input, out)?;
             }

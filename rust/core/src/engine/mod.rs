@@ -1,63 +1,85 @@
-//! The I/O thread's work, one [`Engine::turn`] after another: news in, timers, requests out, answers in, deadlines.
+//! The I/O thread's work, one [`Engine::run_once`] after another: commands, timers, requests, answers, deadlines.
 //!
-//! It owns connections and everything in flight. It never waits: time comes from [`Shared::now_us`], bytes through
-//! [`Transport`], so that the whole engine can be stepped by hand with a manual clock and sockets in memory.
+//! It owns the connections and everything in flight. It never waits: time comes from [`Shared::now_us`], bytes go
+//! through [`Transport`], so that the whole engine can be stepped by hand with a manual clock and sockets in memory.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `commands.rs` | applies the control plane's commands |
+//! | `topics.rs` | topic snapshots: lanes, leaders, retired topics |
+//! | `decisions.rs` | lanes that the control plane gives back |
+//! | `scheduling.rs` | which lane sends next, to which broker, in which request |
+//! | `requests.rs` | batches become a Produce request |
+//! | `connections.rs` | sockets: connect, read, write, close |
+//! | `answers.rs` | frames become answers, answers change lanes |
+//! | `reports.rs` | lanes that are handed over to the control plane |
+//! | `expiry.rs` | the tick; records that fail while their lanes go on |
+//! | `resolving.rs` | a batch is resolved and its memory goes back |
+//! | `shutdown.rs` | the end of the producer |
 
 mod answers;
 mod commands;
-mod endings;
-mod sending;
+mod connections;
+mod decisions;
+mod expiry;
+mod reports;
+mod requests;
+mod resolving;
+mod scheduling;
+mod shutdown;
+mod topics;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::accumulator::Shared;
 use crate::boundary::{LaneReport, Stage};
 use crate::io::connection::{Connection, Transport};
-use crate::lane::{Identity, Lane, Outgoing};
+use crate::lane::identity::Identity;
+use crate::lane::sending::Outgoing;
+use crate::lane::{Lane, LaneId};
+use crate::shared::Shared;
 use crate::topic::BrokerHealth;
 
-/// How often deadlines of records and requests are looked at while there are any.
+/// How often the deadlines of records and requests are checked while there are any.
 const TICK_US: u64 = 50_000;
+
 /// From which Produce version on topics go by id.
 const TOPIC_IDS_SINCE: i16 = 13;
-/// From which Produce version on a broker that throttles answers first, and the client keeps still (KIP-219).
-const KEEPS_STILL_SINCE: i16 = 6;
-/// From which Produce version on batches may be compressed with zstd (KIP-110).
-const ZSTD_SINCE: i16 = 7;
-/// The id of a topic whose metadata came from a broker without ids.
-const NO_TOPIC_ID: [u8; 16] = [0; 16];
+
+/// Lanes that are to be checked at a time (µs), the earliest first.
+type Timers = BinaryHeap<Reverse<(u64, LaneId)>>;
 
 /// A broker, as the leader of lanes.
 #[derive(Debug, Default)]
 struct Broker {
     /// The connection that carries Produce.
     connection: Option<u64>,
-    /// Lanes that can send, in turn.
+    /// Lanes that can send, the next one first.
     ready: VecDeque<Arc<Lane>>,
-    /// A connection has been asked for.
+    /// The control plane was asked for a connection.
     wanted: bool,
-    /// Why it cannot be reached, as the control plane sees it; empty: nothing is known against it.
+    /// Why it cannot be reached, as the control plane reports it; empty: no reason is known.
     trouble: String,
     health: Arc<BrokerHealth>,
 }
 
-/// See the module. What is iterated over has an order: a run that is stepped by hand must be one that can be repeated.
+/// See the module. Collections that are iterated over have an order: a run that is stepped by hand can be repeated.
 #[derive(Debug)]
 pub struct Engine<T> {
     shared: Arc<Shared>,
     transport: T,
     connections: BTreeMap<u64, Connection>,
     brokers: BTreeMap<i32, Broker>,
-    /// Every lane there ever was, by id.
+    /// Every lane that was ever made, by id.
     lanes: Vec<Arc<Lane>>,
     /// Lanes of topics that are forgotten: their sequences go on if the topic comes back.
     retired: HashMap<Arc<str>, Vec<Arc<Lane>>>,
-    timers: BinaryHeap<Reverse<(u64, u32)>>,
+    timers: Timers,
     /// Ready, but without a leader.
     leaderless: Vec<Arc<Lane>>,
-    /// Topic versions for which a leader was asked for.
+    /// Topic versions for which the control plane was asked for a leader.
     leader_wanted: HashMap<Arc<str>, u64>,
     identity: Option<Identity>,
     /// Requests put together so far.
@@ -65,9 +87,9 @@ pub struct Engine<T> {
     /// Connections with something to write.
     writable: BTreeSet<u64>,
     next_tick_us: u64,
-    /// Something became ready behind the point where this pass sends: the next one is due at once.
+    /// A lane became ready after this pass had sent: the next pass is due at once.
     again: bool,
-    // What this pass will tell the control plane.
+    // What this pass reports to the control plane.
     handed_over: Vec<LaneReport>,
     endpoints: Vec<(i32, String, i32, Option<String>)>,
     scratch: Box<[u8]>,
@@ -105,15 +127,15 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// The transport, for those who step the engine by hand.
+    /// The transport: tests and the simulation step the engine by hand.
     pub fn transport(&mut self) -> &mut T {
         &mut self.transport
     }
 
-    /// One pass. Returns when the next one is due (µs); `u64::MAX`: when there is news.
-    pub fn turn(&mut self) -> u64 {
-        let now_us = self.shared.now_us();
-        let inbox = self.shared.take_inbox();
+    /// One pass (Java: `Sender.runOnce`). Returns when the next one is due (µs); `u64::MAX`: at the next wake-up.
+    pub fn run_once(&mut self) -> u64 {
+        let now_us = self.shared.clock.now_us();
+        let inbox = self.shared.mailbox.take();
         for command in inbox.commands {
             self.apply(command, now_us);
         }
@@ -124,19 +146,9 @@ impl<T: Transport> Engine<T> {
             self.timers.push(Reverse((at_us, lane.id)));
         }
         if inbox.sweep {
-            for at in 0..self.lanes.len() {
-                let lane = Arc::clone(&self.lanes[at]);
-                self.reconsider(&lane, now_us);
-            }
+            self.reconsider_all(now_us);
         }
-        while let Some(&Reverse((at_us, lane))) = self.timers.peek()
-            && at_us <= now_us
-        {
-            self.timers.pop();
-            let lane = Arc::clone(&self.lanes[lane as usize]);
-            lane.inner.lock().armed_us = u64::MAX;
-            self.reconsider(&lane, now_us);
-        }
+        self.run_timers(now_us);
         if now_us >= self.next_tick_us {
             self.tick(now_us);
         }
@@ -172,5 +184,13 @@ impl<T: Transport> Engine<T> {
             }
         }
         at_us
+    }
+
+    /// For the io metrics: one wait for sockets, and the work before it.
+    pub fn count_select(&mut self, waited: Duration, worked: Duration) {
+        let mut stats = self.shared.stats.lock();
+        stats.selects += 1;
+        stats.io_wait_ns += waited.as_nanos() as u64;
+        stats.io_ns += worked.as_nanos() as u64;
     }
 }

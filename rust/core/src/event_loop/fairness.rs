@@ -13,7 +13,7 @@ pub struct TimeSlice {
     over_ms: Option<i64>,
 }
 
-/// What a coroutine does at a step.
+/// The result of a step: what the coroutine does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Continue.

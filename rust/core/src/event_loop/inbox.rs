@@ -1,4 +1,4 @@
-//! The way from any thread to an event loop: tokens go into the loop's inbox, and one wake-up tells the loop to read it.
+//! The way from any thread to an event loop: tokens go into the loop's inbox, and one wake-up makes the loop read it.
 //!
 //! At most one wake-up is outstanding, however many tokens there are and however late the loop reads them. A loop that
 //! can watch a descriptor watches the inbox's; for one that cannot, a thread waits in its place. The meaning of a token
@@ -23,7 +23,7 @@ enum WakeUp {
     Thread,
 }
 
-/// What is due in one event loop.
+/// The calls that are due in one event loop.
 #[derive(Debug)]
 pub struct LoopInbox {
     state: Mutex<InboxState>,
@@ -139,7 +139,7 @@ impl LoopInbox {
 pub struct Notice {
     /// The loop's inbox.
     pub inbox: Arc<LoopInbox>,
-    /// What to put in.
+    /// Goes into it.
     pub token: LoopToken,
 }
 

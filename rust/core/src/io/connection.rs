@@ -27,17 +27,17 @@ pub trait Transport {
     fn close(&mut self, connection: u64);
 }
 
-/// Larger answers are nonsense (Java: `NetworkReceive` takes any; a broker's requests are bounded to this).
+/// Longer answers are refused (Java: `NetworkReceive` takes any; a broker's requests are bounded to this).
 pub const MAX_FRAME: usize = 100 * 1024 * 1024;
 
 /// One batch of a Produce request.
 #[derive(Debug)]
 pub struct SentBatch {
-    /// Whose.
+    /// Its lane.
     pub lane: Arc<Lane>,
-    /// Which.
+    /// Its id there.
     pub batch_id: u64,
-    /// As it was named in the request.
+    /// The topic's id in the request.
     pub topic_id: [u8; 16],
     /// The request has the topic's name in place of its id.
     pub by_name: bool,
@@ -45,14 +45,14 @@ pub struct SentBatch {
     pub answered: bool,
 }
 
-/// What an answer belongs to.
+/// The request that an answer belongs to.
 #[derive(Debug)]
 pub enum RequestKind {
     /// Produce, in this version.
     Produce {
         /// API version.
         version: i16,
-        /// Whose batches.
+        /// Its batches.
         batches: Vec<SentBatch>,
     },
     /// An opaque request of the control plane's.
@@ -64,7 +64,7 @@ pub enum RequestKind {
 pub struct Request {
     /// Its correlation id.
     pub correlation_id: i32,
-    /// What it was.
+    /// See there.
     pub kind: RequestKind,
     /// When the answer must be there.
     pub timeout_at_us: u64,
@@ -112,13 +112,13 @@ pub struct Connection {
     out_offset: usize,
     queued: u64,
     written: u64,
-    /// The socket takes no more until it says so.
+    /// The socket takes no more until its next event.
     blocked: bool,
     input: Vec<u8>,
 }
 
-/// What a peer is that announces an impossible length: people connect to the wrong port more often than brokers go mad.
-fn nonsense(head: [u8; 4]) -> String {
+/// The text for a peer that announces an impossible length. Mostly it is no broker: the port is wrong.
+fn impossible_length(head: [u8; 4]) -> String {
     let announced = i32::from_be_bytes(head);
     let guess = match head {
         [0x14..=0x17, 3, ..] => "; it looks like TLS, which Penstock does not speak yet: use a PLAINTEXT listener",
@@ -154,7 +154,7 @@ impl Connection {
         }
     }
 
-    /// The next correlation id for Produce. The control plane is done with this connection by then.
+    /// The next correlation id for Produce. The control plane has finished with this connection by then.
     pub fn correlation_id(&mut self) -> i32 {
         self.next_correlation = (self.next_correlation + 1) & 0x3fff_ffff;
         self.next_correlation
@@ -183,7 +183,7 @@ impl Connection {
         });
     }
 
-    /// What is known of a request if the connection ends now.
+    /// The fate of a request's batches if the connection ends now.
     pub fn fate(&self, request: &Request) -> Fate {
         if self.written >= request.to {
             Fate::Unknown
@@ -194,7 +194,7 @@ impl Connection {
         }
     }
 
-    /// Whether all of a request has left (acks=0 asks for no more).
+    /// Whether all of a request is written (acks=0 needs no more).
     pub fn is_written(&self, request: &Request) -> bool {
         self.written >= request.to
     }
@@ -204,7 +204,7 @@ impl Connection {
         !self.out.is_empty() && !self.blocked
     }
 
-    /// The socket says that it takes bytes again.
+    /// The socket takes bytes again.
     pub fn unblock(&mut self) {
         self.blocked = false;
     }
@@ -234,7 +234,7 @@ impl Connection {
     fn advance(&mut self, written: usize) {
         self.written += written as u64;
         self.out_offset += written;
-        // A segment is let go only here, when the socket has taken it whole: this is what makes recycling safe.
+        // A segment is dropped only here, when the socket has taken it whole: this makes recycling safe.
         while let Some(front) = self.out.front() {
             let len = front.bytes().len();
             if self.out_offset < len {
@@ -245,7 +245,7 @@ impl Connection {
         }
     }
 
-    /// Read what the socket holds, a megabyte at most, so that frames are cut (and nonsense is noticed) between.
+    /// Read what the socket holds, a megabyte at most, so that frames are cut (and impossible lengths found) between.
     pub fn read(&mut self, transport: &mut impl Transport, scratch: &mut [u8]) -> io::Result<ReadEnd> {
         let start = self.input.len();
         loop {
@@ -254,7 +254,7 @@ impl Connection {
                 Ok(count) => {
                     self.input.extend_from_slice(&scratch[..count]);
                     // A short read of a stream socket means that it is empty for now; a later byte raises a new event.
-                    // One more call would only ask the kernel to say so.
+                    // One more call would only return `WouldBlock`.
                     if count < scratch.len() {
                         return Ok(ReadEnd::Empty);
                     }
@@ -276,7 +276,7 @@ impl Connection {
         let len = usize::try_from(announced)
             .ok()
             .filter(|&len| (4..=MAX_FRAME).contains(&len))
-            .ok_or_else(|| nonsense(*head))?;
+            .ok_or_else(|| impossible_length(*head))?;
         if self.input.len() < 4 + len {
             return Ok(None);
         }
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_cut_from_the_stream_and_nonsense_is_refused() {
+    fn frames_are_cut_from_the_stream_and_impossible_lengths_are_refused() {
         let mut connection = connection();
         let mut input = vec![0, 0, 0, 5, 1, 2, 3, 4, 5, 0, 0, 0, 4, 9, 9];
         let mut socket = Narrow { room: 0, taken: vec![], input: std::mem::take(&mut input) };
@@ -361,7 +361,7 @@ mod tests {
         connection.read(&mut socket, &mut scratch).unwrap();
         assert_eq!(connection.next_frame(), Ok(Some(vec![9, 9, 9, 9])));
         assert!(connection.next_frame().is_err());
-        assert!(nonsense([0x15, 3, 3, 0]).contains("TLS"));
-        assert!(nonsense(*b"HTTP").contains("HTTP server"));
+        assert!(impossible_length([0x15, 3, 3, 0]).contains("TLS"));
+        assert!(impossible_length(*b"HTTP").contains("HTTP server"));
     }
 }

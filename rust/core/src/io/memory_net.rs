@@ -1,8 +1,8 @@
-//! Sockets in memory: the [`Transport`] for those who step the engine by hand (tests and the simulation).
+//! Sockets in memory: the [`Transport`] of an engine that is stepped by hand (tests and the simulation).
 //!
-//! Whoever steps it plays the network: it sees what was dialled, accepts or refuses, takes what was written, delivers
-//! bytes, and ends connections in either way. Nothing happens by itself. After a change that a real socket would announce,
-//! call [`crate::engine::Engine::on_socket`].
+//! The caller plays the network: it reads which connections were dialled, accepts or refuses them, takes the bytes that
+//! were written, delivers bytes, and ends connections. Nothing happens by itself. After a change that a real socket would
+//! announce, call [`crate::engine::Engine::on_socket`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -17,13 +17,13 @@ pub struct Socket {
     pub outgoing: Vec<u8>,
     /// Delivered to the engine, not read yet.
     pub incoming: VecDeque<u8>,
-    /// How many more bytes a write gets rid of.
+    /// How many more bytes the socket takes.
     pub room: usize,
     /// TCP is up.
     pub up: bool,
-    /// The far end has closed its direction: after what is delivered comes the end.
+    /// The far end has closed its direction: the end follows the delivered bytes.
     pub ended: bool,
-    /// What a write into a full socket meets: the far end's reset instead of `WouldBlock`.
+    /// A write into a full socket fails with the far end's reset instead of `WouldBlock`.
     pub broken: bool,
     /// Every call fails from now on.
     pub failed: Option<io::ErrorKind>,
@@ -34,16 +34,16 @@ pub struct Socket {
 pub struct MemoryNet {
     /// Open and half-open connections by id.
     pub sockets: BTreeMap<u64, Socket>,
-    /// Dialled and not looked at yet.
+    /// Dialled since this was last taken.
     pub dialled: Vec<(u64, SocketAddr)>,
-    /// Closed by the engine and not looked at yet.
+    /// Closed by the engine since this was last taken.
     pub closed: Vec<u64>,
-    /// What is dialled is up at once.
+    /// A dialled connection is up at once.
     pub accepts: bool,
 }
 
 impl MemoryNet {
-    /// A network in which whatever is dialled is up at once.
+    /// A network in which a dialled connection is up at once.
     pub fn accepting() -> Self {
         Self { accepts: true, ..Self::default() }
     }

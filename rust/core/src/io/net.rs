@@ -11,10 +11,11 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::accumulator::Shared;
 use crate::boundary::Event;
 use crate::engine::Engine;
 use crate::io::connection::Transport;
+use crate::panics::panic_text;
+use crate::shared::Shared;
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -42,9 +43,7 @@ impl Transport for NetTransport {
         }
         match socket.connect(&address.into()) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            #[cfg(unix)]
-            Err(error) if error.raw_os_error() == Some(115) || error.raw_os_error() == Some(36) => {} // EINPROGRESS
+            Err(error) if is_in_progress(&error) => {}
             Err(error) => return Err(error),
         }
         let mut stream = TcpStream::from_std(socket.into());
@@ -76,23 +75,35 @@ impl Transport for NetTransport {
 
     fn close(&mut self, connection: u64) {
         if let Some(mut stream) = self.sockets.remove(&connection) {
-            // Dropping closes it either way; deregistering first spares us a stale event. A child process may hold the
-            // descriptor as well, which would keep the connection up.
+            // To drop it closes it. Deregistered first, it raises no stale event. Shut down, because a child process may hold
+            // the descriptor as well, which would keep the connection up.
             let _ = self.registry.deregister(&mut stream);
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 }
 
-/// Start the I/O thread. It ends when [`Shared::request_stop`] is called, or with [`Event::EngineFailed`].
+/// A connect that does not wait returns this while TCP is being set up.
+#[cfg(unix)]
+fn is_in_progress(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINPROGRESS)
+}
+
+/// A connect that does not wait returns this while TCP is being set up.
+#[cfg(not(unix))]
+fn is_in_progress(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// Start the I/O thread. It ends when [`Mailbox::request_stop`](crate::shared::Mailbox::request_stop) is called, or with [`Event::EngineFailed`].
 pub fn start(shared: &Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let registry = poll.registry().try_clone()?;
-    // The descriptor is the thread's: a closed producer that somebody keeps has none.
-    let bell = Arc::downgrade(&waker);
-    shared.set_waker(Box::new(move || {
-        if let Some(waker) = bell.upgrade() {
+    // The descriptor is the thread's: a closed producer that the application keeps has none.
+    let wake_up = Arc::downgrade(&waker);
+    shared.mailbox.set_waker(Box::new(move || {
+        if let Some(waker) = wake_up.upgrade() {
             // An error here would mean that the descriptor is gone, and with it the thread to wake.
             let _ = waker.wake();
         }
@@ -112,11 +123,7 @@ pub fn start(shared: &Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
         let message = match ended {
             Ok(Ok(())) => return,
             Ok(Err(error)) => format!("the I/O thread stopped: {error}"),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-                format!("the I/O thread panicked (a bug in Penstock): {text}")
-            }
+            Err(panic) => format!("the I/O thread panicked (a bug in Penstock): {}", panic_text(&*panic)),
         };
         let _ = catch_unwind(AssertUnwindSafe(|| engine.die(&message)));
         shared.events.push(Event::EngineFailed { message });
@@ -126,10 +133,10 @@ pub fn start(shared: &Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
 fn run(engine: &mut Engine<NetTransport>, mut poll: Poll, shared: &Arc<Shared>) -> io::Result<()> {
     let mut events = Events::with_capacity(256);
     let mut woke = Instant::now();
-    while !shared.stop.load(crate::sync::atomic::Ordering::Acquire) {
-        let wake_at_us = engine.turn();
-        let now_us = shared.now_us();
-        let sleep = if wake_at_us <= now_us || !shared.prepare_sleep(wake_at_us) {
+    while !shared.mailbox.is_stopped() {
+        let wake_at_us = engine.run_once();
+        let now_us = shared.clock.now_us();
+        let sleep = if wake_at_us <= now_us || !shared.mailbox.prepare_sleep(wake_at_us) {
             Some(Duration::ZERO)
         } else if wake_at_us == u64::MAX {
             None
@@ -143,7 +150,7 @@ fn run(engine: &mut Engine<NetTransport>, mut poll: Poll, shared: &Arc<Shared>) 
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        shared.awake();
+        shared.mailbox.awake();
         woke = Instant::now();
         engine.count_select(woke - before, worked);
         for event in &events {
@@ -152,7 +159,7 @@ fn run(engine: &mut Engine<NetTransport>, mut poll: Poll, shared: &Arc<Shared>) 
                 let id = event.token().0 as u64;
                 engine.on_socket(id, readable, event.is_writable() || event.is_error());
                 if event.is_read_closed() || event.is_error() {
-                    // A short read ends the reading, but the end came with the same event and will raise no other.
+                    // A short read ends the reading, but the end came with the same event and raises no other.
                     engine.on_socket(id, true, false);
                 }
             }

@@ -1,25 +1,26 @@
-//! What became of a batch that was sent: its fate, and which topic of that name the fate is about.
+//! The fate of a batch: whether it may have been appended, and in which topic of that name.
 
-use crate::lane::Identity;
+use crate::kafka_errors::{
+    KAFKA_STORAGE_ERROR, LAST_KNOWN_CODE, NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS_AFTER_APPEND, NOT_LEADER_OR_FOLLOWER,
+    REQUEST_TIMED_OUT, UNKNOWN_SERVER_ERROR, UNKNOWN_TOPIC_OR_PARTITION,
+};
+use crate::lane::identity::Numbering;
 
-/// The last error code of Kafka 4.4: CONTROLLER_ID_NOT_REGISTERED.
-const LAST_KNOWN_CODE: i16 = 136;
-
-/// What is known of a batch over all its attempts. Ordered: the worst counts.
+/// Whether a batch may have been appended, over all its attempts. Ordered: the worst counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
     /// No byte left.
     Unsent,
     /// A part of the frame left: no broker can have read it whole.
     PartlyWritten,
-    /// A broker says that it did not append.
+    /// A broker answered that it did not append.
     Rejected,
-    /// The answer is lost, or says that the append may have happened.
+    /// The answer is lost, or leaves it open whether the batch was appended.
     Unknown,
 }
 
 impl Fate {
-    /// The word used on the boundary.
+    /// As the boundary names it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unsent => "unsent",
@@ -29,42 +30,45 @@ impl Fate {
         }
     }
 
-    /// What an answer with this error code says about the append; `base_offset` as the answer has it, or -1.
+    /// The fate after an answer with this error code; `base_offset` as the answer has it, or -1.
     ///
-    /// A closed list, because a broker decides all other errors before it appends. The offset alone proves nothing:
-    /// brokers that are not Kafka's leave it at 0 beside an error.
+    /// The list is closed, because a broker decides all other errors before it appends. The offset alone proves
+    /// nothing: some brokers that are not Kafka's leave it at 0 beside an error.
     pub const fn of_answer(code: i16, base_offset: i64) -> Self {
         match code {
-            // UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS_AFTER_APPEND and
-            // KAFKA_STORAGE_ERROR (it may strike between the write and the answer) leave it open.
-            -1 | 7 | 13 | 20 | 56 => Self::Unknown,
-            // UNKNOWN_TOPIC_OR_PARTITION and NOT_LEADER_OR_FOLLOWER come before the append or after it: a leader that loses
-            // the partition, or is deposed, while it waits for its followers puts the error into the answer that it had
-            // ready (`DelayedProduce`). The offset of the append is in it then, and the next leader may have the batch.
-            3 | 6 if base_offset >= 0 => Self::Unknown,
+            // The append may have happened. A storage error may strike between the write and the answer.
+            UNKNOWN_SERVER_ERROR
+            | REQUEST_TIMED_OUT
+            | NETWORK_EXCEPTION
+            | NOT_ENOUGH_REPLICAS_AFTER_APPEND
+            | KAFKA_STORAGE_ERROR => Self::Unknown,
+            // These come before the append or after it. A leader that loses the partition, or is deposed, while it
+            // waits for its followers puts the error into the answer that it had ready (`DelayedProduce`). The answer
+            // then has the offset of the append, and the next leader may have the batch.
+            UNKNOWN_TOPIC_OR_PARTITION | NOT_LEADER_OR_FOLLOWER if base_offset >= 0 => Self::Unknown,
             1..=LAST_KNOWN_CODE => Self::Rejected,
-            // It cannot be known what a code means that Kafka 4.4 does not have.
+            // The meaning of a code that Kafka 4.4 does not have cannot be known.
             _ => Self::Unknown,
         }
     }
 }
 
-/// A topic's id, zeros where the cluster has none.
+/// A topic's id.
 pub type TopicId = [u8; 16];
 
-/// Identity and first sequence of a batch, `None` without idempotence.
-pub type Numbering = Option<(Identity, i32)>;
+/// In place of an id where the metadata came from a broker without topic ids.
+pub const NO_TOPIC_ID: TopicId = [0; 16];
 
 /// The topics of one name that a batch was sent to.
 ///
-/// A topic that is deleted and made anew has another id and an empty log: what may lie in the old one's log cannot be in
+/// A topic that is deleted and made anew has another id and an empty log: a record in the old topic's log cannot be in
 /// the new one's. So a batch's fate belongs to a topic id, and starts afresh under another one.
 #[derive(Clone, Debug, Default)]
 pub struct Addressed {
-    /// Of the last attempt: the fate is about this one.
+    /// The topic of the last attempt: the fate is about this one.
     topic_id: TopicId,
-    /// The answer to an attempt by the topic's name (Produce before version 13) is lost: it may still arrive, in the
-    /// topic that has the name by then. The fate stays what it is.
+    /// The answer to an attempt by the topic's name (Produce before version 13) is lost. The request may still arrive,
+    /// in the topic that has the name by then. So the fate stays.
     by_name: bool,
     /// Earlier ids under which the fate is unknown, with the numbers used there. Metadata may go back to one: a broker
     /// with an old view, or a cluster that takes over and gives back.
@@ -87,8 +91,8 @@ impl Addressed {
         !self.former.is_empty()
     }
 
-    /// The name stands for `topic_id` now. Returns the batch's fate there, `None` where it was sent under other numbers
-    /// and may be in the log: nothing can be sent then that could not be there twice.
+    /// The name stands for `topic_id` now. Returns the batch's fate there. `None`: it was sent there under other
+    /// numbers and may be in the log, so that it could be there twice if it were sent again.
     pub fn enter(&mut self, topic_id: TopicId, fate: Fate, numbering: Numbering) -> Option<Fate> {
         if self.topic_id == topic_id || self.by_name {
             return Some(fate);
@@ -108,6 +112,8 @@ impl Addressed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::lane::identity::Identity;
 
     const OLD: TopicId = [1; 16];
     const NEW: TopicId = [2; 16];
@@ -143,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn back_under_an_old_id_what_was_unknown_there_is_unknown_again() {
+    fn under_an_old_id_an_unknown_fate_is_unknown_again() {
         let mut addressed = sent_to_old();
         addressed.enter(NEW, Fate::Unknown, NUMBERS);
         assert_eq!(addressed.enter(OLD, Fate::Rejected, NUMBERS), Some(Fate::Unknown));
@@ -154,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_by_name_may_arrive_in_any_topic_of_that_name() {
+    fn a_batch_that_went_by_name_may_arrive_in_any_topic_of_that_name() {
         let mut addressed = sent_to_old();
         addressed.went_by_name();
         assert_eq!(addressed.enter(NEW, Fate::Unknown, NUMBERS), Some(Fate::Unknown));

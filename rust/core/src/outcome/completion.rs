@@ -16,7 +16,7 @@ use crate::sync::{Condvar, Mutex, OnceLock};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallbackToken(pub usize);
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug)]
 pub enum Outcome {
     /// It is in the log. `base_offset` is -1 when it cannot be known; `log_append_time_ms` is -1 under `CreateTime`.

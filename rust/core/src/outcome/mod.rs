@@ -1,4 +1,4 @@
-//! What became of records: the outcome of a batch, the futures' and the callbacks' way to it, and the ages of records.
+//! The outcome of batches, the futures and callbacks that wait for it, and the ages of failed records.
 
 mod arrivals;
 mod callbacks;

@@ -220,7 +220,6 @@ pub struct OnceLock<T> {
 #[cfg(feature = "models")]
 #[expect(missing_docs, reason = "as std's")]
 impl<T> OnceLock<T> {
-    #[expect(clippy::new_without_default, reason = "as much as is needed")]
     pub fn new() -> Self {
         Self { value: std::sync::OnceLock::new(), is_set: atomic::AtomicBool::new(false) }
     }
@@ -232,5 +231,12 @@ impl<T> OnceLock<T> {
     pub fn set(&self, value: T) -> Result<(), T> {
         // No other thread runs between the two: a model switches threads only at calls into loom.
         if self.is_set.swap(true, atomic::Ordering::AcqRel) { Err(value) } else { self.value.set(value) }
+    }
+}
+
+#[cfg(feature = "models")]
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -28,7 +28,7 @@ mod checked {
     use super::Rank;
 
     thread_local! {
-        /// What this thread holds, in the order of taking.
+        /// The places that this thread holds, in the order of taking.
         static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
     }
 

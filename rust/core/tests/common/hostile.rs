@@ -156,13 +156,13 @@ fn frames_of(mut stream: &[u8]) -> (Vec<&[u8]>, bool) {
     (frames, false)
 }
 
-/// The bit of the second byte of [`engine`]'s data that says: length and correlation id are right, what follows is the rest.
+/// The bit of the second byte of [`engine`]'s data that means: length and correlation id are right, the rest of the data follows them.
 pub const ANSWER: u8 = 1;
 
-/// A version, flags, and what broker 1 says after a Produce request: its connection may end, and nothing else. The records
+/// A version, flags, and what broker 1 answers after a Produce request: its connection may end, and nothing else. The records
 /// sent to it are delivered over its next connection, those for broker 2 over the one that there is, and no memory is lost.
 pub fn engine(data: &[u8]) {
-    let [version, flags, said @ ..] = data else { return };
+    let [version, flags, answer @ ..] = data else { return };
     let version = version_of(*version);
     let mut rig = Rig::new(config());
     rig.command(Command::SetIdentity(ME));
@@ -176,10 +176,10 @@ pub fn engine(data: &[u8]) {
     assert_eq!((asked.len(), spared_asked.len()), (1, 1));
 
     if flags & ANSWER == 0 {
-        say(&mut rig, said, usize::from(flags >> 1) + 1);
+        arrive(&mut rig, answer, usize::from(flags >> 1) + 1);
     } else {
-        let frame = [&asked[0].to_be_bytes(), said].concat();
-        say(&mut rig, &[&(frame.len() as u32).to_be_bytes(), &frame[..]].concat(), usize::MAX);
+        let frame = [&asked[0].to_be_bytes(), answer].concat();
+        arrive(&mut rig, &[&(frame.len() as u32).to_be_bytes(), &frame[..]].concat(), usize::MAX);
     }
     let mut events = rig.events();
     rig.deliver(2, &success(version, spared_asked[0], 1));
@@ -200,7 +200,7 @@ pub fn engine(data: &[u8]) {
         }
     }
     assert!(offset(&hit).is_some(), "delivered in the end: {:?}", hit.outcome());
-    assert!(rig.shared.fatal().is_none());
+    assert!(rig.shared.failures.fatal().is_none());
     assert_eq!(rig.shared.pool.available(), rig.shared.pool.total());
     assert_eq!(rig.shared.stats.lock().in_flight, 0);
 }
@@ -221,12 +221,12 @@ pub fn requests(rig: &mut Rig, connection: u64) -> Vec<i32> {
     frames.iter().map(|frame| i32::from_be_bytes(frame[4..8].try_into().unwrap())).collect()
 }
 
-fn say(rig: &mut Rig, stream: &[u8], piece: usize) {
+fn arrive(rig: &mut Rig, stream: &[u8], piece: usize) {
     for piece in stream.chunks(piece) {
         let Some(socket) = rig.engine.transport().sockets.get_mut(&1) else { return };
         socket.incoming.extend(piece);
         rig.engine.on_socket(1, true, false);
-        rig.engine.turn();
+        rig.engine.run_once();
     }
 }
 

@@ -1,19 +1,20 @@
-//! The engine stepped by hand: manual clock, sockets in memory, and a broker that answers what the test tells it to.
+//! The engine stepped by hand: manual clock, sockets in memory, and a broker whose answers the test gives.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::{Appended, Record, Shared};
-use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader};
+use penstock_core::append::{Appended, Record};
+use penstock_core::boundary::{Command, Decision, Event, LaneReport, PartitionLeader, Stage};
 use penstock_core::compression::Compression;
 use penstock_core::config::Config;
 use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
 use penstock_core::engine::Engine;
 use penstock_core::io::memory_net::MemoryNet;
-use penstock_core::lane::Identity;
+use penstock_core::lane::identity::Identity;
 use penstock_core::outcome::{Completion, Outcome};
+use penstock_core::shared::Shared;
 
 pub const MS: u64 = 1000;
 pub const ME: Identity = Identity { producer_id: 42, epoch: 0 };
@@ -31,7 +32,7 @@ pub struct Seen {
     pub bytes: Vec<u8>,
 }
 
-/// What an answer says of each batch in it; the version of Produce decides how much of it is on the wire.
+/// The same answer about each batch in it; the version of Produce decides how much of it is on the wire.
 #[derive(Clone, Copy)]
 pub struct Answer {
     pub code: i16,
@@ -78,7 +79,7 @@ pub fn config() -> Config {
 impl Rig {
     pub fn new(config: Config) -> Self {
         let shared = Shared::new(config);
-        shared.set_now_us(1);
+        shared.clock.set_us(1);
         let engine = Engine::new(Arc::clone(&shared), MemoryNet::accepting());
         Self { shared, engine, now_us: 1, produce_version: 3 }
     }
@@ -115,19 +116,19 @@ impl Rig {
     }
 
     pub fn command(&mut self, command: Command) {
-        self.shared.command([command]);
-        self.engine.turn();
+        self.shared.mailbox.command([command]);
+        self.engine.run_once();
     }
 
     /// Let time pass; returns when the engine means to wake up next.
     pub fn pass(&mut self, us: u64) -> u64 {
         self.now_us += us;
-        self.shared.set_now_us(self.now_us);
-        self.engine.turn()
+        self.shared.clock.set_us(self.now_us);
+        self.engine.run_once()
     }
 
     pub fn send(&self, partition: u32, value: &[u8]) -> (Arc<Completion>, u32) {
-        let topic = self.shared.topic("t").topic.unwrap();
+        let topic = self.shared.topics.entry("t").topic.unwrap();
         let record = Record { timestamp: 1, key: None, value: Some(value), headers: &[] };
         match self.shared.append(&topic, Some(partition), &record, None, &mut 0) {
             Appended::Done { completion, index } => (completion, index),
@@ -149,7 +150,7 @@ impl Rig {
             .collect()
     }
 
-    /// What has arrived at the broker's end since the last look.
+    /// The batches that arrived at the broker since the last call.
     pub fn seen(&mut self, connection: u64) -> Vec<Seen> {
         let Some(socket) = self.engine.transport().sockets.get_mut(&connection) else { return Vec::new() };
         let mut stream = &std::mem::take(&mut socket.outgoing)[..];
@@ -193,7 +194,7 @@ impl Rig {
         socket.incoming.extend((frame.len() as u32).to_be_bytes());
         socket.incoming.extend(frame);
         self.engine.on_socket(connection, true, false);
-        self.engine.turn();
+        self.engine.run_once();
     }
 
     pub fn resume(
@@ -251,4 +252,13 @@ pub fn offset(completion: &Completion) -> Option<i64> {
         Some(Outcome::Delivered { base_offset, .. }) => Some(*base_offset),
         _ => None,
     }
+}
+
+/// The reasons of the connections that ended, with their stage.
+pub fn ended(events: &[Event]) -> Vec<(u64, Stage, String)> {
+    let closed = events.iter().filter_map(|event| match event {
+        Event::ConnectionClosed { connection, stage, reason, .. } => Some((*connection, *stage, reason.clone())),
+        _ => None,
+    });
+    closed.collect()
 }

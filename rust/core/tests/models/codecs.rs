@@ -2,24 +2,24 @@
 //! or left to its worker, who gives its memory back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use loom::thread;
-use penstock_core::accumulator::{Appended, Record, Shared};
+use penstock_core::append::{Appended, Record};
 use penstock_core::compression::{Codec, Compression, Encoder};
-use penstock_core::lane::LaneState;
+use penstock_core::lane::readiness::NextStep;
 use penstock_core::outcome::Completion;
+use penstock_core::shared::Shared;
 use penstock_core::topic::Topic;
 
-use crate::{Bell, config, explore, topic};
+use crate::{WakeUp, config, explore, topic};
 
 const SNAPPY: Compression = Compression { codec: Codec::Snappy, level: 0 };
 
 /// The clock stands at 1 µs; no thread is started, models have their own.
 fn compressing() -> Arc<Shared> {
     let shared = Shared::new(penstock_core::config::Config { compression: SNAPPY, ..config() });
-    shared.set_now_us(1);
-    shared.codecs.as_ref().unwrap().step_by_hand();
+    shared.clock.set_us(1);
+    shared.encoding.codecs().unwrap().step_by_hand();
     shared
 }
 
@@ -36,8 +36,9 @@ fn append(shared: &Shared, topic: &Topic) -> Option<Arc<Completion>> {
 /// A codec worker: `run` of the crate, without what it does about panics.
 fn work(shared: &Shared) {
     let mut encoder = Encoder::new(SNAPPY).unwrap();
-    while let Some((job, _)) = shared.codecs.as_ref().unwrap().next() {
-        shared.run_job(job, &mut encoder).unwrap();
+    let codecs = shared.encoding.codecs().unwrap();
+    while let Some((job, _)) = codecs.next() {
+        codecs.run(job, shared, &mut encoder).unwrap();
     }
 }
 
@@ -45,7 +46,7 @@ fn work(shared: &Shared) {
 fn what_two_workers_compress_is_announced_to_a_sleeping_io_thread() {
     explore(2, || {
         let shared = compressing();
-        let bell = Bell::on(&shared);
+        let wake_up = WakeUp::on(&shared);
         let topic = Arc::new(topic());
         let workers: Vec<_> = (0..2)
             .map(|_| {
@@ -59,25 +60,23 @@ fn what_two_workers_compress_is_announced_to_a_sleeping_io_thread() {
         // The I/O thread: it takes what is ready in order, and sleeps while nothing is.
         let mut taken = Vec::new();
         while taken.len() < 2 {
-            for lane in shared.take_inbox().ready {
+            for lane in shared.mailbox.take().ready {
                 let mut inner = lane.inner.lock();
-                inner.queued = false;
-                while let Some(head) = inner.queue.front()
-                    && !head.is_encoding()
-                {
-                    taken.push(head.id);
-                    assert!(head.ratio().is_some_and(|ratio| ratio < 0.5), "compressed");
-                    let batch = inner.queue.pop_front().unwrap();
-                    batch.completion.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));
+                while inner.reschedule(&shared.config.rules, 1, false) == NextStep::Queue {
+                    let outgoing = inner.take(None, &shared.config.rules, usize::MAX, 1, 1).unwrap();
+                    assert!(outgoing.ratio < 0.5, "compressed");
+                    taken.push(outgoing.batch_id);
+                    let batch = inner.answered(outgoing.batch_id).unwrap();
+                    batch.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));
                 }
             }
-            if taken.len() < 2 && shared.prepare_sleep(u64::MAX) {
-                bell.wait();
+            if taken.len() < 2 && shared.mailbox.prepare_sleep(u64::MAX) {
+                wake_up.wait();
             }
-            shared.awake();
+            shared.mailbox.awake();
         }
         assert!(taken.is_sorted());
-        shared.codecs.as_ref().unwrap().close();
+        shared.encoding.codecs().unwrap().close();
         for worker in workers {
             worker.join().unwrap();
         }
@@ -94,19 +93,18 @@ fn a_batch_that_is_given_up_while_it_is_compressed_gives_its_memory_back_once() 
             let shared = Arc::clone(&shared);
             thread::spawn(move || work(&shared))
         };
-        // The I/O thread gives up on it, as an expiry or a close does.
+        // The I/O thread abandons it, as an expiry or a close does.
         let lane = &topic.lanes[0];
         let mut inner = lane.inner.lock();
-        inner.state = LaneState::Closed;
-        let mut batch = inner.queue.pop_front().unwrap();
-        batch.completion.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));
+        let (mut batch, _) = inner.close().remove(0);
+        batch.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));
         let now = batch.settle_memory();
         drop(batch);
         drop(inner);
         shared.release(now);
-        shared.codecs.as_ref().unwrap().close();
+        shared.encoding.codecs().unwrap().close();
         worker.join().unwrap();
         assert_eq!(shared.pool.available(), shared.pool.total());
-        assert!(!shared.stop.load(Ordering::Relaxed));
+        assert!(!shared.mailbox.is_stopped());
     });
 }

@@ -1,4 +1,4 @@
-//! A batch is resolved while futures are asked: every callback comes back once, nobody waits in vain.
+//! A batch is resolved while futures are asked: every callback comes back once, and every wait ends.
 
 use std::sync::Arc;
 

@@ -1,37 +1,37 @@
 //! The whole engine between a flush and an append: what was sent before the flush is on its way, however long the linger.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use loom::thread;
-use penstock_core::accumulator::{Appended, Record, Shared};
+use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::{Command, PartitionLeader};
 use penstock_core::engine::Engine;
 use penstock_core::outcome::Completion;
+use penstock_core::shared::Shared;
 
 use penstock_core::io::memory_net::MemoryNet;
 
 use crate::rig::{Seen, parse_produce};
-use crate::{Bell, explore, shared};
+use crate::{WakeUp, explore, shared};
 
 fn engine(shared: &Arc<Shared>) -> Engine<MemoryNet> {
     let mut engine = Engine::new(Arc::clone(shared), MemoryNet::accepting());
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }];
     let address = "127.0.0.1:9092".parse().unwrap();
-    shared.command([
+    shared.mailbox.command([
         Command::SetTopic { name: "t".into(), topic_id: [0; 16], version: 1, partitions },
         Command::Connect { connection: 1, broker: 1, address, setup_timeout_us: 1_000_000 },
     ]);
-    engine.turn();
+    engine.run_once();
     engine.on_socket(1, false, true);
-    shared.command([Command::Ready { connection: 1, produce_version: 3 }]);
-    engine.turn();
+    shared.mailbox.command([Command::Ready { connection: 1, produce_version: 3 }]);
+    engine.run_once();
     engine
 }
 
 /// None: the producer is closed.
 fn append(shared: &Shared) -> Option<Arc<Completion>> {
-    let topic = shared.topic("t").topic.unwrap();
+    let topic = shared.topics.entry("t").topic.unwrap();
     let record = Record { timestamp: 1, key: None, value: Some(b"x"), headers: &[] };
     match shared.append(&topic, Some(0), &record, None, &mut 0) {
         Appended::Done { completion, .. } => Some(completion),
@@ -41,16 +41,16 @@ fn append(shared: &Shared) -> Option<Arc<Completion>> {
 }
 
 /// The I/O thread, with a broker that acknowledges at once, until the producer stops.
-fn run(shared: &Shared, engine: &mut Engine<MemoryNet>, bell: &Bell) {
-    while !shared.stop.load(Ordering::Acquire) {
-        let wake_at_us = engine.turn();
+fn run(shared: &Shared, engine: &mut Engine<MemoryNet>, wake_up: &WakeUp) {
+    while !shared.mailbox.is_stopped() {
+        let wake_at_us = engine.run_once();
         if acknowledge(engine) {
             continue;
         }
-        if wake_at_us > 1 && shared.prepare_sleep(wake_at_us) {
-            bell.wait();
+        if wake_at_us > 1 && shared.mailbox.prepare_sleep(wake_at_us) {
+            wake_up.wait();
         }
-        shared.awake();
+        shared.mailbox.awake();
     }
 }
 
@@ -86,7 +86,7 @@ fn success(batch: &Seen) -> Vec<u8> {
 fn a_flush_hurries_what_was_sent_before_it_and_a_close_leaves_nothing_open() {
     explore(1, || {
         let shared = shared();
-        let bell = Bell::on(&shared);
+        let wake_up = WakeUp::on(&shared);
         let mut engine = engine(&shared);
         let before = append(&shared).unwrap();
         let sender = {
@@ -98,13 +98,13 @@ fn a_flush_hurries_what_was_sent_before_it_and_a_close_leaves_nothing_open() {
             thread::spawn(move || {
                 let pending = shared.begin_flush();
                 assert!(pending.iter().all(|completion| completion.wait_all(None)));
-                shared.settle_flush();
-                shared.end_flush();
+                shared.topics.settle();
+                shared.hurry.end_flush();
                 assert!(before.outcome().is_some(), "it was sent before");
-                shared.request_stop();
+                shared.mailbox.request_stop();
             })
         };
-        run(&shared, &mut engine, &bell);
+        run(&shared, &mut engine, &wake_up);
         engine.shut_down();
         flush.join().unwrap();
         let appended = sender.join().unwrap();

@@ -9,8 +9,8 @@ use penstock_core::outcome::{Completion, Outcome};
 
 use crate::explore;
 
-/// What a loop does: sleep until it is told, look, until it has seen that many.
-fn hear(inbox: &LoopInbox, count: usize) -> Vec<usize> {
+/// A loop: sleep until it is woken, read the inbox, until it has that many tokens.
+fn receive(inbox: &LoopInbox, count: usize) -> Vec<usize> {
     let mut seen = Vec::new();
     while seen.len() < count {
         assert!(inbox.wait());
@@ -42,7 +42,7 @@ fn what_two_threads_put_in_is_heard() {
             thread::spawn(move || inbox.post([1, 2].map(LoopToken)))
         };
         inbox.post([3].map(LoopToken));
-        let mut seen = hear(&inbox, 3);
+        let mut seen = receive(&inbox, 3);
         putter.join().unwrap();
         seen.sort_unstable();
         assert_eq!(seen, [1, 2, 3]);
@@ -59,7 +59,7 @@ fn a_notice_is_given_or_refused_however_it_meets_the_answer() {
             thread::spawn(move || completion.resolve(delivered()))
         };
         if completion.add_notice(0, &notice(&inbox, 7), true) {
-            assert_eq!(hear(&inbox, 1), [7]);
+            assert_eq!(receive(&inbox, 1), [7]);
         }
         resolver.join().unwrap();
         assert!(completion.outcome().is_some());
@@ -97,7 +97,7 @@ fn a_notice_follows_a_split() {
             })
         };
         if parent.add_notice(4, &notice(&inbox, 7), true) {
-            assert_eq!(hear(&inbox, 1), [7]);
+            assert_eq!(receive(&inbox, 1), [7]);
         }
         splitter.join().unwrap();
         assert!(right.outcome().is_some());
@@ -110,17 +110,17 @@ fn memory_that_a_cancelled_waiter_was_granted_goes_to_the_next_in_a_loop() {
         let inbox = LoopInbox::with_thread();
         let pool = Arc::new(BufferPool::new(10, 1));
         assert!(pool.try_take(10));
-        let first = pool.queue_with(6, Some(notice(&inbox, 1)));
-        let second = pool.queue_with(6, Some(notice(&inbox, 2)));
+        let first = pool.queue(6, Some(notice(&inbox, 1)));
+        let second = pool.queue(6, Some(notice(&inbox, 2)));
         let giver = {
             let pool = Arc::clone(&pool);
             thread::spawn(move || pool.give(10))
         };
-        let in_vain = pool.cancel(&first);
-        let told = hear(&inbox, if in_vain { 1 } else { 2 });
+        let was_waiting = pool.cancel(&first);
+        let received = receive(&inbox, if was_waiting { 1 } else { 2 });
         giver.join().unwrap();
-        // The other's notice may be given later: it finds that nobody waits.
-        assert!(told.contains(&2), "told of what it was granted");
+        // The other's notice may be posted later, when no caller waits.
+        assert!(received.contains(&2), "notified of its grant");
         assert!(pool.is_granted(&second));
         pool.give(6);
         assert_eq!((pool.available(), pool.waiting()), (10, 0));

@@ -1,32 +1,32 @@
 //! Where threads meet, every order of events tried out (loom): `cargo test -p penstock-core --features models --test models`.
 //!
-//! The code under test is the crate's own; only its locks and atomics are loom's. Nobody may wait for ever (loom tells a
-//! standstill), and what each model asserts must hold in every order. Preemptions per order are bounded: by two, or by
-//! `MODEL_PREEMPTIONS` (`make models`). Loom knows no time: a wait whose deadline is over stands for one that ends then.
+//! The code under test is the crate's own; only its locks and atomics are loom's. No thread may wait for ever (loom reports a
+//! deadlock), and what each model asserts must hold in every order. Preemptions per order are bounded: by two, or by
+//! `MODEL_PREEMPTIONS` (`make models`). Loom has no time: a wait whose deadline is over stands for one that ends then.
 //!
 //! Each model was seen to fail, by breaking the code on purpose:
 //!
 //! | model | broken | seen |
 //! |---|---|---|
-//! | sleep | no fence in `wake_io`, or in `prepare_sleep` | the end is slept over |
-//! | sleep | `prepare_sleep` does not look at `stop`; not at the inbox | the end, a command is slept over |
-//! | sleep | `announce` wakes for no linger; `wake_io` wakes whatever the time | slept over; woken for nothing |
-//! | sleep | `wake_io` without its compare-and-exchange | everything is slept over |
-//! | memory | `cancel` keeps what was granted; grants nobody what is free | memory is lost; a waiter waits for ever |
-//! | memory | `grant` notifies nobody; takes the last first; `wait` looks before it locks | a standstill; overtaken |
+//! | sleep | no fence in `wake`, or in `prepare_sleep` | the end is slept over |
+//! | sleep | `prepare_sleep` does not check `stop`; not the inbox | the end, a command is slept over |
+//! | sleep | `announce` wakes for no linger; `wake` wakes whatever the time | slept over; woken for nothing |
+//! | sleep | `wake` without its compare-and-exchange | everything is slept over |
+//! | memory | `cancel` keeps what was granted; does not grant what is free | memory is lost; a waiter waits for ever |
+//! | memory | `grant` does not notify; takes the last first; `wait` checks before it locks | a deadlock; overtaken |
 //! | memory | `try_take` past those who wait | overtaken |
-//! | memory | `relax` without its second look | lingering while somebody waits |
-//! | completion | `resolve` sets the outcome after it has let go of the lock; notifies nobody | a callback lost; a standstill |
-//! | completion | `add_callback` does not look again under the lock; does not follow a split | a callback lost; called too early |
+//! | memory | `end_shortage` without its second check | lingering while a sender waits |
+//! | completion | `resolve` sets the outcome after it has released the lock; does not notify | a callback lost; a deadlock |
+//! | completion | `at_leaf` does not check again under the lock; does not follow a split | a callback lost; called too early |
 //! | completion | `observe`, `wait`, `wait_all` do not follow a split; callbacks stay with the parent | a mark, a wait, a callback lost |
-//! | callbacks | `push`, `finish`, `close` notify nobody; `take` takes the newest | a standstill; out of order |
-//! | codecs | `submit`, `close` wake nobody; a worker is not counted as idle; the lane is not announced | a standstill |
+//! | callbacks | `push`, `finish`, `close` do not notify; `take` takes the newest | a deadlock; out of order |
+//! | codecs | `submit`, `close` do not notify; a worker is not counted as idle; the lane is not announced | a deadlock |
 //! | codecs | `close` leaves what waits; `settle_memory` without what is owed, or without waiting for the worker | memory is lost; given twice |
-//! | topics | `update_topic`, `refuse_sends`, `set_fatal` count the change outside the lock (the last two did) | a standstill |
-//! | loops | `take` clears the ring after its look | slept over |
-//! | loops | `add_notice` does not look again under the lock; `resolve_split` leaves notices with the parent | a notice lost |
-//! | loops | `cancel` of a waiter does not say whether it was granted; `close` notifies nobody | a notice awaited in vain; a standstill |
-//! | flush | `begin_flush` without its sweep, or in a hurry only after it; `sweep` wakes nobody | a flush that never returns |
+//! | topics | `TopicTable::notify` counts the change outside the lock (`refuse_sends` and `set_fatal` did) | a deadlock |
+//! | loops | `take` clears the pending wake-up after it has released the lock | slept over |
+//! | loops | `at_leaf` does not check again under the lock; `resolve_split` leaves notices with the parent | a notice lost |
+//! | loops | `cancel` of a waiter does not return whether it was granted; `close` does not notify | a notice that never comes; a deadlock |
+//! | flush | `begin_flush` without its sweep, or in a hurry only after it; `sweep` does not wake | a flush that never returns |
 //! | flush | `fail_everything` leaves lanes open | a record without an outcome after the end |
 
 mod callbacks;
@@ -43,12 +43,12 @@ mod topics;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock_core::accumulator::Shared;
 use penstock_core::compression::Compression;
 use penstock_core::config::Config;
 use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
 use penstock_core::lane::Lane;
+use penstock_core::shared::Shared;
 use penstock_core::sync::{Condvar, Mutex};
 use penstock_core::topic::{BrokerHealth, Leader, Topic, TopicState};
 
@@ -106,11 +106,11 @@ fn config() -> Config {
 /// The clock stands at 1 µs.
 fn shared() -> Arc<Shared> {
     let shared = Shared::new(config());
-    shared.set_now_us(1);
+    shared.clock.set_us(1);
     shared
 }
 
-/// A topic of one partition that the engine has not heard of.
+/// A topic of one partition that the engine does not have.
 fn topic() -> Topic {
     let name: Arc<str> = "t".into();
     Topic {
@@ -124,31 +124,31 @@ fn topic() -> Topic {
     }
 }
 
-/// What wakes the I/O thread, as an event descriptor does: a ring before the wait ends the wait.
+/// The wake-up of the I/O thread, as by an event descriptor: one before the wait ends the wait.
 #[derive(Debug, Default)]
-struct Bell {
-    rung: Mutex<bool>,
+struct WakeUp {
+    pending: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Bell {
+impl WakeUp {
     fn on(shared: &Shared) -> Arc<Self> {
-        let bell = Arc::new(Self::default());
-        let mine = Arc::clone(&bell);
-        shared.set_waker(Box::new(move || mine.ring()));
-        bell
+        let wake_up = Arc::new(Self::default());
+        let mine = Arc::clone(&wake_up);
+        shared.mailbox.set_waker(Box::new(move || mine.send()));
+        wake_up
     }
 
-    fn ring(&self) {
-        *self.rung.lock() = true;
+    fn send(&self) {
+        *self.pending.lock() = true;
         self.changed.notify_one();
     }
 
     fn wait(&self) {
-        let mut rung = self.rung.lock();
-        while !*rung {
-            self.changed.wait(&mut rung);
+        let mut pending = self.pending.lock();
+        while !*pending {
+            self.changed.wait(&mut pending);
         }
-        *rung = false;
+        *pending = false;
     }
 }

@@ -1,4 +1,4 @@
-//! buffer.memory: grants, timeouts and returns at once; no byte is lost, and nobody overtakes.
+//! buffer.memory: grants, timeouts and returns at once; no byte is lost, and no waiter overtakes.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ fn exhausted(bytes: usize) -> Arc<BufferPool> {
 
 /// A caller of `send` that runs out of max.block.ms, whenever that is.
 fn give_up(pool: &BufferPool, bytes: usize) {
-    let waiter = pool.queue(bytes);
+    let waiter = pool.queue(bytes, None);
     if pool.wait(&waiter, over()) {
         pool.give(bytes);
     } else {
@@ -30,7 +30,7 @@ fn a_waiter_that_gives_up_costs_no_memory_and_keeps_nobody_waiting() {
         let patient = {
             let pool = Arc::clone(&pool);
             thread::spawn(move || {
-                let waiter = pool.queue(6);
+                let waiter = pool.queue(6, None);
                 while !pool.wait(&waiter, never()) {}
                 pool.give(6);
             })
@@ -50,7 +50,7 @@ fn a_waiter_that_gives_up_costs_no_memory_and_keeps_nobody_waiting() {
 fn a_small_late_waiter_is_not_served_before_a_large_early_one() {
     explore(3, || {
         let pool = exhausted(10);
-        let (early, late) = (pool.queue(8), pool.queue(1));
+        let (early, late) = (pool.queue(8, None), pool.queue(1, None));
         let givers: Vec<_> = [4, 6]
             .map(|bytes| {
                 let pool = Arc::clone(&pool);
@@ -70,7 +70,7 @@ fn a_small_late_waiter_is_not_served_before_a_large_early_one() {
 fn whoever_comes_by_does_not_take_what_a_waiter_is_due() {
     explore(3, || {
         let pool = exhausted(10);
-        let waiter = pool.queue(10);
+        let waiter = pool.queue(10, None);
         let passer = {
             let pool = Arc::clone(&pool);
             thread::spawn(move || pool.try_take(1))
@@ -87,15 +87,15 @@ fn while_somebody_waits_for_memory_nothing_lingers() {
     explore(3, || {
         let shared = shared();
         assert!(shared.pool.try_take(1_000));
-        // A shortage that is over, but nobody has looked yet.
-        let waiter = shared.queue_for_memory(1);
+        // A shortage that is over, but `relax` has not run yet.
+        let waiter = shared.queue_for_memory(1, None);
         shared.pool.cancel(&waiter);
         let sender = {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.queue_for_memory(1))
+            thread::spawn(move || shared.queue_for_memory(1, None))
         };
         shared.relax();
         let _waiter = sender.join().unwrap();
-        assert!(shared.in_a_hurry());
+        assert!(shared.hurry.is_on());
     });
 }

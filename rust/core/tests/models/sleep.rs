@@ -1,21 +1,22 @@
-//! The I/O thread goes to sleep while others bring news: it hears of all of it.
+//! The I/O thread goes to sleep while other threads leave something for it: nothing is slept over.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use loom::thread;
-use penstock_core::accumulator::{Appended, Record, Shared};
+use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::Command;
+use penstock_core::shared::Shared;
 
-use crate::{Bell, LINGER_US, explore, shared, topic};
+use crate::{LINGER_US, WakeUp, explore, shared, topic};
 
-/// The loop of `net::run`, without sockets: until `done` says so of what came in.
-fn sleep_until(shared: &Shared, bell: &Bell, until_us: u64, mut done: impl FnMut(&Shared) -> bool) {
+/// The loop of `net::run`, without sockets: until `done` with the inbox.
+fn sleep_until(shared: &Shared, wake_up: &WakeUp, until_us: u64, mut done: impl FnMut(&Shared) -> bool) {
     while !done(shared) {
-        if shared.prepare_sleep(until_us) {
-            bell.wait();
+        if shared.mailbox.prepare_sleep(until_us) {
+            wake_up.wait();
         }
-        shared.awake();
+        shared.mailbox.awake();
     }
 }
 
@@ -27,16 +28,16 @@ fn status() -> Command {
 fn commands_of_two_threads_are_not_slept_over() {
     explore(3, || {
         let shared = shared();
-        let bell = Bell::on(&shared);
+        let wake_up = WakeUp::on(&shared);
         let senders: Vec<_> = (0..2)
             .map(|_| {
                 let shared = Arc::clone(&shared);
-                thread::spawn(move || shared.command([status()]))
+                thread::spawn(move || shared.mailbox.command([status()]))
             })
             .collect();
         let mut commands = 0;
-        sleep_until(&shared, &bell, u64::MAX, |shared| {
-            commands += shared.take_inbox().commands.len();
+        sleep_until(&shared, &wake_up, u64::MAX, |shared| {
+            commands += shared.mailbox.take().commands.len();
             commands == 2
         });
         for sender in senders {
@@ -49,12 +50,12 @@ fn commands_of_two_threads_are_not_slept_over() {
 fn the_end_is_not_slept_over() {
     explore(3, || {
         let shared = shared();
-        let bell = Bell::on(&shared);
+        let wake_up = WakeUp::on(&shared);
         let closer = {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.request_stop())
+            thread::spawn(move || shared.mailbox.request_stop())
         };
-        sleep_until(&shared, &bell, u64::MAX, |shared| shared.stop.load(Ordering::Acquire));
+        sleep_until(&shared, &wake_up, u64::MAX, |shared| shared.mailbox.is_stopped());
         closer.join().unwrap();
     });
 }
@@ -63,14 +64,14 @@ fn the_end_is_not_slept_over() {
 fn a_linger_that_ends_before_the_sleep_is_not_slept_over() {
     explore(3, || {
         let shared = shared();
-        let bell = Bell::on(&shared);
+        let wake_up = WakeUp::on(&shared);
         let sender = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || append(&shared))
         };
         let mut timers = Vec::new();
-        sleep_until(&shared, &bell, 2 * LINGER_US, |shared| {
-            timers.extend(shared.take_inbox().timers.into_iter().map(|(at_us, _)| at_us));
+        sleep_until(&shared, &wake_up, 2 * LINGER_US, |shared| {
+            timers.extend(shared.mailbox.take().timers.into_iter().map(|(at_us, _)| at_us));
             !timers.is_empty()
         });
         assert_eq!(timers, [1 + LINGER_US]);
@@ -82,17 +83,17 @@ fn a_linger_that_ends_before_the_sleep_is_not_slept_over() {
 fn a_linger_that_ends_after_the_sleep_wakes_nobody() {
     explore(3, || {
         let shared = shared();
-        let rung = Arc::new(loom::sync::atomic::AtomicBool::new(false));
-        let bell = Arc::clone(&rung);
-        shared.set_waker(Box::new(move || bell.store(true, Ordering::Relaxed)));
+        let woken = Arc::new(loom::sync::atomic::AtomicBool::new(false));
+        let wake_up = Arc::clone(&woken);
+        shared.mailbox.set_waker(Box::new(move || wake_up.store(true, Ordering::Relaxed)));
         let sender = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || append(&shared))
         };
-        shared.prepare_sleep(LINGER_US);
+        shared.mailbox.prepare_sleep(LINGER_US);
         sender.join().unwrap();
-        assert!(!rung.load(Ordering::Relaxed), "the I/O thread is up before the linger is over");
-        assert_eq!(shared.take_inbox().timers.len(), 1);
+        assert!(!woken.load(Ordering::Relaxed), "the I/O thread is up before the linger is over");
+        assert_eq!(shared.mailbox.take().timers.len(), 1);
     });
 }
 

@@ -1,18 +1,17 @@
-//! Senders that wait for metadata hear of a topic, and of the producer's end, without running out of time first.
+//! Senders that wait for metadata are notified of a topic, and of the producer's end, before they run out of time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use loom::thread;
-use penstock_core::accumulator::{Shared, TopicEntry};
+use penstock_core::shared::{Shared, TopicEntry};
 
 use crate::{explore, never, shared, topic};
 
 /// A sender that waits until the table of topics changes. It would wait for ever.
 fn wait_for_news(shared: &Shared) {
-    let seen = shared.topics_version.load(Ordering::Acquire);
-    if shared.topic("t").topic.is_none() && !shared.closed.load(Ordering::Acquire) && shared.fatal().is_none() {
-        shared.wait_for_topics(seen, never());
+    let seen = shared.topics.version();
+    if shared.topics.entry("t").topic.is_none() && !shared.hurry.is_closed() && shared.failures.fatal().is_none() {
+        shared.topics.wait(seen, never());
     }
 }
 
@@ -31,7 +30,7 @@ fn meets(news: fn(&Shared)) {
 #[test]
 fn a_topic_that_appears() {
     meets(|shared| {
-        shared.update_topic("t", |_| Some(TopicEntry { topic: Some(Arc::new(topic())), ..TopicEntry::default() }));
+        shared.topics.update("t", |_| Some(TopicEntry { topic: Some(Arc::new(topic())), ..TopicEntry::default() }));
     });
 }
 

@@ -130,7 +130,7 @@ impl PendingBulk {
 
     fn begin_to_wait(&self, py: Python<'_>, want: Want, waker: &Waker) -> Waiting {
         let state = &self.state;
-        let deadline = state.core.shared.now() + state.max_block;
+        let deadline = state.core.shared.clock.now() + state.max_block;
         let method = self.under_way.as_ref().map_or("", |(call, _)| call.method);
         match want {
             Want::Topic(partition) => Waiting::Topic(TopicWait::new(state, method, partition, deadline)),

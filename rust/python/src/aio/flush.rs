@@ -43,7 +43,7 @@ impl PendingFlush {
         }
         let shared = &self.core.shared;
         if self.goal.is_none() {
-            py.detach(|| shared.settle_flush());
+            py.detach(|| shared.topics.settle());
         }
         let goal = *self.goal.get_or_insert_with(|| shared.callbacks.pushed());
         let notice = waker.notice(py);
@@ -59,7 +59,7 @@ impl PendingFlush {
     fn end(&mut self) {
         if !self.core.is_foreign() && !std::mem::replace(&mut self.ended, true) {
             self.forget();
-            self.core.shared.end_flush();
+            self.core.shared.hurry.end_flush();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::Appended;
+use penstock_core::append::Appended;
 use penstock_core::outcome::{CallbackToken, Completion};
 use penstock_core::topic::Topic;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
@@ -151,7 +151,7 @@ impl PendingSend {
             None => call.record(py)?,
         };
         let entry = PendingRecord { record, intercepted, token, callback, observed, serialized };
-        let deadline = state.core.shared.now() + state.max_block;
+        let deadline = state.core.shared.clock.now() + state.max_block;
         let topic_wait = TopicWait::new(state, "send", entry.record.partition, deadline);
         Ok(Self { state: Arc::clone(state), entry: Some(entry), ready: None, topic_wait })
     }

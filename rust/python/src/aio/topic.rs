@@ -21,7 +21,7 @@ pub struct PendingTopic {
 
 impl PendingTopic {
     pub fn new(state: &Arc<State>, topic: Py<PyString>) -> Self {
-        let deadline = state.core.shared.now() + state.max_block;
+        let deadline = state.core.shared.clock.now() + state.max_block;
         let wait = TopicWait::new(state, "partitions_for", None, deadline);
         Self { state: Arc::clone(state), topic, wait }
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use penstock_core::accumulator::Shared;
-use penstock_core::bulk::{CHOOSE, Chunk, Partitions, Placed, Progress, Rows};
+use penstock_core::append::{CHOOSE, Chunk, Partitions, Placed, Progress, Rows};
+use penstock_core::shared::Shared;
 use penstock_core::topic::Topic;
 
 use crate::runtime::waits::SLICE;
@@ -50,9 +50,9 @@ impl Buffering {
                 Progress::NeedsMemory(_) if !may_wait => return false,
                 Progress::NeedsMemory(bytes) => {
                     let began = Instant::now();
-                    let waiter = shared.queue_for_memory(bytes);
+                    let waiter = shared.queue_for_memory(bytes, None);
                     let granted = shared.pool.wait(&waiter, began + SLICE);
-                    count_wait(&shared.memory_wait_ns, began);
+                    count_wait(&shared.pool.waited, began);
                     if !granted {
                         shared.pool.cancel(&waiter);
                         shared.relax();

@@ -1,6 +1,6 @@
 //! A chunk of a `send_many`: records gathered and serialized, then appended.
 
-use penstock_core::bulk::{Partitions, Rows, Timestamps};
+use penstock_core::append::{Partitions, Rows, Timestamps};
 use penstock_core::wire::record_batch::Header;
 use pyo3::prelude::*;
 use smallvec::SmallVec;

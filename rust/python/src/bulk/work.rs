@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use penstock_core::bulk::{Partitions, Progress, Rows};
+use penstock_core::append::{Partitions, Progress, Rows};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyString;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use penstock_core::accumulator::Shared;
-use penstock_core::bulk::{NOT_BUFFERED, Placed};
+use penstock_core::append::{NOT_BUFFERED, Placed};
 use penstock_core::outcome::Arrivals;
 use penstock_core::outcome::{Completion, Failure, FailureKind, Outcome};
+use penstock_core::shared::Shared;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
@@ -53,7 +53,7 @@ impl Outcomes {
                 record_errors: Vec::new(),
             };
             completion.resolve(Outcome::Failed(Box::new(failure)));
-            shared.note_failure(&completion, u32::try_from(records).unwrap_or(u32::MAX));
+            shared.failures.note(&completion, u32::try_from(records).unwrap_or(u32::MAX));
             completion
         });
         Self {

@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyTuple};
 
 use penstock_core::boundary::{BatchReport, Command, Decision, Event, LaneReport, PartitionLeader};
-use penstock_core::lane::Identity;
+use penstock_core::lane::identity::Identity;
 use penstock_core::outcome::FailureKind;
 
 static TYPES: PyOnceLock<Py<PyModule>> = PyOnceLock::new();

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_core::accumulator::Shared;
 use penstock_core::outcome::{Burst, CallbackToken, Closed};
+use penstock_core::shared::Shared;
 use penstock_core::sync::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;

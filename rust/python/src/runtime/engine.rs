@@ -2,19 +2,18 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use penstock_core::accumulator::Shared;
 use penstock_core::boundary::{Command, EventQueue};
 use penstock_core::compression::Compression;
 use penstock_core::config::Config;
 use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
 use penstock_core::outcome::{Completion, Outcome};
+use penstock_core::shared::Shared;
 
 use crate::loops::calls::Waker;
 use crate::runtime::boundary;
@@ -159,7 +158,7 @@ impl Engine {
             commands.try_iter()?.map(|command| boundary::command(&command?)).collect::<PyResult<_>>()
         })?;
         let shared = &self.core.shared;
-        shared.command(commands);
+        shared.mailbox.command(commands);
         let timeout = timeout_ms.map(|ms| Duration::from_secs_f64((ms / 1000.0).clamp(0.0, 3.0e9)));
         let queue: &EventQueue = &shared.events;
         let events = py.detach(|| queue.take(timeout));
@@ -174,7 +173,7 @@ impl Engine {
 
     /// ms on the engine's monotonic clock.
     fn now_ms(&self) -> f64 {
-        self.core.shared.now_us() as f64 / 1000.0
+        self.core.shared.clock.now_us() as f64 / 1000.0
     }
 
     /// End the present or next wait of `exchange`.
@@ -184,13 +183,13 @@ impl Engine {
 
     /// The control plane died: fail every record, refuse later sends.
     fn fail(&self, message: String) {
-        self.core.shared.command([Command::FailProducer { code: -1, message }]);
+        self.core.shared.mailbox.command([Command::FailProducer { code: -1, message }]);
     }
 
     /// ms since the last append, by topic (for metadata.max.idle.ms).
     fn topic_ages<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let ages = PyDict::new(py);
-        for (topic, age_ms) in self.core.shared.topic_ages() {
+        for (topic, age_ms) in self.core.shared.topics.ages(self.core.shared.clock.now_us()) {
             ages.set_item(&*topic, age_ms)?;
         }
         Ok(ages)
@@ -227,13 +226,13 @@ impl Engine {
     /// Refuse sends from now on.
     fn refuse_sends(&self) {
         self.core.shared.refuse_sends();
-        self.core.shared.sweep();
+        self.core.shared.mailbox.sweep();
     }
 
     /// Whether sends are refused.
     #[getter]
     fn closed(&self) -> bool {
-        self.core.shared.closed.load(Ordering::Acquire)
+        self.core.shared.hurry.is_closed()
     }
 
     /// Send what is buffered and wait up to `timeout` seconds until all of it is resolved and its callbacks have run.
@@ -251,14 +250,14 @@ impl Engine {
                     return Ok(false);
                 }
             }
-            py.detach(|| shared.settle_flush());
+            py.detach(|| shared.topics.settle());
             Ok(!callbacks || wait_on_thread(py, until, &mut CallbacksRun(shared))?)
         })();
-        shared.end_flush();
+        shared.hurry.end_flush();
         if flushed? {
             return Ok(0);
         }
-        Ok(match shared.unresolved_records() {
+        Ok(match shared.topics.unresolved_records() {
             0 => -1,
             left => left as i64,
         })
@@ -266,13 +265,13 @@ impl Engine {
 
     /// Records that are buffered or in flight.
     fn unresolved_records(&self) -> u64 {
-        self.core.shared.unresolved_records()
+        self.core.shared.topics.unresolved_records()
     }
 
     /// End the I/O thread; unresolved records fail as closed. Returns once the thread has ended.
     fn stop(&self, py: Python<'_>) {
         self.core.shared.refuse_sends();
-        self.core.shared.request_stop();
+        self.core.shared.mailbox.request_stop();
         self.core.join(py);
         // After the I/O thread, which fails the batches that workers have; a worker ends after at most one batch.
         py.detach(|| self.core.shared.end_codecs());
@@ -281,7 +280,7 @@ impl Engine {
 
     /// Failures that were not noticed, forgotten by this call: (how many, the errors of the first few).
     fn take_unnoticed<'py>(&self, py: Python<'py>, first: usize) -> PyResult<(u64, Vec<Bound<'py, PyAny>>)> {
-        let (batches, mut count) = self.core.shared.take_unnoticed();
+        let (batches, mut count) = self.core.shared.failures.take_unnoticed();
         let mut errors = Vec::new();
         for (completion, records, index) in batches {
             count += u64::from(records);
@@ -302,9 +301,9 @@ impl Engine {
         dict.set_item("buffer_total_bytes", shared.pool.total())?;
         dict.set_item("buffer_available_bytes", shared.pool.available())?;
         dict.set_item("waiting_threads", shared.pool.waiting())?;
-        dict.set_item("buffer_exhausted", shared.pool.exhausted.load(Ordering::Relaxed))?;
-        dict.set_item("buffer_wait_ns", shared.memory_wait_ns.load(Ordering::Relaxed))?;
-        dict.set_item("metadata_wait_ns", shared.metadata_wait_ns.load(Ordering::Relaxed))?;
+        dict.set_item("buffer_exhausted", shared.pool.exhausted())?;
+        dict.set_item("buffer_wait_ns", shared.pool.waited.ns())?;
+        dict.set_item("metadata_wait_ns", shared.topics.waited.ns())?;
         dict.set_item("now_ms", self.now_ms())?;
         Ok(dict)
     }

@@ -9,11 +9,11 @@ use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use penstock_core::accumulator::Shared;
 use penstock_core::codecs::Codecs;
 use penstock_core::compression::Encoder;
 use penstock_core::io::memory_net::{MemoryNet, Socket};
 use penstock_core::outcome::Completion;
+use penstock_core::shared::Shared;
 
 use crate::runtime::callbacks::{CALLBACKS, Calls};
 use crate::runtime::engine::Engine;
@@ -50,9 +50,9 @@ impl SteppedEngine {
             return Err(PyRuntimeError::new_err("the engine has an I/O thread already"));
         }
         let shared = Arc::clone(&core.shared);
-        shared.set_now_us(1);
+        shared.clock.set_us(1);
         let mut encoder = None;
-        if let Some(codecs) = &shared.codecs {
+        if let Some(codecs) = shared.encoding.codecs() {
             codecs.step_by_hand();
             encoder = Some(Encoder::new(codecs.compression)?);
         }
@@ -62,12 +62,12 @@ impl SteppedEngine {
 
     /// Set the clock (µs); it never goes back.
     fn set_now_us(&self, now_us: u64) {
-        self.shared.set_now_us(now_us.max(self.shared.now_us()));
+        self.shared.clock.set_us(now_us.max(self.shared.clock.now_us()));
     }
 
     /// One pass of the I/O thread; when the next one is due (µs), None: when something happens.
     fn run_once(&self) -> Option<u64> {
-        Some(held(&self.engine).turn()).filter(|&at_us| at_us != u64::MAX)
+        Some(held(&self.engine).run_once()).filter(|&at_us| at_us != u64::MAX)
     }
 
     /// Connections begun since the last call: (connection, IP address, port).
@@ -146,21 +146,22 @@ impl SteppedEngine {
         let done = held(&self.flushed).iter().all(|completion| completion.wait_all(Some(now)));
         if done {
             held(&self.flushed).clear();
-            self.shared.end_flush();
+            self.shared.hurry.end_flush();
         }
         done
     }
 
     /// Batches that wait for a codec worker.
     fn waiting_jobs(&self) -> usize {
-        self.shared.codecs.as_ref().map_or(0, Codecs::waiting)
+        self.shared.encoding.codecs().map_or(0, Codecs::waiting)
     }
 
     /// Act as the codec worker that takes the batch at that place of the queue. False: there is none.
     fn encode(&self, at: usize) -> PyResult<bool> {
-        let Some(job) = self.shared.codecs.as_ref().and_then(|codecs| codecs.take(at)) else { return Ok(false) };
+        let Some(codecs) = self.shared.encoding.codecs() else { return Ok(false) };
+        let Some(job) = codecs.take(at) else { return Ok(false) };
         if let Some(encoder) = &mut *held(&self.encoder) {
-            self.shared.run_job(job, encoder)?;
+            codecs.run(job, &*self.shared, encoder)?;
         }
         Ok(true)
     }

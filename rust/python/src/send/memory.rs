@@ -30,15 +30,15 @@ impl MemoryWait {
     pub fn new(py: Python<'_>, state: &State, bytes: usize, deadline: Instant, waker: Option<&Waker>) -> Self {
         let notice = waker.map(|waker| waker.notice(py));
         let (shared, token) = (&state.core.shared, notice.as_ref().map(|notice| notice.token));
-        let waiter = shared.queue_for_memory_with(bytes, notice);
-        Self { waiter, token, bytes, deadline, since: shared.now() }
+        let waiter = shared.queue_for_memory(bytes, notice);
+        Self { waiter, token, bytes, deadline, since: shared.clock.now() }
     }
 
     /// Whether the memory belongs to the caller, and the wait is over. An error if the time is over.
     pub fn poll(&mut self, py: Python<'_>, state: &State, topic: &Topic) -> PyResult<bool> {
         let shared = &state.core.shared;
-        let now = shared.now();
-        count_wait(&shared.memory_wait_ns, std::mem::replace(&mut self.since, now));
+        let now = shared.clock.now();
+        count_wait(&shared.pool.waited, std::mem::replace(&mut self.since, now));
         if shared.pool.is_granted(&self.waiter) {
             return Ok(true);
         }
@@ -77,7 +77,8 @@ impl MemoryWait {
     fn timed_out(&self, py: Python<'_>, state: &State, topic: &Topic) -> PyResult<PyErr> {
         let shared = &state.core.shared;
         let oldest = shared
-            .oldest()
+            .topics
+            .oldest(shared.clock.now_us())
             .map(|it| (it.topic.to_string(), it.partition, it.age_ms, it.attempts, it.broker, it.code, it.message));
         let any = |value: usize| value.into_pyobject(py).map(Bound::into_any);
         let arguments = [
@@ -87,7 +88,7 @@ impl MemoryWait {
             ("total", any(shared.pool.total())?),
             ("waited_ms", (state.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
             ("oldest", oldest.into_pyobject(py)?),
-            ("status", PyString::new(py, &shared.status()).into_any()),
+            ("status", PyString::new(py, &shared.topics.status()).into_any()),
         ];
         Ok(errors::error_by(py, "buffer_exhausted", &arguments))
     }

@@ -2,7 +2,8 @@
 
 #![expect(clippy::inline_always, reason = "measured: see the module above")]
 
-use penstock_core::accumulator::{Appended, Record};
+use penstock_core::append::{Appended, Record};
+
 use penstock_core::topic::Topic;
 use penstock_core::wire::record_batch::Header;
 use pyo3::exceptions::PyValueError;

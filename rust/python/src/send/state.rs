@@ -1,6 +1,5 @@
 //! `State`: a facade's native half once it has its engine.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -63,14 +62,14 @@ impl State {
     #[inline]
     pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         let shared = &self.core.shared;
-        if let Some((code, message)) = shared.fatal() {
+        if let Some((code, message)) = shared.failures.fatal() {
             return Err(match code {
                 -1 => errors::error(py, "InternalError", message, &[]),
                 0 => errors::error(py, "KafkaError", message, &[]),
                 code => errors::error_for_code(py, *code, message, None),
             });
         }
-        if shared.closed.load(Ordering::Acquire) {
+        if shared.hurry.is_closed() {
             return Err(errors::closed(py));
         }
         Ok(())
@@ -79,7 +78,7 @@ impl State {
     /// The newest version of this sender's table of topics.
     #[inline]
     pub fn table(&self) -> Table {
-        self.table_at(self.core.shared.topics_version.load(Ordering::Acquire))
+        self.table_at(self.core.shared.topics.version())
     }
 
     /// A version of this sender's table of topics.

@@ -1,11 +1,10 @@
 //! The topic of a record: recently used by this thread, or found in the engine's table, or waited for.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use penstock_core::accumulator::TopicEntry;
 use penstock_core::event_loop::LoopToken;
+use penstock_core::shared::TopicEntry;
 use penstock_core::topic::Topic;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -80,7 +79,7 @@ impl TopicWait {
             method,
             partition,
             deadline,
-            started: state.core.shared.now(),
+            started: state.core.shared.clock.now(),
             requested: None,
             warned: false,
             errors_before: None,
@@ -101,16 +100,16 @@ impl TopicWait {
         self.forget(&state.core);
         let shared = &state.core.shared;
         if let Some(since) = self.since.take() {
-            count_wait(&shared.metadata_wait_ns, since);
+            count_wait(&shared.topics.waited, since);
         }
         loop {
-            let now = shared.now();
+            let now = shared.clock.now();
             if let Some(topic) = self.find(py, state, name, now)? {
                 return Ok(Some(topic));
             }
             if let Some(waker) = waker {
                 let notice = waker.notice(py);
-                if !shared.notice_topics(self.absent_in, &notice) {
+                if !shared.topics.add_notice(self.absent_in, &notice) {
                     drop(LOOP_CALLS.remove(notice.token)); // the table has changed meanwhile
                     continue;
                 }
@@ -128,14 +127,14 @@ impl TopicWait {
 
     /// Sleep until the table has changed since the last poll, at most until `until`. Without the GIL.
     pub fn sleep(&self, core: &Core, until: Instant) {
-        core.shared.wait_for_topics(self.absent_in, until);
+        core.shared.topics.wait(self.absent_in, until);
     }
 
     /// Take the notice back. One that was given already wakes a waiter that has gone, which is harmless.
     pub fn forget(&mut self, core: &Core) {
         if let Some(token) = self.notice.take()
             && !core.is_foreign()
-            && core.shared.take_topics_notice(token)
+            && core.shared.topics.take_notice(token)
         {
             drop(LOOP_CALLS.remove(token));
         }
@@ -152,8 +151,8 @@ impl TopicWait {
         let (shared, partition) = (&state.core.shared, self.partition);
         let text = name.to_str()?;
         state.check_open(py)?;
-        let version = shared.topics_version.load(Ordering::Acquire);
-        let entry = shared.topic(text);
+        let version = shared.topics.version();
+        let entry = shared.topics.entry(text);
         if let TopicEntry { topic: Some(topic), error: None, .. } = &entry
             && topic.partitions() > 0
             && has_partition(topic, partition)
@@ -179,7 +178,7 @@ impl TopicWait {
         }
         if !self.warned && now.duration_since(self.started) >= REQUEST_EVERY {
             self.warned = true;
-            let why = entry.error.as_ref().map_or_else(|| shared.status(), |(_, why, _)| why.clone());
+            let why = entry.error.as_ref().map_or_else(|| shared.topics.status(), |(_, why, _)| why.clone());
             shutdown::python(py, || state.warn_waiting.bind(py).call1((self.method, text, partition, why)))?;
         }
         self.absent_in = version;
@@ -196,7 +195,7 @@ impl TopicWait {
             ("waited_ms", (state.max_block.as_millis() as u64).into_pyobject(py)?.into_any()),
             ("code", code.into_pyobject(py)?.into_any()),
             ("message", PyString::new(py, why).into_any()),
-            ("status", PyString::new(py, &state.core.shared.status()).into_any()),
+            ("status", PyString::new(py, &state.core.shared.topics.status()).into_any()),
         ];
         Ok(errors::error_by(py, "metadata_timeout", &arguments))
     }

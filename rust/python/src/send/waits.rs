@@ -1,9 +1,9 @@
 //! The seam between the shared path of a record and the facades: how a facade waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use penstock_core::stats::WaitTime;
 use penstock_core::topic::Topic;
 use pyo3::prelude::*;
 
@@ -34,6 +34,6 @@ pub fn patience(deadline: Instant, now: Instant) -> Duration {
 }
 
 /// Add a wait to a counter of ns.
-pub fn count_wait(counter: &AtomicU64, began: Instant) {
-    counter.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+pub fn count_wait(waited: &WaitTime, began: Instant) {
+    waited.add(began.elapsed());
 }

@@ -35,6 +35,12 @@ async def handle(context: Context, request: MetadataRequest) -> MetadataResponse
     state = context.state
     if _wants_all(context, request):
         topics = [_topic(context, topic, request) for topic in state.topics.values()]
+    elif context.version < 12 and any(asked.name is None or asked.topic_id.int for asked in request.topics or ()):
+        # Only later versions accept ids. Kafka refuses the whole request; older answers have no null name.
+        topics = [
+            MetadataResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=asked.name or "", topic_id=ZERO_UUID)
+            for asked in request.topics or ()
+        ]
     else:
         topics = [_asked(context, asked, request) for asked in dict.fromkeys(request.topics or ())]
     with_cluster = request.include_cluster_authorized_operations and 8 <= context.version <= 10

@@ -7,7 +7,7 @@ use crate::wire::varint::read_u64;
 /// A response that is not one: the connection it came from cannot be trusted any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseError {
-    /// What is wrong.
+    /// The mistake.
     pub what: &'static str,
     /// Where in the frame, in bytes after its length.
     pub at: usize,

@@ -9,7 +9,7 @@ use super::versions::{
     MAX_VERSION, MIN_VERSION,
 };
 
-/// What a broker answered to a Produce request.
+/// A broker's answer to a Produce request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProduceResponse {
     /// How long to leave this broker alone, in ms (KIP-219: the client does the waiting).
@@ -65,10 +65,10 @@ pub struct NodeEndpoint {
     pub rack: Option<String>,
 }
 
-/// Parses a response frame without its length: its correlation id and what it says.
+/// Parses a response frame without its length: its correlation id and its content.
 ///
 /// Fails on a version other than 3 to 13, on truncation, on bytes left over, on lengths that the frame cannot hold and
-/// on text that is not UTF-8. Tagged fields that we do not know are skipped.
+/// on text that is not UTF-8. Unknown tagged fields are skipped.
 pub fn parse_response(version: i16, frame: &[u8]) -> Result<(i32, ProduceResponse), ParseError> {
     let mut r = Reader::new(frame, version >= FIRST_FLEXIBLE);
     if !(MIN_VERSION..=MAX_VERSION).contains(&version) {

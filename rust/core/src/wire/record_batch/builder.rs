@@ -12,7 +12,7 @@ use crate::wire::varint::{Varints, put_varint, put_varlong, varint_len, zigzag32
 const RATIO_ALLOWANCE: f32 = 1.05;
 
 /// A batch whose records are to be compressed takes no more of them than this many bytes, or batch.size if that is more,
-/// however well they compress: they wait uncompressed, and somebody has to hold them whole at the other end, too.
+/// however well they compress: they are held uncompressed here, and whole at the consumer.
 pub const MAX_UNCOMPRESSED: usize = 1 << 20;
 
 /// An open batch: records go in, and [`seal`](Self::seal) ends it.
@@ -73,7 +73,7 @@ impl BatchBuilder {
         self.ratio.is_some()
     }
 
-    /// What `bytes` of records will take on the wire, as far as can be said.
+    /// Bytes that `bytes` of records will take on the wire, as estimated.
     pub fn estimated(&self, bytes: usize) -> usize {
         self.ratio.map_or(bytes, |ratio| (bytes as f32 * ratio * RATIO_ALLOWANCE) as usize)
     }
@@ -107,7 +107,7 @@ impl BatchBuilder {
         self.try_append_sized(timestamp, key, value, headers, payload_len(key, value, headers))
     }
 
-    /// [`try_append`](Self::try_append) for a caller that knows the [`payload_len`] already.
+    /// [`try_append`](Self::try_append) for a caller that has the [`payload_len`].
     #[inline]
     pub(crate) fn try_append_sized(
         &mut self,

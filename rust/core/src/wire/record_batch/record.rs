@@ -26,13 +26,12 @@ pub fn record_len(
     varint_len(len as i32) + len
 }
 
-/// Size in bytes that one record takes at most, wherever in a batch it lands: what can be said before a batch is
-/// chosen. Java's `DefaultRecord.recordSizeUpperBound`.
+/// Size in bytes that one record takes at most, wherever in a batch it is: known before a batch is chosen. Java's `DefaultRecord.recordSizeUpperBound`.
 pub fn record_len_upper_bound(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
     MAX_RECORD_OVERHEAD + payload_len(key, value, headers)
 }
 
-/// What follows the deltas: key, value and headers, the same bytes in whatever batch the record ends up.
+/// Bytes after the deltas: key, value and headers, the same in every batch.
 #[inline]
 pub(crate) fn payload_len(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
     let headers_len = if headers.is_empty() { 1 } else { headers_len(headers) };

@@ -30,7 +30,7 @@ impl Body {
         self.crc
     }
 
-    /// The buffer for the next batch, emptied. Takes the body by value, which is the proof that nobody reads it.
+    /// The buffer for the next batch, emptied. Takes the body by value: no reader is left.
     pub fn into_buffer(self) -> Vec<u8> {
         let mut buffer = self.bytes;
         buffer.clear();
@@ -191,7 +191,7 @@ mod tests {
         let held = Arc::clone(sealed.body());
         let body = Arc::try_unwrap(sealed.into_body()).expect_err("a socket still holds it");
         drop(held);
-        let buffer = Arc::try_unwrap(body).expect("nobody holds it").into_buffer();
+        let buffer = Arc::try_unwrap(body).expect("the last holder").into_buffer();
         assert!(buffer.is_empty() && buffer.capacity() > 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Rows of Arrow data as Python objects, for records that go one by one.
 
-use penstock_core::bulk::{CHOOSE, Partitions, Timestamps};
+use penstock_core::append::{CHOOSE, Partitions, Timestamps};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 

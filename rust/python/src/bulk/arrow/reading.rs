@@ -5,7 +5,7 @@
 
 use arrow_array::{Array, StructArray};
 use arrow_schema::{ArrowError, FieldRef};
-use penstock_core::bulk::{CHOOSE, Partitions, Rows, Timestamps};
+use penstock_core::append::{CHOOSE, Partitions, Rows, Timestamps};
 use penstock_core::wire::record_batch::Header;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;

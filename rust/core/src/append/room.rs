@@ -1,0 +1,150 @@
+//! Room for records: the rule that an append of one record and one of many share.
+//!
+//! Without room in the open batch: grow it if it is to be compressed; else choose another sticky partition if enough bytes
+//! went to this one; else charge buffer.memory and open a batch. Afterwards: close the batch if it is full, announce the
+//! lane, and count the bytes of the sticky choice.
+
+use std::sync::Arc;
+
+use crate::lane::batch::LaneBatch;
+use crate::lane::{Lane, LaneInner};
+use crate::outcome::Completion;
+use crate::shared::Shared;
+use crate::sticky::StickyChoice;
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering;
+use crate::topic::Topic;
+use crate::wire::record_batch::BATCH_HEADER_LEN;
+
+/// Where records are to go.
+pub(super) struct Target<'a> {
+    pub topic: &'a Topic,
+    pub lane: &'a Arc<Lane>,
+    pub partition: u32,
+    /// The partition was chosen as the sticky one.
+    pub sticky: Option<StickyChoice>,
+}
+
+/// The result of [`Shared::make_room`].
+pub(super) enum Room {
+    /// The last batch takes the record; it may be a new one.
+    Here { new: bool },
+    /// Another partition is the sticky one now.
+    Elsewhere,
+    /// That many bytes are needed first.
+    NeedsMemory(usize),
+}
+
+/// The batch after records were added.
+pub(super) struct Filled {
+    /// Bytes that they will take on the wire, as estimated.
+    pub sent_bytes: usize,
+    /// The batch takes no more.
+    pub full: bool,
+    /// The batch is a new one.
+    pub opened: bool,
+}
+
+impl Shared {
+    /// The open batch of a lane, if there is one, has no room for a record of at most `bound` bytes: see the module.
+    ///
+    /// `grant`: bytes that the caller waited for; taken (set to 0) if they were needed.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn make_room(
+        &self,
+        target: &Target<'_>,
+        inner: &mut LaneInner,
+        bound: usize,
+        grant: &mut usize,
+    ) -> Room {
+        if self.grow(inner, bound) {
+            return Room::Here { new: false };
+        }
+        if let Some(choice) = target.sticky
+            && target.topic.leave(choice, *inner.sticky_bytes(), &self.config.partitioning, || self.clock.now_us())
+        {
+            // The open batch has no room for the next record, so that it need not linger for more.
+            if let Some(builder) = inner.open_batch() {
+                builder.close();
+                self.encoding.encode_last(target.lane, inner);
+                self.announce(target.lane, inner, self.clock.now_us());
+            }
+            return Room::Elsewhere;
+        }
+        let charge = self.config.batch_size.max(bound + BATCH_HEADER_LEN);
+        if !self.charge(charge, grant) {
+            return Room::NeedsMemory(charge);
+        }
+        self.open_batch(target, inner, charge);
+        Room::Here { new: true }
+    }
+
+    /// More room in the open batch for a record that found none, if the batch is to be compressed, is not estimated to be
+    /// full, and there is memory. It is charged for what it holds now, uncompressed.
+    pub(super) fn grow(&self, inner: &mut LaneInner, bound: usize) -> bool {
+        if !self.encoding.is_on() {
+            return false;
+        }
+        let Some(batch) = inner.last_unsent() else { return false };
+        let Some(builder) = batch.builder() else { return false };
+        let Some(more) = builder.growth(bound, self.config.batch_size) else { return false };
+        if !self.pool.try_take(more) {
+            return false;
+        }
+        builder.grow(more);
+        batch.charge(more);
+        true
+    }
+
+    /// Take `charge` bytes of buffer.memory, out of `grant` (then set to 0) or of what is free. False: there are too few.
+    fn charge(&self, charge: usize, grant: &mut usize) -> bool {
+        if *grant < charge {
+            return self.pool.try_take(charge);
+        }
+        let rest = std::mem::take(grant) - charge;
+        if rest > 0 {
+            self.pool.give(rest);
+        }
+        true
+    }
+
+    /// Open a batch for which `charge` bytes were charged. The caller announces the lane.
+    fn open_batch(&self, target: &Target<'_>, inner: &mut LaneInner, charge: usize) {
+        let Target { topic, lane, partition, .. } = *target;
+        let now_us = self.clock.now_us();
+        topic.state.last_append_us.store(now_us, Ordering::Relaxed);
+        let builder = self.encoding.builder(self.pool.buffer(charge), charge, &topic.name);
+        self.encoding.encode_last(lane, inner);
+        let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
+        inner.push(LaneBatch::open(self.next_batch_id(), builder, completion, now_us, charge));
+        lane.publish_load(inner);
+    }
+
+    /// Records were added to the last batch of a lane.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of each record")]
+    pub(super) fn after_append(
+        &self,
+        topic: &Topic,
+        lane: &Arc<Lane>,
+        mut inner: MutexGuard<'_, LaneInner>,
+        sticky: Option<StickyChoice>,
+        filled: &Filled,
+    ) {
+        if filled.full {
+            self.encoding.encode_last(lane, &mut inner);
+        }
+        // Within a batch that lingers nothing changes for the I/O thread.
+        if filled.opened || filled.full {
+            self.announce(lane, &mut inner, self.clock.now_us());
+        }
+        let rules = &self.config.partitioning;
+        if let Some(choice) = sticky
+            && topic.appended(choice, inner.sticky_bytes(), filled.sent_bytes, filled.full, rules)
+        {
+            drop(inner);
+            topic.end(choice, rules, || self.clock.now_us());
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The tick, and records that fail while their lanes go on: expired, refused, or stranded in another topic.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Engine, TICK_US};
+use crate::io::connection::Transport;
+use crate::kafka_errors::{NONE, UNKNOWN_TOPIC_ID};
+use crate::lane::LaneInner;
+use crate::lane::batch::{IN_FLIGHT, LINGER, LaneBatch};
+use crate::outcome::{Failure, FailureKind};
+
+impl<T: Transport> Engine<T> {
+    pub(super) fn tick(&mut self, now_us: u64) {
+        self.next_tick_us = now_us + TICK_US;
+        self.note_arrivals(now_us);
+        self.expire_records(now_us);
+        self.expire_connections(now_us);
+        self.note_stuck(now_us);
+    }
+
+    /// For the age in the error of each record that fails.
+    fn note_arrivals(&self, now_us: u64) {
+        // Idle lanes need not be locked.
+        for lane in self.lanes.iter().filter(|lane| lane.load.load(Ordering::Relaxed) > 0) {
+            lane.inner.lock().note_arrivals(now_us);
+        }
+    }
+
+    fn expire_records(&mut self, now_us: u64) {
+        let Some(limit_us) = now_us.checked_sub(self.shared.config.rules.delivery_timeout_us) else { return };
+        let status = self.shared.topics.status();
+        let due = |batch: &LaneBatch| batch.created_us() <= limit_us;
+        self.fail_in_lanes(due, now_us, |engine, inner| engine.expire_lane(inner, due, &status, now_us));
+    }
+
+    /// Every record that is buffered now fails; the producer goes on, and its lanes do as after an expiry.
+    pub(super) fn fail_buffered(&mut self, code: i16, message: &str, now_us: u64) {
+        let all = |_: &LaneBatch| true;
+        let refused = |batch: &LaneBatch| batch.failure(FailureKind::Broker, code, message.to_owned(), now_us);
+        self.fail_in_lanes(all, now_us, |engine, inner| engine.fail_batches(inner, all, refused));
+    }
+
+    /// `fail` is called for each lane that has a batch that is `due`.
+    fn fail_in_lanes(&mut self, due: impl Fn(&LaneBatch) -> bool, now_us: u64, fail: impl Fn(&Self, &mut LaneInner)) {
+        for at in 0..self.lanes.len() {
+            let lane = Arc::clone(&self.lanes[at]);
+            let mut inner = lane.inner.lock();
+            if !inner.unresolved().any(&due) {
+                continue;
+            }
+            fail(self, &mut inner);
+            lane.publish_load(&inner);
+            drop(inner);
+            self.after_answer(&lane, now_us);
+        }
+    }
+
+    fn expire_lane(&self, inner: &mut LaneInner, due: impl Fn(&LaneBatch) -> bool, status: &str, now_us: u64) {
+        let (held_up_code, held_up_by) = self.why_unsent(inner, status, now_us);
+        let leader = inner.leader();
+        let timeout = |batch: &LaneBatch| {
+            let mut failure =
+                batch.failure(FailureKind::Timeout, batch.last().code, batch.last().message.clone(), now_us);
+            if batch.attempts() == 0 {
+                (failure.code, failure.message, failure.broker) = (held_up_code, held_up_by.clone(), leader);
+            } else if failure.code == NONE && failure.message.is_empty() {
+                failure.message =
+                    format!("sent {} ms ago, not answered yet", now_us.saturating_sub(batch.sent_us()) / 1000);
+            }
+            failure
+        };
+        self.fail_batches(inner, due, timeout);
+    }
+
+    /// Why the batches of a lane have not been sent: the last error's code (0 for none), and a message.
+    fn why_unsent(&self, inner: &LaneInner, status: &str, now_us: u64) -> (i16, String) {
+        // A batch that was sent before goes first: its error keeps the others waiting.
+        if let Some(batch) = inner.first_tried() {
+            let (attempts, last) = (batch.attempts(), batch.last());
+            let error = if last.message.is_empty() { String::new() } else { format!(": {}", last.message) };
+            let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
+            return (last.code, format!("met by the batch before it, after {times}{error}"));
+        }
+        let and_status = if status.is_empty() { String::new() } else { format!("; {status}") };
+        let why = match self.brokers.get(&inner.leader()) {
+            _ if inner.leader() < 0 => format!("the partition has no leader{and_status}"),
+            Some(broker) if broker.connection.is_none() && !broker.trouble.is_empty() => broker.trouble.clone(),
+            _ if self.shared.config.rules.idempotent && self.identity.is_none() && inner.identity().is_none() => {
+                format!("no broker has given the producer its id yet{and_status}")
+            }
+            _ if inner.waits_for_encoding() => "its batch is still being compressed".to_owned(),
+            broker => match (inner.oldest_sent_us(), broker) {
+                (Some(sent_us), _) => {
+                    let waited_ms = now_us.saturating_sub(sent_us) / 1000;
+                    format!("the batch before it was sent {waited_ms} ms ago and is not answered yet")
+                }
+                (None, Some(broker)) if broker.connection.is_none() => {
+                    format!("no connection to the leader yet{and_status}")
+                }
+                _ => status.to_owned(),
+            },
+        };
+        (NONE, why)
+    }
+
+    /// Fail the records of the batches that are due (see [`LaneInner::expire`]).
+    fn fail_batches(
+        &self,
+        inner: &mut LaneInner,
+        due: impl Fn(&LaneBatch) -> bool,
+        failure: impl Fn(&LaneBatch) -> Failure,
+    ) {
+        let unsent = inner.expire(due, |batch, stage| {
+            let mut failure = failure(batch);
+            // It is on the wire: without an answer it may have been appended.
+            failure.possibly_persisted |= stage == IN_FLIGHT;
+            self.fail(batch, stage, failure);
+        });
+        for batch in unsent {
+            let failure = failure(&batch);
+            self.finish_failed(batch, LINGER, failure);
+        }
+    }
+
+    /// See [`LaneInner::enter_topic`]; stranded batches fail.
+    pub(super) fn enter_topic(&self, inner: &mut LaneInner, now_us: u64) {
+        if inner.enter_topic() {
+            let stranded = |batch: &LaneBatch| {
+                let message = "the topic has an id again under which this batch may be in the log; meanwhile it had \
+                               another one, and the batch got other sequence numbers";
+                batch.failure(FailureKind::Broker, UNKNOWN_TOPIC_ID, message.to_owned(), now_us)
+            };
+            self.fail_batches(inner, LaneBatch::is_stranded, stranded);
+        }
+    }
+}

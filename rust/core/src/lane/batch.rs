@@ -1,0 +1,302 @@
+//! A batch in its lane: records that travel together, and the history of their attempts.
+//!
+//! The wire format's batch is [`crate::wire::record_batch`]; the states of the records are in `content.rs`.
+
+use std::sync::Arc;
+
+use crate::lane::content::{Content, Ticket};
+use crate::lane::fate::{Addressed, Fate};
+use crate::lane::identity::Numbering;
+use crate::outcome::Arrivals;
+use crate::outcome::{CallbackToken, Completion, Failure, FailureKind, Outcome};
+use crate::wire::record_batch::BatchBuilder;
+
+/// Where the records of a failed batch were: never sent.
+pub const LINGER: &str = "linger";
+/// Where they were: sent, not answered.
+pub const IN_FLIGHT: &str = "in flight";
+/// Where they were: sent before, waiting to be sent again or for a decision.
+pub const RETRY: &str = "retry";
+
+/// See the module. The lane changes it; all others read.
+#[derive(Debug)]
+pub struct LaneBatch {
+    /// Unique for the producer.
+    pub(super) id: u64,
+    pub(super) content: Content,
+    pub(super) completion: Arc<Completion>,
+    /// When its first record was buffered.
+    pub(super) created_us: u64,
+    /// When the others were.
+    pub(super) arrivals: Arrivals,
+    /// Bytes of buffer.memory that it holds.
+    pub(super) charged: usize,
+    /// How often it was sent.
+    pub(super) attempts: u32,
+    /// The worst of all attempts, in the topic that it was last sent to.
+    pub(super) fate: Fate,
+    /// The topics of that name that it was sent to.
+    pub(super) addressed: Addressed,
+    /// Given when it is taken for the first time; changed only by a decision of the control plane.
+    pub(super) numbering: Numbering,
+    /// Its futures have been failed; it stays because of its sequence numbers.
+    pub(super) expired: bool,
+    /// The answer to the last attempt.
+    pub(super) last: LastAnswer,
+    /// Broker of the last attempt, -1 for none.
+    pub(super) broker: i32,
+    /// When it was last taken for sending.
+    pub(super) sent_us: u64,
+    /// Bytes of its largest record.
+    pub(super) largest: usize,
+    /// The control plane has decided about the last answer: until the batch is sent again, a report has nothing new.
+    pub(super) decided: bool,
+    /// It may be in the present topic's log under numbers that it has no more: it cannot be sent.
+    pub(super) stranded: bool,
+}
+
+/// The answer to an attempt, or the error in its place.
+#[derive(Clone, Debug)]
+pub struct LastAnswer {
+    /// Kafka's code, 0 for none.
+    pub code: i16,
+    /// The broker's message, or why the connection was lost.
+    pub message: String,
+    /// -1 for none.
+    pub base_offset: i64,
+    /// KIP-951 hint: (leader, epoch).
+    pub leader: Option<(i32, i32)>,
+    /// KIP-467.
+    pub record_errors: Vec<(u32, Option<String>)>,
+}
+
+impl Default for LastAnswer {
+    fn default() -> Self {
+        Self::error(0, String::new())
+    }
+}
+
+impl LastAnswer {
+    /// For an attempt that ended without a broker's answer, or before it was sent.
+    pub fn error(code: i16, message: String) -> Self {
+        Self { code, message, base_offset: -1, leader: None, record_errors: Vec::new() }
+    }
+}
+
+/// A batch that a panic takes from the I/O thread is in no queue where the engine could find it.
+impl Drop for LaneBatch {
+    fn drop(&mut self) {
+        if !self.expired && self.completion.outcome().is_none() {
+            let message = "lost by the I/O thread (a bug in Penstock)".to_owned();
+            let mut failure = self.failure(FailureKind::Internal, 0, message, self.created_us);
+            failure.stage = IN_FLIGHT;
+            failure.possibly_persisted = self.attempts > 0;
+            self.completion.resolve(Outcome::Failed(Box::new(failure)));
+        }
+    }
+}
+
+impl LaneBatch {
+    /// A batch around an empty builder, which holds `charged` bytes of buffer.memory.
+    pub fn open(id: u64, builder: BatchBuilder, completion: Arc<Completion>, now_us: u64, charged: usize) -> Self {
+        Self::with(id, Content::Open(builder), completion, now_us, charged)
+    }
+
+    pub(super) fn with(
+        id: u64,
+        content: Content,
+        completion: Arc<Completion>,
+        created_us: u64,
+        charged: usize,
+    ) -> Self {
+        Self {
+            id,
+            content,
+            completion,
+            created_us,
+            arrivals: Arrivals::default(),
+            charged,
+            attempts: 0,
+            fate: Fate::Unsent,
+            addressed: Addressed::default(),
+            numbering: None,
+            expired: false,
+            last: LastAnswer::default(),
+            broker: -1,
+            sent_us: 0,
+            largest: 0,
+            decided: false,
+            stranded: false,
+        }
+    }
+
+    // ----------------------------------------------------------------------------------------- records
+
+    /// Records in it.
+    pub fn count(&self) -> u32 {
+        self.content.count()
+    }
+
+    /// Bytes, header included.
+    pub fn size(&self) -> usize {
+        self.content.size()
+    }
+
+    /// The builder, while records may be added.
+    #[inline]
+    pub fn builder(&mut self) -> Option<&mut BatchBuilder> {
+        match &mut self.content {
+            Content::Open(builder) => Some(builder),
+            _ => None,
+        }
+    }
+
+    /// A record of that many bytes was added.
+    #[inline]
+    pub fn note_record_size(&mut self, bytes: usize) {
+        self.largest = self.largest.max(bytes);
+    }
+
+    /// It holds `bytes` of buffer.memory more.
+    pub fn charge(&mut self, bytes: usize) {
+        self.charged += bytes;
+    }
+
+    /// The records, for a codec worker; `None` unless they are open and to be compressed. None are added from here on.
+    pub fn begin_encoding(&mut self) -> Option<(BatchBuilder, Arc<Ticket>)> {
+        self.content.begin_encoding()
+    }
+
+    /// Whether a codec worker has the records.
+    pub fn is_encoding(&self) -> bool {
+        matches!(self.content, Content::Encoding(_))
+    }
+
+    /// Bytes of its records on the wire per byte of them, once that is known.
+    pub fn ratio(&self) -> Option<f64> {
+        match &self.content {
+            Content::Sealed(sealed) => Some(sealed.ratio()),
+            _ => None,
+        }
+    }
+
+    /// Bytes, counted before compression, at which it may be split: half of what it holds, so that splitting ends, and
+    /// batch.size at most.
+    pub fn split_limit(&self, batch_size: usize) -> usize {
+        (self.content.uncompressed_size() / 2).min(batch_size).max(1)
+    }
+
+    /// The batch is resolved: bytes of buffer.memory to be given back now. A codec worker that still reads the records
+    /// gives them back later.
+    pub fn settle_memory(&mut self) -> usize {
+        self.content.settle_memory(self.charged)
+    }
+
+    /// The buffer, to be used again, if nothing else (a socket's queue, a worker) holds it.
+    pub fn into_buffer(mut self) -> Option<Vec<u8>> {
+        self.content.take_buffer()
+    }
+
+    // ----------------------------------------------------------------------------------------- history
+
+    /// Unique for the producer.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its futures wait for this.
+    #[inline]
+    pub fn completion(&self) -> &Arc<Completion> {
+        &self.completion
+    }
+
+    /// When its first record was buffered, µs.
+    pub fn created_us(&self) -> u64 {
+        self.created_us
+    }
+
+    /// When it was last taken for sending, µs.
+    pub fn sent_us(&self) -> u64 {
+        self.sent_us
+    }
+
+    /// How often it was sent.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Broker of the last attempt, -1 for none.
+    pub fn broker(&self) -> i32 {
+        self.broker
+    }
+
+    /// The worst of all attempts, in the topic that it was last sent to.
+    pub fn fate(&self) -> Fate {
+        self.fate
+    }
+
+    /// Identity and first sequence, once it was sent.
+    pub fn numbering(&self) -> Numbering {
+        self.numbering
+    }
+
+    /// The answer to the last attempt.
+    pub fn last(&self) -> &LastAnswer {
+        &self.last
+    }
+
+    /// Whether its futures have been failed.
+    pub fn is_expired(&self) -> bool {
+        self.expired
+    }
+
+    /// The last answer, unless the control plane has decided about it: then it must not be taken for a new one.
+    pub fn undecided(&self) -> Option<&LastAnswer> {
+        (!self.decided).then_some(&self.last)
+    }
+
+    /// Whether it may be in the present topic's log under numbers that it has no more: it cannot be sent.
+    pub fn is_stranded(&self) -> bool {
+        self.stranded
+    }
+
+    pub(super) fn age_ms(&self, now_us: u64) -> u32 {
+        u32::try_from(now_us.saturating_sub(self.created_us) / 1000).unwrap_or(u32::MAX)
+    }
+
+    // ----------------------------------------------------------------------------------------- outcome
+
+    /// A failure of this batch, with its history. [`LaneBatch::fail`] adds where it was.
+    pub fn failure(&self, kind: FailureKind, code: i16, mut message: String, now_us: u64) -> Failure {
+        // Which of two ids is the newer one cannot be known for certain: a broker may have an old view.
+        let elsewhere = self.addressed.may_be_elsewhere();
+        if elsewhere && self.fate != Fate::Unknown {
+            let after = if message.is_empty() { "" } else { "; " };
+            message.push_str(after);
+            message.push_str("the topic was made anew, and the record may be in the log of the former one");
+        }
+        Failure {
+            kind,
+            code,
+            stage: "",
+            broker: self.broker,
+            attempts: self.attempts,
+            possibly_persisted: self.fate == Fate::Unknown || elsewhere,
+            message,
+            elapsed_ms: now_us.saturating_sub(self.created_us) / 1000,
+            arrivals: self.arrivals.clone(),
+            record_errors: self.last.record_errors.clone(),
+        }
+    }
+
+    /// Resolve its futures, unless they were failed before. Returns the callbacks that are due.
+    pub fn resolve(&self, outcome: Outcome) -> Vec<(u32, CallbackToken)> {
+        if self.expired { None } else { self.completion.resolve(outcome) }.unwrap_or_default()
+    }
+
+    /// [`LaneBatch::resolve`] with a failure; `stage` is one of [`LINGER`], [`IN_FLIGHT`] and [`RETRY`].
+    pub fn fail(&self, stage: &'static str, mut failure: Failure) -> Vec<(u32, CallbackToken)> {
+        failure.stage = stage;
+        self.resolve(Outcome::Failed(Box::new(failure)))
+    }
+}

@@ -1,0 +1,81 @@
+//! A walk over everything that is buffered or in flight: for a flush, for counts, for error messages.
+
+use std::sync::Arc;
+
+use super::topics::TopicTable;
+use crate::lane::{Lane, LaneInner};
+use crate::outcome::Completion;
+
+/// See [`TopicTable::oldest`].
+#[derive(Clone, Debug)]
+pub struct Oldest {
+    /// Its topic's name.
+    pub topic: Arc<str>,
+    /// Its partition.
+    pub partition: i32,
+    /// ms since its first record was buffered.
+    pub age_ms: u64,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// The broker of its last attempt, or else the partition's leader; -1 for none.
+    pub broker: i32,
+    /// Kafka's code of its last attempt; 0 for none.
+    pub code: i16,
+    /// The same, human-readable.
+    pub message: String,
+}
+
+impl TopicTable {
+    /// Each lane, locked, one after the other.
+    fn visit(&self, mut each: impl FnMut(&Arc<Lane>, &LaneInner)) {
+        for topic in self.all() {
+            for lane in &topic.lanes {
+                each(lane, &lane.inner.lock());
+            }
+        }
+    }
+
+    /// The completions of all batches that are unresolved now.
+    pub(super) fn unresolved(&self) -> Vec<Arc<Completion>> {
+        let mut pending = Vec::new();
+        self.visit(|_, inner| pending.extend(inner.unresolved().map(|batch| Arc::clone(batch.completion()))));
+        pending
+    }
+
+    /// The outcomes of all batches that were resolved before this call have their callbacks queued and their failures
+    /// noted when it returns.
+    ///
+    /// A completion wakes its waiters first; the callbacks and the failures follow under the lane's lock.
+    pub fn settle(&self) {
+        self.visit(|_, _| {});
+    }
+
+    /// Records that are buffered or in flight.
+    pub fn unresolved_records(&self) -> u64 {
+        let mut records = 0;
+        self.visit(|_, inner| records += inner.unresolved().map(|batch| u64::from(batch.count())).sum::<u64>());
+        records
+    }
+
+    /// The oldest batch that is neither delivered nor failed: it keeps the buffer full. For error messages.
+    pub fn oldest(&self, now_us: u64) -> Option<Oldest> {
+        let mut oldest: Option<(u64, Oldest)> = None;
+        self.visit(|lane, inner| {
+            let Some(batch) = inner.unresolved().min_by_key(|batch| batch.created_us()) else { return };
+            if oldest.as_ref().is_some_and(|(created_us, _)| *created_us <= batch.created_us()) {
+                return;
+            }
+            let found = Oldest {
+                topic: Arc::clone(&lane.topic),
+                partition: lane.partition,
+                age_ms: now_us.saturating_sub(batch.created_us()) / 1000,
+                attempts: batch.attempts(),
+                broker: if batch.attempts() > 0 { batch.broker() } else { inner.leader() },
+                code: batch.last().code,
+                message: batch.last().message.clone(),
+            };
+            oldest = Some((batch.created_us(), found));
+        });
+        oldest.map(|(_, found)| found)
+    }
+}
