@@ -34,7 +34,7 @@ WHERE: Final = {
     "InvalidStateError": "asyncio:InvalidStateError",
     "copy_context": "contextvars:copy_context",
     "here": "penstock.facade.loops:here",
-    "next_turn": "penstock.facade.loops:next_turn",
+    "next_slice": "penstock.facade.loops:next_slice",
     "running_loop": "asyncio:_get_running_loop",
     "until_resolved": "penstock.aio:until_resolved",
     # Arrow data

@@ -129,7 +129,7 @@ class Client:
         if self.closed:
             return
         self.stepped.set_now_us(self._world.now_us)
-        due_us = self.stepped.turn()
+        due_us = self.stepped.run_once()
         self.network.pump()
         if due_us is not None and (self._next_io_us is None or due_us < self._next_io_us):
             self._next_io_us = max(due_us, self._world.now_us)

@@ -59,7 +59,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             for _ in range(len(self._ready)):
                 handle = self._ready.popleft()
                 if not handle.cancelled():
-                    LoopInbox.begin_turn()  # the wall clock must not decide when it yields
+                    LoopInbox.begin_slice()  # the wall clock must not decide when it yields
                     handle._run()
         finally:
             asyncio._set_running_loop(None)

@@ -166,13 +166,13 @@ def _loop_here() -> AbstractEventLoop:
         return asyncio.get_event_loop()
 
 
-def next_turn() -> bool:
-    """Have the running loop call `LoopInbox.begin_turn` in its next iteration; False if no loop runs."""
+def next_slice() -> bool:
+    """Have the running loop call `LoopInbox.begin_slice` in its next iteration; False if no loop runs."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return False
-    loop.call_soon(LoopInbox.begin_turn)
+    loop.call_soon(LoopInbox.begin_slice)
     return True
 
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use crate::sync::{Condvar, Mutex, Rank};
 
-/// A call that is due in a loop, opaque here: the binding keeps an object under this key.
-pub type LoopToken = usize;
+/// A call that is due in a loop, opaque here: the binding keeps the object under this key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LoopToken(pub usize);
 
 /// How a loop's sleep is ended.
 #[derive(Debug)]
@@ -187,28 +188,28 @@ mod tests {
             WakeUp::Socket { receiver, .. } => (&*receiver).read(&mut [0; 8]).unwrap_or(0),
             WakeUp::Thread => unreachable!(),
         };
-        inbox.post([1, 2]);
-        inbox.post([3]);
+        inbox.post([1, 2].map(LoopToken));
+        inbox.post([3].map(LoopToken));
         assert_eq!(bytes(&inbox), 1);
-        assert_eq!(all(&inbox), [1, 2, 3]);
-        inbox.post([4]);
+        assert_eq!(all(&inbox), [1, 2, 3].map(LoopToken));
+        inbox.post([4].map(LoopToken));
         assert_eq!(bytes(&inbox), 1);
-        assert_eq!(all(&inbox), [4]);
+        assert_eq!(all(&inbox), [4].map(LoopToken));
         inbox.close();
-        inbox.post([5]);
+        inbox.post([5].map(LoopToken));
         assert_eq!(bytes(&inbox), 0, "the loop has ended");
-        assert_eq!(all(&inbox), [5]);
+        assert_eq!(all(&inbox), [5].map(LoopToken));
     }
 
     #[test]
     fn tokens_beyond_the_limit_stay_without_another_wake_up() {
         let inbox = LoopInbox::with_thread();
-        inbox.post([1, 2, 3]);
+        inbox.post([1, 2, 3].map(LoopToken));
         assert!(inbox.wait());
-        assert_eq!(inbox.take(2), (vec![1, 2], true));
-        assert!(!inbox.put([4]), "the reader comes again anyway");
-        assert_eq!(inbox.take(2), (vec![3, 4], false));
-        inbox.post([5]);
+        assert_eq!(inbox.take(2), ([1, 2].map(LoopToken).to_vec(), true));
+        assert!(!inbox.put([4].map(LoopToken)), "the reader comes again anyway");
+        assert_eq!(inbox.take(2), ([3, 4].map(LoopToken).to_vec(), false));
+        inbox.post([5].map(LoopToken));
         assert!(inbox.wait());
         inbox.close();
         assert!(!inbox.wait());
@@ -217,8 +218,8 @@ mod tests {
     #[test]
     fn notices_reach_the_loop_of_each_in_order() {
         let (one, other) = (LoopInbox::with_thread(), LoopInbox::with_thread());
-        let notice = |inbox: &Arc<LoopInbox>, token| Notice { inbox: Arc::clone(inbox), token };
+        let notice = |inbox: &Arc<LoopInbox>, number| Notice { inbox: Arc::clone(inbox), token: LoopToken(number) };
         Notices(vec![notice(&one, 1), notice(&other, 2), notice(&one, 3)]).post();
-        assert_eq!((all(&one), all(&other)), (vec![1, 3], vec![2]));
+        assert_eq!((all(&one), all(&other)), ([1, 3].map(LoopToken).to_vec(), [2].map(LoopToken).to_vec()));
     }
 }

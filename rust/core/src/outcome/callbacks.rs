@@ -134,7 +134,7 @@ mod tests {
     fn a_wait_ends_when_the_bursts_that_were_pushed_have_run() {
         let queue = CallbackQueue::default();
         let completion = Completion::new("t".into(), 0);
-        queue.push(Burst { completion, callbacks: vec![(0, 1)], charged: 7 });
+        queue.push(Burst { completion, callbacks: vec![(0, CallbackToken(1))], charged: 7 });
         assert!(!queue.wait_until_run(Some(Instant::now())));
         assert_eq!(queue.take(Duration::ZERO).unwrap().unwrap().charged, 7);
         queue.finish(1);
@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn a_wait_for_abandoned_callbacks_ends() {
         let queue = CallbackQueue::default();
-        let burst = || Burst { completion: Completion::new("t".into(), 0), callbacks: vec![(0, 1)], charged: 7 };
+        let burst =
+            || Burst { completion: Completion::new("t".into(), 0), callbacks: vec![(0, CallbackToken(1))], charged: 7 };
         queue.push(burst());
         queue.abandon();
         assert!(queue.wait_until_run(None));

@@ -13,7 +13,8 @@ use crate::sync::{Condvar, Mutex, OnceLock};
 
 /// A callback of the application's, opaque here: the binding keeps the object under this key and gets each key back
 /// exactly once.
-pub type CallbackToken = usize;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallbackToken(pub usize);
 
 /// The outcome of a batch.
 #[derive(Debug)]
@@ -309,28 +310,28 @@ mod tests {
     #[test]
     fn only_the_first_outcome_counts() {
         let completion = Completion::new("t".into(), 0);
-        assert!(completion.add_callback(3, 7, true).is_ok());
-        assert_eq!(completion.resolve(delivered(5)), Some(vec![(3, 7)]));
+        assert!(completion.add_callback(3, CallbackToken(7), true).is_ok());
+        assert_eq!(completion.resolve(delivered(5)), Some(vec![(3, CallbackToken(7))]));
         assert_eq!(completion.resolve(delivered(6)), None);
         assert!(matches!(completion.outcome(), Some(Outcome::Delivered { base_offset: 5, .. })));
-        assert_eq!(completion.add_callback(1, 9, true), Err(9));
+        assert_eq!(completion.add_callback(1, CallbackToken(9), true), Err(CallbackToken(9)));
     }
 
     #[test]
     fn a_split_takes_callbacks_marks_and_waiters_to_the_children() {
         let parent = Completion::new("t".into(), 0);
-        parent.add_callback(1, 11, true).unwrap();
-        parent.add_callback(4, 14, true).unwrap();
+        parent.add_callback(1, CallbackToken(11), true).unwrap();
+        parent.add_callback(4, CallbackToken(14), true).unwrap();
         parent.observe(2);
         let (left, right) = (Completion::new("t".into(), 0), Completion::new("t".into(), 0));
         assert!(parent.resolve_split(vec![(0, Arc::clone(&left)), (3, Arc::clone(&right))]));
         assert!(!parent.wait(4, Some(Instant::now())));
-        assert_eq!(right.resolve(delivered(9)), Some(vec![(1, 14)]));
+        assert_eq!(right.resolve(delivered(9)), Some(vec![(1, CallbackToken(14))]));
         assert!(parent.wait(4, None));
         assert!(!parent.wait_all(Some(Instant::now())));
         assert_eq!(left.unobserved(3), (1, Some(0)));
-        assert_eq!(left.resolve(delivered(6)), Some(vec![(1, 11)]));
+        assert_eq!(left.resolve(delivered(6)), Some(vec![(1, CallbackToken(11))]));
         assert!(parent.wait_all(None));
-        assert_eq!(parent.add_callback(0, 1, true), Err(1));
+        assert_eq!(parent.add_callback(0, CallbackToken(1), true), Err(CallbackToken(1)));
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loom::thread;
-use penstock_core::outcome::{Burst, CallbackQueue, Completion};
+use penstock_core::outcome::{Burst, CallbackQueue, CallbackToken, Completion};
 
 use crate::{explore, over};
 
 const LONG: Duration = Duration::from_secs(3600);
 
 fn burst(number: usize) -> Burst {
-    Burst { completion: Completion::new("t".into(), 0), callbacks: vec![(0, number)], charged: 0 }
+    Burst { completion: Completion::new("t".into(), 0), callbacks: vec![(0, CallbackToken(number))], charged: 0 }
 }
 
 /// The callback thread: what it ran, in order.
@@ -19,7 +19,7 @@ fn run(queue: &CallbackQueue) -> Vec<usize> {
     let mut ran = Vec::new();
     while let Ok(burst) = queue.take(LONG) {
         if let Some(burst) = burst {
-            ran.push(burst.callbacks[0].1);
+            ran.push(burst.callbacks[0].1.0);
             queue.finish(1);
         }
     }

@@ -26,7 +26,7 @@ fn a_callback_is_called_once_however_it_meets_the_answer() {
         let completion = pending();
         let adder = {
             let completion = Arc::clone(&completion);
-            thread::spawn(move || completion.add_callback(0, 7, true).err())
+            thread::spawn(move || completion.add_callback(0, CallbackToken(7), true).err())
         };
         let waiter = {
             let completion = Arc::clone(&completion);
@@ -38,7 +38,7 @@ fn a_callback_is_called_once_however_it_meets_the_answer() {
         let mut called = tokens(completion.resolve(delivered(5)));
         called.extend(adder.join().unwrap());
         waiter.join().unwrap();
-        assert_eq!(called, [7]);
+        assert_eq!(called, [7].map(CallbackToken));
     });
 }
 
@@ -46,14 +46,14 @@ fn a_callback_is_called_once_however_it_meets_the_answer() {
 fn of_two_outcomes_one_counts() {
     explore(3, || {
         let completion = pending();
-        completion.add_callback(0, 7, true).unwrap();
+        completion.add_callback(0, CallbackToken(7), true).unwrap();
         let other = {
             let completion = Arc::clone(&completion);
             thread::spawn(move || tokens(completion.resolve(delivered(1))))
         };
         let mut called = tokens(completion.resolve(delivered(2)));
         called.extend(other.join().unwrap());
-        assert_eq!(called, [7]);
+        assert_eq!(called, [7].map(CallbackToken));
     });
 }
 
@@ -79,7 +79,7 @@ fn callbacks_marks_and_waits_follow_a_split() {
             let parent = Arc::clone(&parent);
             thread::spawn(move || {
                 parent.observe(4);
-                let refused = parent.add_callback(4, 14, false).err();
+                let refused = parent.add_callback(4, CallbackToken(14), false).err();
                 assert!(refused.is_none() || parent.leaf(4).0.outcome().is_some(), "called too early");
                 refused
             })
@@ -97,7 +97,7 @@ fn callbacks_marks_and_waits_follow_a_split() {
         let mut called = tokens(right.resolve(delivered(9)));
         called.extend(user.join().unwrap());
         waiter.join().unwrap();
-        assert_eq!(called, [14]);
+        assert_eq!(called, [14].map(CallbackToken));
     });
 }
 

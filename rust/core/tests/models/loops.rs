@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loom::thread;
-use penstock_core::event_loop::{LoopInbox, Notice};
+use penstock_core::event_loop::{LoopInbox, LoopToken, Notice};
 use penstock_core::memory::BufferPool;
 use penstock_core::outcome::{Completion, Outcome};
 
@@ -16,7 +16,7 @@ fn receive(inbox: &LoopInbox, count: usize) -> Vec<usize> {
         assert!(inbox.wait());
         loop {
             let (tokens, more) = inbox.take(1);
-            seen.extend(tokens);
+            seen.extend(tokens.into_iter().map(|LoopToken(number)| number));
             if !more {
                 break;
             }
@@ -26,7 +26,7 @@ fn receive(inbox: &LoopInbox, count: usize) -> Vec<usize> {
 }
 
 fn notice(inbox: &Arc<LoopInbox>, token: usize) -> Notice {
-    Notice { inbox: Arc::clone(inbox), token }
+    Notice { inbox: Arc::clone(inbox), token: LoopToken(token) }
 }
 
 fn delivered() -> Outcome {
@@ -39,9 +39,9 @@ fn what_two_threads_put_in_is_heard() {
         let inbox = LoopInbox::with_thread();
         let putter = {
             let inbox = Arc::clone(&inbox);
-            thread::spawn(move || inbox.post([1, 2]))
+            thread::spawn(move || inbox.post([1, 2].map(LoopToken)))
         };
-        inbox.post([3]);
+        inbox.post([3].map(LoopToken));
         let mut seen = receive(&inbox, 3);
         putter.join().unwrap();
         seen.sort_unstable();
@@ -135,7 +135,7 @@ fn a_closed_inbox_ends_the_wait_in_its_loops_place() {
             let inbox = Arc::clone(&inbox);
             thread::spawn(move || while inbox.wait() {})
         };
-        inbox.post([1]);
+        inbox.post([1].map(LoopToken));
         inbox.close();
         waiter.join().unwrap();
     });

@@ -36,23 +36,23 @@ pub struct LoopCalls {
 impl LoopCalls {
     /// Keep one.
     pub fn insert(&self, call: LoopCall) -> LoopToken {
-        self.slots.lock().insert(call)
+        LoopToken(self.slots.lock().insert(call))
     }
 
     /// Take one back.
     pub fn remove(&self, token: LoopToken) -> Option<LoopCall> {
-        self.slots.lock().try_remove(token)
+        self.slots.lock().try_remove(token.0)
     }
 
     /// Whether it calls a future's waiter.
     pub fn is_done(&self, token: LoopToken) -> bool {
-        matches!(self.slots.lock().get(token), Some(LoopCall::Done { .. }))
+        matches!(self.slots.lock().get(token.0), Some(LoopCall::Done { .. }))
     }
 
     /// Whether a done callback is this function. Compared by Python's rules, after the lock is released.
     pub fn is_done_callback(&self, py: Python<'_>, token: LoopToken, function: &Bound<'_, PyAny>) -> PyResult<bool> {
         let slots = self.slots.lock();
-        let kept = match slots.get(token) {
+        let kept = match slots.get(token.0) {
             Some(LoopCall::Done { function, .. }) => function.clone_ref(py),
             _ => return Ok(false),
         };

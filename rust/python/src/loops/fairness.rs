@@ -43,7 +43,7 @@ pub fn step(py: Python<'_>, at_ms: Option<i64>) -> Quick<u8> {
 /// The time slice is over: how often to yield so that everything else in the loop runs first.
 #[cold]
 fn request_slice(py: Python<'_>) -> PyResult<u8> {
-    let function = upcalls::NEXT_TURN.get(py)?;
+    let function = upcalls::NEXT_SLICE.get(py)?;
     // False: no loop runs here. A caller steps a coroutine by hand, and nothing waits for it.
     let requested: bool = shutdown::python(py, || function.call0()?.extract())?;
     if !requested {

@@ -92,7 +92,7 @@ impl LoopInbox {
 
     /// The loop has run: coroutines of this thread may continue without suspending for another time slice.
     #[staticmethod]
-    fn begin_turn() {
+    fn begin_slice() {
         fairness::begin_slice();
     }
 }

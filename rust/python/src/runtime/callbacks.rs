@@ -51,25 +51,25 @@ pub struct Callbacks {
 impl Callbacks {
     /// Keep one.
     pub fn insert(&self, callback: Callback) -> CallbackToken {
-        self.slots.lock().insert(callback)
+        CallbackToken(self.slots.lock().insert(callback))
     }
 
     /// What is known of a record once it is serialized.
     pub fn set_sizes(&self, token: CallbackToken, known: Sizes) {
-        if let Some(Callback::Send { sizes, .. }) = self.slots.lock().get_mut(token) {
+        if let Some(Callback::Send { sizes, .. }) = self.slots.lock().get_mut(token.0) {
             *sizes = known;
         }
     }
 
     /// Take one back.
     pub fn remove(&self, token: CallbackToken) -> Option<Callback> {
-        self.slots.lock().try_remove(token)
+        self.slots.lock().try_remove(token.0)
     }
 
     /// Take back those of a batch, with one lock for all.
     fn remove_all(&self, callbacks: &[(u32, CallbackToken)]) -> Vec<Option<Callback>> {
         let mut slots = self.slots.lock();
-        callbacks.iter().map(|&(_, token)| slots.try_remove(token)).collect()
+        callbacks.iter().map(|&(_, token)| slots.try_remove(token.0)).collect()
     }
 
     /// The calls of the next resolved batch, waiting for one; None when the producer has ended. Marks this thread as the

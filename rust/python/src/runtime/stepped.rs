@@ -81,7 +81,7 @@ impl SteppedEngine {
     }
 
     /// One pass of the I/O thread; when the next one is due (µs), None: when something happens.
-    fn turn(&self) -> Option<u64> {
+    fn run_once(&self) -> Option<u64> {
         Some(held(&self.engine).run_once()).filter(|&at_us| at_us != u64::MAX)
     }
 

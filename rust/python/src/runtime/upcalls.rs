@@ -62,7 +62,7 @@ upcalls! { ERRORS:
 upcalls! { ASYNCIO:
     COPY_CONTEXT = "copy_context"
     HERE = "here"
-    NEXT_TURN = "next_turn"
+    NEXT_SLICE = "next_slice"
 }
 
 upcalls! {
