@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from random import Random
 from typing import NamedTuple
 
+from penstock.config.settings import ProducerSettings
+from penstock.control.backoff import Backoff
 from penstock.control.boundary import (
     Close,
     Command,
@@ -23,7 +25,6 @@ from penstock.control.handshake import Session
 from penstock.control.peers import Endpoint, Peer
 from penstock.control.purposes import Purpose
 from penstock.control.requests import Awaited
-from penstock.control.settings import Backoff, ControlSettings
 from penstock.protocol import versions
 from penstock.protocol.message import Request
 from penstock.protocol.primitives import ProtocolError
@@ -41,7 +42,7 @@ class Closed(NamedTuple):
 class Connections:
     """All peers; the only place where connection ids and correlation ids are given out."""
 
-    def __init__(self, settings: ControlSettings, random: Random) -> None:
+    def __init__(self, settings: ProducerSettings, random: Random) -> None:
         """No peer yet."""
         self._settings = settings
         self._random = random

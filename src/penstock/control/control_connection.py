@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from random import Random
 
+from penstock.config.settings import ProducerSettings
 from penstock.control.boundary import Command as EngineCommand
 from penstock.control.boundary import Trouble
 from penstock.control.commands import Log
@@ -17,7 +18,6 @@ from penstock.control.connections import Connections, is_ip_address
 from penstock.control.metadata import Metadata
 from penstock.control.peers import Endpoint, Peer
 from penstock.control.purposes import Purpose
-from penstock.control.settings import ControlSettings
 
 
 class ControlConnection:
@@ -25,7 +25,7 @@ class ControlConnection:
 
     def __init__(
         self,
-        settings: ControlSettings,
+        settings: ProducerSettings,
         connections: Connections,
         metadata: Metadata,
         purpose: Purpose,

@@ -23,6 +23,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from penstock.config.settings import ProducerSettings
 from penstock.control import boundary, commands, requests
 from penstock.control.boundary import (
     ConnectionClosed,
@@ -50,7 +51,6 @@ from penstock.control.metadata import Metadata
 from penstock.control.peers import Endpoint, Peer
 from penstock.control.purposes import purposes
 from penstock.control.requests import Awaited, ControlRequest
-from penstock.control.settings import ControlSettings
 from penstock.control.status import Status
 from penstock.protocol.messages.init_producer_id import InitProducerIdResponse
 from penstock.protocol.messages.metadata import MetadataResponse
@@ -61,7 +61,7 @@ class Controller:
 
     def __init__(
         self,
-        settings: ControlSettings,
+        settings: ProducerSettings,
         bootstrap: Sequence[Endpoint],
         *,
         random: Random,

@@ -23,10 +23,10 @@ from random import Random
 from typing import Final, NamedTuple
 
 from penstock import errors
+from penstock.control.backoff import Backoff
 from penstock.control.boundary import BatchDecision, BatchReport, FailureKind, LaneReport, Renumber, ResumeLane, Trouble
 from penstock.control.error_table import PRODUCE
 from penstock.control.error_table import ProduceOutcome as Outcome
-from penstock.control.settings import Backoff
 
 _SEQUENCE_MASK: Final = 0x7FFF_FFFF
 

@@ -10,9 +10,10 @@ from random import Random
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from penstock import errors
+from penstock.config.settings import ProducerSettings
+from penstock.control.backoff import Backoff
 from penstock.control.delivery import Identity
 from penstock.control.error_table import INIT_PRODUCER_ID, IdentityOutcome
-from penstock.control.settings import Backoff, ControlSettings
 from penstock.control.states import StateMachine
 from penstock.protocol.messages.init_producer_id import InitProducerIdRequest
 
@@ -53,7 +54,7 @@ class Fatal(NamedTuple):
 class IdentityManager:
     """See the module. Times are milliseconds on the engine's clock."""
 
-    def __init__(self, settings: ControlSettings, random: Random) -> None:
+    def __init__(self, settings: ProducerSettings, random: Random) -> None:
         """Begin without an identity; one is needed at once if idempotence is enabled."""
         initial: State = "needed" if settings.enable_idempotence else "off"
         self._machine: StateMachine[State, Event] = StateMachine("identity", initial, TRANSITIONS)

@@ -4,20 +4,21 @@ import logging
 from random import Random
 
 from penstock import errors
+from penstock.config.settings import ProducerSettings
+from penstock.control.backoff import Backoff
 from penstock.control.boundary import Command as EngineCommand
 from penstock.control.boundary import LaneReport, LanesHandedOver, SetIdentity, SetTopic, Trouble
 from penstock.control.commands import Log
 from penstock.control.delivery import Policy, decide
 from penstock.control.identity import IdentityManager
 from penstock.control.metadata import Metadata
-from penstock.control.settings import Backoff, ControlSettings
 
 
 class Lanes:
     """Applies `delivery.decide` to reports. Times are milliseconds on the engine's clock."""
 
     def __init__(
-        self, settings: ControlSettings, metadata: Metadata, identity: IdentityManager, *, random: Random
+        self, settings: ProducerSettings, metadata: Metadata, identity: IdentityManager, *, random: Random
     ) -> None:
         """No lane waits."""
         self._policy = Policy(

@@ -14,10 +14,11 @@ from random import Random
 from types import MappingProxyType
 from typing import Final
 
+from penstock.config.settings import ProducerSettings
+from penstock.control.backoff import Backoff
 from penstock.control.boundary import Command, FailTopic, ForgetTopic, NodeEndpoint, SetTopic
 from penstock.control.cluster_view import ClusterView, Node
 from penstock.control.error_table import METADATA_CLUSTER, ClusterOutcome
-from penstock.control.settings import Backoff, ControlSettings
 from penstock.control.topics import NO_ID, Topic
 from penstock.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 from penstock.protocol.primitives import ProtocolError
@@ -32,7 +33,7 @@ _RELIABLE_EPOCHS_SINCE: Final = 9
 class Metadata:
     """See the module. Times are milliseconds on the engine's clock."""
 
-    def __init__(self, settings: ControlSettings, random: Random, now_ms: float) -> None:
+    def __init__(self, settings: ProducerSettings, random: Random, now_ms: float) -> None:
         """Nothing is known; a first request is due at once."""
         self._max_age_ms = settings.metadata_max_age_ms
         self._max_idle_ms = settings.metadata_max_idle_ms

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from penstock.control.settings import ControlSettings
+from penstock.config.settings import ProducerSettings
 from penstock.protocol.message import Api
 from penstock.protocol.messages import index
 
@@ -29,7 +29,7 @@ class Purposes(NamedTuple):
     data: Purpose
 
 
-def purposes(settings: ControlSettings) -> Purposes:
+def purposes(settings: ProducerSettings) -> Purposes:
     """The purposes of a producer with these settings."""
     idempotent = (index.INIT_PRODUCER_ID,) if settings.enable_idempotence else ()
     return Purposes(

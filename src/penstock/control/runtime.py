@@ -23,6 +23,7 @@ from penstock import _hubs, _threads
 from penstock._log import Raised, Repeats, handling, log_line
 from penstock._threads import OsThread
 from penstock.config import parse_bootstrap_servers
+from penstock.config.settings import ProducerSettings
 from penstock.control import boundary, commands
 from penstock.control.boundary import Trouble
 from penstock.control.calls import PendingCall
@@ -42,7 +43,6 @@ from penstock.control.commands import (
 )
 from penstock.control.controller import Controller
 from penstock.control.peers import Endpoint
-from penstock.control.settings import ControlSettings
 from penstock.errors import ConfigError
 
 _logger: Final = logging.getLogger("penstock.control")
@@ -91,7 +91,7 @@ def look_up(host: str, port: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def bootstrap_endpoints(settings: ControlSettings, *, resolve: bool = True) -> list[Endpoint]:
+def bootstrap_endpoints(settings: ProducerSettings, *, resolve: bool = True) -> list[Endpoint]:
     """The bootstrap addresses, checked before any thread starts.
 
     `resolve` False: nothing may block here, and the control thread does all look-ups.

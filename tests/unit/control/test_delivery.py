@@ -8,9 +8,9 @@ from control_harness import batch, lane
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.control.backoff import Backoff
 from penstock.control.boundary import BatchReport, LaneReport, Renumber, ResumeLane
 from penstock.control.delivery import Identity, Policy, Verdict, advance_sequence, decide
-from penstock.control.settings import Backoff
 
 BACKOFF = Backoff(100, 1_000)
 POLICY = Policy(idempotent=True, retries=2**31 - 1, backoff=BACKOFF)
