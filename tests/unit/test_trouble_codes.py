@@ -50,7 +50,7 @@ class Rig:
 
     def do(self, *commands: boundary.Command) -> None:
         self.engine.exchange(commands, 0)
-        self.stepped.turn()
+        self.stepped.run_once()
 
     def send(self) -> DeliveryFuture:
         return self.sender.send("t", b"v")
@@ -58,7 +58,7 @@ class Rig:
     def expire(self) -> None:
         """delivery.timeout.ms passes."""
         self.stepped.set_now_us(200_000_000)
-        self.stepped.turn()
+        self.stepped.run_once()
 
 
 def _wrong_password(error: BaseException | None) -> None:
@@ -171,7 +171,7 @@ def test_when_the_control_plane_has_died_it_is_an_internal_error() -> None:
     rig.do(KNOWN)
     future = rig.send()
     rig.engine.fail("the control thread failed")
-    rig.stepped.turn()
+    rig.stepped.run_once()
     assert isinstance(future.exception(0), errors.InternalError)
 
 

@@ -27,7 +27,7 @@ class Rig:
 
     def _do(self, command: boundary.Command) -> None:
         self.engine.exchange([command], 0)
-        self.stepped.turn()
+        self.stepped.run_once()
 
 
 def _largest(view: metrics.MetricsView, reader: object) -> float:
