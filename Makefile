@@ -127,7 +127,7 @@ format: $(DEPS) ## format everything
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix --quiet .
 
-codegen: $(DEPS) ## write the generated code anew from the kafka-clients jar
+codegen: $(DEPS) ## write the generated code again from the kafka-clients jar
 	$(BIN)/python -m codegen
 	$(BIN)/python -m codegen.config
 	$(BIN)/python -m codegen.errors

@@ -25,7 +25,7 @@ def lines_of(row: Row, done: Done) -> list[tuple[Line, list[Comparison] | str]]:
 
 
 def titles(rows: Sequence[tuple[Row, Done]]) -> str:
-    """What each row sends."""
+    """The load of each row."""
     return "\n".join(_item(f"**{row.name}**: {row.title}") for row, _ in rows)
 
 

@@ -3,7 +3,7 @@
     python -m codegen.error_tables            writes the part of docs/error-codes.md between the markers
     python -m codegen.error_tables --check    writes nothing; exits 1 if that part differs
 
-The tables are `penstock.control.error_table`; what people read is rendered from what decides.
+The tables are `penstock.control.error_table`; the document is rendered from the tables that decide.
 """
 
 import argparse

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 
 class Text(NamedTuple):
-    """What happened, and what to change."""
+    """A description of the failure, and the advice."""
 
     summary: str
     hint: str = ""
@@ -16,7 +16,7 @@ class Text(NamedTuple):
 
 TEXTS: Final = {
     "UNKNOWN_SERVER_ERROR": Text("The broker failed with an unexpected error.", "Check the broker's log."),
-    "OFFSET_OUT_OF_RANGE": Text("The offset lies outside of what the partition's log holds."),
+    "OFFSET_OUT_OF_RANGE": Text("The offset is outside of the partition's log."),
     "CORRUPT_MESSAGE": Text(
         "The bytes arrived damaged: the checksum, the size or the content of a batch is wrong.",
         "If it persists, look for faulty memory or network hardware between here and the broker.",
@@ -30,9 +30,9 @@ TEXTS: Final = {
         "The partition has no leader at the moment.",
         "If it persists, check that enough brokers are up (unclean.leader.election.enable decides about lost ones).",
     ),
-    "NOT_LEADER_OR_FOLLOWER": Text("The broker asked is not the partition's leader any more."),
+    "NOT_LEADER_OR_FOLLOWER": Text("The broker is not the partition's leader any more."),
     "BROKER_NOT_AVAILABLE": Text("The broker is not available.", "Check that the brokers are up."),
-    "REPLICA_NOT_AVAILABLE": Text("The replica asked for is not available."),
+    "REPLICA_NOT_AVAILABLE": Text("The requested replica is not available."),
     "MESSAGE_TOO_LARGE": Text(
         "The record, or the batch around it, is larger than allowed.",
         "Send smaller records, or raise max.request.size here and message.max.bytes (max.message.bytes of the topic) "
@@ -48,7 +48,7 @@ TEXTS: Final = {
         "The coordinator is not available yet.",
         "If it persists, check that the internal topics (__transaction_state, __consumer_offsets) can be created and have leaders.",
     ),
-    "NOT_COORDINATOR": Text("The broker asked is not the coordinator any more."),
+    "NOT_COORDINATOR": Text("The broker is not the coordinator any more."),
     "INVALID_TOPIC_EXCEPTION": Text(
         "The topic's name is illegal, or the topic must not be written to.",
         "A name has 1 to 249 characters out of a-z, A-Z, 0-9, '.', '_' and '-', and is neither '.' nor '..'; "
@@ -59,11 +59,11 @@ TEXTS: Final = {
         "Lower batch.size and max.request.size, or raise segment.bytes of the topic.",
     ),
     "NOT_ENOUGH_REPLICAS": Text(
-        "Fewer replicas are in sync than the topic demands; nothing was appended.",
+        "Fewer replicas are in sync than the topic requires; nothing was appended.",
         "Bring the missing brokers back, or lower min.insync.replicas of the topic.",
     ),
     "NOT_ENOUGH_REPLICAS_AFTER_APPEND": Text(
-        "The record was appended, then fewer replicas were in sync than the topic demands.",
+        "The record was appended, then fewer replicas were in sync than the topic requires.",
         "Bring the missing brokers back, or lower min.insync.replicas of the topic.",
     ),
     "INVALID_REQUIRED_ACKS": Text("The broker does not know this value of acks.", "Set acks to all, 1 or 0."),
@@ -105,9 +105,9 @@ TEXTS: Final = {
     "INVALID_PARTITIONS": Text("The number of partitions is invalid."),
     "INVALID_REPLICATION_FACTOR": Text("The replication factor is below 1 or above the number of brokers."),
     "INVALID_REPLICA_ASSIGNMENT": Text("The assignment of replicas is invalid."),
-    "NOT_CONTROLLER": Text("The broker asked is not the controller."),
+    "NOT_CONTROLLER": Text("The broker is not the controller."),
     "INVALID_REQUEST": Text(
-        "The broker could not make sense of the request.",
+        "The broker could not interpret the request.",
         "Check the broker's log; with a current broker this is a defect in Penstock.",
     ),
     "UNSUPPORTED_FOR_MESSAGE_FORMAT": Text("The topic's message format is too old for this request."),
@@ -148,7 +148,7 @@ TEXTS: Final = {
     "DELEGATION_TOKEN_NOT_FOUND": Text("The broker does not have this delegation token."),
     "DELEGATION_TOKEN_OWNER_MISMATCH": Text("The delegation token belongs to another principal."),
     "DELEGATION_TOKEN_REQUEST_NOT_ALLOWED": Text(
-        "A connection authenticated like this may not ask for delegation tokens."
+        "A connection authenticated like this may not request delegation tokens."
     ),
     "DELEGATION_TOKEN_AUTHORIZATION_FAILED": Text("The principal may not do this with the delegation token."),
     "DELEGATION_TOKEN_EXPIRED": Text("The delegation token has expired."),
@@ -158,8 +158,8 @@ TEXTS: Final = {
     "FETCH_SESSION_ID_NOT_FOUND": Text("The broker does not have this fetch session."),
     "INVALID_FETCH_SESSION_EPOCH": Text("The epoch of the fetch session is not the expected one."),
     "LISTENER_NOT_FOUND": Text(
-        "The leader has no listener of the name that the request came in by.",
-        "Check that every broker has the listener that bootstrap.servers points at.",
+        "The leader does not have the listener of the request.",
+        "Check that every broker has the listener of bootstrap.servers.",
     ),
     "TOPIC_DELETION_DISABLED": Text("The broker does not delete topics.", "Set delete.topic.enable on the broker."),
     "FENCED_LEADER_EPOCH": Text("The leader epoch of the request is older than the broker's."),
@@ -226,7 +226,7 @@ TEXTS: Final = {
     "TELEMETRY_TOO_LARGE": Text("The telemetry is larger than the broker takes."),
     "INVALID_REGISTRATION": Text("The controller found the registration invalid."),
     "TRANSACTION_ABORTABLE": Text(
-        "The transaction has to be aborted; the producer can go on with a new one.",
+        "The transaction has to be aborted; the producer can continue with a new one.",
         "Abort the transaction and begin a new one.",
     ),
     "INVALID_RECORD_STATE": Text("The state of the record does not allow this."),

@@ -1,4 +1,4 @@
-"""What the generators that ask Kafka's own code share: running a Java program, the format, and `--check`."""
+"""The common part of the generators that read Kafka's own code: running a Java program, the format, and `--check`."""
 
 import argparse
 import json

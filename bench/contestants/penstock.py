@@ -28,7 +28,7 @@ WINDOW = 4
 
 
 def settings_of(task: Task) -> dict[str, Any]:
-    """acks=all and idempotence are the defaults, and written down all the same."""
+    """acks=all and idempotence are the defaults, and set explicitly."""
     settings = {
         "acks": "all",
         "enable_idempotence": True,

@@ -88,8 +88,8 @@ class Connection:
         return message
 
     def _negotiate(self) -> None:
-        ask = ApiVersionsRequest(client_software_name="penstock-reader", client_software_version="1")
-        answer = self.receive(ApiVersionsResponse, self._send(ask, ApiVersionsRequest.MAX_VERSION))
+        request = ApiVersionsRequest(client_software_name="penstock-reader", client_software_version="1")
+        answer = self.receive(ApiVersionsResponse, self._send(request, ApiVersionsRequest.MAX_VERSION))
         if answer.error_code == _UNSUPPORTED_VERSION:  # an older broker; every broker has version 0 (KIP-511)
             answer = self.receive(ApiVersionsResponse, self._send(ApiVersionsRequest(), _FALLBACK_API_VERSIONS))
         if answer.error_code:
@@ -203,7 +203,7 @@ class Cluster:
             hint="These are the addresses that the brokers advertise (advertised.listeners).",
         )
 
-    def ask(self, node_id: int, request: Request, response: type[R]) -> R:
+    def request(self, node_id: int, request: Request, response: type[R]) -> R:
         """Send a request to one broker, and wait. After an `OSError` or `ProtocolError` the next call connects again."""
         try:
             return self.node(node_id).request(request, response)

@@ -172,7 +172,7 @@ def in_callback() -> bool:
 
 
 class _Job:
-    """A call that either the hub makes or the thread that asked for it; whichever takes it first."""
+    """A call that either the hub makes or the thread that needs it; whichever takes it first."""
 
     def __init__(self, function: Callable[[], object], channel: HubChannel, is_callback: bool) -> None:
         self.done: Final = Event()

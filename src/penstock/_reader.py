@@ -302,7 +302,7 @@ class Reader:
         for leader, led in self._by_leader(partitions).items():
             asked = tuple(ListOffsetsPartition(partition_index=part, timestamp=timestamp) for part in led)
             request = ListOffsetsRequest(replica_id=-1, topics=(ListOffsetsTopic(name=self._topic, partitions=asked),))
-            answer = self._cluster.ask(leader, request, ListOffsetsResponse)
+            answer = self._cluster.request(leader, request, ListOffsetsResponse)
             for part in (part for topic in answer.topics for part in topic.partitions):
                 if part.error_code:
                     raise error_for_code(part.error_code, topic=self._topic, partition=part.partition_index)

@@ -49,7 +49,7 @@ WHERE: Final = {
 
 
 def asyncio_used() -> bool:
-    """Whether `AsyncKafkaProducer` has been imported: what it needs at the interpreter's shutdown is looked up before, then."""
+    """Whether `AsyncKafkaProducer` has been imported. Then its names for the interpreter's shutdown are looked up in advance."""
     return WHERE["here"].partition(":")[0] in sys.modules
 
 

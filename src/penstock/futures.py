@@ -18,7 +18,7 @@ FIRST_EXCEPTION: Final = "FIRST_EXCEPTION"
 
 
 class DoneAndNotDone(NamedTuple):
-    """What `wait` returns, as `concurrent.futures.wait` does."""
+    """The result of `wait`, as of `concurrent.futures.wait`."""
 
     done: set[DeliveryFuture]
     not_done: set[DeliveryFuture]

@@ -398,7 +398,7 @@ def test_dev_on_a_file_is_an_error(tmp_path: Path, capfd: Capture) -> None:
     ],
     ids=["closed", "open", "asyncio", "asyncio-open", "bulk", "bulk-open"],
 )
-def test_bench_sends_the_records_that_it_reports(
+def test_bench_sends_as_many_records_as_its_report_states(
     options: list[str], topic: str, tmp_path: Path, capfd: Capture
 ) -> None:
     page, picture = tmp_path / "report.html", tmp_path / "report.svg"

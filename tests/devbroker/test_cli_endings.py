@@ -163,7 +163,7 @@ def test_a_full_stdout_gives_one_line_on_stderr_and_exit_1(numbers: str, tmp_pat
             code, _, err = finish(process)
             assert (code, err) == (1, FULL), arguments
         code, _, err = finish(sending)
-    # The number of acknowledged records is reported all the same.
+    # The number of acknowledged records is still reported.
     assert code == 1
     summary, problem = err.splitlines(keepends=True)
     assert summary.startswith("penstock: 2 of 2 records acknowledged in ")

@@ -118,7 +118,7 @@ def at_first_pause(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -
 @pytest.mark.parametrize(
     "arguments", [["produce", "FILE", "-t", "t", "-p", "0"], ["bench", "-t", "t", "-n", "10"]], ids=" ".join
 )
-def test_a_broker_that_comes_up_meanwhile_is_used(
+def test_a_broker_that_starts_during_the_wait_is_used(
     arguments: list[str], closed: str, file: str, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = DevCluster.running(port=int(closed.rpartition(":")[2]))

@@ -31,7 +31,7 @@ def node(cluster: RunningCluster, number: int) -> RawClient:
 
 @pytest.mark.parametrize("turns", range(6))
 def test_a_connection_that_comes_while_its_node_stops_is_closed(turns: int) -> None:
-    async def stop_amid() -> bytes:
+    async def stop_during_connect() -> bytes:
         async with DevCluster() as cluster:
             host, _, port = cluster.bootstrap_servers.partition(":")
             with socket.create_connection((host, int(port))) as client:
@@ -44,7 +44,7 @@ def test_a_connection_that_comes_while_its_node_stops_is_closed(turns: int) -> N
                 except ConnectionResetError:
                     return b""
 
-    assert asyncio.run(stop_amid()) == b""
+    assert asyncio.run(stop_during_connect()) == b""
 
 
 def test_leaders_are_spread_and_all_nodes_agree(three: RunningCluster) -> None:
@@ -121,7 +121,7 @@ def test_only_a_running_replica_can_lead(three: RunningCluster) -> None:
             three.move_leader("t", partition, number)
 
 
-def test_when_a_node_stops_others_lead_and_when_it_comes_back_they_stay(three: RunningCluster) -> None:
+def test_other_nodes_lead_after_a_stop_and_also_after_the_restart(three: RunningCluster) -> None:
     before = three.leaders("t")
     addresses = three.bootstrap_servers
     three.stop_node(2)

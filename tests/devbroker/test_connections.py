@@ -233,7 +233,7 @@ def test_a_broker_process_stops_cleanly(number: signal.Signals, tmp_path: Path) 
         assert again.end_offsets("kept") == {0: 1}
 
 
-def test_a_broker_that_is_killed_keeps_what_it_acknowledged(tmp_path: Path) -> None:
+def test_a_killed_broker_keeps_acknowledged_records(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from penstock.devbroker import DevCluster, serve\n"

@@ -49,7 +49,7 @@ def test_the_demo_fails_if_a_record_differs(capfd: Capture, monkeypatch: pytest.
         assert demo.main(["--rows", "100", "--bootstrap", cluster.bootstrap_servers]) == 1
     out = capfd.readouterr().out
     assert "NOT OK: 1 differences" in out
-    assert "key or value differs from what was sent" in out
+    assert "key or value differs from the sent one" in out
 
 
 def test_rows_are_json_with_numbers_nulls_and_tail_numbers() -> None:

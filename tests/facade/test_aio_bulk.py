@@ -453,7 +453,7 @@ def test_a_bulk_result_can_be_awaited_repeatedly_and_by_asyncio_s_tools(
         result = await producer.send_many(topic, numbered(100))
         assert not result.done()
         for ask in (lambda: result.errors, lambda: result.offsets, result.raise_for_errors):
-            with pytest.raises(asyncio.InvalidStateError, match="100 of 100 records are still on their way: await"):
+            with pytest.raises(asyncio.InvalidStateError, match="100 of 100 records are still being sent: await"):
                 ask()
         assert list(result.partitions) == [0] * 100
         with pytest.raises(TimeoutError):

@@ -41,9 +41,9 @@ def test_a_pending_future_has_no_result(run: Producing, topic: str, faults: Faul
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         future = await producer.send(topic, b"value")
         assert not future.done()
-        assert "on its way" in repr(future)
+        assert "being sent" in repr(future)
         for ask in (future.result, future.exception):
-            with pytest.raises(asyncio.InvalidStateError, match="still on its way"):
+            with pytest.raises(asyncio.InvalidStateError, match="still being sent"):
                 ask()
         assert (await future).offset == 0
 
@@ -136,7 +136,7 @@ def test_a_raising_done_callback_goes_to_the_loops_exception_handler(
     run(scenario)
 
 
-def test_a_failed_record_raises_where_it_is_awaited_every_time(run: Producing, topic: str, faults: Faults) -> None:
+def test_each_await_of_a_failed_record_raises(run: Producing, topic: str, faults: Faults) -> None:
     faults.add("Produce", topic=topic, error=errors.TopicAuthorizationError.code or 0)
 
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:

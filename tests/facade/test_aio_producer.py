@@ -463,7 +463,7 @@ def test_leaving_a_with_block_raises_unnoticed_failures(
     assert [record.levelno for record in caplog.records if "1 record" in record.getMessage()] == [logging.ERROR]
 
 
-def test_close_delivers_what_is_buffered_and_may_be_called_again(run: Producing, topic: str, log: Log) -> None:
+def test_close_delivers_buffered_records_and_may_be_called_again(run: Producing, topic: str, log: Log) -> None:
     async def scenario(producer: AsyncKafkaProducer[Any, Any]) -> None:
         future = await producer.send(topic, b"value")
         await asyncio.gather(producer.close(), producer.close())

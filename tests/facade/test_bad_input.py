@@ -270,11 +270,11 @@ def test_a_topic_without_write_permission_is_an_error_at_once(
     producer = new_producer()
     with pytest.raises(errors.TopicAuthorizationError, match=topic):
         producer.send(topic, b"value")
-    # Permissions change: the next send asks again and does not repeat the stored error.
+    # Permissions change: the next send requests the topic again and does not repeat the stored error.
     assert producer.send(topic, b"value").result(10).offset == 0
 
 
-def test_a_wait_for_a_topic_is_logged_once_and_ends_when_it_appears(
+def test_a_wait_for_a_topic_is_logged_once_and_ends_when_the_topic_appears(
     new_producer: MakeProducer, cluster: RunningCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     producer = new_producer()
@@ -388,7 +388,7 @@ def test_with_max_block_ms_of_zero_send_does_not_wait(new_producer: MakeProducer
     producer = new_producer(max_block_ms=0)
     with pytest.raises(KafkaTimeoutError):
         producer.send(topic, b"value")
-    # It has requested the topic all the same, as Java does: a later send finds it (the test's time limit ends the wait).
+    # It has requested the topic, as Java does: a later send finds it (the test's time limit ends the wait).
     future = None
     while future is None:
         with contextlib.suppress(KafkaTimeoutError):

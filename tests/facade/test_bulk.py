@@ -242,7 +242,7 @@ def test_ctrl_c_is_raised_and_buffered_records_are_delivered(
 
 
 @blocking_only
-def test_a_producer_that_is_closed_meanwhile_refuses_the_rest(new_producer: MakeProducer, topic: str, log: Log) -> None:
+def test_a_producer_closed_during_the_call_refuses_the_rest(new_producer: MakeProducer, topic: str, log: Log) -> None:
     producer = new_producer()
 
     def values() -> Iterator[bytes]:
@@ -291,7 +291,7 @@ def test_a_timeout_of_the_result_reports_the_pending_records(
     producer = new_producer()
     producer.partitions_for(topic)
     faults.add("Produce", topic=topic, drop="silent", times=1_000)
-    with pytest.raises(TimeoutError, match=f"7 of 7 records for {topic} are still on their way after 0 s"):
+    with pytest.raises(TimeoutError, match=f"7 of 7 records for {topic} are still being sent after 0 s"):
         producer.send_many(topic, numbered(7)).result(0)
     producer.close(0)
 

@@ -440,7 +440,7 @@ def test_interceptors_see_bytes_and_serializers_do_not(new_producer: MakeProduce
 
 
 @blocking_only
-def test_other_threads_run_meanwhile(producer: KafkaProducer[Any, Any], topic: str) -> None:
+def test_other_threads_run_during_the_call(producer: KafkaProducer[Any, Any], topic: str) -> None:
     seen: list[int] = []
     table = pa.table({"v": numbered(200_000)})
     reader = pa.RecordBatchReader.from_batches(table.schema, iter(table.to_batches(max_chunksize=10_000)))

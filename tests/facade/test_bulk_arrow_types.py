@@ -167,7 +167,7 @@ def test_a_uuid_is_text(producer: KafkaProducer[Any, Any], topic: str, log: Log)
     assert texts(UUIDS.slice(2)) == TEXTS[2:]
 
 
-def test_a_uuid_alone_is_what_the_serializer_writes() -> None:
+def test_a_uuid_alone_is_written_as_by_the_serializer() -> None:
     expected = [None if one is None else UUIDSerializer().serialize("t", None, one) for one in IDS]
     table = pa.table({"id": UUIDS, "h": pa.MapArray.from_arrays([0, 1, 2, 3], ["x"] * 3, UUIDS)})
     assert [row[:2] for row in arrow_records(table, value="id", key="id")] == [(one, one) for one in expected]

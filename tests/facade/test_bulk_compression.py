@@ -49,7 +49,7 @@ def texts(count: int) -> list[bytes]:
         {"batch_size": 0},
         {"batch_size": 100},
         {"buffer_memory": 20_000, "batch_size": 4_000},
-        # Less than the first chunk, so that the call itself waits amid it.
+        # Less than the first chunk, so that the call itself waits within it.
         {"buffer_memory": 5_000, "batch_size": 5_000},
     ],
     ids=str,

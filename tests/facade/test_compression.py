@@ -99,7 +99,7 @@ def test_a_small_buffer_is_never_exceeded(new_topic: MakeTopic, new_producer: Ma
     assert producer.metrics()["producer-metrics"]["buffer-available-bytes"] == 50_000
 
 
-def test_after_a_fork_nothing_is_compressed_for_the_child_and_the_parent_goes_on(
+def test_after_a_fork_the_child_compresses_nothing_and_the_parent_continues(
     cluster: RunningCluster, topic: str, log: Log
 ) -> None:
     code, out, err = run_script(

@@ -1,6 +1,6 @@
 """The interpreter's exit while daemon threads of the application are inside the producer.
 
-CPython before 3.14 ends such a thread by unwinding its stack when it asks for the GIL; the unwinding through native
+CPython before 3.14 ends such a thread by unwinding its stack when it takes the GIL; the unwinding through native
 frames aborted the process.
 """
 

@@ -206,7 +206,7 @@ def test_flush_after_close_returns_at_once(producer: KafkaProducer[Any, Any], to
 # ---------------------------------------------------------------------------------------------------------------- close
 
 
-def test_close_delivers_what_is_buffered_and_ends_the_threads(cluster: RunningCluster, topic: str, log: Log) -> None:
+def test_close_delivers_buffered_records_and_ends_the_threads(cluster: RunningCluster, topic: str, log: Log) -> None:
     before = threads_of_penstock()
     producer = KafkaProducer(bootstrap_servers=cluster.bootstrap_servers, linger_ms=60_000)
     futures = [producer.send(topic, b"%d" % number) for number in range(100)]

@@ -51,7 +51,7 @@ def test_a_future_is_running_until_it_is_done_and_is_never_cancelled(
     future = producer.send(topic, b"value")
     assert future.running()
     assert not future.done()
-    assert "on its way" in repr(future)
+    assert "being sent" in repr(future)
     assert future.cancel() is False
     assert future.cancelled() is False
     assert future.exception(10) is None
@@ -68,7 +68,7 @@ def test_waiting_for_a_pending_record_raises_the_builtin_timeout(
     future = producer.send(topic, b"value")
     for ask in (future.result, future.exception):
         for timeout in (0, 0.01):
-            with pytest.raises(TimeoutError, match="still on its way") as caught:
+            with pytest.raises(TimeoutError, match="still being sent") as caught:
                 ask(timeout)
             assert not isinstance(caught.value, penstock.KafkaError)
             assert f"after {max(timeout, 0)} s" in str(caught.value)

@@ -277,7 +277,7 @@ HUB = """
     producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=0)
     world.sleep(0.01)
 
-    # The hub's own greenlet cannot yield. A call in it must end all the same.
+    # The hub's own greenlet cannot yield. A call in it must still end.
     called = []
     outcome = world.in_hub(lambda: producer.send(topic, b"1", callback=lambda *_: called.append(1)).result().offset)
     world.until(lambda: outcome)
@@ -360,7 +360,7 @@ LOGS = """
     producer.send(topic, b"value", callback=broken)
     producer.flush()
     world.until(lambda: "penstock.producer" in seen)
-    producer.send(topic, b"value", callback=lambda *_: logging.warning("told"))
+    producer.send(topic, b"value", callback=lambda *_: logging.warning("called"))
     producer.close()
     assert len(threads) == 1, threads
     print("done")

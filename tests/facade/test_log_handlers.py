@@ -269,7 +269,7 @@ def test_the_control_plane_waits_for_no_lock_of_logging(
         assert [metadata.offset for metadata in outcome] == [0]
 
 
-def test_a_handler_may_close_the_producer_whose_line_it_handles(new_producer: MakeProducer) -> None:
+def test_a_handler_may_close_the_producer_that_logs(new_producer: MakeProducer) -> None:
     with closed_port() as address:
         producer = new_producer(bootstrap_servers=address, max_block_ms=BLOCK_MS)
         handler = Sending(lambda _: producer.close(0))
@@ -356,7 +356,7 @@ def test_a_raising_callback_in_a_loop_is_not_logged_for_its_own_log_line(
 
         def send(line: bytes) -> None:
             if way == "callback":
-                _ = producer.send(topic, line, callback=fails)  # not awaited: the record is buffered all the same
+                _ = producer.send(topic, line, callback=fails)  # not awaited: the record is buffered
             else:
                 sent = producer.send(topic, line)
                 with pytest.raises(StopIteration) as done:

@@ -33,7 +33,7 @@ def test_a_topic_that_stays_denied_fails_each_send(
 def test_a_topic_in_use_survives_a_metadata_error(
     new_producer: MakeProducer, topic: str, faults: Faults, cluster: RunningCluster, code: int
 ) -> None:
-    """The answer after the error equals the one before it, and ends the error all the same."""
+    """The answer after the error equals the one before it, and still ends the error."""
     producer = new_producer(retry_backoff_ms=5, retry_backoff_max_ms=20, max_block_ms=5_000)
     assert producer.send(topic, b"before").result(SOON_S).offset == 0
     asked = cluster.requests.count("Metadata")

@@ -1,4 +1,4 @@
-"""Threads that stall, die, or are many; and the application's code that blocks inside the producer."""
+"""Threads that stall, fail, or are many; and the application's code that blocks inside the producer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _return_a_wrong_decision(*_: object) -> list[object]:
     [(_raise, "the control thread failed: ZeroDivisionError: by design"), (_return_a_wrong_decision, "no such lane")],
     ids=["control thread", "I/O thread"],
 )
-def test_when_a_producer_thread_dies_every_future_fails_and_sends_raise(
+def test_when_a_producer_thread_fails_every_future_fails_and_sends_raise(
     new_producer: MakeProducer,
     topic: str,
     faults: Faults,
@@ -194,7 +194,7 @@ def test_the_wall_clock_may_jump_while_deadlines_run(
     for jump_s in (86_400, -86_400):
         monkeypatch.setattr(time, "time", lambda jump_s=jump_s: real() + jump_s)
         future = producer.send(topic, b"value")
-        with pytest.raises(TimeoutError, match="still on its way"):
+        with pytest.raises(TimeoutError, match="still being sent"):
             future.result(0.05)
         began = time.monotonic()
         assert future.exception(SOON_S) is not None

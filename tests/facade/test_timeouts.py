@@ -1,4 +1,4 @@
-"""The texts of timeout errors: where it happened, how many attempts, which broker, and what to change.
+"""The texts of timeout errors: place, attempts, broker and hint.
 
 Each text is here as a whole, as a user reads it.
 """

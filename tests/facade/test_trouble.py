@@ -264,7 +264,7 @@ def test_several_topics_and_partitions_at_once(
         assert log.by_partition(topic) == expected
 
 
-def test_two_producers_at_once_do_not_disturb_one_another(new_producer: MakeProducer, topic: str, log: Log) -> None:
+def test_two_producers_do_not_affect_each_other(new_producer: MakeProducer, topic: str, log: Log) -> None:
     one, two = new_producer(client_id="one"), new_producer(client_id="two")
     for number in range(300):
         one.send(topic, b"one %d" % number)

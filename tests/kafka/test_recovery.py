@@ -1,4 +1,4 @@
-"""Kafka stops or a topic is replaced while records are sent: acknowledged ones are there once, the others are reported."""
+"""Kafka stops or a topic is replaced while records are sent: acknowledged ones are stored once, the others are reported."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_topic_that_is_deleted_and_created_again(kafka: KafkaCluster, kafka_to
         assert all(isinstance(error, KafkaError) for error in errors if error is not None)
         last = [(record, producer.send(record)) for record in sent]
         results = [(record, future.result(TIMEOUT_S)) for record, future in last]
-        # Acknowledged between the two topics' lives: it is not known by which of them.
+        # Acknowledged near the deletion: it is not known by which of the two topics.
         assert all(
             future.exception(TIMEOUT_S) is None or isinstance(future.exception(), KafkaError) for future in between
         )

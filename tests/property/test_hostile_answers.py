@@ -30,7 +30,7 @@ from penstock.control.boundary import (
     SetIdentity,
     SetTopic,
 )
-from penstock.control.commands import AskTopicAges, Command, Log, Publish, Resolve, Resolved
+from penstock.control.commands import Command, Log, Publish, RequestTopicAges, Resolve, Resolved
 from penstock.protocol import versions
 from penstock.protocol.message import Request, Response
 from penstock.protocol.messages.api_versions import ApiVersionsRequest
@@ -78,7 +78,7 @@ class Broker:
         for _ in range(300):
             while todo:
                 command = todo.popleft()
-                if not isinstance(command, (Resolve, Publish, Log, AskTopicAges)):
+                if not isinstance(command, (Resolve, Publish, Log, RequestTopicAges)):
                     self._engine.exchange([command], 0)
                 todo += self._obey(command)
             if self.known:

@@ -1,4 +1,4 @@
-"""Decoding takes memory in proportion to the bytes that are there, whatever lengths they announce: in messages, frames and
+"""Decoding takes memory in proportion to the bytes received, not to the lengths that they announce: in messages, frames and
 batches. A hang would exceed the time limit of every test."""
 
 from __future__ import annotations

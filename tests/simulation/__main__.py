@@ -16,7 +16,7 @@ from simulation.run import simulate
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the seeds or mutants of the command line."""
     parser = argparse.ArgumentParser(prog="simulation", description="Run seeds of the deterministic simulation.")
     parser.add_argument("seeds", help="a number, or FIRST:LAST")
     parser.add_argument("--temper", choices=TEMPERS, help="only this kind of fault")

@@ -17,7 +17,7 @@ from penstock import serialization
 from penstock._native import BulkResult, DeliveryFuture, Engine, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
-from penstock.control.commands import AskTopicAges, Event, Log, Publish, Resolve, TopicAges
+from penstock.control.commands import Event, Log, Publish, RequestTopicAges, Resolve, TopicAges
 from penstock.control.controller import Controller
 from penstock.control.peers import Endpoint
 from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
@@ -212,7 +212,7 @@ class Client:
                 pass
             elif isinstance(command, Resolve):
                 raise AssertionError("the simulation has no host names")
-            elif isinstance(command, AskTopicAges):
+            elif isinstance(command, RequestTopicAges):
                 self._events.append(TopicAges(self.engine.topic_ages()))
                 self._wake_control()
             elif isinstance(command, Log):

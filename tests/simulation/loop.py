@@ -47,7 +47,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self._world.after(self._lag_us(), self._iterate)
 
     def _iterate(self) -> None:
-        """Run the callbacks that are ready; those that become ready meanwhile run in the next iteration."""
+        """Run the callbacks that are ready; those that become ready during it run in the next iteration."""
         self._woken = False
         if self._closed:
             return

@@ -40,7 +40,7 @@ class Mutant:
     seed: int = -1
     """Known to catch it; -1: none is known."""
     compression: str = "none"
-    """What the seed is run with; it is not drawn, so that seeds keep what they mean."""
+    """The codec of the run; it is not drawn, so that seeds keep their meaning."""
     first: int = 0
     """From where on to look for a seed."""
     temper: str | None = None
@@ -90,7 +90,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "send-what-has-expired",
-        "records that were told that they failed are not sent again",
+        "records that were reported as failed are not sent again",
         DELIVERY,
         "    if batch.expired:\n",
         "    if False:\n",
@@ -115,7 +115,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "an-error-stays",
-        "a topic that is well again is told to be",
+        "the data plane is notified of a topic that has recovered",
         "src/penstock/control/topics.py",
         "return not (unchanged and self.fresh and not failed_before)",
         "return not (unchanged and self.fresh)",
@@ -123,7 +123,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "never-ask-again",
-        "metadata that could not be had is asked for again",
+        "metadata that a failed request did not get is requested again",
         "src/penstock/control/metadata.py",
         "        self._in_flight = None\n        self._refresh_wanted = True\n",
         "        self._in_flight = frozenset()\n        self._refresh_wanted = True\n",
@@ -147,7 +147,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "an-old-topic-is-forgotten",
-        "what may be in the log of a topic that had the name before is not called not persisted",
+        "a record that may be in the log of a former topic of the name is not reported as not persisted",
         LANE + "fate.rs",
         "            self.former.push((left, numbering));\n",
         "            let _ = (left, numbering);\n",
@@ -156,7 +156,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a-name-is-an-id",
-        "a request that names its topic may arrive in the topic made anew",
+        "a request that names its topic may arrive in the recreated topic",
         LANE + "fate.rs",
         "if self.topic_id == topic_id || self.by_name {",
         "if self.topic_id == topic_id {",
@@ -229,7 +229,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "expired-in-flight-is-certain",
-        "what expires in flight may be in the log",
+        "a batch that expires in flight may be in the log",
         ENGINE + "expiry.rs",
         "            failure.possibly_persisted |= stage == IN_FLIGHT;\n            self.fail",
         "            self.fail",
@@ -237,7 +237,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "expiry-leaves-a-gap",
-        "what expires after it was sent is decided upon",
+        "the control plane decides about a batch that expires after it was sent",
         LANE + "expiry.rs",
         "        if sent_expired {\n            self.on(LaneEvent::Trouble);\n        }\n",
         "        let _ = sent_expired;\n",
@@ -278,7 +278,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "compressed-and-forgotten",
-        "a lane hears of a batch that is compressed",
+        "a lane is announced when its batch is compressed",
         "rust/core/src/shared/mod.rs",
         "            self.announce(lane, &mut inner, self.clock.now_us());\n        }\n        is_wanted",
         "        }\n        is_wanted",
@@ -295,8 +295,8 @@ MUTANTS: Final = (
         compression="lz4",
     ),
     Mutant(
-        "a-turn-is-kept",
-        "who waits for memory in an event loop and gives up passes the turn on",
+        "a-grant-is-kept",
+        "a waiter for memory in an event loop that is cancelled passes its grant on",
         "rust/python/src/send/memory.rs",
         "        if core.shared.pool.cancel(&self.waiter)\n",
         "        if core.is_foreign()\n",
@@ -340,7 +340,7 @@ def mutated(mutant: Mutant, target: Path) -> Iterator[dict[str, str]]:
         tree = Path(folder)
         shutil.copytree(ROOT / "src", tree / "src", ignore=shutil.ignore_patterns("__pycache__"))
         if mutant.is_native:
-            # In one place, so that cargo builds anew only what changed.
+            # In one place, so that cargo builds again only what changed.
             work = target / "tree"
             shutil.rmtree(work, ignore_errors=True)
             shutil.copytree(ROOT / "rust", work / "rust", ignore=shutil.ignore_patterns("target", "fuzz"))

@@ -115,7 +115,7 @@ class Nemesis:
             if self._down:  # too few nodes for the replicas
                 self._world.after(50 * MS, create)
             elif name not in self._cluster.state.topics:
-                self._world.note(f"{name} is there again")
+                self._world.note(f"{name} is back")
                 self._cluster.create(name, partitions)
 
         self._world.after(self._world.random.choice([1, 200 * MS, 1 * S]), create)

@@ -34,7 +34,7 @@ class Rates:
     identity_error: float = 0.0
     partial_write: float = 0.0  # the socket accepts a part only
     stall: float = 0.0  # of the control plane, per step
-    zombie: float = 0.7  # requests of a dead connection are processed all the same
+    zombie: float = 0.7  # requests of a dead connection are still processed
     moves_per_s: float = 0.0
     crashes_per_s: float = 0.0
     freezes_per_s: float = 0.0
@@ -184,7 +184,7 @@ def _asyncio(plan: Plan) -> None:
     plan.loop_lag_us = random.choice([10, 1_000, 20_000])
     plan.settings["max.block.ms"] = random.choice([0, 100, 1_000, 10_000])
     if random.random() < 0.5:
-        # Otherwise sends hardly ever wait for memory.
+        # Otherwise sends almost never wait for memory.
         plan.settings["buffer.memory"] = random.choice([2_000, 5_000])
         plan.settings["batch.size"] = min(plan.settings["batch.size"], 1_000)
 

@@ -114,7 +114,7 @@ class KFake:
 
     @contextlib.contextmanager
     def cut(self, key: int) -> Iterator[None]:
-        """Meanwhile such requests are not carried out, and their connections are closed."""
+        """While it is active, such requests are not carried out, and their connections are closed."""
         number = self.ask("cut", key=key)
         yield
         self.ask("mend", id=number)

@@ -66,7 +66,7 @@ def engine() -> Engine:
 
 
 def in_rust(value: object, field: str = "") -> str:
-    """A value as Rust's `{:?}` writes it, if it is there under the same names."""
+    """A value as Rust's `{:?}` writes it, if the names are the same."""
     match value:
         case BatchDecision(batch_id=batch_id):
             used = {"fail": ("kind", "code", "message"), "complete": ("base_offset",)}.get(value.action, ())
@@ -142,7 +142,7 @@ def test_every_text_of_a_literal_crosses(alias: str) -> None:
 
 @pytest.mark.parametrize("alias", ["Action", "FailureKind", "Fate"])
 @pytest.mark.parametrize("typo", ["brokr", "Retry", "", "unsent "])
-def test_a_text_that_is_none_of_a_literal_is_refused_with_what_there_is(alias: str, typo: str) -> None:
+def test_a_text_outside_a_literal_is_refused_with_the_allowed_texts(alias: str, typo: str) -> None:
     with pytest.raises(ValueError, match=f'"{typo}" is not one of ') as refused:
         SteppedEngine.echo(_with(alias, typo))
     for known in get_args(getattr(boundary, alias)):
@@ -159,7 +159,7 @@ def _with(alias: str, text: Any) -> Any:
             return boundary.LanesHandedOver((LANE._replace(batches=(BATCH._replace(fate=text),)),), ())
 
 
-def test_what_is_no_command_is_refused(engine: Engine) -> None:
+def test_an_object_that_is_no_command_is_refused(engine: Engine) -> None:
     with pytest.raises(TypeError, match="not a command of the boundary"):
         engine.exchange([boundary.ConnectionWanted(1)], 0)  # type: ignore[list-item]
 
@@ -181,7 +181,7 @@ def test_a_class_of_the_same_name_is_refused(engine: Engine) -> None:
         ('Literal["unsent", "partly written", "rejected", "lost"]', "Fate is"),
     ],
 )
-def test_an_engine_is_refused_where_one_side_has_something_that_the_other_has_not(change: str, says: str) -> None:
+def test_an_engine_is_refused_if_the_two_tables_differ(change: str, says: str) -> None:
     script = f"""
 from typing import Literal, NamedTuple
 from penstock import KafkaProducer

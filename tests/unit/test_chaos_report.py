@@ -1,4 +1,4 @@
-"""What senders noted must reach the oracle: a chaos run that cannot fail would show nothing."""
+"""The oracle must get every note of the senders: a chaos run that cannot fail would show nothing."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_figures_count_and_find_the_worst(sender: Sender) -> None:
     assert reported.errors == Counter({"s: KafkaTimeoutError": 1, "send: KafkaTimeoutError": 1})
 
 
-def test_a_report_shows_what_was_broken(sender: Sender) -> None:
+def test_a_report_lists_the_faults(sender: Sender) -> None:
     producer: Any = sender.producer
     for offset, callback in enumerate(producer.callbacks):
         callback(Metadata(offset), None)

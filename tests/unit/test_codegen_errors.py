@@ -35,7 +35,7 @@ def test_a_code_without_a_text_and_a_text_without_a_code_are_refused(texts: dict
         generator.render([row(1, "ONE", "OneException"), row(3, "THREE", "ThreeException")])
 
 
-def test_a_base_that_only_java_has_is_passed_over(texts: dict[str, Text]) -> None:
+def test_a_base_that_only_java_has_is_skipped(texts: dict[str, Text]) -> None:
     one, two = row(1, "ONE", "OneException", "JavaOnlyException"), row(2, "TWO", "TwoException", "OneException")
     source = generator.render([one, two])
     assert "class OneError(ApiError)" in source

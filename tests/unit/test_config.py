@@ -1,4 +1,4 @@
-"""The configuration: names, values, what is supported, and what settings demand of one another.
+"""The configuration: names, values, support, and dependencies between settings.
 
 Java judges parsing and rules in tests/interop/test_config_java.py; here is what Penstock adds.
 """
@@ -41,7 +41,7 @@ def refusal(given: dict[str, Any] | None = None, /, **options: Any) -> str:
 
 
 class TestNames:
-    def test_all_names_of_the_table_are_there_with_their_defaults(self) -> None:
+    def test_every_setting_of_the_table_exists_with_its_default(self) -> None:
         made = config()
         assert len(made) == len(SETTINGS) == 120
         assert made["linger.ms"] == 5
@@ -56,12 +56,12 @@ class TestNames:
         assert "given twice" in refusal({"linger_ms": 1, "linger.ms": 2})
         assert "given twice" in refusal({"linger.ms": 2, "linger_ms": 1})
 
-    def test_none_is_the_same_as_leaving_out_where_it_is_the_default(self) -> None:
+    def test_none_as_the_default_equals_a_missing_setting(self) -> None:
         made = config(transactional_id=None, partitioner_class=None, key_serializer=None)
         assert set(made.given) == {"bootstrap.servers"}
 
     @pytest.mark.parametrize("name", ["linger.ms", "enable.idempotence", "client.id", "bootstrap.servers", "acks"])
-    def test_none_is_refused_where_it_is_not(self, name: str) -> None:
+    def test_none_is_refused_if_it_is_not_the_default(self, name: str) -> None:
         assert name in refusal({name: None})
 
     def test_a_name_that_is_not_text_is_refused(self) -> None:
@@ -136,14 +136,14 @@ class TestValues:
             ("metadata.max.idle.ms", 4999),
         ],
     )
-    def test_what_is_of_the_wrong_type_or_out_of_range_is_refused_by_name_and_value(
+    def test_values_of_the_wrong_type_or_out_of_range_are_refused_by_name_and_value(
         self, name: str, value: Any
     ) -> None:
         text = refusal({name: value})
         assert name in text
         assert repr(value) in text
 
-    def test_what_a_list_names_twice_counts_once(self) -> None:
+    def test_a_repeated_list_item_counts_once(self) -> None:
         assert config({"bootstrap.servers": "a:1,b:2,a:1"})["bootstrap.servers"] == ("a:1", "b:2")
 
     def test_acks_may_be_a_number(self) -> None:
@@ -160,29 +160,29 @@ class TestValues:
         assert Password(secret) == Password(secret) != Password("other")
         assert hash(Password(secret)) == hash(Password(secret))
 
-    def test_the_representation_shows_what_was_given(self) -> None:
+    def test_the_representation_shows_the_given_settings(self) -> None:
         assert repr(config(linger_ms="7")) == (
             "ProducerConfig({'bootstrap.servers': ('localhost:9092',), 'linger.ms': 7})"
         )
 
 
 class TestSupport:
-    def test_somebody_thought_about_every_setting(self) -> None:
+    def test_every_setting_has_an_entry_about_its_support(self) -> None:
         rows = list(describe())
         assert [row.name for row in rows] == [setting.name for setting in SETTINGS]
         assert all(row.note for row in rows if row.status != "working")
 
-    def test_there_is_nothing_about_settings_that_do_not_exist(self) -> None:
+    def test_no_entry_is_about_a_setting_that_does_not_exist(self) -> None:
         assert set(setting_support._SUPPORT) <= {setting.name for setting in SETTINGS}
 
-    def test_defaults_that_are_not_honoured_are_listed_as_such(self) -> None:
+    def test_defaults_without_effect_are_marked(self) -> None:
         assert {row.name for row in describe() if not row.default_honoured} == {
             "enable.metrics.push",
             "metric.reporters",
         }
 
     @pytest.mark.parametrize("row", [row for row in describe() if row.status == "planned"], ids=lambda row: row.name)
-    def test_what_is_planned_keeps_its_default(self, row: ConfigRow) -> None:
+    def test_a_planned_setting_accepts_its_default(self, row: ConfigRow) -> None:
         default = next(setting.default for setting in SETTINGS if setting.name == row.name)
         config({row.name: default})
 
@@ -199,16 +199,16 @@ class TestSupport:
             ("buffer.memory.allocation.strategy", "incremental"),
         ],
     )
-    def test_what_is_planned_is_refused_otherwise(self, name: str, value: Any) -> None:
+    def test_a_planned_setting_refuses_other_values(self, name: str, value: Any) -> None:
         assert f"{name} = {value!r} is not supported yet" in refusal({name: value})
 
-    def test_the_case_of_a_default_does_not_matter_where_it_does_not_to_kafka(self) -> None:
+    def test_the_case_of_a_default_matters_only_where_it_does_in_kafka(self) -> None:
         assert config(security_protocol="plaintext", buffer_memory_allocation_strategy="FULL")
 
     def test_telemetry_may_be_switched_off(self) -> None:
         assert config(enable_metrics_push=False)["enable.metrics.push"] is False
 
-    def test_what_only_a_jvm_can_do_is_logged_once_with_the_reason(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_setting_for_the_jvm_is_logged_once_with_the_reason(self, caplog: pytest.LogCaptureFixture) -> None:
         made = config({"metric.reporters": "com.example.Reporter"})
         ProducerConfig(made)
         assert [record.message for record in caplog.records] == [
@@ -235,11 +235,11 @@ class TestClasses:
     def test_a_class_may_be_named_in_several_ways(self, given: object) -> None:
         assert config(key_serializer=given).settings.key_serializer is StringSerializer
 
-    def test_an_instance_stays_what_it_is(self) -> None:
+    def test_an_instance_is_used_unchanged(self) -> None:
         serializer = ListSerializer(StringSerializer())
         assert config(value_serializer=serializer)["value.serializer"] is serializer
 
-    def test_java_s_partitioner_becomes_ours(self) -> None:
+    def test_java_s_partitioner_is_replaced_by_ours(self) -> None:
         made = config(partitioner_class="org.apache.kafka.clients.producer.RoundRobinPartitioner")
         assert made.settings.partitioner_class is RoundRobinPartitioner
 
@@ -249,7 +249,7 @@ class TestClasses:
         assert isinstance(config({name: java})[name], type)
 
     @pytest.mark.parametrize("java", sorted(foreign.JAVA_CLASSES_REFUSED))
-    def test_java_classes_that_people_name_get_advice(self, java: str) -> None:
+    def test_common_java_classes_get_advice(self, java: str) -> None:
         assert foreign.JAVA_CLASSES_REFUSED[java] in refusal(value_serializer=java)
 
     def test_any_other_java_class_is_refused_with_the_reason(self) -> None:
@@ -264,7 +264,7 @@ class TestClasses:
             ("", "needs its module"),
         ],
     )
-    def test_a_name_that_leads_nowhere_is_refused(self, given: str, text: str) -> None:
+    def test_a_name_that_cannot_be_imported_is_refused(self, given: str, text: str) -> None:
         assert text in refusal(key_serializer=given)
 
     def test_interceptors_may_be_names_or_objects(self) -> None:
@@ -280,14 +280,14 @@ class TestRules:
         assert int(second.removeprefix("producer-")) == int(first.removeprefix("producer-")) + 1
         assert config(client_id="").settings.client_id == ""
 
-    def test_a_configuration_given_on_keeps_its_client_id_and_can_be_changed(self) -> None:
+    def test_a_copied_configuration_keeps_its_client_id_and_can_be_changed(self) -> None:
         made = config(linger_ms=3)
         assert dict(ProducerConfig(made)) == dict(made)
         changed = ProducerConfig(made, batch_size=1)
         assert (changed["linger.ms"], changed["batch.size"]) == (3, 1)
 
     @pytest.mark.parametrize("given", [{"acks": "1"}, {"acks": 0}, {"retries": 0}])
-    def test_idempotence_that_nobody_asked_for_gives_way(
+    def test_idempotence_by_default_is_disabled_by_conflicting_settings(
         self, given: dict[str, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
@@ -295,7 +295,7 @@ class TestRules:
         assert "idempotence is off because of" in caplog.text
 
     @pytest.mark.parametrize("given", [{"acks": "1"}, {"acks": 0}, {"retries": 0}])
-    def test_idempotence_that_was_asked_for_does_not(self, given: dict[str, Any]) -> None:
+    def test_explicit_idempotence_refuses_conflicting_settings(self, given: dict[str, Any]) -> None:
         assert next(iter(given)) in refusal(given, enable_idempotence=True)
         assert config(given, enable_idempotence=False)
 
@@ -338,7 +338,7 @@ class TestBootstrapServers:
             ("a_b", 80),
         ]
 
-    def test_they_are_normalised_in_the_settings(self) -> None:
+    def test_addresses_are_normalised_in_the_settings(self) -> None:
         settings = config({"bootstrap.servers": "SSL://a:1,::1:2"}).settings
         assert settings.bootstrap_servers == ("a:1", "[::1]:2")
         assert settings.bootstrap_addresses == (("a", 1), ("::1", 2))
@@ -360,12 +360,12 @@ class TestBootstrapServers:
             5,
         ],
     )
-    def test_what_nobody_can_connect_to_is_refused(self, server: Any) -> None:
+    def test_an_impossible_address_is_refused(self, server: Any) -> None:
         with pytest.raises(ConfigError, match=r"bootstrap\.servers") as caught:
             parse_bootstrap_servers([server])
         assert repr(server) in str(caught.value)
 
-    def test_none_at_all_is_refused(self) -> None:
+    def test_an_empty_list_of_addresses_is_refused(self) -> None:
         with pytest.raises(ConfigError, match=r"bootstrap\.servers is missing"):
             ProducerConfig({})
         with pytest.raises(ConfigError, match=r"bootstrap\.servers is empty"):
@@ -395,7 +395,7 @@ class TestProperties:
         assert (made["linger.ms"], made.settings.key_serializer) == (30, StringSerializer)
 
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "iso-8859-1"])
-    def test_it_may_be_in_either_encoding(self, tmp_path: Path, encoding: str) -> None:
+    def test_the_file_may_be_in_either_encoding(self, tmp_path: Path, encoding: str) -> None:
         made = self.read(tmp_path, "bootstrap.servers=a:1\nclient.id=Zürich \\u2192 \\ud83d\\ude80".encode(encoding))
         assert made["client.id"] == "Zürich → 🚀"
 

@@ -1,4 +1,4 @@
-"""What native code has of Kafka's error codes is what Kafka's table and the control plane's have."""
+"""Native code has the same error codes as Kafka's table and the control plane's."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_the_last_code_is_kafkas_last() -> None:
 
 
 @pytest.mark.parametrize("base_offset", [-1, 0, 35])
-def test_both_sides_say_the_same_of_the_append_for_every_code(base_offset: int) -> None:
+def test_native_code_and_control_plane_agree_about_the_append_for_every_code(base_offset: int) -> None:
     native = {code: SteppedEngine.fate_of_answer(code, base_offset) for code in [*CODES, 9_999, -9_999]}
     table = {code: PRODUCE.fate(code, base_offset) for code in native}
     assert native == table

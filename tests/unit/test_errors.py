@@ -50,7 +50,7 @@ def same(one: KafkaError, other: KafkaError) -> bool:
     return type(one) is type(other) and one.args == other.args and mine == theirs and alike
 
 
-def test_every_code_of_kafka_4_4_but_none_has_a_class() -> None:
+def test_every_error_code_of_kafka_4_4_has_a_class() -> None:
     assert sorted(ERROR_BY_CODE) == [-1, *range(1, 137)]
     assert all(cls.code == code and cls.name for code, cls in ERROR_BY_CODE.items())
     assert len({cls.name for cls in ERROR_BY_CODE.values()}) == len(ERROR_BY_CODE)
@@ -92,7 +92,7 @@ class PickyError(KafkaError):
         self.limit = limit
 
 
-def test_an_attribute_that_was_not_given_is_the_class_s() -> None:
+def test_a_missing_attribute_comes_from_the_class() -> None:
     error = errors.RecordTooLargeError("it is 2 bytes")
     assert (error.code, error.name, error.retriable) == (10, "MESSAGE_TOO_LARGE", False)
     assert (error.topic, error.partition, error.broker, error.attempts, error.stage, error.cause) == (None,) * 6
@@ -100,7 +100,7 @@ def test_an_attribute_that_was_not_given_is_the_class_s() -> None:
     assert "max.request.size" in error.hint
 
 
-def test_the_text_says_what_happened_where_and_what_to_change() -> None:
+def test_the_text_has_the_message_the_place_and_the_hint() -> None:
     error = errors.NotEnoughReplicasError("2 replicas are needed.", topic="orders", partition=3, broker=1, attempts=1)
     assert str(error) == (
         "2 replicas are needed (topic orders, partition 3, broker 1, 1 attempt). "
@@ -109,7 +109,7 @@ def test_the_text_says_what_happened_where_and_what_to_change() -> None:
     assert error.message == "2 replicas are needed."
 
 
-def test_the_text_of_a_failed_record_says_whether_it_may_be_in_the_log() -> None:
+def test_the_text_of_a_failed_record_states_whether_it_may_be_in_the_log() -> None:
     assert str(KafkaError("lost", stage="linger")) == "lost (stage: linger, not persisted)"
     assert str(KafkaError("lost", possibly_persisted=True)) == "lost (possibly persisted)"
 
@@ -148,7 +148,7 @@ def test_names_of_codes() -> None:
     ]
 
 
-def test_a_code_becomes_its_error_with_the_broker_s_words() -> None:
+def test_a_code_becomes_its_error_with_the_broker_s_message() -> None:
     error = error_for_code(87, "Compacted topic cannot accept message without key", topic="orders")
     assert type(error) is errors.InvalidRecordError
     assert error.message == "INVALID_RECORD: Compacted topic cannot accept message without key"
@@ -177,7 +177,7 @@ def test_a_topic_that_is_no_name_is_quoted_and_shortened() -> None:
         assert str(KafkaError("no", topic=topic)) == f"no ({shown})"
 
 
-def test_a_code_without_words_is_explained() -> None:
+def test_a_code_without_a_message_gets_an_explanation() -> None:
     assert "not the partition's leader" in str(error_for_code(6))
 
 
@@ -197,7 +197,7 @@ def test_a_delivery_error_counts_and_shows_the_first() -> None:
 
 
 class TestDeliveryError:
-    """The error of a failed record, as native code asks for it."""
+    """The error of a failed record, as native code makes it."""
 
     def test_refused_by_the_broker(self) -> None:
         error = delivery_error(**FAILED | {"code": 10, "message": "too big"})
@@ -216,7 +216,7 @@ class TestDeliveryError:
         assert type(error) is errors.KafkaError
         assert error.message == "not delivered: an earlier batch of its partition failed"
 
-    def test_this_very_record_was_the_culprit(self) -> None:
+    def test_the_broker_blamed_this_record(self) -> None:
         error = delivery_error(**FAILED | {"code": 87, "message": "batch refused", "record_error": "no key"})
         assert error.message == "INVALID_RECORD: batch refused; no key"
 
@@ -242,7 +242,7 @@ class TestDeliveryError:
         assert "2 records in it, not for this one" in str(error)
         assert (error.possibly_persisted, error.topic, error.stage) == (False, "orders", "in flight")
 
-    def test_out_of_time_after_a_broker_s_error(self) -> None:
+    def test_expired_after_a_broker_s_error(self) -> None:
         error = delivery_error(**FAILED | {"kind": "timeout", "code": 19, "stage": "retry", "possibly_persisted": True})
         assert type(error) is errors.KafkaTimeoutError
         assert isinstance(error.cause, errors.NotEnoughReplicasError)
@@ -251,7 +251,7 @@ class TestDeliveryError:
             assert text in str(error)
 
     @pytest.mark.parametrize("stage", ["metadata", "buffer", "linger", "in flight", "retry", "elsewhere"])
-    def test_out_of_time_in_any_stage(self, stage: str) -> None:
+    def test_expired_in_any_stage(self, stage: str) -> None:
         error = delivery_error(**FAILED | {"kind": "timeout", "stage": stage, "broker": -1, "partition": -1})
         assert error.stage == stage
         assert error.broker is None
@@ -259,14 +259,14 @@ class TestDeliveryError:
         assert error.cause is None
         assert error.hint
 
-    def test_out_of_time_with_an_older_batch(self) -> None:
+    def test_expired_with_an_older_batch(self) -> None:
         error = delivery_error(**FAILED | {"kind": "timeout", "stage": "linger", "batch_ms": 120_034})
         assert error.message == (
             "not delivered: after about 1234 ms the record failed with its batch, which began 118800 ms before it"
             " and after 120034 ms (delivery.timeout.ms) was still waiting in the buffer, never sent"
         )
 
-    def test_out_of_time_as_the_first_of_its_batch(self) -> None:
+    def test_expired_as_the_first_of_its_batch(self) -> None:
         error = delivery_error(**FAILED | {"kind": "timeout", "stage": "linger", "batch_ms": 1234})
         assert error.message == "not delivered: after 1234 ms the record was still waiting in the buffer, never sent"
 

@@ -1,4 +1,4 @@
-"""What `import penstock` loads: time is not tested, but what costs time is."""
+"""The modules that `import penstock` loads. Its time is not tested, but modules that cost time are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def loaded_by(program: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_nothing_slow_is_imported_by_the_way() -> None:
+def test_no_slow_module_is_imported() -> None:
     """Each of these takes 1 to 50 ms, and most programs that send have no use for it, or have it already."""
     loaded = loaded_by("import penstock")
     assert "penstock.producer" in loaded
@@ -35,7 +35,7 @@ def test_asyncio_comes_with_its_facade(program: str, name: str) -> None:
     assert {"asyncio", "penstock.aio"} <= loaded
 
 
-def test_what_is_loaded_late_is_there_all_the_same() -> None:
+def test_names_that_are_loaded_late_are_available() -> None:
     assert set(penstock.__all__) <= set(dir(penstock))
     for name in penstock.__all__:
         assert getattr(penstock, name) is getattr(penstock, name)

@@ -52,18 +52,18 @@ class NeedsArguments(Recorder):
         super().__init__()
 
 
-def test_each_gets_what_the_one_before_returned() -> None:
+def test_each_interceptor_gets_the_record_of_the_one_before() -> None:
     assert InterceptorChain([Recorder("a"), Recorder("b")]).on_send(record("record ")) == record("record ab")
 
 
-def test_one_that_raises_is_logged_and_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interceptor_that_raises_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
     chain = InterceptorChain([Recorder("a"), Broken(), Recorder("b")])
     assert chain.on_send(record("record ")) == record("record ab")
     assert "interceptor Broken.on_send raised ValueError: broken on_send" in caplog.text
     assert caplog.records[0].exc_info is not None
 
 
-def test_one_that_returns_no_record_is_logged_and_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interceptor_that_returns_no_record_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
     class Forgetful:
         def on_send(self, record: Any) -> None:
             pass
@@ -72,7 +72,7 @@ def test_one_that_returns_no_record_is_logged_and_passed_over(caplog: pytest.Log
     assert "on_send returned None" in caplog.text
 
 
-def test_all_hear_of_an_outcome_even_after_one_that_raises(caplog: pytest.LogCaptureFixture) -> None:
+def test_all_interceptors_get_an_outcome_even_after_one_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     recorder, error, headers = Recorder(), KafkaError("no"), (("source", b"docs"),)
     InterceptorChain([Broken(), recorder]).on_acknowledgement(None, error, headers)
     assert recorder.seen == [(None, error, headers)]
@@ -105,7 +105,7 @@ def test_different_faults_are_logged_each(caplog: pytest.LogCaptureFixture) -> N
     assert len(caplog.records) == 2
 
 
-def test_what_configure_raises_reaches_the_caller() -> None:
+def test_an_exception_of_configure_reaches_the_caller() -> None:
     class Misconfigured(Recorder):
         def configure(self, configs: Any, /) -> None:
             raise KeyError("url")
@@ -137,12 +137,12 @@ def test_methods_are_optional() -> None:
 
 
 @pytest.mark.parametrize("given", [object(), ProducerInterceptor, 5, "name"], ids=["object", "class", "int", "str"])
-def test_what_has_no_method_of_an_interceptor_is_a_configuration_error(given: Any) -> None:
+def test_an_object_without_interceptor_methods_is_a_configuration_error(given: Any) -> None:
     with pytest.raises(ConfigError, match="neither on_send"):
         as_interceptors([given])
 
 
-def test_a_class_that_needs_arguments_is_one_too() -> None:
+def test_an_interceptor_class_that_needs_arguments_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="NeedsArguments needs arguments"):
         as_interceptors([NeedsArguments])
 

@@ -35,7 +35,7 @@ def test_a_line_from_within_a_line_is_dropped_and_the_next_one_is_not(caplog: py
     }
 
 
-def test_other_threads_are_not_kept_quiet(caplog: pytest.LogCaptureFixture) -> None:
+def test_other_threads_still_log(caplog: pytest.LogCaptureFixture) -> None:
     class Waiting(logging.Handler):
         def createLock(self) -> None:  # noqa: N802 (its name in logging)
             self.lock = None
@@ -85,7 +85,7 @@ def test_subjects_do_not_pile_up() -> None:
     assert len(repeats._last) <= 1_000
 
 
-def test_what_raises_in_the_same_way_is_one_subject() -> None:
+def test_equal_exceptions_are_one_subject() -> None:
     class Callable:
         def __call__(self) -> None: ...
 
@@ -152,7 +152,7 @@ def test_slow_jobs_do_not_pile_up() -> None:
     assert ran == list(range(4_000, 5_000))
 
 
-def test_where_no_thread_can_be_started_the_one_who_waits_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_new_thread_the_waiting_thread_runs_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -1,4 +1,4 @@
-"""The oracle must find what it is there to find: one broken promise at a time."""
+"""The oracle must find each broken promise, one at a time."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_unfenced_records_may_be_appended_late() -> None:
     records = [reported(1, "possibly persisted"), reported(2), reported(3)]
     assert judge(records, logged(2, 1, 3)).violations["reordered"] == 1
     assert judge(records, logged(2, 1, 3), unfenced=True).ok
-    assert judge(records, logged(1, 3, 2), unfenced=True).violations["reordered"] == 1, "what was acknowledged may not"
+    assert judge(records, logged(1, 3, 2), unfenced=True).violations["reordered"] == 1, "acknowledged records may not"
 
 
 def test_examples_are_few() -> None:

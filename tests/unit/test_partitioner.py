@@ -35,41 +35,41 @@ class NeedsArguments(Fixed):
         super().__init__()
 
 
-def test_round_robin_takes_each_partition_in_turn_whatever_the_key() -> None:
+def test_round_robin_ignores_the_key() -> None:
     robin, view = RoundRobinPartitioner(), TopicView("t", (0, 1, 2), (0, 1, 2))
     assert [choose(robin, view) for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_each_topic_has_turns_of_its_own() -> None:
+def test_each_topic_has_its_own_rotation() -> None:
     robin = RoundRobinPartitioner()
     a, b = TopicView("a", (0, 1), (0, 1)), TopicView("b", (0, 1), (0, 1))
     assert [choose(robin, a, "a"), choose(robin, b, "b"), choose(robin, a, "a")] == [0, 0, 1]
 
 
-def test_partitions_without_a_leader_are_passed_over() -> None:
+def test_partitions_without_a_leader_are_skipped() -> None:
     robin, view = RoundRobinPartitioner(), TopicView("t", (0, 1, 2, 3), (1, 3))
     assert [choose(robin, view) for _ in range(4)] == [1, 3, 1, 3]
 
 
-def test_if_none_has_a_leader_all_take_their_turn() -> None:
+def test_without_any_leader_all_partitions_are_used() -> None:
     robin, view = RoundRobinPartitioner(), TopicView("t", (0, 1), ())
     assert [choose(robin, view) for _ in range(3)] == [0, 1, 0]
 
 
-def test_threads_share_the_turns_without_losing_one() -> None:
+def test_threads_share_the_rotation_without_skipping() -> None:
     robin, view = RoundRobinPartitioner(), TopicView("t", (0, 1, 2, 3), (0, 1, 2, 3))
     with ThreadPoolExecutor(8) as threads:
         chosen = list(threads.map(lambda _: choose(robin, view), range(4000)))
     assert [chosen.count(number) for number in range(4)] == [1000] * 4
 
 
-def test_a_view_knows_its_topic_only() -> None:
+def test_a_view_has_only_its_topic() -> None:
     view = TopicView("t", (0, 1), (1,))
     assert (view.partitions_for_topic("t"), view.available_partitions("t")) == ((0, 1), (1,))
     assert (view.partitions_for_topic("u"), view.available_partitions("u")) == ((), ())
 
 
-def test_none_means_the_built_in_one() -> None:
+def test_none_means_the_built_in_partitioner() -> None:
     assert as_partitioner(None) is None
 
 
@@ -85,7 +85,7 @@ def test_anything_else_is_a_configuration_error(given: Any) -> None:
         as_partitioner(given)
 
 
-def test_a_class_that_needs_arguments_is_one_too() -> None:
+def test_a_partitioner_class_that_needs_arguments_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="NeedsArguments: it needs arguments"):
         as_partitioner(NeedsArguments)
 

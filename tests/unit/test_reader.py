@@ -101,7 +101,7 @@ def test_no_broker_reachable_names_each_address_with_its_error() -> None:
         Cluster(f"127.0.0.1:{port}", timeout_s=1).metadata(None)
 
 
-def test_trouble_that_lasts_is_raised() -> None:
+def test_a_lasting_error_is_raised() -> None:
     with server(lambda _: None) as port, Reader(f"127.0.0.1:{port}", "t", timeout_s=0.3) as reader:
         with pytest.raises(NetworkError, match="closed the connection"):
             next(iter(reader))

@@ -1,4 +1,4 @@
-"""`tools/layout/circles.py`: the check of the Rust crates for circles of files and for type names that are there twice."""
+"""`tools/layout/circles.py`: the check of the Rust crates for circles of files and for type names that occur twice."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_parent_that_passes_on_a_child_which_needs_the_parent_is_a_circle(tmp_
         ),
     ],
 )
-def test_no_circle_is_seen_where_there_is_none(tmp_path: Path, parent: str, child: str) -> None:
+def test_files_without_a_circle_pass(tmp_path: Path, parent: str, child: str) -> None:
     other = "pub struct Item;\n"
     files = crate(tmp_path, lib="mod folder;\n", folder__mod=parent, folder__child=child, folder__other=other)
     if "mod other" not in parent:
@@ -89,7 +89,7 @@ def test_no_circle_is_seen_where_there_is_none(tmp_path: Path, parent: str, chil
     assert check(files) == (0, "")
 
 
-def test_a_type_name_that_is_there_twice_is_named(tmp_path: Path) -> None:
+def test_a_repeated_type_name_is_reported(tmp_path: Path) -> None:
     files = crate(
         tmp_path,
         lib="mod a;\nmod b;\n",
@@ -101,7 +101,7 @@ def test_a_type_name_that_is_there_twice_is_named(tmp_path: Path) -> None:
     assert found == f"{tmp_path}: Twice is defined 2 times: {tmp_path}/src/a.rs:1, {tmp_path}/src/b.rs:1\n"
 
 
-def test_a_type_may_be_there_once_for_each_configuration_and_for_tests(tmp_path: Path) -> None:
+def test_a_type_may_occur_once_per_configuration_and_for_tests(tmp_path: Path) -> None:
     files = crate(
         tmp_path,
         lib="mod a;\nmod b;\n",

@@ -76,7 +76,7 @@ def test_none_stays_none(serializer: Any) -> None:
 
 
 @every_serializer
-def test_what_fits_no_format_is_refused_with_topic_type_and_setting(serializer: Any) -> None:
+def test_a_value_that_fits_no_format_is_refused_with_topic_type_and_setting(serializer: Any) -> None:
     error = refusal(serializer, object())
     assert error.topic == "t"
     assert error.setting == "value.serializer"
@@ -153,7 +153,7 @@ def test_refusals(serializer: Any, data: Any, text: str) -> None:
     assert text in str(refusal(serializer, data))
 
 
-def test_an_encoding_that_nobody_knows_is_a_configuration_error() -> None:
+def test_an_unknown_encoding_is_a_configuration_error() -> None:
     for make in (StringSerializer, UUIDSerializer):
         with pytest.raises(ConfigError, match="klingon"):
             make("klingon")
@@ -221,7 +221,7 @@ def test_without_a_serializer_bytes_pass_untouched(data: Any) -> None:
     assert written(None, data) is data
 
 
-def test_what_a_serializer_raises_is_the_cause() -> None:
+def test_the_exception_of_a_serializer_is_the_cause() -> None:
     def fail(value: Any) -> bytes:
         raise KeyError("column")
 
@@ -243,6 +243,6 @@ def test_configure_and_close_are_optional() -> None:
     assert upper.calls == [({"a": 1}, True), "closed"] * 2
 
 
-def test_the_role_is_in_the_words() -> None:
+def test_the_message_names_key_or_value() -> None:
     with pytest.raises(SerializationError, match="a key of type int"):
         serialization.serialize(StringSerializer(), "t", (), 1, setting="key.serializer")

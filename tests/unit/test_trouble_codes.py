@@ -70,7 +70,7 @@ def _wrong_password(error: BaseException | None) -> None:
     assert "wrong password" in str(error)
 
 
-def test_a_send_that_waits_for_metadata_in_vain_is_told_the_code() -> None:
+def test_a_send_that_times_out_on_metadata_has_the_code() -> None:
     rig = Rig()
     rig.do(SetStatus(WRONG_PASSWORD))
     with pytest.raises(errors.KafkaTimeoutError, match=r"max\.block\.ms") as raised:
@@ -78,7 +78,7 @@ def test_a_send_that_waits_for_metadata_in_vain_is_told_the_code() -> None:
     _wrong_password(raised.value)
 
 
-def test_the_code_of_the_topic_goes_first() -> None:
+def test_the_code_of_the_topic_comes_first() -> None:
     rig = Rig()
     rig.do(SetStatus(WRONG_PASSWORD), FailTopic("t", Trouble(3, "UNKNOWN_TOPIC_OR_PARTITION"), False))
     with pytest.raises(errors.KafkaTimeoutError) as raised:
@@ -101,7 +101,7 @@ def test_a_final_error_of_a_topic_is_raised_itself() -> None:
         rig.send()
 
 
-def test_a_send_that_waits_for_memory_in_vain_is_told_the_code() -> None:
+def test_a_send_that_times_out_on_memory_has_the_code() -> None:
     rig = Rig(buffer_memory=1 << 14, batch_size=1 << 14)
     rig.do(SetStatus(WRONG_PASSWORD), KNOWN)
     rig.sender.send("t", bytes(10_000))
@@ -113,7 +113,7 @@ def test_a_send_that_waits_for_memory_in_vain_is_told_the_code() -> None:
 @pytest.mark.parametrize(
     "status", [SetBrokerStatus(1, WRONG_PASSWORD), SetStatus(WRONG_PASSWORD)], ids=lambda status: type(status).__name__
 )
-def test_a_record_that_expires_unsent_is_told_the_code(status: boundary.Command) -> None:
+def test_a_record_that_expires_unsent_has_the_code(status: boundary.Command) -> None:
     rig = Rig()
     rig.do(KNOWN, status)
     future = rig.send()
@@ -123,7 +123,7 @@ def test_a_record_that_expires_unsent_is_told_the_code(status: boundary.Command)
     _wrong_password(error)
 
 
-def test_a_record_that_close_does_not_wait_for_is_told_the_code() -> None:
+def test_a_record_that_close_fails_has_the_code() -> None:
     rig = Rig()
     rig.do(KNOWN, SetStatus(WRONG_PASSWORD))
     future = rig.send()
@@ -143,7 +143,7 @@ def test_a_record_that_close_does_not_wait_for_is_told_the_code() -> None:
         ("internal", 0, errors.InternalError, errors.InternalError),
     ],
 )
-def test_a_producer_that_cannot_go_on_says_why_in_futures_and_to_senders(
+def test_a_fatal_error_is_raised_by_futures_and_send(
     kind: FailureKind, code: int, future_error: type[Exception], send_error: type[Exception]
 ) -> None:
     rig = Rig()
@@ -157,7 +157,7 @@ def test_a_producer_that_cannot_go_on_says_why_in_futures_and_to_senders(
     assert type(raised.value) is send_error
 
 
-def test_what_is_buffered_fails_with_the_code_and_later_records_are_taken() -> None:
+def test_buffered_records_fail_with_the_code_and_later_records_are_taken() -> None:
     rig = Rig()
     rig.do(KNOWN)
     future = rig.send()
@@ -166,7 +166,7 @@ def test_what_is_buffered_fails_with_the_code_and_later_records_are_taken() -> N
     assert not rig.send().done()
 
 
-def test_when_the_control_plane_has_died_it_is_an_internal_error() -> None:
+def test_a_failed_control_plane_is_an_internal_error() -> None:
     rig = Rig()
     rig.do(KNOWN)
     future = rig.send()

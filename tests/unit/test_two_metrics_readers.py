@@ -35,7 +35,7 @@ def _largest(view: metrics.MetricsView, reader: object) -> float:
     return view.read(sample, flush_ns=0, metadata_age_s=0)["producer-metrics"]["request-size-max"]
 
 
-def test_two_readers_do_not_take_each_others_maxima() -> None:
+def test_two_readers_have_separate_maxima() -> None:
     rig = Rig()
     one, other = rig.engine.stats_reader(), rig.engine.stats_reader()
     views = _view(), _view()
@@ -55,10 +55,10 @@ def test_each_reader_has_windows_of_its_own() -> None:
     rig.stepped.set_now_us(10_000_000)
     rig.send(300)
     assert _largest(views[0], one) == 300, "its window with 700 is over"
-    assert _largest(views[1], other) == 700, "nobody has read it for this one before"
+    assert _largest(views[1], other) == 700, "this reader has not read it before"
 
 
-def test_totals_are_everybodys_and_a_reader_that_is_gone_does_no_harm() -> None:
+def test_all_readers_share_the_totals_and_a_dropped_reader_changes_nothing() -> None:
     rig = Rig()
     one, other = rig.engine.stats_reader(), rig.engine.stats_reader()
     rig.send(700)

@@ -1,4 +1,4 @@
-"""What type checkers infer from serializers, and what they refuse: mypy and pyright judge the same snippet."""
+"""Types that mypy and pyright infer from serializers, and mistakes that they refuse, from the same snippets."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ WRONG = {
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
+def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
     """Checker → file → its lines of output. Each checker runs once, over both files, beside the other."""
     folder = tmp_path_factory.mktemp("typing")
     (folder / "right.py").write_text(SNIPPET)
@@ -120,13 +120,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[s
 
 
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_serializers_decide_the_types_of_key_and_value(checker: str, told: dict[str, dict[str, list[str]]]) -> None:
-    assert told[checker]["right.py"] == []
+def test_serializers_decide_the_types_of_key_and_value(checker: str, reported: dict[str, dict[str, list[str]]]) -> None:
+    assert reported[checker]["right.py"] == []
 
 
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_mistakes_are_found_without_running_anything(checker: str, told: dict[str, dict[str, list[str]]]) -> None:
-    found = told[checker]["wrong.py"]
+def test_mistakes_are_found_without_running_anything(checker: str, reported: dict[str, dict[str, list[str]]]) -> None:
+    found = reported[checker]["wrong.py"]
     first = len(SNIPPET.splitlines()) + 1
     for number, what in enumerate(WRONG, first):
         assert any(f"wrong.py:{number}:" in line for line in found), f"{checker} lets {what} pass:\n{found}"

@@ -1,4 +1,4 @@
-"""What native code looks up by name is in `penstock._upcalls`, and is there."""
+"""Native code looks up names in `penstock._upcalls` only, and each name exists."""
 
 import re
 import subprocess
@@ -14,13 +14,13 @@ LIST = NATIVE / "runtime/upcalls.rs"
 ASKED = re.findall(r'^    [A-Z_]+ = "(\w+)"$', LIST.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_native_code_asks_for_what_is_there_and_nothing_else_is() -> None:
+def test_native_code_uses_exactly_the_names_that_exist() -> None:
     assert len(ASKED) == len(set(ASKED)) > 20
     assert set(ASKED) == {*_upcalls.WHERE, "asyncio_used"}
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_name_that_native_code_asks_for_exists(name: str) -> None:
+def test_a_name_that_native_code_uses_exists(name: str) -> None:
     assert getattr(_upcalls, name) is not None
 
 

@@ -1,7 +1,7 @@
-"""What the nemesis will do: an endless list of steps that follows from a seed, and from nothing else.
+"""The steps of the nemesis: an endless list that follows from a seed, and from nothing else.
 
 Kinds are dealt like cards: each deck holds every kind as often as `DECK` says, shuffled, so that a long run meets each
-of them again and again and a short one meets many. What a step breaks it mends before the next one begins, except for
+of them again and again and a short one meets many. A step mends its faults before the next one begins, except for
 rules of the proxy that no request has met yet.
 
 `python tools/chaos/chaos_run.py --seed 7 --plan 20` prints the first twenty.
@@ -53,7 +53,7 @@ class Step:
     lasting_s: float = 0
     """How long the thing lasts, where it has a duration; for "kill": from the death to the restart."""
     rules: tuple[Mapping[str, Any], ...] = field(default=())
-    """For "burst": what to give the proxy."""
+    """For "burst": the rule for the proxy."""
 
     def __str__(self) -> str:
         """The text for users."""

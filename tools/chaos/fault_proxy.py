@@ -14,7 +14,7 @@ Faults of a whole broker, besides the rules for single requests:
 |---|---|---|
 | cut | stay open, all bytes vanish; reset by `heal`, since their streams have holes | are accepted and never answered |
 | frozen | stay open, no byte passes; `heal` lets all of them through | the same |
-| refused | stay as they are | are refused |
+| refused | stay | are refused |
 
 The proxy runs in its own thread; its methods are thread-safe.
 """

@@ -210,7 +210,7 @@ class Session:
         self._changed.set()
 
     async def _finish_forwarding(self) -> None:
-        """The client is gone. Its requests are in flight all the same; closing at once could lose them."""
+        """The client is gone. Its requests are still in flight; closing at once could lose them."""
         self._client_ended = True
         if self._orphan and self._pending and not self.has_hole:
             with contextlib.suppress(TimeoutError):

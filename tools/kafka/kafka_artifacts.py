@@ -99,7 +99,7 @@ def classpath() -> str:
 
 @contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Hold a lock between processes; the kernel releases it when its holder dies, so it cannot go stale."""
+    """Hold a lock between processes; the kernel releases it when its holder ends, so it cannot go stale."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

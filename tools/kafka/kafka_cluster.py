@@ -151,7 +151,7 @@ class KafkaCluster:
         port: the first node's client port, its neighbours' follow; None lets the harness choose free ones.
         config: broker settings that override the harness's; a key `node-2:broker.rack` is for node 2 alone.
         heap_mb: heap of each JVM.
-        short_lived: the JVMs compile less: a start takes a quarter less of the processor, what comes later is slower.
+        short_lived: the JVMs compile less: a start takes a quarter less of the processor, later work is slower.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class KafkaCluster:
         tasks = Path(f"/proc/{node.pid}/task")
         deadline = time.monotonic() + 10
         while tasks.exists() and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):  # a thread ended meanwhile
+            with contextlib.suppress(OSError):  # a thread has ended
                 states = [stat.read_text().rpartition(")")[2].split()[0] for stat in tasks.glob("*/stat")]
                 if all(state in "TtZX" for state in states):
                     return

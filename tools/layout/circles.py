@@ -212,7 +212,7 @@ def twins(crate: Crate) -> Iterator[str]:
 
 
 def report(folder: Path) -> list[str]:
-    """What is wrong with a crate, a line each."""
+    """The violations in a crate, a line each."""
     crate = Crate(folder)
     edges = crate.edges()
     lines = []

@@ -2,7 +2,7 @@
 
     python tools/soak/run.py --seconds 600
 
-Producers in this process send to an embedded cluster in another (`cluster.py`), which meanwhile injects faults. In every
+Producers in this process send to an embedded cluster in another (`cluster.py`), which injects faults. In every
 round the faults pause, all records are flushed, and the idle process is measured: resident memory, descriptors, threads.
 The last measurement of the first minute is the reference: later ones may have 5 % more memory, but not one descriptor
 or thread more. Then producers are opened and closed, a thousand times.

@@ -28,7 +28,7 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        Ok(self.bytes(N)?.try_into().expect("as many bytes as asked for"))
+        Ok(self.bytes(N)?.try_into().expect("as many bytes as requested"))
     }
 
     /// One byte.

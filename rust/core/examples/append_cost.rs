@@ -1,6 +1,6 @@
 //! The cost of one append, the hottest path of the producer: `cargo run --release --example append_cost`.
 //!
-//! Best of several rounds, since noise only ever adds. Sealing is reported beside it per record, because every record
+//! Best of several rounds, since noise only adds time. Sealing is reported beside it per record, because every record
 //! pays its share of that too; so is the price of a header, which every attempt pays once.
 
 use std::hint::black_box;

@@ -1,7 +1,7 @@
 //! The cost of compressing one batch, by codec and level: `cargo run --release --example codec_cost`.
 //!
 //! JSON text of the kind that services log, in batches of 16 and 64 KB, one encoder for all of them as a worker has it.
-//! Best of several rounds, since noise only ever adds.
+//! Best of several rounds, since noise only adds time.
 
 use std::fmt::Write;
 use std::time::Instant;

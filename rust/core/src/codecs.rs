@@ -51,7 +51,7 @@ pub struct Job {
     pub batch_id: u64,
     /// Its records.
     pub builder: BatchBuilder,
-    /// Whether the lane still wants it.
+    /// Whether the lane still needs it.
     pub ticket: Arc<Ticket>,
 }
 
@@ -80,7 +80,7 @@ struct CodecState {
     workers: usize,
     by_hand: bool,
     closed: bool,
-    /// Only ever joined: after a fork a handle is the parent's, and dropping it would touch memory that is gone.
+    /// Only joined, never dropped: after a fork a handle is the parent's, and dropping it would touch memory that is gone.
     threads: ManuallyDrop<Vec<JoinHandle<()>>>,
 }
 

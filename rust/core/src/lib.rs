@@ -1,6 +1,6 @@
 //! Penstock's data plane: records become batches, batches wait in lanes, and one I/O thread carries them to the brokers.
 //!
-//! Pure Rust; it knows nothing of Python. A record's journey: [`append`] → [`codecs`] (compressed or not) → [`lane`] (what
+//! Pure Rust; it does not use Python. A record's journey: [`append`] → [`codecs`] (compressed or not) → [`lane`] (what
 //! may be sent) → [`engine`] (when, to which broker) → [`io::connection`] (bytes) → [`outcome`] (the future). Failures are
 //! decided by the control plane, across the [`boundary`].
 //!

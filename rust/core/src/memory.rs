@@ -1,7 +1,7 @@
 //! buffer.memory: one bounded pool, one FIFO of waiters for every facade, and the recycling of batch buffers.
 //!
 //! Memory that comes free is granted to the waiter at the head, so a late caller cannot overtake. A waiter that is
-//! cancelled passes on what it was granted meanwhile (the race that loses memory in naive pools).
+//! cancelled passes on memory that it was granted before (the race that loses memory in naive pools).
 
 use std::collections::VecDeque;
 use std::sync::Arc;

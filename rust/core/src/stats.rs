@@ -138,7 +138,7 @@ impl Stats {
         self.topics.get_mut(name).expect("inserted above")
     }
 
-    /// A reader, whose first maxima are those from now on (and those that nobody has read yet).
+    /// A reader, whose first maxima are those from now on (and those that no reader has read yet).
     pub fn add_reader(&mut self) -> ReaderId {
         self.last_reader += 1;
         let reader = ReaderId(self.last_reader);
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(maxima(&stats.read(one)), (0.0, 0.0), "nothing since");
         note(&mut stats, 3.0, 90.0);
         assert_eq!(maxima(&stats.read(one)), (3.0, 90.0));
-        assert_eq!(maxima(&stats.read(other)), (7.0, 90.0), "over all that the other one has read meanwhile");
+        assert_eq!(maxima(&stats.read(other)), (7.0, 90.0), "over all windows of the other reader");
         assert_eq!(maxima(&stats.read(other)), (0.0, 0.0));
     }
 

@@ -1,6 +1,6 @@
 //! The age in the error of a record that failed: its own, and not that of the oldest record of its batch.
 //!
-//! The rig gives all records the same timestamp: what applications write there is no record's age.
+//! The rig gives all records the same timestamp: the age of a record does not follow from it.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -16,7 +16,7 @@ use rig::{MS, Rig, config};
 
 type Sent = (Arc<Completion>, u32);
 
-/// Records live for a second, and wait in the buffer for as long unless a test changes that.
+/// Records expire after a second, and wait in the buffer for as long unless a test changes that.
 fn one_second() -> Config {
     let mut config = config();
     config.rules.delivery_timeout_us = 1_000 * MS;

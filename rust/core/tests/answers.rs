@@ -86,7 +86,7 @@ fn an_error_with_an_offset_came_after_the_append() {
 }
 
 #[test]
-fn every_error_says_whether_the_batch_may_be_in_the_log() {
+fn every_error_states_whether_the_batch_may_be_in_the_log() {
     let open: Vec<i16> = (-1..=137)
         .filter(|&code| code != 0 && settled(Reply { code, ..REFUSED }).batches[0].fate == Fate::Unknown)
         .collect();
@@ -101,7 +101,7 @@ fn the_log_start_of_an_error_answer_is_reported() {
 }
 
 #[test]
-fn a_throttled_broker_gets_nothing_for_that_long_and_others_go_on() {
+fn a_throttled_broker_gets_no_requests_for_that_time_and_others_do() {
     let mut rig = rig_of(6, 2);
     rig.leaders(2, &[(1, 0), (2, 0)]);
     rig.connect(2, 2);
@@ -138,7 +138,7 @@ fn requests_in_flight_while_the_broker_throttles_do_not_time_out() {
 }
 
 #[test]
-fn before_version_6_the_broker_has_waited_itself() {
+fn before_version_6_the_broker_delays_the_answer_itself() {
     let mut rig = rig_of(5, 1);
     rig.send(0, &[1; 900]);
     rig.pass(6 * MS);
@@ -150,7 +150,7 @@ fn before_version_6_the_broker_has_waited_itself() {
 }
 
 #[test]
-fn mixed_results_trouble_only_the_lanes_that_they_concern() {
+fn mixed_results_affect_only_their_own_lanes() {
     let mut rig = rig_of(7, 3);
     let sent: Vec<_> = (0..3).map(|partition| rig.send(partition, &[1; 900]).0).collect();
     rig.pass(6 * MS);
@@ -278,7 +278,7 @@ fn a_decided_batch_does_not_show_the_offset_of_its_old_answer() {
 }
 
 #[test]
-fn an_answer_that_invents_or_omits_a_partition_is_nonsense_but_its_true_parts_count() {
+fn an_answer_with_an_unknown_or_a_missing_partition_closes_the_connection_and_its_valid_parts_count() {
     let mut rig = Rig::ready(config(), 2);
     let (named, _) = rig.send(0, b"a");
     let (omitted, _) = rig.send(1, b"b");
@@ -294,7 +294,7 @@ fn an_answer_that_invents_or_omits_a_partition_is_nonsense_but_its_true_parts_co
 }
 
 #[test]
-fn an_answer_that_was_decided_about_is_not_reported_again() {
+fn a_decided_answer_is_not_reported_again() {
     let mut rig = Rig::ready(config(), 1);
     rig.send(0, &[1; 900]);
     rig.pass(6 * MS);

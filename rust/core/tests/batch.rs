@@ -1,4 +1,4 @@
-//! Batches against a decoder written from the format alone: what goes in comes out, whole, renumbered and split.
+//! Batches against a decoder written from the format alone: it reads the records that went in, whole, renumbered and split.
 
 mod common;
 
@@ -120,7 +120,7 @@ fn sealed(records: &[Record]) -> SealedBatch {
 }
 
 #[test]
-fn a_batch_decodes_to_what_went_in_under_any_identity() {
+fn a_batch_decodes_to_its_input_under_any_identity() {
     let input = (records(), any::<(i64, i16, i32)>());
     check(&input, |(records, (producer_id, epoch, sequence))| {
         let batch = sealed(&records);

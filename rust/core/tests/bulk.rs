@@ -26,7 +26,7 @@ fn rows<'a>(values: &'a [Option<&'a [u8]>], keys: &'a [Option<&'a [u8]>], partit
     Rows { values, keys, headers: &[], timestamps: Timestamps::All(1), partitions }
 }
 
-/// Append all; what memory was asked for is granted out of thin air.
+/// Append all; the memory that it needs is granted without a check.
 fn append(rig: &Rig, rows: &Rows<'_>) -> Placed {
     let topic = rig.shared.topics.entry("t").topic.expect("the rig has one");
     let (mut chunk, mut placed, mut grant) = (Chunk::default(), Placed::default(), 0);
@@ -94,7 +94,7 @@ fn records_with_and_without_a_partition_of_their_own_keep_the_order_of_all() {
 }
 
 #[test]
-fn what_is_too_large_is_passed_over() {
+fn too_large_records_are_skipped() {
     let rig = Rig::ready(config(), 1);
     let large = vec![0; rig.shared.config.max_request_size];
     let values = [Some(&b"a"[..]), Some(&large), None, Some(&large), Some(b"b")];
@@ -112,7 +112,7 @@ fn what_is_too_large_is_passed_over() {
 }
 
 #[test]
-fn a_full_buffer_stops_it_where_it_is_and_a_grant_goes_on() {
+fn a_full_buffer_stops_the_append_and_a_grant_continues_it() {
     let mut config = config();
     config.buffer_memory = 3 * config.batch_size;
     let rig = Rig::ready(config, 2);
@@ -168,7 +168,7 @@ fn drain(rig: &mut Rig, seen: &mut Vec<Seen>) {
         rig.pass(6 * MS);
         encode_all(rig);
         let news = rig.seen(1);
-        assert!(!news.is_empty(), "what holds memory is sent");
+        assert!(!news.is_empty(), "batches that hold memory are sent");
         for request in news.chunk_by(|one, other| one.correlation == other.correlation) {
             rig.answer(1, request, 0, i64::from(request[0].sequence));
         }
@@ -296,7 +296,7 @@ fn keyed_records_fill_and_grow_the_batches_of_their_partitions_as_single_appends
 }
 
 #[test]
-fn what_grows_is_charged_and_what_is_full_is_handed_to_the_codecs_at_once() {
+fn growth_is_charged_and_a_full_batch_goes_to_the_codecs_at_once() {
     let mut config = config();
     config.compression = COMPRESSIONS[3];
     config.buffer_memory = 10_000;
@@ -314,7 +314,7 @@ fn what_grows_is_charged_and_what_is_full_is_handed_to_the_codecs_at_once() {
 }
 
 #[test]
-fn a_batch_that_nothing_follows_is_handed_to_the_codecs_if_it_is_full() {
+fn the_last_batch_goes_to_the_codecs_if_it_is_full() {
     for partitions in [Partitions::All(0), Partitions::Choose, Partitions::Each(&[0; 3])] {
         let mut config = config();
         config.compression = COMPRESSIONS[3];
@@ -322,7 +322,7 @@ fn a_batch_that_nothing_follows_is_handed_to_the_codecs_if_it_is_full() {
         let value = [1; 930];
         let placed = append(&rig, &rows(&[Some(&value[..]); 3], &[], partitions));
         let jobs = rig.shared.encoding.codecs().unwrap().waiting();
-        assert_eq!((placed.batches.len(), jobs), (3, 3), "as it is, each is expected to outgrow batch.size");
+        assert_eq!((placed.batches.len(), jobs), (3, 3), "each is expected to outgrow batch.size");
     }
 }
 

@@ -83,7 +83,7 @@ fn snappy_is_in_snappy_javas_frame_with_blocks_of_32_kilobytes() {
 fn lz4_is_a_frame_of_independent_blocks_of_64_kilobytes_without_checksums() {
     let header = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
     let stored = [&header[..], &[2, 0, 0, 0x80, b'a', b'b', 0, 0, 0, 0]].concat();
-    assert_eq!(encode(Codec::Lz4, 9, b"ab"), stored, "what does not compress is stored");
+    assert_eq!(encode(Codec::Lz4, 9, b"ab"), stored, "a block that does not compress is stored");
     let bytes = encode(Codec::Lz4, 9, &[b'a'; 100]);
     // A literal of one byte, a match of 94 at distance 1, five literals.
     let block = [0x1f, b'a', 1, 0, 75, 0x50, b'a', b'a', b'a', b'a', b'a'];
@@ -110,7 +110,7 @@ fn the_lz4_levels_are_javas() {
 }
 
 #[test]
-fn zstd_is_a_frame_that_says_how_much_it_holds() {
+fn a_zstd_frame_states_its_content_size() {
     let bytes = encode(Codec::Zstd, 3, b"hello");
     // Magic; one segment, so that there is no window; five bytes; the last block, raw, of five bytes.
     assert_eq!(bytes, [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, 5, 0x29, 0, 0], &b"hello"[..]].concat());
@@ -128,7 +128,7 @@ fn a_higher_level_is_smaller() {
 // ---------------------------------------------------------------------------------------------------------- round trips
 
 #[test]
-fn everything_comes_back_from_one_encoder_after_the_other() {
+fn one_encoder_compresses_many_inputs_without_loss() {
     for (codec, level) in ALL {
         let mut encoder = encoder(codec, level);
         for input in [&b""[..], b"a", &text(1_000), &noise(1_000), &text(300_000), &noise(200_000), &vec![0; 500_000]] {
@@ -139,7 +139,7 @@ fn everything_comes_back_from_one_encoder_after_the_other() {
 }
 
 #[test]
-fn any_bytes_come_back_within_their_size_and_not_within_less() {
+fn any_bytes_decompress_within_their_size_and_not_within_less() {
     let inputs = (prop::collection::vec(0..8u8, 1..3_000), 0..ALL.len());
     check(&inputs, |(input, which)| {
         let (codec, level) = ALL[which];
@@ -151,7 +151,7 @@ fn any_bytes_come_back_within_their_size_and_not_within_less() {
 }
 
 #[test]
-fn what_others_write_is_read() {
+fn output_of_other_encoders_is_read() {
     // A bare snappy block, as librdkafka writes it.
     let bare = snap::raw::Encoder::new().compress_vec(b"hello, hello").unwrap();
     assert_eq!(decompress(Codec::Snappy, &bare, 100).unwrap(), b"hello, hello");
@@ -178,7 +178,7 @@ fn what_others_write_is_read() {
 // ---------------------------------------------------------------------------------------------------------- hostile bytes
 
 #[test]
-fn a_bomb_stops_at_the_limit() {
+fn a_decompression_bomb_stops_at_the_limit() {
     for (codec, level) in ALL.into_iter().filter(|(codec, _)| *codec != Codec::None) {
         let bomb = encode(codec, level, &vec![0; 20 << 20]);
         assert_eq!(decompress(codec, &bomb, 1 << 20), Err(DecodeError::TooLarge), "{codec:?}");
@@ -186,7 +186,7 @@ fn a_bomb_stops_at_the_limit() {
 }
 
 #[test]
-fn a_length_is_not_believed() {
+fn a_false_length_is_an_error() {
     // Snappy: four gigabytes, and two in three bytes of data.
     for length in [&[0xff, 0xff, 0xff, 0xff, 0x0f, 0][..], &[0xff, 0xff, 0xff, 0xff, 0x07, 0]] {
         assert!(decompress(Codec::Snappy, length, usize::MAX).is_err());
@@ -202,7 +202,7 @@ fn a_length_is_not_believed() {
 }
 
 #[test]
-fn whatever_breaks_off_or_is_changed_is_an_error_or_other_bytes_and_never_more_than_the_limit() {
+fn truncated_or_changed_input_is_an_error_or_other_bytes_within_the_limit() {
     for (codec, level) in ALL.into_iter().filter(|(codec, _)| *codec != Codec::None) {
         let input = text(3_000);
         let bytes = encode(codec, level, &input);

@@ -123,7 +123,7 @@ fn answer(to: &Seen, base_offset: i64) -> Vec<u8> {
 }
 
 #[test]
-fn an_answer_that_is_cut_short_is_no_answer_and_the_batch_goes_again_as_it_was() {
+fn a_truncated_answer_counts_as_none_and_the_batch_is_resent_unchanged() {
     for length in [1, 4, 11, 30] {
         let mut rig = Rig::ready(config(), 1);
         let (completion, _) = rig.send(0, b"x");
@@ -150,7 +150,7 @@ fn an_answer_that_is_cut_short_is_no_answer_and_the_batch_goes_again_as_it_was()
 }
 
 #[test]
-fn a_request_that_left_in_part_goes_again_whole_and_its_record_is_not_in_doubt() {
+fn a_partly_written_request_is_resent_whole_and_its_record_is_not_in_doubt() {
     let mut config = config();
     config.rules.delivery_timeout_us = 60_000 * MS;
     let mut rig = Rig::ready(config, 1);
@@ -181,7 +181,7 @@ fn a_request_that_left_in_part_goes_again_whole_and_its_record_is_not_in_doubt()
 // ---------------------------------------------------------------------------------------------------------------- idle
 
 #[test]
-fn an_idle_connection_is_closed_as_expected_and_asked_for_again_when_records_come() {
+fn an_idle_connection_is_closed_and_requested_again_when_records_arrive() {
     let mut config = config();
     config.max_idle_us = Some(10_000 * MS);
     let mut rig = Rig::ready(config, 1);
@@ -223,7 +223,7 @@ fn a_connection_that_waits_for_an_answer_is_not_idle() {
 }
 
 #[test]
-fn another_connection_to_a_broker_that_closes_does_not_stand_for_the_one_wanted() {
+fn the_close_of_another_connection_to_a_broker_does_not_cancel_the_requested_one() {
     let mut rig = Rig::ready(config(), 1);
     // A control connection to broker 2.
     rig.command(connect_command(9, 2));

@@ -42,7 +42,7 @@ fn both_partitions_of_one_request_run_out_of_time() {
 }
 
 #[test]
-fn a_batch_that_expired_in_flight_is_neither_sent_again_nor_split_whatever_is_answered() {
+fn a_batch_that_expired_in_flight_is_never_resent_or_split() {
     for code in [6, 10, 45] {
         let mut rig = Rig::ready(impatient(), 1);
         for _ in 0..3 {
@@ -121,7 +121,7 @@ fn the_engine_wakes_for_the_first_linger_that_ends_and_for_deadlines_while_there
 }
 
 #[test]
-fn memory_comes_back_once_however_a_batch_ends() {
+fn memory_is_released_once_for_every_end_of_a_batch() {
     let mut rig = Rig::ready(config(), 1);
     rig.send(0, b"x");
     rig.pass(6 * MS);
@@ -138,7 +138,7 @@ fn memory_comes_back_once_however_a_batch_ends() {
     assert_eq!(rig.shared.pool.available(), 100_000);
 }
 
-/// What a broker gets of one record of 900 bytes.
+/// The bytes that a broker receives for one record of 900 bytes.
 fn as_sent() -> Vec<u8> {
     let mut rig = Rig::ready(impatient(), 1);
     rig.send(0, &[7; 900]);
@@ -178,7 +178,7 @@ fn bytes_that_the_socket_has_not_taken_are_never_overwritten_by_another_batch() 
 }
 
 #[test]
-fn after_a_fatal_error_late_answers_harm_nothing() {
+fn after_a_fatal_error_late_answers_are_harmless() {
     let mut rig = Rig::ready(config(), 2);
     let sent = [rig.send(0, b"a").0, rig.send(1, b"b").0];
     rig.pass(6 * MS);
@@ -198,7 +198,7 @@ fn after_a_fatal_error_late_answers_harm_nothing() {
 }
 
 #[test]
-fn closing_fails_what_the_control_plane_has_and_its_late_decision_is_ignored() {
+fn closing_fails_handed_over_batches_and_ignores_the_late_decision() {
     let mut rig = Rig::ready(config(), 1);
     let (completion, _) = rig.send(0, b"x");
     rig.pass(6 * MS);
@@ -236,6 +236,6 @@ fn a_batch_that_a_panic_takes_from_its_lane_fails_too() {
     drop(inner);
     // Unwinding does this.
     drop(batch);
-    rig.engine.die("a bug");
+    rig.engine.fail_engine("a bug");
     assert!(matches!(completion.outcome(), Some(Outcome::Failed(failure)) if failure.possibly_persisted));
 }

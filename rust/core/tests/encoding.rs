@@ -1,4 +1,4 @@
-//! Batches that are compressed on their way: when, in which order, and what else can happen to them meanwhile.
+//! Compression of batches: when, in which order, and which other events can come before it ends.
 //!
 //! Stepped by hand: the test runs the jobs.
 
@@ -99,7 +99,7 @@ fn a_batch_is_compressed_when_its_linger_is_over_and_sent_when_it_is_compressed(
         rig.pass(5 * MS);
         assert_eq!((jobs(&rig.shared), rig.seen(1).len()), (1, 0));
         rig.pass(100 * MS);
-        assert_eq!(jobs(&rig.shared), 1, "it is asked for once");
+        assert_eq!(jobs(&rig.shared), 1, "it is requested once");
         encode(&mut rig, 0);
         let seen = rig.seen(1);
         assert!(seen[0].bytes.len() < 300 && holds(&seen[0], codec, &[b'x'; 900]), "{codec:?}");
@@ -207,7 +207,7 @@ fn a_topic_that_compresses_well_gets_fuller_batches_and_is_charged_for_them() {
     // 61 + 939 / (0.2 × 1.05) bytes make an estimated batch.size of 1,000.
     assert_eq!(sent - 1, 7, "4,532 bytes at most, in records of 610");
     let held = available - rig.shared.pool.available();
-    assert_eq!(held, 4_532 + 1_000, "what is held is charged for, uncompressed; and the next batch");
+    assert_eq!(held, 4_532 + 1_000, "the uncompressed records are charged for; and the next batch");
     rig.pass(6 * MS);
     encode_all(&mut rig);
     let seen = rig.seen(1);
@@ -216,7 +216,7 @@ fn a_topic_that_compresses_well_gets_fuller_batches_and_is_charged_for_them() {
 }
 
 #[test]
-fn without_memory_a_batch_is_closed_as_it_is() {
+fn without_memory_an_open_batch_is_closed() {
     let mut config = compressing(LZ4);
     config.buffer_memory = 2_500;
     let rig = ready(config);
@@ -295,7 +295,7 @@ fn a_close_does_not_wait_for_compression_and_loses_no_memory() {
 }
 
 #[test]
-fn a_fatal_error_finds_what_is_being_compressed() {
+fn a_fatal_error_fails_batches_in_compression() {
     let mut rig = ready(compressing(LZ4));
     let (completion, _) = rig.send(0, &large(1));
     rig.send(0, &large(2));
@@ -309,7 +309,7 @@ fn a_fatal_error_finds_what_is_being_compressed() {
 }
 
 #[test]
-fn a_batch_that_is_too_large_is_split_and_its_children_are_compressed_anew() {
+fn a_too_large_batch_is_split_and_its_children_are_compressed_again() {
     for compression in
         [LZ4, ZSTD, Compression { codec: Codec::Gzip, level: 9 }, Compression { codec: Codec::Snappy, level: 0 }]
     {
@@ -369,7 +369,7 @@ fn a_child_that_expires_while_it_is_compressed_keeps_its_place_for_its_numbers()
         report.batches.iter().map(|batch| (batch.record_count, batch.expired)).collect::<Vec<_>>(),
         [(1, true); 4]
     );
-    // With the control plane, and compressed there: found all the same.
+    // With the control plane, and compressed there: still found.
     encode(&mut rig, 0);
     let fail = |_| Decision::Fail { kind: FailureKind::Timeout, code: 0, message: String::new() };
     rig.resume(&report, fail, None);
@@ -379,7 +379,7 @@ fn a_child_that_expires_while_it_is_compressed_keeps_its_place_for_its_numbers()
 }
 
 #[test]
-fn a_broker_that_knows_no_zstd_gets_none() {
+fn a_broker_without_zstd_support_gets_no_zstd() {
     let mut rig = Rig::speaking(6, compressing(ZSTD), 1);
     rig.shared.encoding.codecs().unwrap().step_by_hand();
     rig.send(0, &large(1));

@@ -1,4 +1,4 @@
-//! The engine stepped by hand: what leaves, what comes back, what is handed over.
+//! The engine stepped by hand: requests, answers, and lanes that are handed over.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -60,7 +60,7 @@ fn five_requests_are_in_flight_at_most_and_sequences_follow_each_other() {
 }
 
 #[test]
-fn without_an_identity_nothing_leaves() {
+fn without_an_identity_nothing_is_sent() {
     let mut rig = Rig::new(config());
     rig.leaders(1, &[(1, 0)]);
     rig.connect(1, 1);
@@ -217,7 +217,7 @@ fn an_unanswered_request_closes_its_connection_in_time() {
 }
 
 #[test]
-fn nonsense_closes_that_connection_only() {
+fn a_malformed_answer_closes_only_its_connection() {
     for frame in [&[0, 0, 0, 99][..], &[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]] {
         let mut rig = Rig::ready(config(), 2);
         rig.leaders(2, &[(1, 0), (2, 0)]);
@@ -312,7 +312,7 @@ fn a_split_batch_goes_out_as_children_in_order() {
 }
 
 #[test]
-fn closing_fails_what_is_left_and_reports_what_may_be_persisted() {
+fn closing_fails_pending_records_and_reports_those_possibly_persisted() {
     let mut rig = Rig::ready(config(), 1);
     let (flying, _) = rig.send(0, b"x");
     rig.pass(6 * MS);
@@ -349,7 +349,7 @@ fn a_backoff_is_not_held_up_by_a_long_linger() {
 }
 
 #[test]
-fn a_forgotten_topic_comes_back_with_its_sequences() {
+fn a_forgotten_topic_keeps_its_sequences_when_it_is_used_again() {
     let mut rig = Rig::ready(config(), 1);
     rig.send(0, b"a");
     rig.pass(6 * MS);

@@ -1,4 +1,4 @@
-//! delivery.timeout.ms: what it counts, the error of an expired record, and what follows on its partition.
+//! delivery.timeout.ms: its start, the error of an expired record, and the records behind it in its partition.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -82,7 +82,7 @@ fn linger_retries_and_backoff_all_count_from_the_send() {
 }
 
 #[test]
-fn a_lane_that_the_control_plane_never_gives_back_expires_all_the_same() {
+fn a_lane_that_the_control_plane_never_resumes_still_expires() {
     // Another library holds the GIL: no decision comes.
     let mut rig = Rig::ready(one_second(), 1);
     let (tried, _) = rig.send(0, &[1; 900]);
@@ -169,7 +169,7 @@ fn cut(rig: &mut Rig) -> LaneReport {
 }
 
 #[test]
-fn behind_a_batch_that_expired_in_flight_sequences_begin_anew_under_the_next_epoch() {
+fn after_a_batch_expires_in_flight_sequences_restart_under_the_next_epoch() {
     let mut rig = Rig::ready(one_second(), 2);
     expired_in_flight(&mut rig);
     let (behind, _) = rig.send(0, b"behind");
@@ -199,7 +199,7 @@ fn behind_a_batch_that_expired_in_flight_sequences_begin_anew_under_the_next_epo
 }
 
 #[test]
-fn a_successor_that_was_in_flight_too_goes_again_under_its_own_numbers() {
+fn a_successor_in_flight_is_resent_under_its_own_numbers() {
     let mut rig = Rig::ready(one_second(), 1);
     confirm(&mut rig);
     let (expired, _) = rig.send(0, b"expired");
@@ -227,7 +227,7 @@ fn a_successor_that_was_in_flight_too_goes_again_under_its_own_numbers() {
 }
 
 #[test]
-fn a_late_refusal_of_an_expired_batch_leaves_a_gap_that_is_decided_upon() {
+fn a_late_refusal_of_an_expired_batch_leaves_a_gap_for_the_control_plane() {
     let mut rig = Rig::ready(one_second(), 1);
     confirm(&mut rig);
     let (expired, _) = rig.send(0, b"expired");
@@ -246,7 +246,7 @@ fn a_late_refusal_of_an_expired_batch_leaves_a_gap_that_is_decided_upon() {
     assert_eq!(failure(&expired).stage, "in flight", "its first outcome stays");
 }
 
-// -------------------------------------------------------------------------------------------- why nothing was ever sent
+// -------------------------------------------------------------------------------------------- why nothing was sent
 
 /// The failure of a record that waits out its time in the buffer, in a lane made so by `hinder`.
 fn unsent(hinder: impl Fn(&mut Rig)) -> Failure {

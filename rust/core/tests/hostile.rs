@@ -77,7 +77,7 @@ fn other_topic(version: i16) -> TopicRef {
     if version >= 13 { TopicRef::Id([8; 16]) } else { TopicRef::Name("u".into()) }
 }
 
-/// What an honest broker might send, and the ways to be wrong that a mutation finds only by luck.
+/// Bytes that an honest broker might send, and errors that a mutation finds only by luck.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
     for version in MIN_VERSION..=MAX_VERSION {
@@ -171,7 +171,7 @@ fn mutated_answers_end_their_own_connection_and_nothing_else() {
 }
 
 #[test]
-fn a_throttle_that_no_quota_asks_for_does_not_silence_a_connection() {
+fn an_implausible_throttle_does_not_stop_a_connection() {
     let _alone = hostile::alone();
     let mut rig = Rig::new(config());
     rig.command(Command::SetIdentity(ME));
@@ -237,7 +237,7 @@ fn mutate_once(data: &mut Vec<u8>, other: &[u8], random: &mut Rng) {
 }
 
 #[test]
-#[ignore = "writes the corpus's seeds anew: run it when they change"]
+#[ignore = "rewrites the corpus's seeds: run it when they change"]
 fn write_seeds() {
     for (target, _) in TARGETS {
         fs::create_dir_all(corpus(target)).unwrap();

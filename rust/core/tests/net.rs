@@ -56,7 +56,7 @@ fn wait_for(shared: &Shared, wanted: impl Fn(&Event) -> bool) -> bool {
 }
 
 #[test]
-fn an_end_that_comes_with_the_last_answer_is_noticed() {
+fn an_end_of_stream_with_the_last_answer_is_noticed() {
     let shared = shared();
     let thread = net::start(&shared).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -134,8 +134,8 @@ fn a_panic_of_the_io_thread_fails_every_record_and_refuses_later_ones() {
 }
 
 #[test]
-fn a_codec_worker_that_dies_fails_every_record_and_refuses_later_ones() {
-    // There is no such level, which the settings see to; here it is a bug as good as any.
+fn a_panic_of_a_codec_worker_fails_every_record_and_refuses_later_ones() {
+    // This level does not exist. The settings refuse it, so here it stands for a bug.
     let compression = Compression { codec: Codec::Gzip, level: 99 };
     let shared = Shared::new(Config { compression, ..config() });
     let thread = net::start(&shared).unwrap();

@@ -35,7 +35,7 @@ fn send_batches(rig: &mut Rig, batches: usize, records: usize) {
 }
 
 #[test]
-fn sequences_go_on_at_zero_behind_the_last_number() {
+fn sequences_continue_at_zero_after_the_last_number() {
     let mut rig = at_sequence(i32::MAX - 3);
     send_batches(&mut rig, 1, 3);
     let first = rig.seen(1);
@@ -59,7 +59,7 @@ fn sequences_go_on_at_zero_behind_the_last_number() {
 }
 
 #[test]
-fn a_new_identity_waits_until_the_lane_is_quiet() {
+fn a_new_identity_waits_until_the_lane_is_quiescent() {
     let newer = Identity { producer_id: ME.producer_id, epoch: 1 };
     let mut rig = Rig::ready(config(), 1);
     send_batches(&mut rig, 1, 1);
@@ -130,7 +130,7 @@ fn a_duplicate_is_delivered_without_an_offset_and_numbers_go_on_behind_it() {
 }
 
 #[test]
-fn a_batch_of_unknown_fate_stops_the_producer_rather_than_get_other_numbers() {
+fn renumbering_a_batch_of_unknown_fate_fails_the_producer() {
     let mut rig = Rig::ready(config(), 1);
     let (sent, _) = rig.send(0, &[1; 900]);
     rig.pass(6 * MS);
@@ -143,7 +143,7 @@ fn a_batch_of_unknown_fate_stops_the_producer_rather_than_get_other_numbers() {
 }
 
 #[test]
-fn an_offset_at_the_end_of_all_numbers_harms_nothing() {
+fn an_offset_at_the_maximum_is_harmless() {
     let mut rig = Rig::ready(config(), 1);
     rig.send(0, b"x");
     let (completion, _) = rig.send(0, b"y");

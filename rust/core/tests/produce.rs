@@ -104,7 +104,7 @@ fn mutated_responses_never_panic() {
 }
 
 #[test]
-fn noise_never_panics() {
+fn random_bytes_never_panic() {
     check(&prop::collection::vec(any::<u8>(), 0..200), |frame| {
         for version in versions() {
             let _ = parse_response(version, &frame);
@@ -123,7 +123,7 @@ fn text_that_is_not_utf8_is_an_error() {
 }
 
 #[test]
-fn half_known_leaders_are_none() {
+fn a_leader_without_id_or_epoch_is_no_leader() {
     let mut partition = as_of(10, one_answer()).partitions[0].clone();
     for leader in [(-1, -1), (3, -1), (-1, 3)] {
         partition.current_leader = Some(leader);

@@ -1,4 +1,4 @@
-//! A topic that is deleted and made anew while its records wait: fate and numbers belong to a topic id.
+//! A topic that is deleted and created again while its records wait: fate and numbers belong to a topic id.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -117,7 +117,7 @@ fn refused(rig: &mut Rig, connection: u64, sent: &Sent, code: i16) -> LaneReport
 }
 
 #[test]
-fn under_the_new_id_a_batch_can_be_renumbered() {
+fn a_batch_can_be_renumbered_under_the_new_id() {
     let (mut rig, completion, first) = of_unknown_fate();
     name_stands_for(&mut rig, NEW, 2);
     rig.connect(2, 1);
@@ -125,7 +125,7 @@ fn under_the_new_id_a_batch_can_be_renumbered() {
     let again = seen(&mut rig, 2).remove(0);
     assert_eq!((again.topic_id, again.sequence, &again.body), (NEW, 0, &first.body));
     let report = refused(&mut rig, 2, &again, 45);
-    assert_eq!(report.batches[0].fate, Fate::Rejected, "what the old topic's log may have is not in this one");
+    assert_eq!(report.batches[0].fate, Fate::Rejected, "a record in the old topic's log is not in this one");
     assert!(report.numbers_used_elsewhere);
     rig.resume(&report, |_| Decision::Retry, Some((NEXT, 0)));
     rig.pass(MS);
@@ -136,24 +136,24 @@ fn under_the_new_id_a_batch_can_be_renumbered() {
 }
 
 #[test]
-fn a_record_that_expires_under_the_new_id_may_be_in_the_former_log() {
+fn a_record_that_expires_under_the_new_id_may_be_in_the_deleted_log() {
     let (mut rig, completion, _) = of_unknown_fate();
     name_stands_for(&mut rig, NEW, 2);
     rig.pass(120_000 * MS);
     let failed = failure(&completion);
     assert!(failed.possibly_persisted, "metadata may have been wrong about which topic is the newer one");
-    assert!(failed.message.contains("the topic was made anew"), "{}", failed.message);
+    assert!(failed.message.contains("the topic was deleted and created again"), "{}", failed.message);
     let report = rig.handed_over().remove(0);
     assert!(report.batches[0].expired && report.numbers_used_elsewhere, "its number may be in the old topic's log");
 
     let (mut rig, completion, _) = of_unknown_fate();
     rig.pass(120_000 * MS);
     let failed = failure(&completion);
-    assert!(failed.possibly_persisted && !failed.message.contains("made anew"));
+    assert!(failed.possibly_persisted && !failed.message.contains("created again"));
 }
 
 #[test]
-fn an_answer_that_is_lost_after_the_change_says_nothing_of_the_new_topic() {
+fn an_answer_lost_after_the_change_does_not_affect_the_fate_in_the_new_topic() {
     let mut rig = Rig::speaking(13, config(), 1);
     rig.send(0, b"x");
     rig.pass(6 * MS);
@@ -183,7 +183,7 @@ fn a_batch_that_went_by_name_may_still_arrive_in_the_new_topic() {
 }
 
 #[test]
-fn back_under_the_old_id_the_fate_is_unknown_again() {
+fn the_fate_is_unknown_again_under_the_old_id() {
     let (mut rig, completion, first) = of_unknown_fate();
     name_stands_for(&mut rig, NEW, 2);
     name_stands_for(&mut rig, OLD, 3);
@@ -222,7 +222,7 @@ fn a_batch_with_other_numbers_is_not_sent_to_the_old_topic_again() {
         assert!(report.batches[0].expired);
         rig.connect(3, 1);
         rig.pass(MS);
-        assert!(seen(&mut rig, 2).is_empty() && seen(&mut rig, 3).is_empty(), "it would be there twice");
+        assert!(seen(&mut rig, 2).is_empty() && seen(&mut rig, 3).is_empty(), "it would be stored twice");
         let gone = |_| Decision::Fail { kind: FailureKind::Timeout, code: 0, message: String::new() };
         rig.resume(&report, gone, Some((Identity { epoch: 2, ..ME }, 0)));
         rig.command(Command::SetIdentity(Identity { epoch: 2, ..ME }));
@@ -236,7 +236,7 @@ fn a_batch_with_other_numbers_is_not_sent_to_the_old_topic_again() {
 }
 
 #[test]
-fn a_topic_made_anew_gets_one_batch_until_a_first_success() {
+fn a_recreated_topic_gets_one_batch_until_a_first_success() {
     let mut rig = Rig::ready(config(), 1);
     rig.send(0, &[1; 900]);
     rig.pass(6 * MS);

@@ -1,4 +1,4 @@
-//! What goes into requests, to whom and when; connections and throttling.
+//! The contents, destination and time of requests; connections and throttling.
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -164,7 +164,7 @@ fn records_without_a_key_fill_their_batch_before_they_move_to_another_partition(
 }
 
 #[test]
-fn a_topic_made_anew_with_fewer_partitions_has_only_those() {
+fn a_recreated_topic_with_fewer_partitions_has_only_those() {
     let mut rig = Rig::ready(config(), 4);
     let keys: Vec<Vec<u8>> = (0..50u8).map(|key| vec![key]).collect();
     assert!(keys.iter().any(|key| send_anywhere(&rig, Some(key), b"v").partition >= 2));
@@ -174,7 +174,7 @@ fn a_topic_made_anew_with_fewer_partitions_has_only_those() {
     let partitions = vec![PartitionLeader { leader: 1, leader_epoch: 0, local: false }; 2];
     rig.command(Command::SetTopic { name: "t".into(), topic_id: [8; 16], version: 2, partitions });
     let topic = rig.shared.topics.entry("t").topic.unwrap();
-    assert_eq!(topic.partitions(), 2, "what send() checks a partition against");
+    assert_eq!(topic.partitions(), 2, "send() compares a partition with this number");
     for key in &keys {
         let expected = penstock_core::wire::murmur2::partition_for_key(key, 2);
         assert_eq!(send_anywhere(&rig, Some(key), b"v").partition, expected as i32);
@@ -188,7 +188,7 @@ fn a_topic_made_anew_with_fewer_partitions_has_only_those() {
 }
 
 #[test]
-fn records_for_a_partition_that_is_gone_fail_in_time() {
+fn records_for_a_removed_partition_fail_in_time() {
     let mut rig = Rig::new(config());
     rig.leaders(1, &[(1, 0), (1, 0)]);
     let (completion, _) = rig.send(1, b"x");
@@ -229,7 +229,7 @@ fn a_connection_that_does_not_come_up_in_time_is_closed() {
     let events = rig.events();
     let reason = closed(&events).unwrap();
     assert!(reason.contains("socket.connection.setup.timeout.ms"), "{reason}");
-    // Another to the same broker starts afresh; one that is closed while it connects is gone as well.
+    // Another to the same broker starts again; one that is closed while it connects is gone as well.
     rig.command(connect_command(2, 1));
     rig.command(Command::Close { connection_id: 2, reason: "not needed".into() });
     assert_eq!(closed(&rig.events()), Some("not needed"));
@@ -273,7 +273,7 @@ fn throttled(produce_version: i16) -> (Rig, Vec<Seen>) {
 }
 
 #[test]
-fn a_throttled_connection_sends_nothing_for_that_long() {
+fn a_throttled_connection_sends_nothing_for_that_time() {
     let (mut rig, _) = throttled(6);
     rig.send(0, &[2; 900]);
     assert!(rig.pass(500 * MS) <= rig.now_us + 500 * MS);
@@ -284,7 +284,7 @@ fn a_throttled_connection_sends_nothing_for_that_long() {
 }
 
 #[test]
-fn a_broker_that_throttles_by_answering_late_is_not_waited_for_twice() {
+fn a_broker_that_throttles_by_a_late_answer_adds_no_second_wait() {
     // KIP-219: before Produce 6 the answer comes when the throttling is over.
     let (mut rig, _) = throttled(5);
     rig.send(0, &[2; 900]);
@@ -293,7 +293,7 @@ fn a_broker_that_throttles_by_answering_late_is_not_waited_for_twice() {
 }
 
 #[test]
-fn requests_that_are_out_while_the_broker_throttles_get_that_much_longer() {
+fn a_throttle_extends_the_deadlines_of_requests_in_flight() {
     let (mut rig, seen) = throttled(6);
     rig.pass(1_500 * MS);
     assert!(closed(&rig.events()).is_none(), "the broker did not even read it for a second");
@@ -324,7 +324,7 @@ fn a_broker_counts_as_stuck_only_while_something_is_ready_for_it() {
 // -------------------------------------------------------------------------------------------------------------- topics
 
 #[test]
-fn a_snapshot_takes_an_error_back() {
+fn a_snapshot_clears_an_error() {
     let mut rig = Rig::ready(config(), 1);
     rig.command(Command::FailTopic {
         name: "t".into(),
@@ -347,7 +347,7 @@ fn partitions_without_a_leader_have_no_broker_in_common() {
 }
 
 #[test]
-fn a_leaderless_partition_asks_once_per_snapshot_and_flows_when_a_leader_appears() {
+fn a_leaderless_partition_requests_metadata_once_per_snapshot_and_sends_when_a_leader_appears() {
     let mut rig = Rig::ready(config(), 1);
     rig.leaders(2, &[(-1, 1)]);
     rig.send(0, b"x");

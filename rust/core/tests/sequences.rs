@@ -61,7 +61,7 @@ fn sequences_count_records() {
 }
 
 #[test]
-fn batches_that_failed_together_go_again_in_order_and_before_what_came_later() {
+fn batches_that_failed_together_are_resent_in_order_before_later_ones() {
     let mut rig = confirmed(3, 1);
     let seen = in_flight(&mut rig, 3);
     rig.answer(1, &seen[..1], 5, -1);
@@ -81,7 +81,7 @@ fn batches_that_failed_together_go_again_in_order_and_before_what_came_later() {
 }
 
 #[test]
-fn a_batch_whose_successor_got_through_goes_again_as_it_was_and_what_was_acknowledged_stays_so() {
+fn a_batch_whose_successor_was_acknowledged_is_resent_unchanged() {
     for complete in [false, true] {
         let mut rig = confirmed(3, 1);
         let seen = in_flight(&mut rig, 2);
@@ -109,7 +109,7 @@ fn a_batch_whose_successor_got_through_goes_again_as_it_was_and_what_was_acknowl
 }
 
 #[test]
-fn the_last_acknowledged_sequence_goes_on_behind_the_end_of_all_numbers() {
+fn the_last_acknowledged_sequence_wraps_after_the_last_number() {
     let mut rig = confirmed(3, 1);
     let seen = in_flight(&mut rig, 1);
     rig.answer(1, &seen, 6, -1);
@@ -141,7 +141,7 @@ fn an_idle_lane_adopts_a_new_identity_with_its_next_batch() {
 }
 
 #[test]
-fn a_lane_that_retries_keeps_its_identity_until_it_is_quiet() {
+fn a_lane_that_retries_keeps_its_identity_until_it_is_quiescent() {
     for succeeds in [true, false] {
         let mut rig = confirmed(3, 1);
         let seen = in_flight(&mut rig, 1);
@@ -189,7 +189,7 @@ fn a_report_has_the_log_start_of_the_answer_that_caused_it() {
 }
 
 #[test]
-fn all_that_was_in_flight_on_a_lost_connection_comes_back_in_order() {
+fn all_batches_in_flight_on_a_lost_connection_are_handed_over_in_order() {
     let mut rig = confirmed(3, 1);
     in_flight(&mut rig, 5);
     rig.command(Command::Close { connection_id: 1, reason: "cut".into() });
@@ -199,7 +199,7 @@ fn all_that_was_in_flight_on_a_lost_connection_comes_back_in_order() {
     assert_eq!(reported, [1, 2, 3, 4, 5].map(|sequence| (sequence, Fate::Unknown)));
 }
 
-/// A broker that refuses everything of more than `limit` records; what its log holds.
+/// A broker that refuses everything of more than `limit` records. Returns the records of its log.
 fn split_until_taken(rig: &mut Rig, limit: i32) -> Vec<i32> {
     let mut log = Vec::new();
     let mut arrived: VecDeque<Seen> = rig.seen(1).into();
@@ -248,7 +248,7 @@ fn a_batch_is_split_again_and_again_down_to_single_records() {
 }
 
 #[test]
-fn when_even_single_records_are_refused_all_fail_and_it_ends() {
+fn splitting_ends_when_single_records_are_refused() {
     let mut rig = Rig::ready(config(), 1);
     let sent: Vec<_> = (0..40).map(|n| rig.send(0, &[n; 12])).collect();
     rig.pass(6 * MS);

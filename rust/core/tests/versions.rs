@@ -36,7 +36,7 @@ fn holds(body: &[u8], part: &[u8]) -> bool {
 }
 
 #[test]
-fn a_topic_without_an_id_goes_by_name_even_to_a_broker_that_knows_ids() {
+fn a_topic_without_an_id_is_sent_by_name_to_a_broker_that_supports_ids() {
     // A rolling upgrade: metadata came from a broker without topic ids, the data connection speaks Produce 13.
     let mut rig = Rig::ready(config(), 1);
     rig.command(Command::Ready { connection_id: 1, produce_version: 13 });

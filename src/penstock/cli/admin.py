@@ -54,7 +54,7 @@ class Admin:
     def topic_configs(self, name: str) -> list[DescribeConfigsResourceResult]:
         """The topic's settings that differ from the broker's own."""
         resource = DescribeConfigsResource(resource_type=_TOPIC, resource_name=name, configuration_keys=None)
-        answer = self._ask(DescribeConfigsRequest(resources=(resource,)), DescribeConfigsResponse)
+        answer = self._request(DescribeConfigsRequest(resources=(resource,)), DescribeConfigsResponse)
         for result in answer.results:
             _raise_for(result.error_code, result.error_message, name)
         return [config for result in answer.results for config in result.configs if config.config_source == _FROM_TOPIC]
@@ -68,20 +68,20 @@ class Admin:
             configs=tuple(CreatableTopicConfig(name=key, value=value) for key, value in configs.items()),
         )
         request = CreateTopicsRequest(topics=(topic,), timeout_ms=_TIMEOUT_MS)
-        for result in self._ask(request, CreateTopicsResponse).topics:
+        for result in self._request(request, CreateTopicsResponse).topics:
             _raise_for(result.error_code, result.error_message, name)
 
     def delete(self, names: Sequence[str]) -> dict[str, KafkaError]:
         """Delete topics; returns the errors of the topics that were not deleted."""
         request = DeleteTopicsRequest(topic_names=tuple(names), timeout_ms=_TIMEOUT_MS)
-        answer = self._ask(request, DeleteTopicsResponse)
+        answer = self._request(request, DeleteTopicsResponse)
         return {
             result.name or "": error_for_code(result.error_code, result.error_message, topic=result.name)
             for result in answer.responses
             if result.error_code
         }
 
-    def _ask(self, request: Request, response: type[R]) -> R:
+    def _request(self, request: Request, response: type[R]) -> R:
         """Send to the controller. A KRaft broker forwards the request, a broker of an older cluster does not."""
         metadata = self._cluster.metadata([])
         nodes = [broker.node_id for broker in metadata.brokers]

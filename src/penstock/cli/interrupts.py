@@ -30,7 +30,7 @@ class Interrupts:
     (`nohup`) stays ignored.
 
     While `guarded`, only `pending` is set and nothing is raised: no record may get lost between its send and its counting.
-    A send that waits for buffer memory is interrupted all the same, a moment later.
+    A send that waits for buffer memory is also interrupted, a moment later.
     """
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ class Content(StrEnum):
 
 
 class Load(NamedTuple):
-    """What to send. Sizes are bytes; the rate is the total of all senders."""
+    """The load to send. Sizes are bytes; the rate is the total of all senders."""
 
     topic: str
     content: Content

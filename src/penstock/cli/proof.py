@@ -45,7 +45,7 @@ class Differences:
 def compare(sent: Sequence[Entry], acknowledged: Mapping[int, int], seen: Iterable[Seen]) -> Differences:
     """Compare the records that one thread sent, in that order, with those that were read back.
 
-    Equal means: each row is there once with its key and value, there are no other records, each partition holds as many
+    Equal means: each row is stored once with its key and value, there are no other records, each partition holds as many
     records as were acknowledged for it, rows ascend within each partition and for each key, and a key has one partition.
 
     Args:
@@ -66,7 +66,7 @@ def compare(sent: Sequence[Entry], acknowledged: Mapping[int, int], seen: Iterab
             continue
         times[row - 1] = min(times[row - 1] + 1, 255)
         if sent[row - 1] != (key, value):
-            differences.add(f"row {row}: key or value differs from what was sent")
+            differences.add(f"row {row}: key or value differs from the sent one")
         if row <= last_in.get(partition, 0):
             differences.add(f"partition {partition}: row {row} comes after row {last_in[partition]}")
         last_in[partition] = row
@@ -89,7 +89,7 @@ def _compare_counts(
         differences.add(f"{missing} rows are missing, the first one is row {times.index(0) + 1}", missing)
     for row, seen in enumerate(times, 1):
         if seen > 1:
-            differences.add(f"row {row} is there {seen} times")
+            differences.add(f"row {row} is stored {seen} times")
     for partition in sorted(counts.keys() | acknowledged.keys()):
         there, expected = counts.get(partition, 0), acknowledged.get(partition, 0)
         if there != expected:

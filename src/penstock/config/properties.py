@@ -12,7 +12,7 @@ def decode(data: bytes) -> str:
     """The text of a file: UTF-8 if it is valid UTF-8, else ISO-8859-1, which Java assumes.
 
     A file that Java reads correctly is in ASCII with Unicode escapes, or in ISO-8859-1. ISO-8859-1 with characters beyond
-    ASCII is hardly ever valid UTF-8 by chance.
+    ASCII is almost never valid UTF-8 by chance.
     """
     try:
         return data.decode("utf-8-sig")

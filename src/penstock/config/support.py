@@ -42,7 +42,7 @@ _SUPPORT: Final = {
     "compression.lz4.level": Support("working", "as in Java, 9 is LZ4's fast compressor, any other its thorough one"),
     "compression.type": _WORKING,
     "compression.zstd.level": _WORKING,
-    "config.providers": Support("planned", "values are used as they are; ${…} is not replaced"),
+    "config.providers": Support("planned", "values are used unchanged; ${…} is not replaced"),
     "connections.max.idle.ms": _WORKING,
     "delivery.timeout.ms": Support("working", "raised to linger.ms + request.timeout.ms if not given and below it"),
     "enable.idempotence": Support(
@@ -52,7 +52,7 @@ _SUPPORT: Final = {
         "planned", "no telemetry is pushed to the brokers (KIP-714) yet", accepts=(False,), default_honoured=False
     ),
     "interceptor.classes": Support("working", "classes, instances or names"),
-    "key.serializer": Support("working", "optional: without one, bytes and None pass as they are"),
+    "key.serializer": Support("working", "optional: without one, bytes and None pass unchanged"),
     "linger.ms": _WORKING,
     "max.block.ms": _WORKING,
     "max.in.flight.requests.per.connection": _WORKING,
@@ -92,7 +92,7 @@ _SUPPORT: Final = {
     "transaction.timeout.ms": _TRANSACTIONS,
     "transaction.two.phase.commit.enable": _TRANSACTIONS,
     "transactional.id": _TRANSACTIONS,
-    "value.serializer": Support("working", "optional: without one, bytes and None pass as they are"),
+    "value.serializer": Support("working", "optional: without one, bytes and None pass unchanged"),
 }
 
 _FAMILIES: Final = {

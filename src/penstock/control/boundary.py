@@ -8,7 +8,7 @@ through Rust and back.
 
 Rules that the types carry (``DESIGN.md``, "The boundary"):
 
-* The control plane chooses a connection's id and never uses one twice. A late answer cannot be taken for one of a newer
+* The control plane chooses a connection's id and never uses one twice. A late answer cannot be confused with one of a newer
   connection.
 * A lane (one partition's queue) belongs to the data plane until it is handed over whole, with nothing in flight, and comes
   back whole. Meanwhile the data plane only applies deadlines to it.
@@ -20,7 +20,7 @@ Times are milliseconds on the engine's monotonic clock, sizes are bytes, ``-1`` 
 from typing import Literal, NamedTuple, TypeAlias
 
 Fate: TypeAlias = Literal["unsent", "partly written", "rejected", "unknown"]
-"""What is known of a batch over all its attempts; the worst counts and only success improves it.
+"""How far a batch got over all its attempts; the worst counts and only success improves it.
 
 ``unsent``: no byte left. ``partly written``: a part of the frame left, so no broker can have read it. ``rejected``: a broker
 answered that it did not append. ``unknown``: the answer is lost, or says that the append may have happened.
@@ -83,7 +83,7 @@ class Ready(NamedTuple):
     """The handshake is done: this connection now carries the Produce requests of its broker, in this API version.
 
     A request that holds a topic without an id (an older broker's metadata) goes in version 12 at most, by names.
-    Ignored when the connection is gone. A ready connection of the same broker that is still open is closed first.
+    Ignored when the connection is closed. A ready connection of the same broker that is still open is closed first.
     """
 
     connection_id: int
@@ -91,7 +91,7 @@ class Ready(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Close a connection; what is in flight on it gets fate *unknown* (or *partly written*). Answered by `ConnectionClosed`."""
+    """Close a connection; batches in flight on it get fate *unknown* (or *partly written*). Answered by `ConnectionClosed`."""
 
     connection_id: int
     reason: str
@@ -135,7 +135,7 @@ class ForgetTopic(NamedTuple):
 class SetStatus(NamedTuple):
     """Why there is no metadata at present (each address with its last error); ``Trouble()`` when all is well.
 
-    A `send` that waits in vain, and records whose time runs out, carry it.
+    A `send` that waits until its timeout, and records that expire, carry it.
     """
 
     trouble: Trouble
@@ -156,7 +156,7 @@ class SetIdentity(NamedTuple):
 
 
 class BatchDecision(NamedTuple):
-    """What becomes of one batch of a handed-over lane."""
+    """The decision about one batch of a handed-over lane."""
 
     batch_id: int
     action: Action
@@ -295,7 +295,7 @@ class LaneReport(NamedTuple):
     last_acked_sequence: int  # of the last record acknowledged under this identity; -1: none
     log_start_offset: int  # from the last answer; -1: unknown
     failures: int  # hand-overs in a row without a success between: the exponent for backoff
-    numbers_used_elsewhere: bool  # batches of this epoch went to another topic of this name (it was made anew)
+    numbers_used_elsewhere: bool  # batches of this epoch went to another topic of this name (it was created again)
     batches: tuple[BatchReport, ...]
 
 

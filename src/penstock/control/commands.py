@@ -34,8 +34,8 @@ class Publish(NamedTuple):
     view: ClusterView
 
 
-class AskTopicAges(NamedTuple):
-    """Ask the engine for the ages of its topics; answered by `TopicAges`."""
+class RequestTopicAges(NamedTuple):
+    """Request the ages of the topics from the engine; answered by `TopicAges`."""
 
 
 class TopicAges(NamedTuple):
@@ -60,7 +60,7 @@ class Shutdown(NamedTuple):
 
 
 Request: TypeAlias = Shutdown
-"""Everything that an application can ask the controller for. Transactions add theirs: begin, commit, abort."""
+"""All requests of an application to the controller. Transactions add theirs: begin, commit, abort."""
 
 
 class Call(NamedTuple):
@@ -78,5 +78,5 @@ class Reply(NamedTuple):
     trouble: Trouble = Trouble()
 
 
-Command: TypeAlias = boundary.Command | Resolve | Publish | AskTopicAges | Log | Reply
+Command: TypeAlias = boundary.Command | Resolve | Publish | RequestTopicAges | Log | Reply
 Event: TypeAlias = boundary.Event | Resolved | TopicAges | Call

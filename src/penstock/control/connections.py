@@ -222,7 +222,7 @@ class Connections:
     def _throttle(self, peer: Peer, throttle_ms: int, now_ms: float) -> None:
         """Send nothing on this connection for so long (KIP-219)."""
         if throttle_ms > 0:
-            # No quota asks for more than an answer may take. A broken answer could, and would stop this connection for good.
+            # No quota needs more than an answer may take. A broken answer could, and would stop this connection.
             throttle_ms = min(throttle_ms, self._settings.request_timeout_ms)
             peer.throttled_until_ms = max(peer.throttled_until_ms, now_ms + throttle_ms)
 

@@ -3,7 +3,7 @@
 Until metadata is known it goes to a bootstrap address, later to a known broker, the least recently failed first. It is
 opened when a request is due, and not replaced when the broker or connections.max.idle.ms closes it. When every known
 broker is in backoff, or metadata was due for metadata.recovery.rebootstrap.trigger.ms without an answer, the bootstrap
-addresses are asked again (KIP-899, KIP-1102).
+addresses are used again (KIP-899, KIP-1102).
 """
 
 import logging
@@ -92,7 +92,7 @@ class ControlConnection:
         return [self._connections.peer(self._purpose, node.id, Endpoint(node.host, node.port)) for node in brokers]
 
     def release_if_idle(self) -> None:
-        """After a failed round, or when it was closed for idleness: it is chosen anew when a request is due."""
+        """After a failed round, or when it was closed for idleness: it is chosen again when a request is due."""
         if self.peer is not None and self.peer.state == "idle":
             self._release()
 
@@ -104,7 +104,7 @@ class ControlConnection:
     # ------------------------------------------------------------------------------------------------------ rebootstrap
 
     def metadata_came(self) -> None:
-        """An answer named brokers: they are asked from now on."""
+        """An answer named brokers: requests go to them from now on."""
         self._trying_since_ms = None
         self._bootstrapping = False
         for peer in self._connections.peers():
@@ -112,7 +112,7 @@ class ControlConnection:
                 peer.troubles.clear()
 
     def rebootstrap_if_stuck(self, now_ms: float) -> list[EngineCommand | Log]:
-        """Ask the bootstrap addresses again if metadata has been due for too long."""
+        """Return to the bootstrap addresses if metadata has been due for too long."""
         due_ms = self._metadata.due_ms(now_ms)
         if self._trying_since_ms is None and due_ms is not None and due_ms <= now_ms:
             self._trying_since_ms = now_ms
@@ -123,12 +123,12 @@ class ControlConnection:
         return self.rebootstrap("no metadata for metadata.recovery.rebootstrap.trigger.ms", now_ms)
 
     def rebootstrap_from_known(self, reason: str, now_ms: float) -> list[EngineCommand | Log]:
-        """The same at once, unless the bootstrap addresses are being asked already."""
+        """The same at once, unless the bootstrap addresses are in use already."""
         return self.rebootstrap(reason, now_ms) if self.rebootstraps and not self._bootstrapping else []
 
     def rebootstrap(self, reason: str, now_ms: float) -> list[EngineCommand | Log]:
-        """Ask the bootstrap addresses again. Topics and leaders stay until an answer replaces them."""
-        reason = f"asking bootstrap.servers again: {reason}"
+        """Return to the bootstrap addresses. Topics and leaders stay until an answer replaces them."""
+        reason = f"returning to bootstrap.servers: {reason}"
         commands: list[EngineCommand | Log] = [Log(logging.INFO, "rebootstrap", reason)]
         self._bootstrapping = True
         self._trying_since_ms = now_ms

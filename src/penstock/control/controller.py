@@ -8,9 +8,9 @@ so that a test or a simulation can step it by hand: ``commands = controller.step
 |---|---|
 | `Connections` | attempts, backoff, which request an answer belongs to |
 | `Handshake` | the requests before a connection is open |
-| `ControlConnection` | which broker carries control requests, and when the bootstrap addresses are asked again |
+| `ControlConnection` | which broker carries control requests, and when it returns to the bootstrap addresses |
 | `DataConnections` | which brokers get records |
-| `Metadata`, `IdentityManager` | what is known, and when to ask for it |
+| `Metadata`, `IdentityManager` | the metadata and the identity, and when to request them |
 | `Lanes` | lanes that were handed over |
 | `Status` | what waiting calls report |
 
@@ -40,11 +40,11 @@ from penstock.control.boundary import (
     TopicWanted,
     Trouble,
 )
-from penstock.control.commands import AskTopicAges, Call, Command, Event, Log, Publish, Reply, Resolved, TopicAges
+from penstock.control.commands import Call, Command, Event, Log, Publish, Reply, RequestTopicAges, Resolved, TopicAges
 from penstock.control.connections import Connections
 from penstock.control.control_connection import ControlConnection
 from penstock.control.data_connections import DataConnections
-from penstock.control.handshake import ApiVersionsStep, Ask, Failed, Handshake, Passed, Progress
+from penstock.control.handshake import ApiVersionsStep, Failed, Handshake, Passed, Progress, SendRequest
 from penstock.control.identity import Fatal, IdentityManager, Refused
 from penstock.control.lanes import Lanes
 from penstock.control.metadata import Metadata
@@ -164,8 +164,8 @@ class Controller:
             self._fail("unresolved", Trouble(0, f"{text}; {self._status.errors().message}"))
             return
         if now_ms >= self._metadata.next_idle_check_ms:
-            self._metadata.next_idle_check_ms = now_ms + self._max_idle_ms  # until the answer is there
-            self._out.append(AskTopicAges())
+            self._metadata.next_idle_check_ms = now_ms + self._max_idle_ms  # until the answer arrives
+            self._out.append(RequestTopicAges())
         for peer in self._connections.cancel_late_look_ups(now_ms):
             label = peer.label()
             self._out.append(Log(logging.WARNING, f"resolve {label}", f"{label}: {peer.troubles[label].message}"))
@@ -201,7 +201,7 @@ class Controller:
         snapshots = self._metadata.answered(response, version, self._now_ms)
         if snapshots is None:
             if self._control.rebootstraps:
-                reason = "the broker asks for it (REBOOTSTRAP_REQUIRED)"
+                reason = "the broker requires it (REBOOTSTRAP_REQUIRED)"
                 self._out += self._control.rebootstrap(reason, self._now_ms)
             return
         if not response.brokers:
@@ -252,7 +252,7 @@ class Controller:
     def _follow(self, peer: Peer, progress: Progress) -> None:
         """Take the next step of a handshake."""
         match progress:
-            case Ask(kind=kind, message=message, version=version):
+            case SendRequest(kind=kind, message=message, version=version):
                 answered = partial(self._handshake_answered, peer)
                 awaited = Awaited(kind, version, answered, lost=_nothing_is_lost)
                 self._out.append(self._connections.request(peer, message, awaited))
@@ -311,10 +311,10 @@ class Controller:
                 self._out.append(Reply(call.handle))
 
     def _fail(self, kind: FailureKind, trouble: Trouble) -> None:
-        """The producer cannot go on, if there is trouble; once."""
+        """Fail the producer if there is trouble; once."""
         if trouble and not self._failed:
             self._failed = True
-            self._out.append(Log(logging.ERROR, "fatal", f"the producer cannot go on: {trouble.message}"))
+            self._out.append(Log(logging.ERROR, "fatal", f"the producer has failed: {trouble.message}"))
             self._out.append(FailProducer(kind, trouble))
 
 

@@ -62,6 +62,6 @@ class DataConnections:
             self.want(broker_id)
         if any(self._metadata.leads(broker_id) for broker_id in self.without_address):
             # An answer may leave out a leader (it was down, or the answer was old). Waiting for metadata.max.age.ms would be
-            # too long; Java treats its partitions as leaderless, and asks on.
+            # too long; Java treats its partitions as leaderless, and requests metadata again.
             self._metadata.request_refresh()
         self._connections.forget({(node.id, Endpoint(node.host, node.port)) for node in brokers.values()})

@@ -8,12 +8,12 @@ that a batch of unknown fate never gets other numbers):
 |---|---|
 | none failed, no gap was reported | unchanged |
 | one failed that is certainly not in the log | same epoch, contiguous from the failed one's sequence |
-| the same, and the topic was made anew in this epoch | new epoch |
+| the same, and the topic was created again in this epoch | new epoch |
 | the same, and one behind it has unknown fate | new epoch; the unknown one fails as possibly persisted |
 | the same, and one before it has unknown fate | unchanged: that one goes first, then the broker reports the gap |
 | one failed that may be in the log, others of unknown fate remain | unchanged: their answers will show whether there is a gap |
 | the same, and no fate is unknown or nothing remains | new epoch |
-| the first that remains got an error that asks for a new epoch | new epoch; unknown ones fail |
+| the first that remains got an error that needs a new epoch | new epoch; unknown ones fail |
 
 A batch that was failed may still be appended late. It cannot follow its successors then: they have a higher epoch, which
 fences it.
@@ -52,7 +52,7 @@ class Verdict(NamedTuple):
     resume: ResumeLane | None  # None: a new producer id must be obtained first, then decide again
     identity: Identity | None = None  # the lane needed a new epoch: all lanes adopt it from now on
     refresh_metadata: bool = False
-    fatal: Trouble = Trouble()  # the producer cannot go on
+    fatal: Trouble = Trouble()  # fails the producer
 
 
 class _Choice(NamedTuple):
@@ -156,7 +156,7 @@ def _choose_numbers(
         # It only followed one that failed. That one goes first again, and its answer decides.
         return _retry(batch)
     if outcome is Outcome.LOST_STATE and report.log_start_offset < 0:
-        return _retry(batch)  # the partition was moving meanwhile; the next answer may have it (Java: the same)
+        return _retry(batch)  # the partition was moving; the next answer may have it (Java: the same)
     if batch.fate == "unknown":
         return _fail(batch, "an earlier attempt may have been appended, so that it cannot be sent under new numbers")
     # Behind a failed batch the gap is our own, and `_numbering` closes it.
@@ -211,8 +211,8 @@ def _numbering(report: LaneReport, choices: list[_Choice]) -> tuple[str, int]:
     if first_failed < 0 or (doubtful and (unknown_before or unknown_behind)) or (not doubtful and unknown_before):
         return "as is", 0
     first_sequence = first_remaining if first_remaining >= 0 else first_failed
-    # Never use a sequence twice. If the topic was made anew in this epoch, the old one's log may have the failed batch under
-    # these numbers, and metadata may go back to it. Or the broker lost our state and took a later batch first.
+    # Never use a sequence twice. If the topic was created again in this epoch, the old one's log may have the failed batch
+    # under these numbers, and metadata may go back to it. Or the broker lost our state and took a later batch first.
     if doubtful or unknown_behind or report.numbers_used_elsewhere or first_sequence != expected:
         return "new", 0
     return "same", first_sequence

@@ -20,7 +20,7 @@ Outcome_co = TypeVar("Outcome_co", bound=Enum, covariant=True)
 
 
 class Appended(Enum):
-    """What an error code of a Produce answer says about the append; the value is the remark in the documentation."""
+    """The meaning of an error code of a Produce answer for the append; the value is the remark in the documentation."""
 
     NO = ""
     PERHAPS = "fate unknown"
@@ -61,7 +61,7 @@ class Table(Generic[Outcome_co]):
         self._by_code = {row.code: row for row in rows}
 
     def fate(self, code: int, base_offset: int) -> Fate:
-        """What an answer with this error code says about the append; a code that Kafka 4.4 does not have says nothing."""
+        """The meaning of this error code for the append; a code that Kafka 4.4 does not have has none."""
         row = self._by_code.get(code)
         appended = row.appended if row else Appended.NO if code in errors.ERROR_BY_CODE else Appended.PERHAPS
         doubtful = appended is Appended.PERHAPS or (appended is Appended.WITH_OFFSET and base_offset >= 0)
@@ -106,7 +106,7 @@ PRODUCE: Final = Table(
     rows=(
         Row(-1, _P.FAIL, "Sender.canRetry; the broker does not know itself whether it appended", Appended.PERHAPS),
         Row(0, _P.DONE, "Sender.completeBatch"),
-        Row(2, _P.RETRY, "RetriableException; damaged on its way, the next copy need not be"),
+        Row(2, _P.RETRY, "RetriableException; damaged in transit, the next copy need not be"),
         Row(
             3,
             _P.REFRESH,
@@ -153,7 +153,7 @@ PRODUCE: Final = Table(
         Row(76, _P.FAIL, "ApiException"),
         Row(87, _P.FAIL, "KIP-467: the answer names the records at fault"),
         Row(90, _P.FATAL, "TransactionManager.maybeTransitionToErrorState; another producer has taken over"),
-        Row(100, _P.REFRESH, "KIP-516: deleted, or made anew with another id"),
+        Row(100, _P.REFRESH, "KIP-516: deleted, or created again with another id"),
         Row(103, _P.REFRESH, "InvalidMetadataException"),
         Row(120, _P.FAIL, "transactions only (KIP-890)"),
     ),
@@ -166,8 +166,8 @@ PRODUCE: Final = Table(
 class ClusterOutcome(Enum):
     """The consequence of the error of a whole Metadata answer."""
 
-    TAKE = "take it in; without brokers: ignore it, ask again after backoff"
-    REBOOTSTRAP = "ask bootstrap.servers again; metadata.recovery.strategy=none: ask again after backoff"
+    TAKE = "take it in; without brokers: ignore it, request again after backoff"
+    REBOOTSTRAP = "return to bootstrap.servers; metadata.recovery.strategy=none: request again after backoff"
 
 
 METADATA_CLUSTER: Final = Table(
@@ -189,7 +189,7 @@ class TopicOutcome(Enum):
     """The consequence of the error of a topic."""
 
     TAKE = "take its partitions in"
-    ASK_AGAIN = "callers go on waiting, known partitions stay; ask again after backoff"
+    REQUEST_AGAIN = "callers go on waiting, known partitions stay; request again after backoff"
     REFUSE = "callers that wait for it fail at once, known partitions stay"
 
 
@@ -198,17 +198,17 @@ _T = TopicOutcome
 METADATA_TOPIC: Final = Table(
     place="Metadata, a topic",
     test="test_a_metadata_answer_about_a_topic",
-    refresh=_T.ASK_AGAIN,
-    retriable=_T.ASK_AGAIN,
-    other=_T.ASK_AGAIN,
+    refresh=_T.REQUEST_AGAIN,
+    retriable=_T.REQUEST_AGAIN,
+    other=_T.REQUEST_AGAIN,
     rows=(
         Row(0, _T.TAKE, "Metadata.handleMetadataResponse; without partitions: as LEADER_NOT_AVAILABLE"),
-        Row(-1, _T.ASK_AGAIN, "ProducerMetadata; a caller asks again until max.block.ms"),
-        Row(3, _T.ASK_AGAIN, "InvalidMetadataException; not there yet, or not for us to see"),
-        Row(5, _T.ASK_AGAIN, "InvalidMetadataException; it is just being made"),
+        Row(-1, _T.REQUEST_AGAIN, "ProducerMetadata; a caller requests again until max.block.ms"),
+        Row(3, _T.REQUEST_AGAIN, "InvalidMetadataException; not there yet, or not for us to see"),
+        Row(5, _T.REQUEST_AGAIN, "InvalidMetadataException; it is just being made"),
         Row(17, _T.REFUSE, "KafkaProducer.waitOnMetadata: an illegal name"),
-        Row(29, _T.REFUSE, "KafkaProducer.waitOnMetadata; this topic only, and the next `send` asks again"),
-        Row(38, _T.ASK_AGAIN, "auto.create.topics.enable with too few brokers yet; old brokers"),
+        Row(29, _T.REFUSE, "KafkaProducer.waitOnMetadata; this topic only, and the next `send` requests again"),
+        Row(38, _T.REQUEST_AGAIN, "auto.create.topics.enable with too few brokers yet; old brokers"),
     ),
 )
 
@@ -217,7 +217,7 @@ class PartitionOutcome(Enum):
     """The consequence of the error of a partition. Its epoch and leader count in any case, so that no epoch is missed."""
 
     TAKE = "take it in"
-    STALE = "take it in; ask again after backoff"
+    STALE = "take it in; request again after backoff"
 
 
 METADATA_PARTITION: Final = Table(
@@ -227,7 +227,7 @@ METADATA_PARTITION: Final = Table(
     retriable=PartitionOutcome.TAKE,
     other=PartitionOutcome.TAKE,
     rows=(
-        Row(0, PartitionOutcome.TAKE, "Metadata.updateLatestMetadata; without a leader: ask again after backoff"),
+        Row(0, PartitionOutcome.TAKE, "Metadata.updateLatestMetadata; without a leader: request again after backoff"),
         Row(5, PartitionOutcome.STALE, "InvalidMetadataException; no leader at present"),
         Row(9, PartitionOutcome.STALE, "InvalidMetadataException; a replica's broker is down, the leader need not be"),
         Row(72, PartitionOutcome.STALE, "InvalidMetadataException; the leader does not listen where we can reach it"),
@@ -242,9 +242,11 @@ class VersionsOutcome(Enum):
     """The consequence of the error of an ApiVersions answer."""
 
     OPEN = "the connection is open, if there are common versions; else close, backoff"
-    DOWNGRADE = "ask in the version that the answer offers, at least one lower; refused in version 0: close, backoff"
+    DOWNGRADE = (
+        "request in the version that the answer offers, at least one lower; refused in version 0: close, backoff"
+    )
     CLOSE = "close, backoff"
-    REBOOTSTRAP = "close; ask bootstrap.servers again, unless metadata.recovery.strategy=none"
+    REBOOTSTRAP = "close; return to bootstrap.servers, unless metadata.recovery.strategy=none"
 
 
 _V = VersionsOutcome
@@ -270,9 +272,9 @@ API_VERSIONS: Final = Table(
 class IdentityOutcome(Enum):
     """The consequence of the error of an InitProducerId answer for a producer without transactional.id."""
 
-    HELD = "adopt it; without a producer id: ask again after backoff"
-    RETRY = "ask again after backoff"
-    REFUSED = "every record that is buffered fails, later ones are taken; ask again after backoff"
+    HELD = "adopt it; without a producer id: request again after backoff"
+    RETRY = "request again after backoff"
+    REFUSED = "every record that is buffered fails, later ones are taken; request again after backoff"
     FATAL = "the producer fails"
 
 
@@ -311,7 +313,7 @@ class CoordinatorOutcome(Enum):
     """The consequence of the error of a FindCoordinator answer. Reserved for transactions; nothing sends the request yet."""
 
     FOUND = "go to it"
-    RETRY = "ask again after backoff"
+    RETRY = "request again after backoff"
     ABORT = "the transaction has to be aborted"
     FATAL = "the producer fails"
 

@@ -5,7 +5,7 @@ requests. Each time it returns one of:
 
 | progress | meaning |
 |---|---|
-| `Ask` | send this request; the step takes the answer |
+| `SendRequest` | send this request; the step takes the answer |
 | `Passed` | the step is done; after the last step the connection is open |
 | `Failed` | close the connection |
 
@@ -45,7 +45,7 @@ class Session(NamedTuple):
         return version - 1 if api.latest_version_unstable and version == api.max_version else version
 
 
-class Ask(NamedTuple):
+class SendRequest(NamedTuple):
     """Send this request; the step takes the answer."""
 
     kind: RequestKind[Any]
@@ -63,10 +63,10 @@ class Failed(NamedTuple):
     """The connection cannot be used."""
 
     trouble: Trouble
-    wrong_node: bool = False  # another cluster or node is at this address: the bootstrap addresses are to be asked
+    wrong_node: bool = False  # another cluster or node is at this address: the bootstrap addresses are needed
 
 
-Progress: TypeAlias = Ask | Passed | Failed
+Progress: TypeAlias = SendRequest | Passed | Failed
 
 
 class Step(Protocol):
@@ -77,7 +77,7 @@ class Step(Protocol):
         ...
 
     def answered(self, response: Any, version: int) -> Progress:
-        """Take the answer to the last `Ask`, in the version that was asked."""
+        """Take the answer to the last `SendRequest`, in the version of the request."""
         ...
 
 
@@ -85,7 +85,7 @@ class Handshake:
     """The steps of one connection, one after the other."""
 
     def __init__(self, steps: Iterable[Step], session: Session = Session()) -> None:  # noqa: B008 (immutable)
-        """Nothing is asked before `begin`. `session`: of an open connection, for re-authentication."""
+        """No request is sent before `begin`. `session`: of an open connection, for re-authentication."""
         self._steps = iter(steps)
         self._step: Step | None = None
         self._session = session
@@ -95,7 +95,7 @@ class Handshake:
         return self._follow(Passed(self._session))
 
     def answered(self, response: Any, version: int) -> Progress:
-        """Take the answer to the last `Ask`."""
+        """Take the answer to the last `SendRequest`."""
         if self._step is None:
             raise RuntimeError("a handshake is answered before it has begun, or after its end")
         return self._follow(self._step.answered(response, version))
@@ -110,9 +110,9 @@ class Handshake:
 
 
 class ApiVersionsStep(NamedTuple):
-    """Ask which versions the broker has, and let it check that it is the broker that we want.
+    """Request the versions of the broker, and let it check that it is the intended one.
 
-    The newest version is asked first. A broker that lacks it answers in version 0, with its own versions (KIP-511).
+    The newest version is tried first. A broker that lacks it answers in version 0, with its own versions (KIP-511).
     """
 
     software_version: str
@@ -121,15 +121,15 @@ class ApiVersionsStep(NamedTuple):
     node_id: int = -1
 
     def begin(self, session: Session) -> Progress:
-        """Ask in the newest version."""
-        return self._ask(index.API_VERSIONS.max_version)
+        """Send the request in the newest version."""
+        return self._request(index.API_VERSIONS.max_version)
 
     def answered(self, response: ApiVersionsResponse, version: int) -> Progress:
-        """Take the broker's versions, or ask once more in an older version."""
+        """Take the broker's versions, or send the request again in an older version."""
         outcome = error_table.API_VERSIONS.outcome(response.error_code)
         if outcome is VersionsOutcome.DOWNGRADE and version > 0:
             offered = {key.api_key: key.max_version for key in response.api_keys}
-            return self._ask(max(0, min(offered.get(index.API_VERSIONS.key, 0), version - 1)))
+            return self._request(max(0, min(offered.get(index.API_VERSIONS.key, 0), version - 1)))
         if outcome is VersionsOutcome.REBOOTSTRAP:
             message = "another cluster or node is at this address (metadata.cluster.check.enable)"
             return Failed(Trouble(response.error_code, message), wrong_node=True)
@@ -144,11 +144,11 @@ class ApiVersionsStep(NamedTuple):
             return Failed(Trouble(_UNSUPPORTED_VERSION, str(error)))
         return Passed(session)
 
-    def _ask(self, version: int) -> Ask:
+    def _request(self, version: int) -> SendRequest:
         request = ApiVersionsRequest(
             client_software_name=SOFTWARE_NAME,
             client_software_version=self.software_version,
             cluster_id=self.cluster_id,
             node_id=self.node_id,
         )
-        return Ask(API_VERSIONS, request, version)
+        return SendRequest(API_VERSIONS, request, version)

@@ -45,7 +45,7 @@ class Refused(NamedTuple):
 
 
 class Fatal(NamedTuple):
-    """The producer cannot go on."""
+    """A fatal error of the producer."""
 
     code: int
     message: str

@@ -1,7 +1,7 @@
-"""The metadata of the cluster: its brokers and topics, which topics are wanted, and when to ask for them.
+"""The metadata of the cluster: its brokers and topics, which topics are needed, and when to request them.
 
-* A new topic is asked for alone, at once (KIP-526); everything else that is due asks for all topics in use.
-* After a failed or useless answer the next request waits for an exponential backoff. Only a topic that was never asked for
+* A new topic is requested alone, at once (KIP-526); any other request names all topics in use.
+* After a failed or useless answer the next request waits for an exponential backoff. Only a topic that was never requested
   does not wait for it.
 * A topic without an append for metadata.max.idle.ms is forgotten. The engine repeats that a topic is wanted while a call
   waits for it.
@@ -49,7 +49,7 @@ class Metadata:
         self._refreshed_at_ms = now_ms  # the last full answer
         self._not_before_ms = now_ms
         self._failures = 0
-        self._in_flight: frozenset[str] | None = None  # topics asked for; None: no request is in flight
+        self._in_flight: frozenset[str] | None = None  # topics requested; None: no request is in flight
         self._in_flight_full = False
         self.next_idle_check_ms = now_ms + self._idle_period_ms()
 
@@ -69,7 +69,7 @@ class Metadata:
                 self.want(name, -1, now_ms)
 
     def request_refresh(self) -> None:
-        """The leaders may have changed: ask again, after backoff."""
+        """The leaders may have changed: request metadata again, after backoff."""
         self._refresh_wanted = True
 
     # -------------------------------------------------------------------------------------------------------- requests
@@ -78,7 +78,7 @@ class Metadata:
         """When the next request should be sent; None while one is in flight."""
         if self._in_flight is not None:
             return None
-        if any(not topic.asked for topic in self._topics.values()):
+        if any(not topic.requested for topic in self._topics.values()):
             return now_ms
         if self._refresh_wanted or any(self._is_lacking(topic, now_ms) for topic in self._topics.values()):
             return max(now_ms, self._not_before_ms)
@@ -86,19 +86,19 @@ class Metadata:
 
     @staticmethod
     def _is_lacking(topic: Topic, now_ms: float) -> bool:
-        """Whether a topic is asked for before its metadata is old."""
+        """Whether a topic is requested before its metadata is old."""
         if topic.is_incomplete():
             return topic.wanted and now_ms - topic.wanted_at_ms <= WANTED_FRESH_MS
         return not topic.fresh
 
     def request(self, now_ms: float) -> MetadataRequest:
         """The request, which is sent now: new topics alone, or all topics in use."""
-        new = [topic for topic in self._topics.values() if not topic.asked]
+        new = [topic for topic in self._topics.values() if not topic.requested]
         full = not new or self._refresh_wanted or now_ms >= self._refreshed_at_ms + self._max_age_ms
-        asked = list(self._topics.values()) if full else new
-        for topic in asked:
-            topic.asked = True
-        self._in_flight = frozenset(topic.name for topic in asked)
+        requested = list(self._topics.values()) if full else new
+        for topic in requested:
+            topic.requested = True
+        self._in_flight = frozenset(topic.name for topic in requested)
         self._in_flight_full = full
         if full:
             self._refresh_wanted = False
@@ -116,11 +116,11 @@ class Metadata:
         self._back_off(now_ms)
 
     def answered(self, response: MetadataResponse, version: int, now_ms: float) -> list[Command] | None:
-        """Take the answer: the commands for the data plane, or None if the server asks for a new bootstrap.
+        """Take the answer: the commands for the data plane, or None if the server requires a new bootstrap.
 
         Raises `ProtocolError`, and takes nothing, if it names a broker with an impossible address.
         """
-        asked, full = self._in_flight or frozenset(), self._in_flight_full
+        requested, full = self._in_flight or frozenset(), self._in_flight_full
         if METADATA_CLUSTER.outcome(response.error_code) is ClusterOutcome.REBOOTSTRAP:
             self.failed(now_ms)
             return None
@@ -142,10 +142,10 @@ class Metadata:
                     commands.append(taken)
                 elif taken:
                     commands.append(self._snapshot(topic))
-        self._retire(asked, now_ms)
+        self._retire(requested, now_ms)
         if full:
             self._refreshed_at_ms = now_ms
-        if all(topic.fresh for topic in self._topics.values() if topic.name in asked):
+        if all(topic.fresh for topic in self._topics.values() if topic.name in requested):
             self._failures = 0
             self._not_before_ms = now_ms + self._backoff.delay_ms(0, self._random)
         else:
@@ -155,13 +155,13 @@ class Metadata:
     def _take_cluster(self, cluster_id: str | None, brokers: list[Node]) -> None:
         if self.cluster_id is not None and cluster_id not in (None, self.cluster_id):
             for topic in self._topics.values():
-                topic.start_afresh()
+                topic.reset()
         self.cluster_id = cluster_id or self.cluster_id
         self._replace_brokers({node.id: node for node in brokers})
 
-    def _retire(self, asked: Iterable[str], now_ms: float) -> None:
+    def _retire(self, requested: Iterable[str], now_ms: float) -> None:
         """Drop the topics that are not known and that no call waits for any more."""
-        for name in asked:
+        for name in requested:
             topic = self._topics.get(name)
             if topic is not None and not topic.version and now_ms - topic.wanted_at_ms > WANTED_FRESH_MS:
                 del self._topics[name]

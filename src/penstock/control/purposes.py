@@ -8,18 +8,18 @@ from penstock.protocol.messages import index
 
 
 class Purpose(NamedTuple):
-    """What a connection carries, and what follows from its states."""
+    """The traffic of a connection, and the effects of its states."""
 
     name: str
     needs: tuple[Api, ...]
     """APIs without which the connection is useless: the handshake fails if there is no common version."""
     carries_records: bool
-    """After the handshake it is announced to the data plane (`Ready`). It is opened when the data plane wants it, at the
+    """After the handshake it is announced to the data plane (`Ready`). It is opened when the data plane requests it, at the
     address that metadata has for its broker, and its errors become the status of that broker."""
     reopened_by_engine: bool
-    """After it closed it is wanted only if the data plane has records for it. Otherwise the part that opened it decides."""
+    """After it closed it is needed only if the data plane has records for it. Otherwise the part that opened it decides."""
     loss_refreshes_metadata: bool
-    """After an unexpected end metadata is asked for: leaders may have moved (Java: `handleServerDisconnect`)."""
+    """After an unexpected end metadata is requested: leaders may have moved (Java: `handleServerDisconnect`)."""
 
 
 class Purposes(NamedTuple):

@@ -66,5 +66,5 @@ class ControlRequest(NamedTuple, Generic[R]):
         return due_ms is not None and due_ms <= now_ms
 
     def awaited(self, version: int) -> Awaited:
-        """What to store while it has no answer."""
+        """The entry to store while it has no answer."""
         return Awaited(self.kind, version, self.answered, self.lost)

@@ -29,13 +29,13 @@ from penstock.control.boundary import Trouble
 from penstock.control.calls import PendingCall
 from penstock.control.cluster_view import ClusterView
 from penstock.control.commands import (
-    AskTopicAges,
     Call,
     Command,
     Event,
     Log,
     Publish,
     Reply,
+    RequestTopicAges,
     Resolve,
     Resolved,
     Shutdown,
@@ -71,7 +71,7 @@ class Engine(Protocol):
         ...
 
     def fail(self, message: str) -> None:
-        """Fail every record and refuse new ones: the control plane is gone."""
+        """Fail every record and refuse new ones: the control plane has failed."""
         ...
 
     def topic_ages(self) -> Mapping[str, int]:
@@ -133,7 +133,7 @@ def _canonical_name(address: str) -> str:
 class Resolver:
     """Looks names up on a few daemon threads, so that one that hangs does not delay the others.
 
-    One look-up per host at a time: a request for the same host meanwhile, on any port, gets the same answer. Threads start
+    One look-up per host at a time: other requests for the host, on any port, get the same answer. Threads start
     when they are needed, `RESOLVER_THREADS` at most. When all of them hang, further hosts wait.
     """
 
@@ -293,7 +293,7 @@ class Runtime:
         return not self._thread.is_alive()
 
     def call(self, request: commands.Request) -> PendingCall:
-        """Ask the controller for something, from any thread; waits for nothing.
+        """Pass a request to the controller, from any thread; waits for nothing.
 
         A call that the control thread does not answer before its end fails then.
         """
@@ -344,7 +344,7 @@ class Runtime:
     def _run(self) -> None:
         try:
             self._loop()
-        except BaseException as error:  # no caller may wait for a dead thread
+        except BaseException as error:  # no caller may wait for a thread that has ended
             message = f"the control thread failed: {type(error).__name__}: {error}"
             trace = (type(error), error, error.__traceback__)
             self._engine.fail(message)
@@ -397,7 +397,7 @@ class Runtime:
                 self.cluster = command.view
             elif isinstance(command, Resolve):
                 self._resolver.submit(command)
-            elif isinstance(command, AskTopicAges):
+            elif isinstance(command, RequestTopicAges):
                 self._inbox.put(TopicAges(self._engine.topic_ages()))
             elif isinstance(command, Log):
                 self._log(command)

@@ -1,7 +1,7 @@
 """One topic as the newest answers show it: its partitions, leaders and epochs.
 
 * Leaders never go back: a partition whose answer carries an older leader epoch than the known one, under the same topic id,
-  keeps its known leader (Java's `Metadata.updateLatestMetadata`). A new topic id (a first one, too) starts afresh.
+  keeps its known leader (Java's `Metadata.updateLatestMetadata`). A new topic id (a first one, too) starts epochs again.
 * A hint of a Produce answer (KIP-951) counts if its epoch is newer and its broker has an address.
 """
 
@@ -29,7 +29,7 @@ class Partition(NamedTuple):
     offline: tuple[int, ...]
 
     def is_stale(self) -> bool:
-        """Whether the answer asks for another one."""
+        """Whether the answer makes another request necessary."""
         return self.leader < 0 or METADATA_PARTITION.outcome(self.error) is PartitionOutcome.STALE
 
 
@@ -45,7 +45,7 @@ class Topic:
         self.wanted_at_ms = now_ms  # the last time
         self.wanted = True  # no final error has come since
         self.wanted_partition = -1  # beyond those known; -1: any
-        self.asked = False  # at least once
+        self.requested = False  # at least once
         self.id = NO_ID
         self.version = 0  # of the last snapshot; 0: none yet
         self.partitions: tuple[Partition, ...] = ()
@@ -70,13 +70,13 @@ class Topic:
         outcome = METADATA_TOPIC.outcome(self.error)
         if outcome is not TopicOutcome.TAKE:
             final = outcome is TopicOutcome.REFUSE
-            # After a final error it is asked for again only if a call wants it again.
+            # After a final error it is requested again only if a call needs it again.
             self.wanted = not final
             return FailTopic(self.name, Trouble(self.error, errors.error_name(self.error)), final)
         topic_id = answer.topic_id.bytes
         if topic_id == NO_ID:
             topic_id = self.id  # an older broker has no ids; the known one stays
-        # A first id counts as another one: before it, nothing shows whether the topic was made anew (as Java).
+        # A first id counts as another one: before it, nothing shows whether the topic was created again (as Java).
         recreated = self.id != topic_id
         partitions = _in_order(answer.partitions, reliable_epochs)
         if not recreated:
@@ -105,7 +105,7 @@ class Topic:
         self.partitions = tuple(partitions)
         return changed
 
-    def start_afresh(self) -> None:
+    def reset(self) -> None:
         """Another cluster answers: nothing that is known of leaders holds there."""
         self.id, self.partitions = NO_ID, ()
 

@@ -105,7 +105,7 @@ class DataFolder:
         """Remove the topic at once; its logs must be closed."""
         self._trash.mkdir(exist_ok=True)
         doomed = self._trash / uuid.uuid4().hex
-        # A rename is atomic: the topic is there as a whole, or not at all.
+        # A rename is atomic: the topic exists as a whole, or not at all.
         (self._topics / name).rename(doomed)
         sync_folder(self._topics)
         shutil.rmtree(doomed, ignore_errors=True)

@@ -29,7 +29,7 @@ async def answer(state: ClusterState, node: NodeInfo, frame: bytes) -> bytearray
         header, reader = decode_request_header(frame)
         handler = _handler(header)
         if handler is None:
-            # The client's version is too new. It reads an answer of version 0 and asks again (KIP-511).
+            # The client's version is too new. It reads an answer of version 0 and sends the request again (KIP-511).
             return encode(api_versions.unsupported_version(), api_versions.API, 0, header.correlation_id)
         request = _decode(handler, header, reader)
     except ProtocolError as error:

@@ -180,7 +180,7 @@ class ClusterState:
         count = len(topic.partitions)
         if total <= count:
             raise RequestError(
-                ErrorCode.INVALID_PARTITIONS, f"The topic has {count} partitions, {total} were asked for."
+                ErrorCode.INVALID_PARTITIONS, f"The topic has {count} partitions, {total} were requested."
             )
         factor = len(topic.partitions[0].replicas)
         if assignment is None:

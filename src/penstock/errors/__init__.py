@@ -8,8 +8,8 @@ would shadow the builtin, which is one of its bases. The branches follow KIP-105
     │   ├── RetriableError               the same request may succeed later
     │   │   └── RefreshRetriableError    … once the metadata is refreshed
     │   │       └── InvalidMetadataError … because the client's metadata is out of date
-    │   ├── AbortableError               the transaction must be aborted; the producer can go on
-    │   ├── ApplicationRecoverableError  the producer cannot go on; a new one may
+    │   ├── AbortableError               the transaction must be aborted; the producer can continue
+    │   ├── ApplicationRecoverableError  the producer has failed; a new one may work
     │   └── InvalidConfigurationError    only a changed configuration (or permission) helps
     │       ├── AuthenticationError
     │       └── AuthorizationError
@@ -18,7 +18,7 @@ would shadow the builtin, which is one of its bases. The branches follow KIP-105
 As in Java, `InvalidConfigurationError` is a category and also the class of one code (40, INVALID_CONFIG). A setting that
 the producer refuses before it starts raises `ConfigError`.
 
-`str(error)` says what happened, where, and what to change. The attributes of each instance are `code`, `name`,
+`str(error)` has the message, the place and the hint. The attributes of each instance are `code`, `name`,
 `retriable`, `possibly_persisted`, `topic`, `partition`, `broker`, `attempts`, `stage`, `cause` and `hint`. Copies and
 pickles keep them.
 

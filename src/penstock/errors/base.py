@@ -13,7 +13,7 @@ class KafkaError(Exception):
     """Base of all errors of Penstock.
 
     Args:
-        message: what happened, in a sentence.
+        message: the description of the failure, one sentence.
         code: Kafka's error code; by default the class's.
         name: Kafka's name of the code; by default the class's.
         topic: the topic.
@@ -23,7 +23,7 @@ class KafkaError(Exception):
         stage: where the record was when it failed: "metadata", "buffer", "linger", "in flight" or "retry".
         possibly_persisted: whether the record may be in the log despite this error.
         cause: the error that led to this one; also `__cause__`.
-        hint: what to change; by default the class's.
+        hint: the advice; by default the class's.
     """
 
     code: int | None = None
@@ -41,7 +41,7 @@ class KafkaError(Exception):
     stage: str | None = None
     cause: BaseException | None = None
     hint: str = ""
-    """What to change, in a sentence; empty if there is no general advice."""
+    """The advice, one sentence; empty if there is none in general."""
 
     def __init__(
         self,
@@ -76,11 +76,11 @@ class KafkaError(Exception):
 
     @property
     def message(self) -> str:
-        """What happened; without the place and the hint."""
+        """The description of the failure, without the place and the hint."""
         return str(self.args[0]) if self.args else ""
 
     def __str__(self) -> str:
-        """What happened, where, and what to change."""
+        """The message, the place and the hint."""
         text = self.message or self.name or type(self).__name__
         where = ", ".join(self._where())
         if where:

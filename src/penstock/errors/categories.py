@@ -24,11 +24,11 @@ class InvalidMetadataError(RefreshRetriableError):
 
 
 class AbortableError(ApiError):
-    """The transaction has to be aborted; the producer can go on with a new one."""
+    """The transaction has to be aborted; the producer can continue with a new one."""
 
 
 class ApplicationRecoverableError(ApiError):
-    """The producer cannot go on; the application may with a new one."""
+    """The producer has failed; the application may create a new one."""
 
     hint = "Close this producer and create a new one."
 

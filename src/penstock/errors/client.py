@@ -77,7 +77,7 @@ class SerializationError(KafkaError):
 class ProducerClosedError(KafkaError):
     """The producer is closed, or was closed before the record was delivered."""
 
-    hint = "Create a new producer; flush() before close() to wait for everything."
+    hint = "Create a new producer; flush() before close() to wait foreverything."
 
 
 class ProducerForkedError(KafkaError):
@@ -117,7 +117,7 @@ class DeliveryError(KafkaError):
 
 
 class InternalError(KafkaError):
-    """The producer itself failed, by a defect in Penstock. It cannot go on."""
+    """The producer itself failed, by a defect in Penstock."""
 
     hint = "Please report this with the log; close this producer and create a new one."
 

@@ -168,7 +168,7 @@ class UnknownServerError(ApiError):
 
 
 class OffsetOutOfRangeError(ApiError):
-    """The offset lies outside of what the partition's log holds."""
+    """The offset is outside of the partition's log."""
 
     code = 1
     name = "OFFSET_OUT_OF_RANGE"
@@ -206,7 +206,7 @@ class LeaderNotAvailableError(InvalidMetadataError):
 
 
 class NotLeaderOrFollowerError(InvalidMetadataError):
-    """The broker asked is not the partition's leader any more."""
+    """The broker is not the partition's leader any more."""
 
     code = 6
     name = "NOT_LEADER_OR_FOLLOWER"
@@ -221,7 +221,7 @@ class BrokerNotAvailableError(ApiError):
 
 
 class ReplicaNotAvailableError(InvalidMetadataError):
-    """The replica asked for is not available."""
+    """The requested replica is not available."""
 
     code = 9
     name = "REPLICA_NOT_AVAILABLE"
@@ -279,7 +279,7 @@ class CoordinatorNotAvailableError(RefreshRetriableError):
 
 
 class NotCoordinatorError(RefreshRetriableError):
-    """The broker asked is not the coordinator any more."""
+    """The broker is not the coordinator any more."""
 
     code = 16
     name = "NOT_COORDINATOR"
@@ -305,7 +305,7 @@ class RecordBatchTooLargeError(InvalidConfigurationError):
 
 
 class NotEnoughReplicasError(RetriableError):
-    """Fewer replicas are in sync than the topic demands; nothing was appended."""
+    """Fewer replicas are in sync than the topic requires; nothing was appended."""
 
     code = 19
     name = "NOT_ENOUGH_REPLICAS"
@@ -313,7 +313,7 @@ class NotEnoughReplicasError(RetriableError):
 
 
 class NotEnoughReplicasAfterAppendError(RetriableError):
-    """The record was appended, then fewer replicas were in sync than the topic demands."""
+    """The record was appended, then fewer replicas were in sync than the topic requires."""
 
     code = 20
     name = "NOT_ENOUGH_REPLICAS_AFTER_APPEND"
@@ -465,14 +465,14 @@ class InvalidReplicaAssignmentError(ApiError):
 
 
 class NotControllerError(RetriableError):
-    """The broker asked is not the controller."""
+    """The broker is not the controller."""
 
     code = 41
     name = "NOT_CONTROLLER"
 
 
 class InvalidRequestError(ApiError):
-    """The broker could not make sense of the request."""
+    """The broker could not interpret the request."""
 
     code = 42
     name = "INVALID_REQUEST"
@@ -631,7 +631,7 @@ class DelegationTokenOwnerMismatchError(ApiError):
 
 
 class UnsupportedByAuthenticationError(ApiError):
-    """A connection authenticated like this may not ask for delegation tokens."""
+    """A connection authenticated like this may not request delegation tokens."""
 
     code = 64
     name = "DELEGATION_TOKEN_REQUEST_NOT_ALLOWED"
@@ -687,11 +687,11 @@ class InvalidFetchSessionEpochError(RetriableError):
 
 
 class ListenerNotFoundError(InvalidMetadataError):
-    """The leader has no listener of the name that the request came in by."""
+    """The leader does not have the listener of the request."""
 
     code = 72
     name = "LISTENER_NOT_FOUND"
-    hint = "Check that every broker has the listener that bootstrap.servers points at."
+    hint = "Check that every broker has the listener of bootstrap.servers."
 
 
 class TopicDeletionDisabledError(ApiError):
@@ -1032,7 +1032,7 @@ class InvalidRegistrationError(ApiError):
 
 
 class TransactionAbortableError(AbortableError):
-    """The transaction has to be aborted; the producer can go on with a new one."""
+    """The transaction has to be aborted; the producer can continue with a new one."""
 
     code = 120
     name = "TRANSACTION_ABORTABLE"

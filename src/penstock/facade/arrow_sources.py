@@ -33,7 +33,7 @@ class Prepared:
 
     data: Any
     refused: dict[int, str] = field(default_factory=dict)
-    """Columns that cannot be sent: index → reason. Nulls stand in their place."""
+    """Columns that cannot be sent: index → reason. Nulls replace them."""
     nulls: list[Path] = field(default_factory=list)
     """Columns of type Null, which are Boolean in the data."""
     unsigned: list[Path] = field(default_factory=list)
@@ -69,7 +69,7 @@ def reread(data: Any) -> Any | None:
         if hasattr(data, "__arrow_c_stream__"):
             return pyarrow.RecordBatchReader.from_stream(data)
         return pyarrow.record_batch(data)
-    except Exception:  # no pyarrow, or it refuses this data: the data is read as it is
+    except Exception:  # no pyarrow, or it refuses this data: the data is read unchanged
         return None
 
 

@@ -24,7 +24,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Pending(Protocol[T_co]):
-    """A native operation: it takes its steps when it is asked to, and never waits itself."""
+    """A native operation: the coroutine takes its steps; it never waits itself."""
 
     def attempt(self, inbox: LoopInbox, wake: Callable[[], object], /) -> _Step[T_co]:
         """Take the next steps. If they end with a wait, `wake` is called when it is worth another attempt."""

@@ -14,7 +14,7 @@ from penstock.partitioner import Partitioner, TopicView
 
 
 class PartitionChoice:
-    """Asks the user's partitioner. It does not reference the producer: a cycle would keep that one from being dropped."""
+    """Calls the user's partitioner. It does not reference the producer: a cycle would keep that one from being dropped."""
 
     def __init__(self, partitioner: Partitioner, runtime: Runtime) -> None:
         """The runtime has the partitions of each topic."""
@@ -25,7 +25,7 @@ class PartitionChoice:
     def __call__(
         self, topic: str, key: Any, key_bytes: bytes | None, value: Any, value_bytes: bytes | None
     ) -> SupportsIndex:
-        """The partition of one record. A topic's view is made anew only when its metadata has changed."""
+        """The partition of one record. A topic's view is replaced only when its metadata has changed."""
         known = self._runtime.cluster.topics.get(topic, ())
         seen = self._views.get(topic)
         if seen is None or seen[0] is not known:

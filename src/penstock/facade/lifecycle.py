@@ -280,7 +280,7 @@ def _at_exit(end: _LastOfAll) -> None:
 
 
 def _after_fork_in_child() -> None:
-    # The parent's threads do not exist here, and its locks may be held for ever: replace them, never acquire them.
+    # The parent's threads do not exist here, and its locks may be held forever: replace them, never acquire them.
     global _registry_lock
     _native.after_fork_in_child()
     _registry_lock = _threads.RLock()

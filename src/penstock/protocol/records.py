@@ -157,7 +157,7 @@ def split_batches(buffer: Buffer, *, allow_partial: bool = False) -> Iterator[tu
             if allow_partial:
                 return
             raise ProtocolError(
-                f"the batch at offset {header.base_offset} takes {header.size} bytes, {len(view)} are there"
+                f"the batch at offset {header.base_offset} takes {header.size} bytes, {len(view)} remain"
             )
         yield header, view[: header.size]
         view = view[header.size :]

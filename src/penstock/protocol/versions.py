@@ -109,7 +109,7 @@ def decode_request_header(frame: Buffer) -> tuple[RequestHeader, Reader]:
 
     For the broker's side. The header's version follows from the API and version in its first bytes; an API or version
     that the definitions here lack raises `ProtocolError`, except for ApiVersions: from version 3 on its header is read
-    as version 2, since a client asks with its newest version first and must get an answer.
+    as version 2, since a client uses its newest version first and must get an answer.
     """
     peek = Reader(frame)
     key, version = peek.int16(), peek.int16()

@@ -27,7 +27,7 @@ class BaseSerializer(Generic[T_contra]):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        """As it is constructed."""
+        """The state after construction."""
         return f"{type(self).__name__}()"
 
     def configure(self, configs: Mapping[str, Any], is_key: bool, /) -> None:
@@ -62,7 +62,7 @@ class StringSerializer(BaseSerializer[str]):
 
 
 class ByteArraySerializer(BaseSerializer[BytesLike]):
-    """Bytes as they are."""
+    """Bytes, unchanged."""
 
     __slots__ = ()
 
@@ -74,7 +74,7 @@ class ByteArraySerializer(BaseSerializer[BytesLike]):
 
 
 class BytesSerializer(ByteArraySerializer):
-    """Bytes as they are. Java's class of this name takes Java's `Bytes`, which Python does not need."""
+    """Bytes, unchanged. Java's class of this name takes Java's `Bytes`, which Python does not need."""
 
     __slots__ = ()
 

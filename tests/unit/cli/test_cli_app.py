@@ -23,7 +23,7 @@ def _no_brokers_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("command", [["produce", "-t", "x", __file__], ["tail", "-t", "x"], ["topics", "list"]])
-def test_without_brokers_it_exits_2_and_lists_the_three_ways_to_name_them(
+def test_without_brokers_the_command_exits_2_and_lists_the_three_ways_to_name_them(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command) == 2
@@ -151,7 +151,7 @@ def test_config_of_one_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean linger.ms?" in capsys.readouterr().err
 
 
-def test_without_the_extra_it_names_the_install_command(
+def test_without_the_extra_the_command_prints_the_install_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = importlib.util.find_spec

@@ -160,7 +160,7 @@ def test_the_cache_of_cells_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- JSON Lines ---
 
 
-def test_a_json_line_is_sent_as_it_stands() -> None:
+def test_a_json_line_is_sent_unchanged() -> None:
     assert jsonl(b'{"a" : 1.50}\r\n[1, 2]\n"x"') == [(None, b'{"a" : 1.50}'), (None, b"[1, 2]"), (None, b'"x"')]
 
 

@@ -26,10 +26,10 @@ def test_partitions_may_be_read_in_any_order() -> None:
     ("seen", "message"),
     [
         (GOOD[:-1], "1 rows are missing, the first one is row 3"),
-        ([*GOOD, GOOD[3]], "row 3 is there 2 times"),
+        ([*GOOD, GOOD[3]], "row 3 is stored 2 times"),
         ([*GOOD, GOOD[3]], "partition 1 holds 3 records, 2 were acknowledged"),
-        ([*GOOD[:3], Seen(1, 3, None, b"x")], "row 3: key or value differs from what was sent"),
-        ([*GOOD[:3], Seen(1, 3, b"", b"3")], "row 3: key or value differs from what was sent"),
+        ([*GOOD[:3], Seen(1, 3, None, b"x")], "row 3: key or value differs from the sent one"),
+        ([*GOOD[:3], Seen(1, 3, b"", b"3")], "row 3: key or value differs from the sent one"),
         ([GOOD[1], GOOD[0], *GOOD[2:]], "partition 0: row 1 comes after row 4"),
         ([GOOD[1], GOOD[0], *GOOD[2:]], "key b'a': row 1 comes after row 4"),
         ([GOOD[0], *GOOD[2:], Seen(1, 4, b"a", None)], "key b'a' is in the partitions 0 and 1"),

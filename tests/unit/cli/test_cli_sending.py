@@ -117,7 +117,7 @@ def test_a_send_that_waits_for_room_is_interrupted() -> None:
     assert tally.sent == 0
 
 
-def test_the_producer_is_closed_whatever_happens() -> None:
+def test_the_producer_is_closed_after_every_error() -> None:
     producer = mock()
 
     def fail(interrupts: Interrupts) -> None:

@@ -43,7 +43,7 @@ def config() -> ProducerConfig:
 
 
 @pytest.mark.parametrize("attempt_s", [0.0, 60.0], ids=["refused", "silent"])
-def test_it_waits_ten_seconds_and_reports_the_error_once(
+def test_the_command_waits_ten_seconds_and_reports_the_error_once(
     config: ProducerConfig, attempt_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch, NetworkError("no broker can be reached: x:1: gone", hint="Look."), attempt_s)

@@ -169,7 +169,7 @@ class Bench:
         return self.last
 
     def sleep(self) -> list[Command]:
-        """Step at the time that the controller asked for."""
+        """Step at the time that the controller set."""
         at_ms = self.controller.next_wakeup_ms()
         assert at_ms is not None
         self.now_ms = max(self.now_ms, at_ms)

@@ -38,7 +38,7 @@ def until(bench: Bench, kind: type[Connect] | type[Resolve] | type[SendFrame] | 
 
 def rebootstraps(bench: Bench) -> int:
     logs = [command.message for command in bench.commands if isinstance(command, Log)]
-    return sum("asking bootstrap.servers again" in message for message in logs)
+    return sum("returning to bootstrap.servers" in message for message in logs)
 
 
 # ------------------------------------------------------------------------------------------------------------ addresses
@@ -56,7 +56,7 @@ def test_a_connection_that_was_up_and_is_lost_has_its_name_looked_up_again(stage
         bench.answer(hello, bench.api_versions())
     if stage == "idle":
         bench.answer(bench.find(InitProducerIdRequest), InitProducerIdResponse(producer_id=9))
-        bench.answer(_sent(bench, MetadataRequest), MetadataResponse())  # still starting: no brokers, ask again
+        bench.answer(_sent(bench, MetadataRequest), MetadataResponse())  # still starting: no brokers, request again
     bench.close(connect, "the broker closed the connection", expected=stage == "idle")
     until(bench, Resolve)
     assert len([command for command in bench.commands if isinstance(command, Connect)]) == 1
@@ -69,7 +69,7 @@ def _sent(bench: Bench, kind: type[MetadataRequest]) -> SendFrame:
     return next(frame for frame in reversed(frames) if bench.sent[frame.correlation_id][1] is kind)
 
 
-def test_of_new_addresses_too_the_next_is_tried_when_the_first_refuses() -> None:
+def test_the_next_new_address_is_tried_when_the_first_refuses() -> None:
     bench = Bench()
     bench.step()
     bench.resolve(*NAMES)
@@ -85,7 +85,7 @@ def test_of_new_addresses_too_the_next_is_tried_when_the_first_refuses() -> None
     assert len([command for command in bench.commands if isinstance(command, Resolve)]) == 2
 
 
-def test_the_time_for_tcp_setup_starts_afresh_once_tcp_came_up() -> None:
+def test_the_time_for_tcp_setup_is_reset_once_tcp_is_up() -> None:
     bench = Bench()
     timeouts = []
     bench.step()
@@ -106,7 +106,7 @@ def test_the_time_for_tcp_setup_starts_afresh_once_tcp_came_up() -> None:
 # -------------------------------------------------------------------------------------------------------------- backoff
 
 
-def test_a_broker_that_hangs_up_during_the_handshake_is_left_alone_for_longer_and_longer() -> None:
+def test_a_broker_that_closes_during_the_handshake_gets_growing_backoff() -> None:
     bench = Bench(Settings(reconnect_backoff_ms=100, reconnect_backoff_max_ms=10_000))
     bench.step()
     waits = []
@@ -194,7 +194,7 @@ def test_late_events_of_a_connection_that_has_ended_are_ignored() -> None:
     bench.find(MetadataRequest)
 
 
-def test_trouble_on_another_connection_does_not_disturb_the_metadata_request_that_is_out() -> None:
+def test_an_error_on_another_connection_does_not_affect_the_metadata_request_in_flight() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(ConnectionWanted(1))
@@ -333,7 +333,7 @@ def test_a_cluster_whose_brokers_are_replaced_one_by_one_is_followed_without_the
     assert rebootstraps(bench) == 0
 
 
-def test_a_leader_whose_address_an_answer_leaves_out_is_asked_for_until_it_is_there() -> None:
+def test_a_leader_without_an_address_is_requested_until_its_address_arrives() -> None:
     """Its leaders stay known, since their epochs are no older; without asking, metadata.max.age.ms would be the wait."""
     bench = Bench()
     bench.start(topic("t", 1))
@@ -350,7 +350,7 @@ def test_a_leader_whose_address_an_answer_leaves_out_is_asked_for_until_it_is_th
     assert bench.now_ms - began_ms < 5_000
 
 
-def test_a_broker_that_was_taken_away_and_added_again_is_connected_anew() -> None:
+def test_a_broker_that_was_removed_and_added_again_is_connected_again() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(ConnectionWanted(1))
@@ -369,7 +369,7 @@ def test_a_broker_that_was_taken_away_and_added_again_is_connected_anew() -> Non
     assert (second.broker_id, second.connection_id != first.connection_id) == (1, True)
 
 
-def test_a_single_broker_that_goes_down_and_comes_back_is_one_rebootstrap_and_no_loop() -> None:
+def test_a_single_broker_that_restarts_causes_one_rebootstrap() -> None:
     bench = Bench()
     control = bench.connect_control()
     bench.handshake(control)
@@ -400,7 +400,7 @@ def test_a_single_broker_that_goes_down_and_comes_back_is_one_rebootstrap_and_no
     assert rebootstraps(bench) == 1
 
 
-def test_a_leader_that_the_newest_broker_list_lacks_is_no_leader_to_connect_to() -> None:
+def test_a_leader_missing_from_the_newest_broker_list_is_not_connected() -> None:
     """Answers in the wrong order: an older one, from when that broker was offline, comes second."""
     bench = Bench()
     bench.start(topic("t", 1, epoch=10))
@@ -416,7 +416,7 @@ def test_a_leader_that_the_newest_broker_list_lacks_is_no_leader_to_connect_to()
     assert bench.one(Connect).broker_id == 1
 
 
-def test_a_lost_identity_request_is_asked_for_again_on_the_next_connection() -> None:
+def test_a_lost_identity_request_is_sent_again_on_the_next_connection() -> None:
     bench = Bench()
     connect = bench.connect_control()
     bench.handshake(connect)

@@ -1,4 +1,4 @@
-"""Calls of the application into the controller: each is answered once, whatever becomes of the control thread."""
+"""Calls of the application into the controller: each is answered once, also if the control thread fails."""
 
 from __future__ import annotations
 

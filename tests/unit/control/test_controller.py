@@ -30,7 +30,7 @@ from penstock.control.boundary import (
     TopicWanted,
     Trouble,
 )
-from penstock.control.commands import AskTopicAges, Log, Publish, Resolve, TopicAges
+from penstock.control.commands import Log, Publish, RequestTopicAges, Resolve, TopicAges
 from penstock.protocol.message import replace
 from penstock.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
 from penstock.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
@@ -87,14 +87,14 @@ def test_an_old_broker_names_the_api_versions_that_it_has() -> None:
     bench.find(MetadataRequest)
 
 
-def test_a_broker_that_names_no_versions_is_asked_in_version_0() -> None:
+def test_a_broker_that_names_no_versions_gets_version_0() -> None:
     bench = Bench()
     hello = bench.open(bench.connect_control())
     bench.answer(hello, ApiVersionsResponse(error_code=35), version=0)
     assert bench.sent[bench.one(SendFrame).correlation_id][2] == 0
 
 
-def test_produce_is_negotiated_whatever_metadata_came_from() -> None:
+def test_produce_is_negotiated_after_any_metadata() -> None:
     bench = Bench()
     bench.broker_versions[3] = (0, 9)  # no topic ids: the data plane then names topics, request by request
     bench.start()
@@ -121,7 +121,7 @@ def test_a_throttled_control_connection_sends_nothing() -> None:
     bench.find(MetadataRequest)
 
 
-def test_an_old_broker_has_throttled_before_it_answers() -> None:
+def test_an_old_broker_throttles_before_it_answers() -> None:
     bench = Bench()
     bench.broker_versions[3] = (0, 5)
     bench.handshake(bench.connect_control())
@@ -130,7 +130,7 @@ def test_an_old_broker_has_throttled_before_it_answers() -> None:
     bench.find(MetadataRequest)
 
 
-def test_a_throttled_data_connection_gets_no_records_before_its_time() -> None:
+def test_a_throttled_data_connection_gets_no_records_before_the_throttle_ends() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(ConnectionWanted(1))
@@ -155,7 +155,7 @@ def test_a_throttled_data_connection_that_closes_is_not_ready() -> None:
     assert not bench.all(Ready)
 
 
-def test_a_broker_without_a_common_version_is_left_alone_with_growing_backoff() -> None:
+def test_a_broker_without_a_common_version_gets_growing_backoff() -> None:
     bench = Bench()
     bench.broker_versions[0] = (14, 20)
     bench.start()
@@ -239,7 +239,7 @@ def test_a_name_that_does_not_resolve_is_reported_and_tried_again() -> None:
     assert other.host != asked.host, "the least recently failed comes first"
 
 
-def test_a_look_up_that_hangs_is_reported_and_cancelled_in_time_and_used_if_it_answers_later() -> None:
+def test_a_slow_look_up_is_reported_and_cancelled_and_its_late_answer_is_used() -> None:
     bench = Bench(Settings(bootstrap_servers=("one:9092", "two:9093")))
     bench.step()
     hanging = bench.one(Resolve)
@@ -277,7 +277,7 @@ def test_bootstrap_resolve_timeout_ends_the_producer() -> None:
 
 
 @pytest.mark.parametrize("servers", [("10.0.0.1:9092",), ("[::1]:9092",), ("nowhere:9092", "10.0.0.1:9092")])
-def test_bootstrap_resolve_timeout_is_about_names_an_ip_address_needs_no_look_up(servers: tuple[str, ...]) -> None:
+def test_bootstrap_resolve_timeout_does_not_apply_to_ip_addresses(servers: tuple[str, ...]) -> None:
     bench = Bench(Settings(bootstrap_servers=servers, bootstrap_resolve_timeout_ms=5_000))
     bench.step()
     for _ in range(40):
@@ -315,7 +315,7 @@ def test_steady_state_needs_no_wakeups_but_for_metadata() -> None:
     assert wakeups <= 1
 
 
-def test_a_lost_data_connection_refreshes_metadata_and_comes_back_if_records_wait() -> None:
+def test_a_lost_data_connection_refreshes_metadata_and_is_reopened_if_records_wait() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(ConnectionWanted(1))
@@ -340,7 +340,7 @@ def test_a_data_connection_without_records_stays_closed() -> None:
         assert not [c for c in bench.sleep() if isinstance(c, Connect)]
 
 
-def test_the_status_of_a_broker_says_why_it_cannot_be_reached_until_it_can_be() -> None:
+def test_the_status_of_a_broker_has_its_error_until_it_is_reachable() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(ConnectionWanted(1))
@@ -439,14 +439,14 @@ def fail_all(bench: Bench, rounds: int) -> list[str]:
     return went
 
 
-def test_when_no_known_broker_is_reachable_the_bootstrap_addresses_come_in_again() -> None:
+def test_when_no_known_broker_is_reachable_the_bootstrap_addresses_are_used_again() -> None:
     bench = Bench()
     control = bench.start(topic("t", 1))
     bench.close(control, "reset")
     bench.step(TopicWanted("u", -1))
     assert set(fail_all(bench, 2)) <= {"10.0.0.1", "10.0.0.2"}
     assert "10.1.1.1" in fail_all(bench, 2)
-    assert "asking bootstrap.servers again" in "\n".join(c.message for c in bench.commands if isinstance(c, Log))
+    assert "returning to bootstrap.servers" in "\n".join(c.message for c in bench.commands if isinstance(c, Log))
 
 
 def test_with_recovery_strategy_none_only_known_brokers_are_tried() -> None:
@@ -495,7 +495,7 @@ def test_a_misrouted_data_connection_triggers_a_rebootstrap() -> None:
         bench.sleep()
 
 
-def test_garbage_closes_that_connection_and_nothing_else() -> None:
+def test_garbage_closes_only_its_connection() -> None:
     bench = Bench()
     connect = bench.connect_control()
     hello = bench.open(connect)
@@ -522,7 +522,7 @@ def test_garbage_closes_that_connection_and_nothing_else() -> None:
         asked |= {bench.sent[frame.correlation_id][1] for frame in bench.all(SendFrame)}
 
 
-def test_an_identity_is_asked_for_again_after_retriable_errors() -> None:
+def test_an_identity_is_requested_again_after_retriable_errors() -> None:
     bench = Bench()
     bench.handshake(bench.connect_control())
     bench.answer(bench.find(InitProducerIdRequest), InitProducerIdResponse(error_code=14))
@@ -532,14 +532,14 @@ def test_an_identity_is_asked_for_again_after_retriable_errors() -> None:
     assert bench.one(SetIdentity) == SetIdentity(5, 0)
 
 
-def test_without_idempotence_no_identity_is_asked_for() -> None:
+def test_without_idempotence_no_identity_is_requested() -> None:
     bench = Bench(Settings(enable_idempotence=False))
     bench.handshake(bench.connect_control())
     bench.find(MetadataRequest)
     assert len(bench.all(SendFrame)) == 1
 
 
-def test_an_absent_topic_is_asked_for_with_backoff_while_a_call_waits() -> None:
+def test_an_absent_topic_is_requested_with_backoff_while_a_call_waits() -> None:
     bench = Bench()
     bench.start()
     bench.step(TopicWanted("t", -1))
@@ -575,7 +575,7 @@ def test_a_topic_that_may_not_be_written_fails_at_once() -> None:
     assert bench.one(FailTopic).is_final
 
 
-def test_a_settled_lane_goes_back_and_metadata_is_refreshed() -> None:
+def test_a_settled_lane_resumes_and_metadata_is_refreshed() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(LanesHandedOver((lane(batch(error=6)),), ()))
@@ -587,7 +587,7 @@ def test_a_settled_lane_goes_back_and_metadata_is_refreshed() -> None:
     bench.find(MetadataRequest)
 
 
-def test_a_hint_is_known_before_the_lane_goes_back() -> None:
+def test_a_hint_is_applied_before_the_lane_resumes() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     report = lane(batch(error=6, current_leader=3, current_leader_epoch=2))
@@ -634,7 +634,7 @@ def test_used_up_epochs_make_lanes_wait_for_a_new_producer_id() -> None:
     assert renumber == (10, 0, 0)
 
 
-def test_a_fatal_error_fails_the_producer_and_gives_the_lane_back() -> None:
+def test_a_fatal_error_fails_the_producer_and_resumes_the_lane() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(LanesHandedOver((lane(batch(error=31)),), ()))
@@ -647,7 +647,7 @@ def test_a_fatal_error_fails_the_producer_and_gives_the_lane_back() -> None:
 def test_idle_topics_are_forgotten() -> None:
     bench = Bench()
     bench.start(topic("t", 1), topic("u", 1))
-    while AskTopicAges() not in bench.commands:
+    while RequestTopicAges() not in bench.commands:
         bench.sleep()
         for frame in bench.all(SendFrame):
             bench.answer(frame, metadata(topic("t", 1), topic("u", 1)))

@@ -48,7 +48,7 @@ def test_an_error_is_named_once() -> None:
 # ------------------------------------------------------------------------------------------------------ single batches
 
 
-def test_an_unanswered_batch_is_sent_again_as_it_is() -> None:
+def test_an_unanswered_batch_is_resent_unchanged() -> None:
     assert resumed(lane(batch(error=13, fate="unknown"))) == ("r", None)
 
 
@@ -84,7 +84,7 @@ def test_a_success_that_came_while_the_lane_settled_counts() -> None:
     assert (decision.action, decision.base_offset) == ("complete", 77)
 
 
-def test_a_lost_producer_state_is_asked_about_until_the_log_start_is_known() -> None:
+def test_a_lost_producer_state_is_retried_until_the_log_start_is_known() -> None:
     assert resumed(lane(batch(error=59), log_start_offset=-1)) == ("r", None)
     assert resumed(lane(batch(error=59), log_start_offset=4)) == ("r", Renumber(9, 1, 0))
 
@@ -112,7 +112,7 @@ def three(first: int, second: int = 45, third: int = 45, **changes: str) -> Lane
     return lane(*(batch(n + 1, 10 * n, codes[n], fate=fates[n]) for n in range(3)))
 
 
-def test_followers_of_a_retried_batch_are_retried_as_they_are() -> None:
+def test_followers_of_a_retried_batch_are_retried_unchanged() -> None:
     assert resumed(three(19)) == ("rrr", None)
 
 
@@ -125,7 +125,7 @@ def test_a_genuine_gap_before_a_batch_of_unknown_fate_fails_that_batch() -> None
     assert resumed(three(45, a="unknown")) == ("frr", Renumber(9, 1, 0))
 
 
-def test_ranks_close_behind_a_batch_that_is_certainly_not_in_the_log() -> None:
+def test_batches_behind_one_that_is_certainly_not_in_the_log_are_renumbered() -> None:
     assert resumed(three(87)) == ("frr", Renumber(9, 0, 0))
     assert resumed(three(19, 87)) == ("rfr", Renumber(9, 0, 0))
 
@@ -140,11 +140,11 @@ def test_numbers_follow_the_last_acknowledged_one() -> None:
     assert resumed(report) == ("fr", Renumber(9, 0, 30))
 
 
-def test_the_batches_still_to_come_close_ranks_too() -> None:
+def test_later_batches_are_renumbered_too() -> None:
     assert resumed(lane(batch(1, 0, 87))) == ("f", Renumber(9, 0, 0))
 
 
-def test_sequences_close_ranks_across_the_wrap() -> None:
+def test_renumbering_works_across_the_wrap() -> None:
     last = 2**31 - 1
     report = lane(batch(1, last, 87), batch(2, 9, 45), last_acked_sequence=last - 1)
     assert resumed(report) == ("fr", Renumber(9, 0, last))
@@ -214,8 +214,8 @@ def test_a_newer_leader_ends_backoff() -> None:
     assert judge(lane(batch(error=6), leader_epoch=-1), known_epoch=2).resume.delay_ms > 0  # type: ignore[union-attr]
 
 
-def test_a_hint_that_led_nowhere_does_not_end_backoff() -> None:
-    """The address of its node may be unknown: the same leader would be asked again and again without a pause."""
+def test_a_useless_hint_does_not_end_backoff() -> None:
+    """The address of its node may be unknown: requests to the same leader would follow each other without a pause."""
     hinted = lane(batch(error=6, current_leader=3, current_leader_epoch=2))
     assert judge(hinted, known_epoch=1).resume.delay_ms > 0  # type: ignore[union-attr]
 

@@ -73,7 +73,7 @@ def expected(of: Mapping[str, str], code: int, *, refresh: str, retriable: str, 
 
 
 def later(bench: Bench, kind: type) -> SendFrame | None:
-    """The request of this kind that goes out within a backoff's time; all that happens meanwhile is let happen."""
+    """The request of this kind that goes out within a backoff's time; all earlier steps run."""
     until_ms = bench.now_ms + PATIENCE_MS
     while True:
         for frame in bench.all(SendFrame):
@@ -172,7 +172,7 @@ def test_a_produce_answer_without_idempotence(code: int) -> None:
 
 @each_code(PRODUCE)
 def test_a_produce_answer_to_a_batch_that_may_be_in_the_log(code: int) -> None:
-    """It is never renumbered nor split: sent again as it is, or failed, and then its sequence is not used again."""
+    """It is never renumbered nor split: it is resent unchanged, or fails, and then its sequence is not used again."""
     what = expected(PRODUCED, code, refresh="retried, refreshed", retriable="retried", other="failed")
     bench, action = produced(batch(error=code, fate="unknown"))
     sent_again = {"retried": "retry", "retried, refreshed": "retry", "completed": "complete"}
@@ -226,7 +226,7 @@ def test_a_produce_answer_with_an_offset(code: int) -> None:
 
 
 @each_code(PRODUCE)
-def test_an_expired_batch_is_never_sent_again_whatever_was_answered(code: int) -> None:
+def test_an_expired_batch_is_never_resent_after_any_answer(code: int) -> None:
     _, action = produced(batch(error=code, expired=True))
     assert action == ("complete" if code == 46 else "fail")
 
@@ -235,7 +235,7 @@ def test_an_expired_batch_is_never_sent_again_whatever_was_answered(code: int) -
 
 
 def asked(code: int, settings: Settings | None = None, *topics: MetadataResponseTopic, empty: bool = False) -> Bench:
-    """A topic that is known is asked about, and answered with a newer leader and this error for the whole answer."""
+    """A known topic is requested, and answered with a newer leader and this error for the whole answer."""
     bench = Bench(settings or Settings())
     control = bench.start(topic("t", 1))
     bench.step(LeaderWanted(("t",)))
@@ -268,7 +268,7 @@ TOPICS = {"refused": "17 29", "taken": "0"}
 
 @each_code(METADATA_TOPIC)
 def test_a_metadata_answer_about_a_topic(code: int) -> None:
-    what = expected(TOPICS, code, refresh="asked again", retriable="asked again", other="asked again")
+    what = expected(TOPICS, code, refresh="requested again", retriable="requested again", other="requested again")
     bench = Bench()
     bench.start()
     bench.step(TopicWanted("t", -1))
@@ -278,7 +278,7 @@ def test_a_metadata_answer_about_a_topic(code: int) -> None:
     else:
         failure = bench.one(FailTopic)
         assert (failure.name, failure.trouble.code, failure.is_final) == ("t", code, what == "refused")
-    assert (later(bench, MetadataRequest) is not None) == (what == "asked again")
+    assert (later(bench, MetadataRequest) is not None) == (what == "requested again")
 
 
 @each_code(METADATA_TOPIC)
@@ -291,14 +291,14 @@ def test_known_leaders_of_a_topic_stay_after_any_answer(code: int) -> None:
 @each_code(METADATA_PARTITION)
 def test_a_metadata_answer_about_a_partition(code: int) -> None:
     what = expected(
-        {"taken": "0", "asked again": "5 9 72"}, code, refresh="asked again", retriable="taken", other="taken"
+        {"taken": "0", "requested again": "5 9 72"}, code, refresh="requested again", retriable="taken", other="taken"
     )
     answer = topic("t", 2, epoch=5)
     partitions = (answer.partitions[0].__class__(error_code=code, partition_index=0, leader_id=2, leader_epoch=5),)
     answer = MetadataResponseTopic(name="t", topic_id=answer.topic_id, partitions=partitions)
     bench = asked(0, None, answer)
     assert [(each.leader, each.leader_epoch) for each in bench.one(SetTopic).partitions] == [(2, 5)]
-    assert (later(bench, MetadataRequest) is not None) == (what == "asked again")
+    assert (later(bench, MetadataRequest) is not None) == (what == "requested again")
 
 
 # --------------------------------------------------------------------------------------------------------- ApiVersions
@@ -344,7 +344,7 @@ def test_an_api_versions_answer_in_the_lowest_version(code: int) -> None:
 
 @each_code(API_VERSIONS)
 def test_an_api_versions_answer_of_a_known_broker(code: int) -> None:
-    """The bootstrap addresses are asked only if another node answers."""
+    """The bootstrap addresses are used only if another node answers."""
     for strategy in ("rebootstrap", "none"):
         bench = Bench(Settings(metadata_recovery_strategy=strategy))
         control = bench.start(topic("t", 1))
@@ -362,12 +362,12 @@ def test_an_api_versions_answer_of_a_known_broker(code: int) -> None:
 
 # ------------------------------------------------------------------------------------------------------ InitProducerId
 
-IDENTITIES = {"held": "0", "asked again": "14 15 16 51", "refused": "31 53", "fatal": "42 47 90 120"}
+IDENTITIES = {"held": "0", "requested again": "14 15 16 51", "refused": "31 53", "fatal": "42 47 90 120"}
 
 
 @each_code(INIT_PRODUCER_ID)
 def test_an_init_producer_id_answer(code: int) -> None:
-    what = expected(IDENTITIES, code, refresh="asked again", retriable="asked again", other="fatal")
+    what = expected(IDENTITIES, code, refresh="requested again", retriable="requested again", other="fatal")
     bench = Bench()
     bench.handshake(bench.connect_control())
     bench.answer(bench.find(MetadataRequest), metadata())
@@ -383,7 +383,7 @@ def test_an_init_producer_id_answer(code: int) -> None:
     assert [each.trouble.code for each in bench.all(FailBuffered)] == ([code] if what == "refused" else [])
     assert [each.trouble.code for each in bench.all(FailProducer)] == ([code] if what == "fatal" else [])
     again = later(bench, InitProducerIdRequest)
-    assert (again is not None) == (what in ("asked again", "refused"))
+    assert (again is not None) == (what in ("requested again", "refused"))
     if again is not None:
         assert bench.now_ms - answered_ms >= 80, "after backoff"
         bench.answer(again, InitProducerIdResponse(producer_id=6, producer_epoch=0))
@@ -416,5 +416,5 @@ def test_a_find_coordinator_answer(code: int) -> None:
     assert FIND_COORDINATOR.outcome(code) is CoordinatorOutcome[what.upper()]
 
 
-def test_the_tables_are_all_there() -> None:
+def test_every_table_is_tested() -> None:
     assert {id(each) for each in vars(error_table).values() if isinstance(each, Table)} == set(map(id, TABLES))

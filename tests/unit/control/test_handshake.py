@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from penstock.control.boundary import Trouble
-from penstock.control.handshake import ApiVersionsStep, Ask, Failed, Handshake, Passed, Progress, Session
+from penstock.control.handshake import ApiVersionsStep, Failed, Handshake, Passed, Progress, SendRequest, Session
 from penstock.control.requests import API_VERSIONS
 from penstock.protocol.messages import index
 from penstock.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
@@ -25,16 +25,16 @@ def offers(*keys: tuple[int, int, int], error: int = 0) -> ApiVersionsResponse:
 
 
 def asked_version(progress: Progress) -> int:
-    assert isinstance(progress, Ask)
+    assert isinstance(progress, SendRequest)
     return progress.version
 
 
 # --------------------------------------------------------------------------------------------------------- ApiVersions
 
 
-def test_it_begins_in_the_newest_version_and_names_the_client() -> None:
+def test_the_handshake_begins_in_the_newest_version_and_names_the_client() -> None:
     progress = STEP.begin(Session())
-    assert isinstance(progress, Ask)
+    assert isinstance(progress, SendRequest)
     assert (progress.kind, progress.version) == (API_VERSIONS, index.API_VERSIONS.max_version)
     request = progress.message
     assert isinstance(request, ApiVersionsRequest)
@@ -44,7 +44,7 @@ def test_it_begins_in_the_newest_version_and_names_the_client() -> None:
 
 def test_the_cluster_and_node_to_check_are_in_the_request() -> None:
     progress = STEP._replace(cluster_id="c", node_id=2).begin(Session())
-    assert isinstance(progress, Ask)
+    assert isinstance(progress, SendRequest)
     assert isinstance(progress.message, ApiVersionsRequest)
     assert (progress.message.cluster_id, progress.message.node_id) == ("c", 2)
 
@@ -61,7 +61,7 @@ def test_an_unsupported_version_is_followed_by_one_that_the_broker_has(
     assert asked_version(STEP.answered(offers((18, 0, offered), error=35), version)) == next_version
 
 
-def test_a_broker_that_names_no_versions_is_asked_in_version_0() -> None:
+def test_a_broker_that_names_no_versions_gets_version_0() -> None:
     assert asked_version(STEP.answered(offers(error=35), 5)) == 0
 
 
@@ -74,7 +74,7 @@ def test_other_errors_fail_with_their_code(code: int) -> None:
     assert not progress.wrong_node
 
 
-def test_another_node_at_this_address_is_a_reason_to_bootstrap_again() -> None:
+def test_another_node_at_this_address_causes_a_rebootstrap() -> None:
     progress = STEP.answered(offers(error=129), 5)
     assert isinstance(progress, Failed)
     assert progress.wrong_node
@@ -99,11 +99,11 @@ def test_only_needed_apis_are_checked() -> None:
 
 
 class Password(NamedTuple):
-    """A step as an authentication will be: it asks in a version that the step before has found."""
+    """A step as an authentication will be: it uses a version that the step before has found."""
 
     def begin(self, session: Session) -> Progress:
         version = session.negotiate(index.SASL_AUTHENTICATE)
-        return Ask(API_VERSIONS, ApiVersionsRequest(), version)
+        return SendRequest(API_VERSIONS, ApiVersionsRequest(), version)
 
     def answered(self, response: Any, version: int) -> Progress:
         if response.error_code:
@@ -121,7 +121,7 @@ def test_a_step_begins_with_the_session_of_the_one_before() -> None:
     assert handshake.answered(offers(), 1) == Passed(Session({1: (0, 1)}))
 
 
-def test_the_first_failure_ends_it() -> None:
+def test_the_first_failure_ends_the_handshake() -> None:
     handshake = Handshake((STEP, Password()))
     handshake.begin()
     handshake.answered(SASL_OFFER, 5)
@@ -134,11 +134,11 @@ def test_an_open_connection_can_repeat_one_step() -> None:
     assert asked_version(again.begin()) == 0
 
 
-def test_without_steps_it_passes_at_once() -> None:
+def test_a_handshake_without_steps_passes_at_once() -> None:
     assert Handshake(()).begin() == Passed(Session())
 
 
-def test_an_answer_before_its_beginning_or_after_its_end_is_a_bug() -> None:
+def test_an_answer_before_or_after_the_handshake_is_a_bug() -> None:
     handshake = Handshake((STEP,))
     with pytest.raises(RuntimeError):
         handshake.answered(offers(), 5)

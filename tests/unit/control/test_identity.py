@@ -18,13 +18,13 @@ def manager(identity: Identity | None = None) -> IdentityManager:
     return made
 
 
-def test_without_idempotence_there_is_none() -> None:
+def test_without_idempotence_there_is_no_identity() -> None:
     off = IdentityManager(Settings(enable_idempotence=False), Random(1))
     assert off.due_ms(0) is None
     assert off.next_identity() is None
 
 
-def test_it_is_asked_for_at_once_and_once() -> None:
+def test_an_identity_is_requested_at_once_and_once() -> None:
     fresh = manager()
     assert fresh.due_ms(0) == 0
     fresh.request(0)
@@ -43,7 +43,7 @@ def test_a_lost_request_is_repeated_after_a_growing_backoff() -> None:
     assert waits[0] < waits[1] < waits[2]
 
 
-def test_an_epoch_is_raised_without_asking() -> None:
+def test_an_epoch_is_raised_without_a_request() -> None:
     held = manager(Identity(9, 3))
     assert held.next_identity() == Identity(9, 4)
     held.adopt(Identity(9, 4))

@@ -40,7 +40,7 @@ def sleep_until(bench: Bench, happened: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize(("host", "port"), [("one", -1), ("one", 0), ("one", 65536), ("", 9092)])
-def test_an_impossible_address_of_a_broker_closes_the_connection_and_metadata_is_asked_for_again(
+def test_an_impossible_address_of_a_broker_closes_the_connection_and_metadata_is_requested_again(
     host: str, port: int
 ) -> None:
     bench = Bench()
@@ -65,7 +65,7 @@ def test_a_zone_is_not_part_of_an_address() -> None:
     assert bench.one(Connect).ip == "fe80::1"
 
 
-def test_an_impossible_endpoint_is_left_out() -> None:
+def test_an_impossible_endpoint_is_ignored() -> None:
     bench = Bench()
     bench.start(topic("t", 1, 2))
     endpoints = (NodeEndpoint(7, "seven", 70_000, None), NodeEndpoint(8, "eight", 9092, None))

@@ -1,4 +1,4 @@
-"""Topics and leaders, and when they are asked for."""
+"""Topics and leaders, and when they are requested."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def names(state: Metadata, now_ms: float) -> list[str | None]:
     return [each.name for each in state.request(now_ms).topics or ()]
 
 
-def test_a_first_request_is_due_at_once_and_asks_for_the_brokers_alone() -> None:
+def test_a_first_request_is_due_at_once_and_names_no_topics() -> None:
     state = Metadata(Settings(), Random(1), 5)
     assert state.due_ms(5) == 5
     request = state.request(5)
@@ -47,14 +47,14 @@ def test_a_first_request_is_due_at_once_and_asks_for_the_brokers_alone() -> None
     assert state.due_ms(5) is None, "one at a time"
 
 
-def test_a_new_topic_is_asked_for_alone_and_at_once() -> None:
+def test_a_new_topic_is_requested_alone_and_at_once() -> None:
     state = known(topic("t", 1))
     state.want("u", -1, 10)
     assert state.due_ms(10) == 10
     assert names(state, 10) == ["u"]
 
 
-def test_a_refresh_asks_for_all_topics_after_backoff() -> None:
+def test_a_refresh_requests_all_topics_after_backoff() -> None:
     state = known(topic("t", 1), topic("u", 1))
     state.request_refresh()
     due_ms = state.due_ms(1)
@@ -67,7 +67,7 @@ def test_metadata_is_refreshed_when_it_is_old() -> None:
     assert known(topic("t", 1)).due_ms(10) == 300_000
 
 
-def test_failed_requests_back_off_further_and_further() -> None:
+def test_failed_requests_have_growing_backoff() -> None:
     state = known()
     gaps, now_ms = [], 1_000.0
     for _ in range(5):
@@ -81,7 +81,7 @@ def test_failed_requests_back_off_further_and_further() -> None:
     assert gaps[0] < gaps[1] < gaps[2] < gaps[3] <= 1_000
 
 
-def test_an_answer_without_brokers_says_nothing() -> None:
+def test_an_answer_without_brokers_is_ignored() -> None:
     state = known(topic("t", 1))
     state.request_refresh()
     state.request(500)
@@ -125,13 +125,13 @@ def test_a_topic_that_the_data_plane_did_not_forget_is_kept() -> None:
     assert state.due_ms(301_000) == 301_000
 
 
-def test_a_recreated_topic_starts_afresh() -> None:
+def test_a_recreated_topic_starts_epochs_again() -> None:
     state = known(topic("t", 2, epoch=5))
     (snapshot,) = refreshed(state, topic("t", 1, epoch=0, id=8))
     assert snapshot == SetTopic("t", UUID(int=8).bytes, 2, (PartitionLeader(1, 0, False),))
 
 
-def test_another_cluster_starts_afresh() -> None:
+def test_another_cluster_resets_topics() -> None:
     state = known(topic("t", 2, epoch=5, id=0))
     state.request_refresh()
     state.request(500)
@@ -158,7 +158,7 @@ def test_an_unchanged_topic_is_not_announced_again() -> None:
     assert refreshed(known(topic("t", 1)), topic("t", 1)) == []
 
 
-def test_a_missing_leader_is_announced_each_time_and_asked_for_again() -> None:
+def test_a_missing_leader_is_announced_each_time_and_requested_again() -> None:
     state = known(topic("t", -1))
     due_ms = state.due_ms(0)
     assert due_ms is not None
@@ -166,7 +166,7 @@ def test_a_missing_leader_is_announced_each_time_and_asked_for_again() -> None:
     assert len(refreshed(state, topic("t", -1))) == 1, "the engine reports LeaderWanted once per snapshot"
 
 
-def test_partitions_that_the_answer_leaves_out_have_no_leader() -> None:
+def test_partitions_missing_from_the_answer_have_no_leader() -> None:
     partitions = tuple(MetadataResponsePartition(partition_index=n, leader_id=1, leader_epoch=1) for n in (0, 2))
     state = known()
     state.want("t", -1, 0)
@@ -183,18 +183,18 @@ def test_added_partitions_appear() -> None:
     assert len(snapshot.partitions) == 2
 
 
-def test_a_wanted_partition_beyond_those_known_is_asked_for() -> None:
+def test_an_unknown_partition_that_a_call_needs_is_requested() -> None:
     state = known(topic("t", 1))
     state.want("t", 3, 1_000)
     assert state.due_ms(1_000) == 1_000
     state.request(1_000)
     state.answered(metadata(topic("t", 1)), 13, 1_000)
     assert (state.due_ms(1_000) or 0) < 1_200
-    assert state.due_ms(9_000) == 301_000, "no call wants it any more"
+    assert state.due_ms(9_000) == 301_000, "no call needs it any more"
 
 
 def test_after_an_error_the_same_answer_as_before_it_is_announced() -> None:
-    """The data plane has the error: without another snapshot its senders would wait for ever."""
+    """The data plane has the error: without another snapshot its senders would wait forever."""
     state = known(topic("t", 1))
     (failure,) = refreshed(state, topic("t", error=3))
     assert isinstance(failure, FailTopic)
@@ -203,7 +203,7 @@ def test_after_an_error_the_same_answer_as_before_it_is_announced() -> None:
     assert refreshed(state, topic("t", 1)) == []
 
 
-def test_a_partition_that_is_named_twice_is_one() -> None:
+def test_a_partition_that_is_named_twice_counts_once() -> None:
     partitions = tuple(MetadataResponsePartition(partition_index=0, leader_id=n, leader_epoch=1) for n in (1, 2))
     (snapshot,) = refreshed(
         known(topic("t", -1)), MetadataResponseTopic(name="t", topic_id=UUID(int=7), partitions=partitions)
@@ -212,7 +212,7 @@ def test_a_partition_that_is_named_twice_is_one() -> None:
     assert len(snapshot.partitions) == 1
 
 
-def test_a_topic_that_the_answer_leaves_out_is_asked_for_again_after_backoff() -> None:
+def test_a_topic_missing_from_the_answer_is_requested_again_after_backoff() -> None:
     state = known()
     state.want("t", -1, 0)
     state.request(0)
@@ -221,13 +221,13 @@ def test_a_topic_that_the_answer_leaves_out_is_asked_for_again_after_backoff() -
     assert names(state, 120) == ["t"]
 
 
-def test_a_known_topic_that_the_answer_leaves_out_stays_known() -> None:
+def test_a_known_topic_missing_from_the_answer_stays_known() -> None:
     state = known(topic("t", 1))
     assert refreshed(state) == []
     assert state.view().partitions_for_topic("t") == (0,)
 
 
-def test_topics_that_were_not_asked_for_are_ignored() -> None:
+def test_topics_that_were_not_requested_are_ignored() -> None:
     state = known(topic("t", 1))
     assert refreshed(state, topic("t", 1), topic("invented", 1)) == []
     assert set(state.view().views) == {"t"}
@@ -292,7 +292,7 @@ def test_a_topic_is_forgotten_when_it_was_idle_for_long_enough() -> None:
     assert state.due_ms(300_001) == 300_001
 
 
-def test_a_topic_that_comes_back_as_it_was_is_told_to_be_well_again() -> None:
+def test_a_topic_that_recovers_unchanged_is_announced() -> None:
     # Found by the simulation: the data plane kept the error, and every later send waited until max.block.ms.
     state = known(topic("t", 1))
     (failed,) = refreshed(state, topic("t", error=5))

@@ -75,7 +75,7 @@ def test_the_same_epoch_brings_news_of_replicas_and_an_older_one_does_not() -> N
     assert state.view().topics["t"][0].in_sync_replicas == ()
 
 
-def test_epochs_outlive_a_deletion_and_start_afresh_with_a_new_id() -> None:
+def test_epochs_outlive_a_deletion_and_start_again_with_a_new_id() -> None:
     state = known(topic("t", 1, epoch=10))
     refreshed(state, topic("t", error=3))
     assert state.leader_epoch("t", 0) == 10
@@ -84,7 +84,7 @@ def test_epochs_outlive_a_deletion_and_start_afresh_with_a_new_id() -> None:
     assert (snapshot.topic_id, snapshot.partitions[0].leader_epoch) == (UUID(int=8).bytes, 5)
 
 
-def test_a_first_topic_id_starts_epochs_afresh() -> None:
+def test_a_first_topic_id_starts_epochs_again() -> None:
     """Without an id the topic may be another one (Java: `updateLatestMetadata`)."""
     state = known(topic("t", 1, epoch=100, id=0))
     (snapshot,) = refreshed(state, topic("t", 2, epoch=10, id=7))
@@ -95,7 +95,7 @@ def test_a_first_topic_id_starts_epochs_afresh() -> None:
     assert isinstance(snapshot, SetTopic)
 
 
-def test_leader_epochs_of_brokers_before_2_4_say_nothing() -> None:
+def test_leader_epochs_of_brokers_before_2_4_are_ignored() -> None:
     for version, epochs in ((8, [-1, -1]), (9, [10, 10])):
         state = fresh("t")
         (first,) = state.answered(metadata(topic("t", 1, epoch=10)), version, 0) or []
@@ -117,10 +117,10 @@ def test_a_hint_for_one_partition_leaves_the_others_alone() -> None:
     assert [info.leader and info.leader.id for info in infos] == [1, 2]
 
 
-# ---------------------------------------------------------------------------------------------------- when to ask again
+# ------------------------------------------------------------------------------------------------ when to request again
 
 
-def test_a_refresh_that_is_wanted_while_a_request_is_out_is_still_wanted_after_its_answer() -> None:
+def test_a_refresh_requested_during_a_request_is_due_after_its_answer() -> None:
     state = known(topic("t", 1))
     state.request_refresh()
     state.request(1_000)
@@ -134,7 +134,7 @@ def test_a_refresh_that_is_wanted_while_a_request_is_out_is_still_wanted_after_i
     assert state.due_ms(due_ms) == due_ms + 300_000
 
 
-def test_a_topic_that_is_wanted_while_a_request_is_out_is_asked_for_right_after() -> None:
+def test_a_topic_needed_during_a_request_is_requested_right_after() -> None:
     state = known(topic("t", 1))
     state.want("u", -1, 10)
     assert names(state, 10) == ["u"]
@@ -155,7 +155,7 @@ def test_new_topics_do_not_postpone_the_refresh_of_all() -> None:
 
 
 @pytest.mark.parametrize("why", ["a refresh is wanted", "all is old"])
-def test_a_new_topic_goes_along_when_all_are_asked_for_anyway(why: str) -> None:
+def test_a_new_topic_is_part_of_a_request_for_all(why: str) -> None:
     state = known(topic("t", 1))
     now_ms = 1_000.0
     if why == "all is old":
@@ -166,7 +166,7 @@ def test_a_new_topic_goes_along_when_all_are_asked_for_anyway(why: str) -> None:
     assert names(state, now_ms) == ["t", "u"]
 
 
-def test_a_topic_that_the_answer_leaves_out_is_asked_for_again_after_backoff() -> None:
+def test_a_topic_missing_from_the_answer_is_requested_again_after_backoff() -> None:
     state = known(topic("t", 1))
     state.want("u", -1, 10)
     state.request(10)
@@ -182,7 +182,7 @@ def test_a_topic_that_the_answer_leaves_out_is_asked_for_again_after_backoff() -
 
 
 @pytest.mark.parametrize("code", [3, 5, 56, 29, 0])
-def test_a_topic_that_is_as_it_was_after_an_error_is_announced_again(code: int) -> None:
+def test_a_topic_unchanged_after_an_error_is_announced_again(code: int) -> None:
     """Only a snapshot takes a `FailTopic` back; without one, senders would wait until the next change of leaders."""
     state = known(topic("t", 1))
     (failure,) = refreshed(state, topic("t", error=code))  # 0: an answer without partitions
@@ -194,7 +194,7 @@ def test_a_topic_that_is_as_it_was_after_an_error_is_announced_again(code: int) 
     assert refreshed(state, topic("t", 1)) == []
 
 
-def test_one_topics_error_is_no_other_topics() -> None:
+def test_an_error_of_one_topic_does_not_affect_another() -> None:
     state = fresh("invalid", "secret", "fine")
     answer = metadata(topic("invalid", error=17), topic("secret", error=29), topic("fine", 1))
     commands = state.answered(answer, 13, 0) or []
@@ -205,7 +205,7 @@ def test_one_topics_error_is_no_other_topics() -> None:
     assert set(state.view().views) == {"fine"}
 
 
-def test_after_a_final_error_the_topic_is_asked_for_afresh_when_it_is_wanted_again() -> None:
+def test_after_a_final_error_a_topic_is_requested_when_a_call_needs_it_again() -> None:
     state = fresh("secret")
     state.answered(metadata(topic("secret", error=29)), 13, 0)
     assert state.due_ms(50) == 300_000, "not before"
@@ -246,7 +246,7 @@ def test_one_storage_error_brings_one_refresh() -> None:
     assert requests(bench) - before == 1
 
 
-def test_while_metadata_has_an_error_for_a_topic_it_is_asked_for_with_growing_backoff_and_lanes_go_on() -> None:
+def test_a_topic_with_a_metadata_error_is_requested_with_growing_backoff_and_lanes_continue() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(LanesHandedOver((lane(batch(error=56, fate="unknown")),), ()))
@@ -287,7 +287,7 @@ def test_while_the_leader_stays_the_old_one_retries_and_refreshes_come_at_growin
     assert requests(bench) - before <= len(delays), "one for each refusal, not one for each backoff"
 
 
-def test_a_topic_that_disappears_for_a_while_keeps_its_lanes_and_comes_back() -> None:
+def test_a_topic_that_disappears_for_a_while_keeps_its_lanes() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     for failures in range(3):

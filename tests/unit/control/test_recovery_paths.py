@@ -35,7 +35,7 @@ def requested(bench: Bench, kind: type[Request]) -> SendFrame:
 
 
 def refreshed(bench: Bench, *topics: MetadataResponseTopic) -> None:
-    """Metadata is asked for, and answered like this."""
+    """Metadata is requested, and answered like this."""
     bench.answer(requested(bench, MetadataRequest), metadata(*topics))
 
 
@@ -47,7 +47,7 @@ def actions(resume: ResumeLane) -> str:
 # ------------------------------------------------------------------------------------------------------ a leader moved
 
 
-def test_metadata_that_is_still_stale_is_asked_for_until_it_knows_the_new_leader() -> None:
+def test_stale_metadata_is_requested_until_it_has_the_new_leader() -> None:
     bench = Bench()
     bench.start(topic("t", 1))
     delays = []
@@ -72,7 +72,7 @@ def test_a_hint_is_not_undone_by_older_metadata() -> None:
     assert not bench.all(SetTopic)
 
 
-def test_of_lanes_with_mixed_answers_each_gets_its_own_decision() -> None:
+def test_each_lane_of_a_mixed_answer_gets_its_own_decision() -> None:
     bench = Bench()
     bench.start(topic("t", 1, 1, 1), topic("u", 1))
     reports = (
@@ -105,8 +105,8 @@ def in_flight(*results: tuple[int, str], acked: int = -1) -> LaneReport:
     return lane(*batches, last_acked_sequence=acked)
 
 
-def test_lost_replies_within_the_brokers_memory_are_found_by_it() -> None:
-    """Five batches are out, their connection dies: they go again as they are, and come back as duplicates."""
+def test_the_broker_recognises_recent_batches_with_lost_replies() -> None:
+    """Five batches are out, their connection closes: they are sent again unchanged, and come back as duplicates."""
     bench = Bench()
     bench.start(topic("t", 1))
     bench.step(LanesHandedOver((in_flight(*[(13, "unknown")] * 5, acked=99),), ()))
@@ -115,7 +115,7 @@ def test_lost_replies_within_the_brokers_memory_are_found_by_it() -> None:
     assert not bench.all(SetIdentity)
 
 
-def test_a_lost_reply_that_the_broker_has_forgotten_fails_as_possibly_persisted_and_the_next_go_on() -> None:
+def test_a_lost_reply_that_the_broker_has_forgotten_fails_as_possibly_persisted_and_the_next_continue() -> None:
     """A restarted broker remembers the last batch only: it calls an older one out of order, though it has it."""
     bench = Bench()
     bench.start(topic("t", 1))
@@ -123,7 +123,7 @@ def test_a_lost_reply_that_the_broker_has_forgotten_fails_as_possibly_persisted_
     resume = bench.one(ResumeLane)
     assert actions(resume) == "frr"
     assert resume.decisions[0].code == 45
-    assert resume.renumber is None, "the others may be in the log as well: only as they are can they be found there"
+    assert resume.renumber is None, "the others may be in the log as well, and only unchanged batches are found there"
     # The broker knows the last one, so that there was no gap.
     bench.step(LanesHandedOver((lane(batch(3, 120, 46), last_acked_sequence=119),), ()))
     assert actions(bench.one(ResumeLane)) == "c"
@@ -152,7 +152,7 @@ def test_epochs_rise_one_by_one_to_the_last_and_then_a_new_producer_id_is_obtain
     bench.step(LanesHandedOver(spent, ()))
     assert not bench.all(ResumeLane)
     frame = bench.find(InitProducerIdRequest)
-    # Meanwhile: a lane that only retries, and one that lags behind and can still adopt the last epoch.
+    # At the same time: a lane that only retries, and one that lags behind and can still adopt the last epoch.
     behind = lane(batch(error=45), epoch=32_766, partition=2)
     bench.step(LanesHandedOver((behind,), ()))
     assert bench.one(ResumeLane).renumber == Renumber(9, 32_767, 0)

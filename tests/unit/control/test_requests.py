@@ -64,7 +64,7 @@ def test_an_answer_on_a_data_connection_finds_its_request() -> None:
     assert request.peer.state == "open"
 
 
-def test_requests_on_one_connection_do_not_disturb_another() -> None:
+def test_requests_on_one_connection_do_not_affect_another() -> None:
     bench = Bench()
     request = Request(bench, data_connection(bench))
     bench.step(TopicWanted("u", -1))
@@ -97,7 +97,7 @@ def test_an_answer_with_the_correlation_id_of_another_connection_is_unexpected()
 
 
 @pytest.mark.parametrize("stage", ["handshake", "control", "data"])
-def test_an_unexpected_answer_closes_its_connection_and_says_so(stage: str) -> None:
+def test_an_unexpected_answer_closes_its_connection_with_that_reason(stage: str) -> None:
     bench = Bench()
     if stage == "data":
         connect = data_connection(bench)
@@ -157,13 +157,13 @@ def test_a_row_is_due_from_its_time_on(due_ms: float | None, due: bool) -> None:
 
 
 @pytest.mark.parametrize(("version", "throttle_ms"), [(5, 0), (6, 300), (13, 300)])
-def test_a_newer_broker_leaves_the_waiting_to_the_client(version: int, throttle_ms: int) -> None:
+def test_a_newer_broker_expects_the_client_to_wait(version: int, throttle_ms: int) -> None:
     """KIP-219."""
     response = replace(metadata(), throttle_time_ms=300)
     assert requests.METADATA.throttle_ms(response, version) == throttle_ms
 
 
-def test_a_new_row_is_all_that_a_new_request_takes() -> None:
+def test_a_new_request_needs_one_new_row() -> None:
     """A request like the ones that telemetry will add: the controller sends it, and gives it its answer."""
     bench = Bench()
     bench.start(topic("t", 1))

@@ -127,7 +127,7 @@ def test_one_host_is_looked_up_once_at_a_time_for_all_its_ports() -> None:
     assert {names.answer("one").port, names.answers.get(timeout=PATIENCE_S).port} == {9092, 9093}
     assert names.asked.empty()
     names.ask("one")
-    assert names.running() == "one", "after the answer it is looked up anew"
+    assert names.running() == "one", "after the answer it is looked up again"
     names.answer("one")
     names.resolver.stop()
 

@@ -31,7 +31,7 @@ TABLES = pytest.mark.parametrize(
 
 
 @TABLES
-def test_states_and_events_are_those_of_the_table(
+def test_the_table_has_every_state_and_event(
     table: Table, states: tuple[str, ...], events: tuple[str, ...], initial: set[str], final: set[str]
 ) -> None:
     assert {event for _, event in table} == set(events)

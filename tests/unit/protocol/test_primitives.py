@@ -142,7 +142,7 @@ def test_malformed_bytes_raise_protocol_error(read: Callable[[Reader], object], 
         read(Reader(bytes.fromhex(encoded)))
 
 
-def test_an_array_of_more_than_a_million_elements_is_refused_even_if_the_bytes_are_there() -> None:
+def test_an_array_of_more_than_a_million_elements_is_refused_even_with_enough_bytes() -> None:
     encoded = (1_000_001).to_bytes(4, "big") + bytes(1_000_001)
     with pytest.raises(ProtocolError, match="1000001 elements"):
         Reader(encoded).array_length(False, 1)

@@ -12,7 +12,7 @@ use penstock_bench_limits::task::{Task, cpu_seconds};
 use penstock_bench_limits::wire::{Malformed, Reader, Writer};
 use penstock_bench_limits::{API_VERSIONS, PRODUCE, PRODUCE_FLEXIBLE, batch};
 
-/// The last version that names topics: it saves asking for ids, and the bytes that a broker stores are the same.
+/// The last version that names topics: it saves requests for ids, and the bytes that a broker stores are the same.
 const BY_NAME: i16 = 12;
 
 struct Connection {

@@ -91,7 +91,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Begin with a chunk. Partitions that are asked for by number exist in `topic`.
+    /// Begin with a chunk. Partitions given by number exist in `topic`.
     pub fn begin(&mut self, topic: &Topic, rows: &Rows<'_>, ignore_keys: bool) {
         self.order.clear();
         self.groups.clear();

@@ -1,6 +1,6 @@
 //! Append: `send` and its bulk forms end here. Records go into the open batches of their lanes.
 //!
-//! An append takes one lane's lock for as long as it takes to encode the record, asks for memory once per batch, and wakes
+//! An append takes one lane's lock for as long as it takes to encode the record, takes memory once per batch, and wakes
 //! the I/O thread only when that thread sleeps past something that it should do (Java's `RecordAccumulator`).
 
 mod chunk;

@@ -59,7 +59,7 @@ pub enum Appended {
     },
     /// That many bytes of buffer.memory are needed first: queue up, and call again with the grant.
     NeedsMemory(usize),
-    /// The producer is closed, or the snapshot is old: its topic has been forgotten meanwhile.
+    /// The producer is closed, or the snapshot is old: its topic has been forgotten since.
     Closed,
 }
 

@@ -21,7 +21,7 @@ pub struct Run {
 /// Where records are, in the order of the call: the runs list it from the first record to the last.
 #[derive(Debug, Default)]
 pub struct Placed {
-    /// Batches that hold some; one may be there twice.
+    /// Batches that hold some; one may be listed twice.
     pub batches: Vec<Arc<Completion>>,
     /// From the first record to the last.
     pub runs: Vec<Run>,

@@ -33,7 +33,7 @@ literal! {
     }
 }
 
-/// What becomes of one batch of a lane that was handed over.
+/// The decision about one batch of a lane that was handed over.
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// Send it again.
@@ -100,7 +100,7 @@ pub enum Command {
         correlation_id: i32,
         /// Without its length.
         frame: Vec<u8>,
-        /// Until the answer must be there.
+        /// The deadline of the answer.
         timeout_ms: u64,
     },
     /// The connection carries Produce from now on.
@@ -169,7 +169,7 @@ pub enum Command {
         /// Backoff.
         delay_ms: u64,
     },
-    /// What is buffered fails; later records are taken.
+    /// Buffered records fail; later records are taken.
     FailBuffered {
         /// Chooses the class of the error.
         kind: FailureKind,

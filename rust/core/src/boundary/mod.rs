@@ -1,4 +1,4 @@
-//! What crosses between the control plane and the data plane, in the data plane's types.
+//! Commands and events between the control plane and the data plane, in the data plane's types.
 //!
 //! `src/penstock/control/boundary.py` is the table with the meaning of every field. Classes and fields have the same names
 //! there and here; `rust/python/src/runtime/boundary/` converts between the two by these names.

@@ -1,4 +1,4 @@
-//! Events on their way to the control thread.
+//! Events that the control thread has not taken yet.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::events::Event;
 use crate::sync::{Condvar, Mutex};
 
-/// What the data plane has reported and the control thread has not taken yet.
+/// Events that the data plane has reported and the control thread has not taken yet.
 #[derive(Debug, Default)]
 pub struct EventQueue {
     state: Mutex<EventState>,

@@ -23,11 +23,11 @@ impl Trouble {
     }
 }
 
-/// Why the producer cannot go on.
+/// The fatal error of a producer.
 #[derive(Clone, Debug)]
 pub struct Fatal {
     /// Chooses the class of the error.
     pub kind: FailureKind,
-    /// What the error says.
+    /// The error.
     pub trouble: Trouble,
 }

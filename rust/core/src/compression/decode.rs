@@ -1,6 +1,6 @@
 //! Decompression of untrusted bytes, with a limit to the output.
 //!
-//! Every length is compared with what remains, or with what may still be written, before memory is asked for.
+//! Every length is compared with what remains, or with what may still be written, before memory is allocated.
 
 use std::io::Read;
 

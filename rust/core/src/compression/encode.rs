@@ -18,14 +18,14 @@ const SNAPPY_BLOCK: usize = 32 * 1024;
 /// own checksum (which brokers before format 2 got wrong).
 const LZ4_HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
 const LZ4_BLOCK: usize = 64 * 1024;
-/// In a block's length: it is stored as it is.
+/// In a block's length: it is stored uncompressed.
 pub(super) const LZ4_STORED: u32 = 1 << 31;
 const LZ4_END: [u8; 4] = [0; 4];
 /// At its default, compression.lz4.level means LZ4's fast compressor; at any other the thorough one (HC), as in Java.
 const LZ4_DEFAULT_LEVEL: i32 = 9;
 
-/// What a thread needs to compress one batch after the other: the codec's own memory, which takes longer to make than a
-/// batch takes to compress, and the output.
+/// The memory that a thread reuses for each batch: the codec's own, which takes longer to make than a batch takes to
+/// compress, and the output.
 pub struct Encoder {
     codec: Codec,
     state: EncoderState,
@@ -70,7 +70,7 @@ impl Encoder {
         self.codec
     }
 
-    /// `input`, compressed. It may come out larger, and is sent all the same: so does Java.
+    /// `input`, compressed. The output may be larger; it is sent, as in Java.
     pub fn encode(&mut self, input: &[u8]) -> io::Result<&[u8]> {
         let out = &mut self.out;
         out.clear();

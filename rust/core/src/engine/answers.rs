@@ -95,7 +95,7 @@ impl<T: Transport> Engine<T> {
         for answer in response.partitions {
             match places.remove(&(answer.topic.clone(), answer.index)) {
                 Some(place) => answers.push((place, answer)),
-                None => nonsense = Some("a Produce answer names a partition twice, or one that was not asked about"),
+                None => nonsense = Some("a Produce answer names a partition twice, or one that was not requested"),
             }
         }
         if !places.is_empty() {

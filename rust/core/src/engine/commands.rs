@@ -40,7 +40,9 @@ impl<T: Transport> Engine<T> {
             Command::ResumeLane { topic, partition, decisions, renumber, delay_ms } => {
                 if let Err(why) = self.resume(&topic, partition, decisions, renumber, micros(delay_ms), now_us) {
                     // Neither side may guess: it fails loudly rather than number records wrongly.
-                    self.die(&format!("a lane of {topic}-{partition} came back wrong: {why} (a bug in Penstock)"));
+                    self.fail_engine(&format!(
+                        "a lane of {topic}-{partition} was resumed wrongly: {why} (a bug in Penstock)"
+                    ));
                     let message = format!("lane {topic}-{partition}: {why}");
                     self.shared.events.push(Event::EngineFailed { message });
                 }
@@ -53,7 +55,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// A control request: the answer goes to the control plane as it is.
+    /// A control request: the answer goes to the control plane unchanged.
     fn send_frame(&mut self, connection: u64, correlation_id: i32, frame: &[u8], now_us: u64, timeout_us: u64) {
         let Some(to) = self.connections.get_mut(&connection) else { return };
         let mut bytes = Vec::with_capacity(4 + frame.len());

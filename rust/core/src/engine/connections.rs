@@ -17,7 +17,7 @@ impl<T: Transport> Engine<T> {
                 self.connections.insert(id, connection);
             }
             Err(error) => {
-                let requested = self.ask_again(broker);
+                let requested = self.request_again(broker);
                 self.shared.events.push(Event::ConnectionClosed {
                     connection_id: id,
                     reason: error.to_string(),
@@ -154,7 +154,7 @@ impl<T: Transport> Engine<T> {
                 broker.health.stuck_since_us.store(0, Ordering::Relaxed);
             }
         }
-        let requested = self.ask_again(connection.broker);
+        let requested = self.request_again(connection.broker);
         self.shared.events.push(Event::ConnectionClosed {
             connection_id: id,
             reason: reason.to_owned(),
@@ -163,9 +163,9 @@ impl<T: Transport> Engine<T> {
         });
     }
 
-    /// A connection to this broker ended. True: records wait for one. Then the next pass asks for it once more, since
+    /// A connection to this broker ended. True: records wait for one. Then the next pass requests it again, since
     /// the one that ended may have been the control plane's own.
-    fn ask_again(&mut self, broker: i32) -> bool {
+    fn request_again(&mut self, broker: i32) -> bool {
         let Some(broker) = self.brokers.get_mut(&broker) else { return false };
         broker.wanted = false;
         broker.connection.is_none() && !broker.ready.is_empty()

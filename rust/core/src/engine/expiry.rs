@@ -129,8 +129,8 @@ impl<T: Transport> Engine<T> {
     pub(super) fn enter_topic(&self, inner: &mut LaneInner, now_us: u64) {
         if inner.enter_topic() {
             let stranded = |batch: &LaneBatch| {
-                let message = "the topic has an id again under which this batch may be in the log; meanwhile it had \
-                               another one, and the batch got other sequence numbers";
+                let message = "the topic has a former id again, under which this batch may be in the log; under \
+                               another id the batch got other sequence numbers";
                 batch.failure(FailureKind::Broker, UNKNOWN_TOPIC_ID, message.to_owned(), now_us)
             };
             self.fail_batches(inner, LaneBatch::is_stranded, stranded);

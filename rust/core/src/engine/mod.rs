@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `commands.rs` | applies the control plane's commands |
 //! | `topics.rs` | topic snapshots: lanes, leaders, retired topics |
-//! | `decisions.rs` | lanes that the control plane gives back |
+//! | `decisions.rs` | lanes that the control plane returns |
 //! | `scheduling.rs` | which lane sends next, to which broker, in which request |
 //! | `requests.rs` | batches become a Produce request |
 //! | `connections.rs` | sockets: connect, read, write, close |
@@ -59,7 +59,7 @@ struct Broker {
     connection: Option<u64>,
     /// Lanes that can send, the next one first.
     ready: VecDeque<Arc<Lane>>,
-    /// The control plane was asked for a connection.
+    /// A connection was requested from the control plane.
     wanted: bool,
     /// Why it cannot be reached, as the control plane reports it.
     trouble: Trouble,
@@ -73,14 +73,14 @@ pub struct Engine<T> {
     transport: T,
     connections: BTreeMap<u64, Connection>,
     brokers: BTreeMap<i32, Broker>,
-    /// Every lane that was ever made, by id.
+    /// All lanes, by id; they are never removed.
     lanes: Vec<Arc<Lane>>,
     /// Lanes of topics that are forgotten: their sequences go on if the topic comes back.
     retired: HashMap<Arc<str>, Vec<Arc<Lane>>>,
     timers: Timers,
     /// Ready, but without a leader.
     leaderless: Vec<Arc<Lane>>,
-    /// Topic versions for which the control plane was asked for a leader.
+    /// Topic versions for which a leader was requested from the control plane.
     leader_wanted: HashMap<Arc<str>, u64>,
     identity: Option<Identity>,
     /// Requests put together so far.
@@ -90,11 +90,11 @@ pub struct Engine<T> {
     next_tick_us: u64,
     /// A lane became ready after this pass had sent: the next pass is due at once.
     again: bool,
-    // What this pass reports to the control plane.
+    // The report of this pass to the control plane.
     handed_over: Vec<LaneReport>,
     endpoints: Vec<NodeEndpoint>,
     scratch: Box<[u8]>,
-    dead: bool,
+    failed: bool,
 }
 
 /// One batch of a request that is being put together.
@@ -124,7 +124,7 @@ impl<T: Transport> Engine<T> {
             handed_over: Vec::new(),
             endpoints: Vec::new(),
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
-            dead: false,
+            failed: false,
         }
     }
 

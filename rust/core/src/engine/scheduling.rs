@@ -71,7 +71,7 @@ impl<T: Transport> Engine<T> {
         let mut left = Vec::new();
         for lane in std::mem::take(&mut self.leaderless) {
             if !lane.inner.lock().waits_for_leader() {
-                continue; // it was routed anew when the leader became known
+                continue; // it was routed again when the leader became known
             }
             let version = self.shared.topics.entry(&lane.topic).topic.map_or(0, |topic| topic.version);
             if self.leader_wanted.insert(Arc::clone(&lane.topic), version) != Some(version) {
@@ -175,7 +175,7 @@ impl<T: Transport> Engine<T> {
 
     /// For partitioner.availability.timeout.ms: brokers with so many unanswered requests that lanes cannot send.
     ///
-    /// Such lanes stand in no ready queue, so that `drain` does not see them (Java: a node that `canSendMore` refuses).
+    /// Such lanes are in no ready queue, so that `drain` does not see them (Java: a node that `canSendMore` refuses).
     pub(super) fn note_stuck(&self, now_us: u64) {
         let rules = &self.shared.config.rules;
         if self.shared.config.partitioning.availability_timeout_us == 0 {

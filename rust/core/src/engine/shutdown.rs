@@ -46,8 +46,8 @@ impl<T: Transport> Engine<T> {
     }
 
     /// A bug: fail every record and take no more.
-    pub fn die(&mut self, message: &str) {
-        if std::mem::replace(&mut self.dead, true) {
+    pub fn fail_engine(&mut self, message: &str) {
+        if std::mem::replace(&mut self.failed, true) {
             return;
         }
         let (kind, trouble) = (FailureKind::Internal, Trouble::new(message));

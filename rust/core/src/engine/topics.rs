@@ -79,7 +79,7 @@ impl<T: Transport> Engine<T> {
             self.shared.topics.update(name, |_| None);
             return;
         };
-        // Retired first, removed after: a sender that still has the snapshot finds a retired lane and asks for the
+        // Retired first, removed after: a sender that still has the snapshot finds a retired lane and requests the
         // topic again.
         let retired = topic.lanes.iter().take_while(|lane| lane.retire()).count();
         if retired < topic.lanes.len() {

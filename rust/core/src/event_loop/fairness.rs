@@ -32,7 +32,7 @@ impl Default for TimeSlice {
 }
 
 impl TimeSlice {
-    /// Nothing has happened in it.
+    /// A slice without steps.
     pub const NEW: Self = Self { since_ms: None, steps: 0, over_ms: None };
     /// Ticks of the clock that a slice lasts: 1 ms at most. Two slices may follow each other before another coroutine's.
     const TICKS: u64 = 1;

@@ -16,7 +16,7 @@ pub struct LoopToken(pub usize);
 /// How a loop's sleep is ended.
 #[derive(Debug)]
 enum WakeUp {
-    /// A byte on its way through a socket pair; the loop watches the receiving end.
+    /// A byte in a socket pair; the loop watches the receiving end.
     #[cfg(unix)]
     Socket { sender: std::os::unix::net::UnixStream, receiver: std::os::unix::net::UnixStream },
     /// A thread waits in [`LoopInbox::wait`].
@@ -83,7 +83,7 @@ impl LoopInbox {
     fn put(&self, tokens: impl IntoIterator<Item = LoopToken>) -> bool {
         let mut state = self.state.lock();
         state.tokens.extend(tokens);
-        // A loop that has ended needs no wake-up; what is left here is dropped by the last reader (`take`).
+        // A loop that has ended needs no wake-up; the last reader drops the rest (`take`).
         !std::mem::replace(&mut state.wake_up_pending, true) && !state.closed
     }
 
@@ -102,7 +102,7 @@ impl LoopInbox {
     /// Up to `limit` tokens, the oldest first, and whether there are more. If there are, the wake-up stays pending: the
     /// caller reads again soon.
     pub fn take(&self, limit: usize) -> (Vec<LoopToken>, bool) {
-        // The byte first: what is put in after the tokens are taken sends a new one.
+        // The byte first: a token that arrives after the tokens are taken sends a new one.
         #[cfg(unix)]
         if let WakeUp::Socket { receiver, .. } = &self.wake_up {
             use std::io::Read;

@@ -1,4 +1,4 @@
-//! One connection without its socket: what is to be written, what has been read, and which answers are awaited.
+//! One connection without its socket: bytes to write, bytes read, and awaited answers.
 //!
 //! A broker answers a connection in order, so the requests form a FIFO and an answer with another correlation id means
 //! that the stream cannot be trusted any more: the connection is closed, and nothing else.
@@ -76,7 +76,7 @@ pub struct Request {
     pub correlation_id: i32,
     /// See there.
     pub kind: RequestKind,
-    /// When the answer must be there.
+    /// The deadline of the answer.
     pub timeout_at_us: u64,
     /// When it was queued.
     pub sent_us: u64,

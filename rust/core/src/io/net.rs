@@ -125,7 +125,7 @@ pub fn start(shared: &Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
             Ok(Err(error)) => format!("the I/O thread stopped: {error}"),
             Err(panic) => format!("the I/O thread panicked (a bug in Penstock): {}", panic_text(&*panic)),
         };
-        let _ = catch_unwind(AssertUnwindSafe(|| engine.die(&message)));
+        let _ = catch_unwind(AssertUnwindSafe(|| engine.fail_engine(&message)));
         shared.events.push(Event::EngineFailed { message });
     })
 }

@@ -41,9 +41,8 @@ impl LaneInner {
         self.on(LaneEvent::Trouble);
     }
 
-    /// The topic may have been made anew since the batches here were sent: their fates are about the present one from
-    /// now on. Batches in flight are left out, and batches with the control plane, which decides by what was reported
-    /// to it.
+    /// The topic may have been created again since the batches here were sent: from now on their fates are about the
+    /// present one. Batches in flight are left out. So are batches with the control plane, which decides by its report.
     ///
     /// True: a batch is [`LaneBatch::is_stranded`].
     pub fn enter_topic(&mut self) -> bool {

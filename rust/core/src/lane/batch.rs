@@ -186,8 +186,8 @@ impl LaneBatch {
         (self.content.uncompressed_size() / 2).min(batch_size).max(1)
     }
 
-    /// The batch is resolved: bytes of buffer.memory to be given back now. A codec worker that still reads the records
-    /// gives them back later.
+    /// The batch is resolved: bytes of buffer.memory to be released now. A codec worker that still reads the records
+    /// releases them later.
     pub fn settle_memory(&mut self) -> usize {
         self.content.settle_memory(self.charged)
     }
@@ -250,7 +250,7 @@ impl LaneBatch {
         self.expired
     }
 
-    /// The last answer, unless the control plane has decided about it: then it must not be taken for a new one.
+    /// The last answer, unless the control plane has decided about it: then it must not count as a new one.
     pub fn undecided(&self) -> Option<&LastAnswer> {
         (!self.decided).then_some(&self.last)
     }
@@ -273,7 +273,9 @@ impl LaneBatch {
         if elsewhere && self.fate != Fate::Unknown {
             let after = if message.is_empty() { "" } else { "; " };
             message.push_str(after);
-            message.push_str("the topic was made anew, and the record may be in the log of the former one");
+            message.push_str(
+                "the topic was deleted and created again, and the record may be in the log of the deleted one",
+            );
         }
         Failure {
             kind,

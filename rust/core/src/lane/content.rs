@@ -43,13 +43,13 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The batch was resolved meanwhile: compressing it would be useless. Without the lane's lock, *false* may be out
+    /// The batch is resolved: compressing it would be useless. Without the lane's lock, *false* may be out
     /// of date a moment later.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    /// Bytes of buffer.memory that the worker gives back in place of the lane.
+    /// Bytes of buffer.memory that the worker releases in place of the lane.
     pub fn owed(&self) -> usize {
         self.owed.load(Ordering::Acquire)
     }
@@ -121,8 +121,8 @@ impl Content {
         }
     }
 
-    /// The batch is resolved, which held `charged` bytes of buffer.memory. How many are to be given back now: a worker
-    /// that still reads the records gives them back when it is done.
+    /// The batch is resolved, which held `charged` bytes of buffer.memory. How many are to be released now: a worker
+    /// that still reads the records releases them when it is done.
     pub(super) fn settle_memory(&self, charged: usize) -> usize {
         let Self::Encoding(stub) = self else { return charged };
         stub.ticket.owed.store(charged, Ordering::Release);

@@ -56,8 +56,8 @@ pub const NO_TOPIC_ID: TopicId = [0; 16];
 
 /// The topics of one name that a batch was sent to.
 ///
-/// A topic that is deleted and made anew has another id and an empty log: a record in the old topic's log cannot be in
-/// the new one's. So a batch's fate belongs to a topic id, and starts afresh under another one.
+/// A topic that is deleted and created again has another id and an empty log: a record in the old topic's log cannot be in
+/// the new one's. So a batch's fate belongs to a topic id, and starts again under another one.
 #[derive(Clone, Debug, Default)]
 pub struct Addressed {
     /// The topic of the last attempt: the fate is about this one.
@@ -66,7 +66,7 @@ pub struct Addressed {
     /// in the topic that has the name by then. So the fate stays.
     by_name: bool,
     /// Earlier ids under which the fate is unknown, with the numbers used there. Metadata may go back to one: a broker
-    /// with an old view, or a cluster that takes over and gives back.
+    /// with an old view, or a cluster that takes over for a while.
     former: Vec<(TopicId, Numbering)>,
 }
 
@@ -87,7 +87,7 @@ impl Addressed {
     }
 
     /// The name stands for `topic_id` now. Returns the batch's fate there. `None`: it was sent there under other
-    /// numbers and may be in the log, so that it could be there twice if it were sent again.
+    /// numbers and may be in the log, so a second send could store it twice.
     pub fn enter(&mut self, topic_id: TopicId, fate: Fate, numbering: Numbering) -> Option<Fate> {
         if self.topic_id == topic_id || self.by_name {
             return Some(fate);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fate_starts_afresh_under_a_new_topic_id() {
+    fn a_fate_starts_again_under_a_new_topic_id() {
         let mut addressed = sent_to_old();
         assert_eq!(addressed.enter(OLD, Fate::Unknown, NUMBERS), Some(Fate::Unknown), "the same topic");
         assert_eq!(addressed.enter(NEW, Fate::Unknown, NUMBERS), Some(Fate::Unsent));
@@ -151,7 +151,7 @@ mod tests {
         assert!(!addressed.may_be_elsewhere());
         addressed.enter(NEW, Fate::Unknown, NUMBERS);
         let renumbered = Some((Identity { producer_id: 9, epoch: 1 }, 0));
-        assert_eq!(addressed.enter(OLD, Fate::Unsent, renumbered), None, "it could be there twice");
+        assert_eq!(addressed.enter(OLD, Fate::Unsent, renumbered), None, "it could be stored twice");
     }
 
     #[test]

@@ -5,12 +5,12 @@
 pub struct Identity {
     /// Given by `InitProducerId`.
     pub producer_id: i64,
-    /// Raised to start sequences anew (KIP-360).
+    /// Raised to start sequences again at 0 (KIP-360).
     pub epoch: i16,
 }
 
 impl Identity {
-    /// What a batch carries without idempotence.
+    /// The identity of a batch without idempotence.
     pub const NONE: Self = Self { producer_id: -1, epoch: -1 };
 }
 

@@ -1,6 +1,6 @@
 //! A lane: one partition's queue of batches, and the rules for what it may send.
 //!
-//! `state.rs` has the lane's states, `content.rs` those of a batch's records. What changes a lane stands in four files:
+//! `state.rs` has the lane's states, `content.rs` those of a batch's records. The changes of a lane are in four files:
 //! buffering here, `sending.rs`, `answers.rs` (with the decisions about them) and `expiry.rs` (records fail).
 //!
 //! Rules kept here: one batch per request; until the first success under an (identity, topic id, leader) one batch in
@@ -65,7 +65,7 @@ impl Destination {
     const NOWHERE: Self = Self { leader: -1, leader_epoch: -1, topic_id: NO_TOPIC_ID };
 }
 
-/// What the lane's lock protects.
+/// The state that the lane's lock protects.
 #[derive(Debug)]
 pub struct LaneInner {
     /// Changed by [`LaneInner::on`] only.
@@ -89,7 +89,7 @@ pub struct LaneInner {
     log_start_offset: i64,
     /// Hand-overs in a row without a success between.
     failures: u32,
-    /// It stands in a ready queue of the engine, or is on its way there.
+    /// It is in a ready queue of the engine, or is announced for one.
     queued: bool,
     /// The last request that was put together with a batch of this lane.
     request: u64,
@@ -179,7 +179,7 @@ impl LaneInner {
         self.queue.push_back(batch);
     }
 
-    /// Batch `batch_id` is compressed. False: it expired or failed meanwhile.
+    /// Batch `batch_id` is compressed. False: it has expired or failed.
     pub fn encoded(&mut self, batch_id: u64, sealed: SealedBatch) -> bool {
         // A split's child may have been handed over since, with the lane.
         let mut waiting = self.queue.iter_mut().chain(&mut self.settled);
@@ -205,7 +205,7 @@ impl LaneInner {
 
     // ----------------------------------------------------------------------------------------- where to
 
-    /// Leader and topic id from a new snapshot. True: the topic was made anew under this name.
+    /// Leader and topic id from a new snapshot. True: the topic was created again under this name.
     pub fn set_target(&mut self, leader: i32, leader_epoch: i32, topic_id: TopicId) -> bool {
         let recreated = self.target.topic_id != topic_id;
         if recreated {
@@ -213,7 +213,7 @@ impl LaneInner {
             self.last_acked_offset = -1;
         }
         if self.target.leader != leader {
-            // It may stand in its old leader's queue, where it is skipped.
+            // It may be in its old leader's queue, where it is skipped.
             self.queued = false;
         }
         let newer = leader_epoch > self.target.leader_epoch;
@@ -229,7 +229,7 @@ impl LaneInner {
         self.used.leader != self.target.leader || self.topic_changed()
     }
 
-    /// The topic may have been made anew since the last batch was sent.
+    /// The topic may have been created again since the last batch was sent.
     pub fn topic_changed(&self) -> bool {
         self.used.topic_id != self.target.topic_id
     }

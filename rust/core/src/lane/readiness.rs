@@ -67,7 +67,7 @@ impl LaneInner {
         self.armed_us = u64::MAX;
     }
 
-    /// Whether it stands in the ready queue of this broker. Not if its leader moved on since.
+    /// Whether it is in the ready queue of this broker. Not if its leader has changed since.
     pub fn is_queued_at(&self, broker: i32) -> bool {
         self.queued && self.target.leader == broker
     }
@@ -77,7 +77,7 @@ impl LaneInner {
         self.queued && self.target.leader < 0
     }
 
-    /// Whether it stands in the ready queue of `broker` and has no batch in this request yet. It may stand there twice,
+    /// Whether it is in the ready queue of `broker` and has no batch in this request yet. It may be there twice,
     /// if its leader moved away and back.
     pub fn may_join(&self, broker: i32, request: u64) -> bool {
         self.is_queued_at(broker) && self.request != request

@@ -35,7 +35,7 @@ pub enum LaneState {
     Closed,
 }
 
-/// What happens to a lane.
+/// An event of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneEvent {
     /// A batch was taken for sending.
@@ -81,13 +81,13 @@ const TRANSITIONS: &[(LaneState, LaneEvent, LaneState)] = &[
     (HandedOver, ProducerClosed, Closed),
     (Waiting, Sent, Flowing),
     (Waiting, Trouble, Settling),
-    // A new leader need not be spared.
+    // A new leader needs no backoff.
     (Waiting, LeaderChanged, Flowing),
     (Waiting, TopicForgotten, Retired),
     (Waiting, ProducerClosed, Closed),
     (Retired, TopicKnown, Flowing),
     (Retired, ProducerClosed, Closed),
-    // Commands of the control plane may still be on their way when the producer ends.
+    // Commands of the control plane may still be queued when the producer ends.
     (Closed, LeaderChanged, Closed),
     (Closed, TopicKnown, Closed),
     (Closed, ProducerClosed, Closed),
@@ -119,7 +119,7 @@ impl LaneState {
         }
     }
 
-    /// Whether senders may append. One comparison: it is asked for each record.
+    /// Whether senders may append. One comparison: it runs for each record.
     #[inline]
     pub fn takes_records(self) -> bool {
         (self as u8) < Retired as u8

@@ -1,4 +1,4 @@
-//! What the tests of this folder share.
+//! The common part of the tests of this folder.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! When the records of a batch were buffered, as far as it is known.
+//! When the records of a batch were buffered, as far as is known.
 //!
 //! A record carries no time of ours: its timestamp may be the application's, and to read the clock for each record and keep
 //! it would cost more than an error message is worth. Instead the engine's tick, every 50 ms, notes how many records each
 //! batch holds that was never sent. A record came after the last note that does not count it, and before the first one
-//! that does. Only batches that live longer than a tick have notes.
+//! that does. Only batches that wait longer than a tick have notes.
 
-/// ms; a record that was there at the first tick is taken to be as old as its batch.
+/// ms; a record that was buffered before the first tick counts as old as its batch.
 const ROUGHLY_AT_ONCE_MS: u32 = 100;
 
 /// So many records, from one time to another; times are ms since the batch began.

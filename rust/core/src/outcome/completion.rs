@@ -44,13 +44,13 @@ pub struct Completion {
     resolved: Condvar,
 }
 
-/// Those who wait for the outcome, or have asked about it. Apart, so that a batch without them never touches it.
+/// The waiters for the outcome, and the records observed. Separate, so that a batch without them never touches it.
 #[derive(Debug, Default)]
 struct Watchers {
     callbacks: Vec<(u32, CallbackToken)>,
     /// Posted to event loops once the batch is resolved, in this order.
     notices: Vec<(u32, Notice)>,
-    /// Records that the application has asked about, or that have a callback.
+    /// Records that the application has observed, or that have a callback.
     observed: Observed,
 }
 
@@ -195,7 +195,7 @@ impl Completion {
         })
     }
 
-    /// The application asked for this record's result: a failure of it is no longer unnoticed.
+    /// The application read this record's result: its failure is no longer unnoticed.
     pub fn observe(self: &Arc<Self>, index: u32) {
         let (leaf, index) = self.leaf(index);
         if !matches!(leaf.outcome(), Some(Outcome::Delivered { .. })) {
@@ -251,7 +251,7 @@ impl Completion {
         }
     }
 
-    /// How many of `count` failed records the application has not asked about, and the index of the first of them.
+    /// How many of `count` failed records the application has not observed, and the index of the first of them.
     pub fn unobserved(&self, count: u32) -> (u32, Option<u32>) {
         let watchers = self.watchers.lock();
         let seen = watchers.observed.count();

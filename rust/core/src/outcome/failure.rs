@@ -37,7 +37,7 @@ pub struct Failure {
     pub broker: i32,
     /// How often it was sent.
     pub attempts: u32,
-    /// Whether the log may hold it all the same.
+    /// Whether the log may still hold it.
     pub possibly_persisted: bool,
     /// The last cause, human-readable.
     pub message: String,

@@ -1,4 +1,4 @@
-//! Which records of a batch the application has asked about: a failure of another one is unnoticed.
+//! The records of a batch that the application has observed: a failure of another one is unnoticed.
 
 /// A set of indexes, one bit each.
 #[derive(Debug, Default)]

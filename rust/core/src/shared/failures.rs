@@ -1,4 +1,4 @@
-//! The fatal error of a producer, and the failed records that the application has not asked about.
+//! The fatal error of a producer, and the failed records that the application has not observed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Failures {
     unnoticed: Mutex<Unnoticed>,
 }
 
-/// Batches with failed records that the application has not asked about so far.
+/// Batches with failed records that the application has not observed so far.
 #[derive(Debug, Default)]
 struct Unnoticed {
     /// (completion, records in it), the oldest first.
@@ -57,7 +57,7 @@ impl Failures {
         unnoticed.failed.push_back((Arc::clone(completion), records));
     }
 
-    /// Failed batches with records that the application has not asked about, (completion, how many, the first one), and
+    /// Failed batches with records that the application has not observed, (completion, how many, the first one), and
     /// how many such records there were in older batches. All are forgotten.
     pub fn take_unnoticed(&self) -> (Vec<(Arc<Completion>, u32, u32)>, u64) {
         let Unnoticed { failed, forgotten } = std::mem::take(&mut *self.unnoticed.lock());

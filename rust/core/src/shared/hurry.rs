@@ -34,7 +34,7 @@ impl Hurry {
         !self.shortage.swap(true, Ordering::AcqRel)
     }
 
-    /// The shortage is over unless `waiting` senders are there. True: it began again meanwhile.
+    /// The shortage is over unless `waiting` returns some senders. True: it has begun again.
     pub(super) fn end_shortage(&self, waiting: impl Fn() -> usize) -> bool {
         if !self.shortage.load(Ordering::Acquire) || waiting() > 0 {
             return false;

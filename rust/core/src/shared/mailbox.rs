@@ -1,4 +1,4 @@
-//! The mailbox of the I/O thread: what other threads leave for it, and how they end its sleep.
+//! The mailbox of the I/O thread: messages of other threads to it, and the end of its sleep.
 //!
 //! The I/O thread stores until when it sleeps, and then checks the inbox once more. A sender puts something into the inbox
 //! and then reads until when the thread sleeps. A fence on each side makes one of the two see the other's store, so that

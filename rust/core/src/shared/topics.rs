@@ -126,7 +126,7 @@ impl TopicTable {
         table.notices.len() < before
     }
 
-    /// Why there is no metadata, human-readable; empty when all is well.
+    /// Why there is no metadata, human-readable; empty if there is metadata.
     pub fn status(&self) -> Trouble {
         self.state.lock().status.clone()
     }

@@ -2,7 +2,7 @@
 //!
 //! `parking_lot` keeps all waiting threads in one table for the whole process. After a fork the child finds the parent's
 //! threads in it, whose memory is gone or reused, and walks the table at the next wait: a producer made in the child then
-//! crashed. A futex has no such memory. A panic while a lock is held ends the I/O thread, and `die` fails every record;
+//! crashed. A futex has no such memory. A panic while a lock is held ends the I/O thread, and `fail_engine` fails every record;
 //! until then readers may see a half-made change, as with `parking_lot`.
 //!
 //! With the feature `models` they are loom's, which tries every order of events (`tests/models`). In debug builds a
@@ -40,7 +40,7 @@ pub struct MutexGuard<'a, T> {
 }
 
 /// A wait for a change of the value in a [`Mutex`]. A notification is a system call only if a thread waits: most batches
-/// are resolved before their futures are asked.
+/// are resolved before their futures are read.
 #[derive(Debug, Default)]
 pub struct Condvar {
     inner: backend::Condvar,

@@ -3,7 +3,7 @@
 //!
 //! Not under loom, which finds deadlocks by itself, and whose threads share one real thread's memory.
 
-/// Where a lock stands in the order in which locks may be nested: a thread that holds one may take only greater ones.
+/// The rank of a lock in the order in which locks may be nested: a thread that holds one may take only greater ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// The table of topics.

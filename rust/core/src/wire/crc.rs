@@ -8,7 +8,7 @@
 /// CRC-32C's polynomial, reflected: bit 31 is x⁰.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// `POWERS[k][d]` is x to the power 8·d·16ᵏ modulo the polynomial: what appending d·16ᵏ bytes multiplies a checksum by.
+/// `POWERS[k][d]` is x to the power 8·d·16ᵏ modulo the polynomial: d·16ᵏ more bytes multiply a checksum by it.
 static POWERS: [[u32; 16]; 16] = powers();
 
 /// CRC-32C of `data`.

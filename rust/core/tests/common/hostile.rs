@@ -1,5 +1,5 @@
-//! What no bytes of a broker's may do, whatever they are: panic, take memory out of proportion, end more than their own
-//! connection. Shared by the fuzz targets (`rust/fuzz`) and by the tests that replay their corpus and mutate it.
+//! Checks that no bytes of a broker cause a panic, take memory out of proportion, or end more than their own connection.
+//! Shared by the fuzz targets (`rust/fuzz`) and by the tests that replay their corpus and mutate it.
 
 #![allow(dead_code, reason = "each fuzz target uses a part of it")]
 
@@ -62,7 +62,7 @@ pub fn response(data: &[u8]) {
     }
 }
 
-/// What compressed bytes may grow to here.
+/// The limit of decompressed bytes here.
 const GROWN: usize = 1 << 16;
 
 /// A codec (one byte) and compressed bytes: refused, or understood within the limit, and what they hold survives compression.

@@ -1,4 +1,4 @@
-//! Kafka's Produce responses, written from its message definitions: what honest brokers send, in every version.
+//! Kafka's Produce responses, written from its message definitions, in every version: answers of honest brokers.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -124,7 +124,7 @@ pub fn encode(version: i16, unknown_tags: bool, correlation_id: i32, response: &
     w.out
 }
 
-/// What is left of a response in a version that lacks some fields.
+/// The part of a response that remains in a version that lacks some fields.
 pub fn as_of(version: i16, mut response: ProduceResponse) -> ProduceResponse {
     for (i, p) in response.partitions.iter_mut().enumerate() {
         p.topic = if version >= 13 {

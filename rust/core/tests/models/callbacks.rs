@@ -14,7 +14,7 @@ fn burst(number: usize) -> Burst {
     Burst { completion: Completion::new("t".into(), 0), callbacks: vec![(0, CallbackToken(number))], charged: 0 }
 }
 
-/// The callback thread: what it ran, in order.
+/// The callback thread: the calls that it made, in order.
 fn run(queue: &CallbackQueue) -> Vec<usize> {
     let mut ran = Vec::new();
     while let Ok(burst) = queue.take(LONG) {
@@ -27,7 +27,7 @@ fn run(queue: &CallbackQueue) -> Vec<usize> {
 }
 
 #[test]
-fn every_burst_runs_in_order_and_the_end_is_heard() {
+fn every_burst_runs_in_order_and_the_end_arrives() {
     explore(3, || {
         let queue = Arc::new(CallbackQueue::default());
         let runner = {
@@ -43,7 +43,7 @@ fn every_burst_runs_in_order_and_the_end_is_heard() {
 }
 
 #[test]
-fn a_flush_returns_when_what_was_queued_before_it_has_run() {
+fn a_flush_returns_after_the_callbacks_queued_before_it() {
     explore(3, || {
         let queue = Arc::new(CallbackQueue::default());
         queue.push(burst(1));

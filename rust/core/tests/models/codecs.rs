@@ -1,5 +1,5 @@
 //! Codec workers between senders, the I/O thread and the end: every batch that is closed is compressed once and announced,
-//! or left to its worker, who gives its memory back.
+//! or left to its worker, which releases its memory.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ fn work(shared: &Shared) {
 }
 
 #[test]
-fn what_two_workers_compress_is_announced_to_a_sleeping_io_thread() {
+fn batches_of_two_workers_are_announced_to_a_sleeping_io_thread() {
     explore(2, || {
         let shared = compressing();
         let wake_up = WakeUp::on(&shared);
@@ -84,7 +84,7 @@ fn what_two_workers_compress_is_announced_to_a_sleeping_io_thread() {
 }
 
 #[test]
-fn a_batch_that_is_given_up_while_it_is_compressed_gives_its_memory_back_once() {
+fn a_batch_abandoned_in_compression_releases_its_memory_once() {
     explore(3, || {
         let shared = compressing();
         let topic = Arc::new(topic());

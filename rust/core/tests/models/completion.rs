@@ -1,4 +1,4 @@
-//! A batch is resolved while futures are asked: every callback comes back once, and every wait ends.
+//! A batch is resolved while futures are read: every callback comes back once, and every wait ends.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn tokens(resolved: Option<Vec<(u32, CallbackToken)>>) -> Vec<CallbackToken> {
 }
 
 #[test]
-fn a_callback_is_called_once_however_it_meets_the_answer() {
+fn a_callback_runs_once_for_any_order_with_the_answer() {
     explore(3, || {
         let completion = pending();
         let adder = {
@@ -43,7 +43,7 @@ fn a_callback_is_called_once_however_it_meets_the_answer() {
 }
 
 #[test]
-fn of_two_outcomes_one_counts() {
+fn only_one_of_two_outcomes_counts() {
     explore(3, || {
         let completion = pending();
         completion.add_callback(0, CallbackToken(7), true).unwrap();
@@ -58,7 +58,7 @@ fn of_two_outcomes_one_counts() {
 }
 
 #[test]
-fn a_wait_that_runs_out_while_the_answer_comes_says_what_is_so() {
+fn a_wait_that_times_out_as_the_answer_comes_reports_the_true_state() {
     explore(3, || {
         let completion = pending();
         let waiter = {
@@ -102,7 +102,7 @@ fn callbacks_marks_and_waits_follow_a_split() {
 }
 
 #[test]
-fn a_failure_that_somebody_asked_about_before_is_noticed_though_it_was_split() {
+fn an_observed_failure_stays_noticed_after_a_split() {
     explore(3, || {
         let parent = pending();
         let (left, right) = (pending(), pending());

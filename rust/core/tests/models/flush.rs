@@ -1,4 +1,4 @@
-//! The whole engine between a flush and an append: what was sent before the flush is on its way, however long the linger.
+//! The whole engine between a flush and an append: a flush sends every record that was sent before it, however long the linger.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ fn success(batch: &Seen) -> Vec<u8> {
 }
 
 #[test]
-fn a_flush_hurries_what_was_sent_before_it_and_a_close_leaves_nothing_open() {
+fn a_flush_sends_earlier_records_at_once_and_a_close_resolves_all() {
     explore(1, || {
         let shared = shared();
         let wake_up = WakeUp::on(&shared);
@@ -114,6 +114,9 @@ fn a_flush_hurries_what_was_sent_before_it_and_a_close_leaves_nothing_open() {
         engine.shut_down();
         flush.join().unwrap();
         let appended = sender.join().unwrap();
-        assert!(appended.is_none_or(|completion| completion.outcome().is_some()), "whatever was taken has its outcome");
+        assert!(
+            appended.is_none_or(|completion| completion.outcome().is_some()),
+            "every accepted record has its outcome"
+        );
     });
 }

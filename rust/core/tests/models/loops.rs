@@ -1,4 +1,4 @@
-//! An event loop's inbox: nothing is slept over, a burst rings as often as it must, and what is taken back is not given.
+//! An event loop's inbox: no wake-up is lost, a burst wakes as often as needed, and a withdrawn notice is not given.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ fn delivered() -> Outcome {
 }
 
 #[test]
-fn what_two_threads_put_in_is_heard() {
+fn tokens_of_two_threads_are_received() {
     explore(3, || {
         let inbox = LoopInbox::with_thread();
         let putter = {
@@ -50,7 +50,7 @@ fn what_two_threads_put_in_is_heard() {
 }
 
 #[test]
-fn a_notice_is_given_or_refused_however_it_meets_the_answer() {
+fn a_notice_is_given_or_refused_for_any_order_with_the_answer() {
     explore(3, || {
         let inbox = LoopInbox::with_thread();
         let completion = Completion::new("t".into(), 0);
@@ -68,7 +68,7 @@ fn a_notice_is_given_or_refused_however_it_meets_the_answer() {
 }
 
 #[test]
-fn a_notice_that_is_taken_back_is_given_to_nobody_else() {
+fn a_withdrawn_notice_reaches_no_other_waiter() {
     explore(3, || {
         let inbox = LoopInbox::with_thread();
         let completion = Completion::new("t".into(), 0);
@@ -128,7 +128,7 @@ fn memory_that_a_cancelled_waiter_was_granted_goes_to_the_next_in_a_loop() {
 }
 
 #[test]
-fn a_closed_inbox_ends_the_wait_in_its_loops_place() {
+fn a_closed_inbox_ends_the_wait_of_its_loop() {
     explore(3, || {
         let inbox = LoopInbox::with_thread();
         let waiter = {

@@ -1,6 +1,6 @@
 //! Where threads meet, every order of events tried out (loom): `cargo test -p penstock-core --features models --test models`.
 //!
-//! The code under test is the crate's own; only its locks and atomics are loom's. No thread may wait for ever (loom reports a
+//! The code under test is the crate's own; only its locks and atomics are loom's. No thread may wait forever (loom reports a
 //! deadlock), and what each model asserts must hold in every order. Preemptions per order are bounded: by two, or by
 //! `MODEL_PREEMPTIONS` (`make models`). Loom has no time: a wait whose deadline is over stands for one that ends then.
 //!
@@ -10,9 +10,9 @@
 //! |---|---|---|
 //! | sleep | no fence in `wake`, or in `prepare_sleep` | the end is slept over |
 //! | sleep | `prepare_sleep` does not check `stop`; not the inbox | the end, a command is slept over |
-//! | sleep | `announce` wakes for no linger; `wake` wakes whatever the time | slept over; woken for nothing |
+//! | sleep | `announce` wakes for no linger; `wake` wakes at any time | slept over; woken for nothing |
 //! | sleep | `wake` without its compare-and-exchange | everything is slept over |
-//! | memory | `cancel` keeps what was granted; does not grant what is free | memory is lost; a waiter waits for ever |
+//! | memory | `cancel` keeps what was granted; does not grant what is free | memory is lost; a waiter waits forever |
 //! | memory | `grant` does not notify; takes the last first; `wait` checks before it locks | a deadlock; overtaken |
 //! | memory | `try_take` past those who wait | overtaken |
 //! | memory | `end_shortage` without its second check | lingering while a sender waits |

@@ -24,7 +24,7 @@ fn give_up(pool: &BufferPool, bytes: usize) {
 }
 
 #[test]
-fn a_waiter_that_gives_up_costs_no_memory_and_keeps_nobody_waiting() {
+fn a_cancelled_waiter_loses_no_memory_and_blocks_no_other_waiter() {
     explore(3, || {
         let pool = exhausted(10);
         let patient = {
@@ -67,7 +67,7 @@ fn a_small_late_waiter_is_not_served_before_a_large_early_one() {
 }
 
 #[test]
-fn whoever_comes_by_does_not_take_what_a_waiter_is_due() {
+fn a_new_caller_does_not_take_the_memory_of_a_waiter() {
     explore(3, || {
         let pool = exhausted(10);
         let waiter = pool.queue(10, None);
@@ -83,7 +83,7 @@ fn whoever_comes_by_does_not_take_what_a_waiter_is_due() {
 }
 
 #[test]
-fn while_somebody_waits_for_memory_nothing_lingers() {
+fn while_a_sender_waits_for_memory_no_batch_lingers() {
     explore(3, || {
         let shared = shared();
         assert!(shared.pool.try_take(1_000));

@@ -25,7 +25,7 @@ fn status() -> Command {
 }
 
 #[test]
-fn commands_of_two_threads_are_not_slept_over() {
+fn commands_of_two_threads_wake_the_io_thread() {
     explore(3, || {
         let shared = shared();
         let wake_up = WakeUp::on(&shared);
@@ -47,7 +47,7 @@ fn commands_of_two_threads_are_not_slept_over() {
 }
 
 #[test]
-fn the_end_is_not_slept_over() {
+fn the_end_of_the_producer_wakes_the_io_thread() {
     explore(3, || {
         let shared = shared();
         let wake_up = WakeUp::on(&shared);
@@ -61,7 +61,7 @@ fn the_end_is_not_slept_over() {
 }
 
 #[test]
-fn a_linger_that_ends_before_the_sleep_is_not_slept_over() {
+fn a_linger_that_ends_before_the_sleep_wakes_the_io_thread() {
     explore(3, || {
         let shared = shared();
         let wake_up = WakeUp::on(&shared);
@@ -80,7 +80,7 @@ fn a_linger_that_ends_before_the_sleep_is_not_slept_over() {
 }
 
 #[test]
-fn a_linger_that_ends_after_the_sleep_wakes_nobody() {
+fn a_linger_that_ends_after_the_sleep_causes_no_wake_up() {
     explore(3, || {
         let shared = shared();
         let woken = Arc::new(loom::sync::atomic::AtomicBool::new(false));

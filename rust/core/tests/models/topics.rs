@@ -9,7 +9,7 @@ use penstock_core::shared::{Shared, TopicEntry};
 
 use crate::{explore, never, shared, topic};
 
-/// A sender that waits until the table of topics changes. It would wait for ever.
+/// A sender that waits until the table of topics changes. It would wait forever.
 fn wait_for_news(shared: &Shared) {
     let seen = shared.topics.version();
     if shared.topics.entry("t").topic.is_none() && !shared.hurry.is_closed() && shared.failures.fatal().is_none() {
@@ -30,18 +30,18 @@ fn meets(news: fn(&Shared)) {
 }
 
 #[test]
-fn a_topic_that_appears() {
+fn a_waiting_sender_gets_a_topic_that_appears() {
     meets(|shared| {
         shared.topics.update("t", |_| Some(TopicEntry { topic: Some(Arc::new(topic())), ..TopicEntry::default() }));
     });
 }
 
 #[test]
-fn a_producer_that_closes() {
+fn a_waiting_sender_notices_that_the_producer_closes() {
     meets(Shared::refuse_sends);
 }
 
 #[test]
-fn a_producer_that_fails() {
+fn a_waiting_sender_notices_that_the_producer_fails() {
     meets(|shared| shared.set_fatal(FailureKind::Internal, Trouble::new("a bug")));
 }

@@ -49,7 +49,7 @@ impl Sending {
         self.__next__(py)
     }
 
-    /// Raise the exception: the record is buffered, and is sent all the same.
+    /// Raise the exception: the record is buffered, and is still sent.
     #[pyo3(signature = (kind, value = None, traceback = None))]
     fn throw(
         &mut self,

@@ -141,7 +141,7 @@ impl PendingBulk {
         }
     }
 
-    /// Poll what the call waits for: what to do if it has not come.
+    /// Poll the event that the call waits for. Returns the next action if it has not come.
     fn poll(&mut self, py: Python<'_>, waker: &Waker) -> PyResult<Option<Step<()>>> {
         let Some((call, _)) = &mut self.under_way else { return Ok(None) };
         let state = &self.state;

@@ -20,7 +20,7 @@ use crate::runtime::{shutdown, upcalls};
 /// `await` it until every record is delivered or has failed (at most delivery.timeout.ms, plus a tick), any number of times
 /// and in any loop: it is its own value, and does not raise for failed records. Then read `errors` and `offsets`, or
 /// call `raise_for_errors`; before, these raise `asyncio.InvalidStateError`. Failures count as noticed once `errors` or
-/// `raise_for_errors` was asked, or there is a callback; else `flush` and `close` report them. Cancelling an await of it
+/// `raise_for_errors` was read, or there is a callback; else `flush` and `close` report them. Cancelling an await of it
 /// unsends nothing.
 ///
 /// `len(result)` records were taken: all that were given, unless an iterator of unknown length stopped the call.
@@ -40,10 +40,7 @@ impl AsyncBulkResult {
         }
         self.of.check_fork(py)?;
         let (pending, records) = self.of.pending();
-        Err(invalid_state(
-            py,
-            &format!("{pending} of {records} records are still on their way: await the result first"),
-        ))
+        Err(invalid_state(py, &format!("{pending} of {records} records are still being sent: await the result first")))
     }
 }
 
@@ -93,7 +90,7 @@ impl AsyncBulkResult {
         self.of.bytes()
     }
 
-    /// Have `fn(result)` called in the running loop once every record is resolved. What it raises goes to the loop's
+    /// Have `fn(result)` called in the running loop once every record is resolved. Its exceptions go to the loop's
     /// exception handler.
     #[pyo3(signature = (r#fn, *, context = None))]
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
@@ -116,7 +113,7 @@ impl AsyncBulkResult {
         self.of.len()
     }
 
-    /// True, also without records: `if result:` asks whether there is one.
+    /// True, also without records: `if result:` checks whether it is None.
     #[expect(clippy::unused_self, reason = "the signature is Python's")]
     fn __bool__(&self) -> bool {
         true

@@ -12,7 +12,7 @@ use crate::result::end::EndWait;
 use crate::runtime::engine::Engine;
 use crate::runtime::engine_core::Core;
 
-/// See the module. While it lives, no batch lingers.
+/// See the module. While it exists, no batch lingers.
 #[pyclass(module = "penstock._native")]
 pub struct PendingFlush {
     core: Arc<Core>,

@@ -69,7 +69,7 @@ impl AsyncDeliveryFuture {
             return Err(cancelled_error(py, message.as_ref()));
         }
         if !self.delivery.done() {
-            return Err(invalid_state(py, "the record is still on its way: await the future"));
+            return Err(invalid_state(py, "the record is still being sent: await the future"));
         }
         self.delivery.observe(py)?;
         self.delivery.resolved(py)
@@ -122,12 +122,12 @@ impl AsyncDeliveryFuture {
         running::here(py).map(|(event_loop, _)| event_loop)
     }
 
-    /// The `RecordMetadata`, or raise why it failed; `asyncio.InvalidStateError` while the record is on its way.
+    /// The `RecordMetadata`, or raise why it failed; `asyncio.InvalidStateError` while the record is being sent.
     fn result(&self, py: Python<'_>) -> PyResult<RecordMetadata> {
         self.ended(py)?.map_err(|error| PyErr::from_value(error.into_bound(py)))
     }
 
-    /// The error, or None if the record was delivered; `asyncio.InvalidStateError` while it is on its way.
+    /// The error, or None if the record was delivered; `asyncio.InvalidStateError` while it is being sent.
     fn exception(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         Ok(self.ended(py)?.err())
     }
@@ -137,12 +137,12 @@ impl AsyncDeliveryFuture {
         self.is_cancelled(py) || self.delivery.done()
     }
 
-    /// Whether the future is cancelled; the record is sent all the same.
+    /// Whether the future is cancelled; the record is still sent.
     fn cancelled(&self, py: Python<'_>) -> bool {
         self.is_cancelled(py)
     }
 
-    /// Wait no longer: a task that awaits the future gets `asyncio.CancelledError`. The record is sent all the same. False if
+    /// Wait no longer: a task that awaits the future gets `asyncio.CancelledError`. The record is still sent. False if
     /// it was done.
     #[pyo3(signature = (msg = None))]
     fn cancel(&self, py: Python<'_>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
@@ -175,7 +175,7 @@ impl AsyncDeliveryFuture {
         self.cancelled.get(py).and_then(Option::as_ref).map(|message| message.clone_ref(py))
     }
 
-    /// Have `fn(future)` called in the running loop once the future is done. What it raises goes to the loop's exception
+    /// Have `fn(future)` called in the running loop once the future is done. Its exceptions go to the loop's exception
     /// handler. Not thread-safe, like all of asyncio's.
     #[pyo3(signature = (r#fn, *, context = None))]
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {

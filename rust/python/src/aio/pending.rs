@@ -29,7 +29,7 @@ use crate::send::waits::Deadline;
 /// The application's callback and its context.
 type LoopCallback = (Py<PyAny>, Py<PyAny>);
 
-/// A record on its way into the buffer.
+/// A record that is not in the buffer yet.
 struct PendingRecord {
     record: ProducerRecord,
     /// The record that the interceptors made, for `on_send_error`.
@@ -69,7 +69,7 @@ pub struct PendingSend {
 enum Tried {
     Buffered(Arc<Completion>, u32, Sizes),
     NeedsMemory(usize),
-    /// The topic has been forgotten meanwhile.
+    /// The topic has been forgotten since.
     Forgotten,
 }
 
@@ -87,7 +87,7 @@ impl ReadyRecord {
         Self { topic, key, value, partition, timestamp, waiting: None, needed: 0, grant: 0 }
     }
 
-    /// Leave the queue for memory, and give back a grant that is not needed.
+    /// Leave the queue for memory, and release a grant that is not needed.
     fn let_go(&mut self, core: &Core) {
         if let Some(waiting) = self.waiting.take() {
             waiting.give_up(core);
@@ -269,7 +269,7 @@ impl PendingSend {
         }
     }
 
-    /// Give back its place in the queue for memory, and forget its callback. The record, if it was not buffered.
+    /// Leave the queue for memory, and drop its callback. The record, if it was not buffered.
     fn let_go(&mut self) -> Option<PendingRecord> {
         let core = &self.state.core;
         self.topic_wait.forget(core);

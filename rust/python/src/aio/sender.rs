@@ -71,7 +71,7 @@ impl AsyncSender {
     /// Send a record, given whole or in short form: `await` it for its `AsyncDeliveryFuture`.
     ///
     /// The record is buffered by the call itself, unless its topic is not known yet or buffer.memory is used up: then
-    /// the await waits, up to max.block.ms. It raises whatever keeps the record out of the buffer, as
+    /// the await waits, up to max.block.ms. It raises every error that keeps the record out of the buffer, as
     /// `KafkaProducer.send`. All that happens later is in the future, and goes to `callback(metadata, error)`, which runs
     /// exactly once, in the loop of this call.
     ///

@@ -19,8 +19,8 @@ use crate::runtime::waits::wait;
 ///
 /// `len(result)` records were taken: all that were given, unless an iterator of unknown length stopped the call.
 /// `errors`, `offsets` and `raise_for_errors` wait, as `result` does, until every record is delivered or has failed
-/// (at most delivery.timeout.ms, plus a tick). Failures count as noticed once `errors` or `raise_for_errors` was asked,
-/// or there is a callback; else `flush` and `close` report them, as those of futures that were never asked.
+/// (at most delivery.timeout.ms, plus a tick). Failures count as noticed once `errors` or `raise_for_errors` was read,
+/// or there is a callback; else `flush` and `close` report them, as those of futures that were never read.
 #[pyclass(frozen, module = "penstock")]
 pub struct BulkResult {
     of: Arc<Outcomes>,
@@ -41,7 +41,7 @@ impl BulkResult {
         }
         let (pending, records) = self.of.pending();
         Err(PyTimeoutError::new_err(format!(
-            "{pending} of {records} records for {} are still on their way after {} s; delivery.timeout.ms bounds how long \
+            "{pending} of {records} records for {} are still being sent after {} s; delivery.timeout.ms bounds how long \
              that can last",
             self.of.topic,
             timeout.unwrap_or_default(),
@@ -53,7 +53,7 @@ impl BulkResult {
 impl BulkResult {
     /// Wait up to `timeout` seconds (None: without limit) until every record is delivered or has failed; returns itself.
     ///
-    /// Raises the builtin `TimeoutError` while some are on their way, `ValueError` for a negative timeout. It does not raise
+    /// Raises the builtin `TimeoutError` while some are being sent, `ValueError` for a negative timeout. It does not raise
     /// for failed records: see `errors` and `raise_for_errors`.
     #[pyo3(signature = (timeout = None))]
     fn result<'py>(slf: &Bound<'py, Self>, timeout: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, Self>> {
@@ -123,7 +123,7 @@ impl BulkResult {
         self.of.len()
     }
 
-    /// True, also without records: `if result:` asks whether there is one.
+    /// True, also without records: `if result:` checks whether it is None.
     #[expect(clippy::unused_self, reason = "the signature is Python's")]
     fn __bool__(&self) -> bool {
         true

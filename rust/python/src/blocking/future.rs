@@ -18,8 +18,8 @@ use crate::runtime::waits::wait;
 /// The result of one `send`, resolved no later than delivery.timeout.ms after it (plus a tick).
 ///
 /// Timeouts are seconds; infinity is as None, and a negative one raises `ValueError`. `result` and `exception` raise the
-/// builtin `TimeoutError` while the record is still on its way; a record that ran out of time raises `KafkaTimeoutError`.
-/// It cannot be cancelled: what was sent cannot be unsent.
+/// builtin `TimeoutError` while the record is still being sent; a record that ran out of time raises `KafkaTimeoutError`.
+/// It cannot be cancelled: a record cannot be unsent.
 // No weak references: they would make a future a subject of the garbage collector, and a million futures a long scan
 // (measured: 38 % of the time of `send`).
 #[pyclass(frozen, module = "penstock")]
@@ -39,7 +39,7 @@ impl DeliveryFuture {
         }
         let completion = &self.delivery.completion;
         Err(PyTimeoutError::new_err(format!(
-            "the record for {}-{} is still on its way after {} s; delivery.timeout.ms bounds how long that can last",
+            "the record for {}-{} is still being sent after {} s; delivery.timeout.ms bounds how long that can last",
             completion.topic,
             completion.partition,
             timeout.unwrap_or_default(),
@@ -76,7 +76,7 @@ impl DeliveryFuture {
         self.delivery.done()
     }
 
-    /// Whether the record is still on its way.
+    /// Whether the record is still being sent.
     fn running(&self) -> bool {
         !self.delivery.done()
     }

@@ -99,7 +99,7 @@ impl Sender {
     /// `values` is any iterable; `keys`, `headers` and `timestamps` have one entry per value, each as `send` takes it.
     /// Serializers, interceptors and partitioners apply as in `send`. Where the buffer is full it waits, up to
     /// max.block.ms each time. As long as nothing is buffered it raises what `send` raises; afterwards it never does, and
-    /// what cannot be buffered is in the result's `errors` (Ctrl-C is raised; what was buffered then is on its way). A
+    /// records that cannot be buffered are in the result's `errors` (Ctrl-C is raised; records buffered by then are sent). A
     /// timeout, a closed producer or an iterator that raises or ends too early stops the call; records of a `values` with
     /// a length that were not taken then have the same error. Within a partition the order is that of the values.
     #[pyo3(signature = (topic, values, *, keys = None, headers = None, timestamps = None, partition = None))]
@@ -125,7 +125,7 @@ impl Sender {
     /// `data` is a table, a record batch, a stream or a data frame: anything with `__arrow_c_stream__` or
     /// `__arrow_c_array__`. A stream is read batch by batch. The arguments name columns:
     ///
-    /// `value`: one column is written as it is (binary and strings their bytes, int16 to int64 and floats as Java's
+    /// `value`: one column is written unchanged (binary and strings their bytes, int16 to int64 and floats as Java's
     /// serializers do, big-endian; null is a tombstone); a list of columns as a JSON object; None the whole row as JSON,
     /// but for the columns of `partition` and `headers`. `key`: the same; None for no key. `partition`: a column of
     /// integers (null: the partitioner chooses), or one number for all. `timestamp`: int64 ms or an Arrow timestamp

@@ -14,7 +14,7 @@ use crate::send::state::State;
 
 /// A call has to wait for this before it can continue.
 pub enum Want {
-    /// A snapshot of the topic, with a partition of that number if one is asked for.
+    /// A snapshot of the topic, with a partition of that number if one is given.
     Topic(Option<i32>),
     /// So many bytes of buffer.memory.
     Memory(usize),

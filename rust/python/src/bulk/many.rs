@@ -27,7 +27,7 @@ fn sized(given: &Bound<'_, PyAny>) -> Option<usize> {
     given.len().ok()
 }
 
-/// What comes after a chunk.
+/// The next step after a chunk.
 enum Then {
     More,
     /// An entry that has to be awaited.
@@ -92,7 +92,7 @@ impl Many {
         })
     }
 
-    /// The awaitable of the column that waits: what its `__anext__` returned.
+    /// The awaitable of the column that waits, from its `__anext__`.
     pub fn ask<'py>(&mut self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let Some(GivenColumn::Awaited { iterator, .. }) = self.columns.waiting() else { return None };
         let iterator = iterator.bind(py);

@@ -50,7 +50,7 @@ pub trait RecordSource {
 /// One step of a call at work.
 ///
 /// The rule of both calls, in both facades: as long as nothing is buffered, an error is raised. Afterwards it is an entry of
-/// the result, since the caller has to know which records are on their way. Exceptions that are no `Exception` (Ctrl-C, a
+/// the result, since the caller has to know which records are being sent. Exceptions that are no `Exception` (Ctrl-C, a
 /// cancellation), or come from a signal handler during a wait, are always raised.
 pub struct Bulk<'a, 'py> {
     pub state: &'a State,
@@ -173,7 +173,7 @@ impl<'a, 'py> Bulk<'a, 'py> {
             match if bytes < DETACH_BYTES { step() } else { self.py.detach(step) } {
                 Progress::Done => return Ok(None),
                 Progress::NeedsMemory(bytes) => return Ok(Some(Want::Memory(bytes))),
-                // The topic was forgotten, or made anew: look it up again.
+                // The topic was forgotten, or created again: look it up again.
                 Progress::Closed => self.state.check_open(self.py)?,
             }
         }

@@ -12,7 +12,7 @@ use pyo3::types::PyType;
 #[pyclass(frozen, eq, hash, skip_from_py_object, module = "penstock")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RecordMetadata {
-    /// Shared by all records of a topic: one is made for each that is asked for.
+    /// Shared by all records of a topic: one is made for each that is read.
     pub topic: Arc<str>,
     #[pyo3(get)]
     pub partition: i32,

@@ -1,4 +1,4 @@
-//! Records: what a caller gives, what is buffered of it, and the frozen values of both ends.
+//! Records: a caller's values, their buffered form, and the frozen values of both ends.
 
 pub(crate) mod arguments;
 pub(crate) mod headers;

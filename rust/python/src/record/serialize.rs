@@ -17,7 +17,7 @@ use crate::runtime::{shutdown, upcalls};
 /// The forms that need no call into Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Native {
-    /// Bytes as they are.
+    /// Bytes, unchanged.
     Bytes,
     /// Text in UTF-8.
     Utf8,
@@ -45,9 +45,9 @@ pub struct Serialize {
 /// A serialized key or value.
 pub enum Payload<'py> {
     None,
-    /// Bytes that live as long as the Python object behind them.
+    /// Bytes that are valid as long as the Python object behind them.
     Bytes(Bound<'py, PyBytes>),
-    /// Text whose UTF-8 lives as long as the Python object behind it.
+    /// Text whose UTF-8 is valid as long as the Python object behind it.
     Str(Bound<'py, PyString>),
     /// So many bytes of these.
     Small(u8, [u8; 8]),
@@ -196,7 +196,7 @@ impl Serialize {
         self.call(py, topic, headers, data)
     }
 
-    /// Bytes that pass as they are, or text that is UTF-8 as it is, without a copy; None for all else.
+    /// Bytes, or text that is stored as UTF-8, without a copy; None for all else.
     #[inline]
     pub fn borrowed<'py>(&self, data: Bound<'py, PyAny>) -> Option<Payload<'py>> {
         match self.native {

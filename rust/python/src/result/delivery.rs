@@ -54,7 +54,7 @@ pub struct Delivery {
     pub sizes: Sizes,
 }
 
-/// The errors of failed records whose futures were asked, by [`Delivery::place`]: asked again, a future returns the same
+/// The errors of failed records whose futures were read, by [`Delivery::place`]: a second read returns the same
 /// one. Kept here because most futures have none, and a million of them would carry the room for it. Used with the GIL held
 /// only.
 static ERRORS: Mutex<BTreeMap<(usize, u32), Py<PyAny>>> = Mutex::new(BTreeMap::new());
@@ -107,13 +107,13 @@ impl Delivery {
         }
     }
 
-    /// Raise in a child if the record was on its way at the fork.
+    /// Raise in a child if the record was not resolved at the fork.
     pub fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_own() || self.done() { Ok(()) } else { Err(forked(py)) }
     }
 
-    /// Note that the result was asked for. Raises in a child if the record was on its way at the fork. A child takes no
-    /// lock: a thread that exists in the parent only may hold it for ever.
+    /// Note that the result was read. Raises in a child if the record was not resolved at the fork. A child takes no
+    /// lock: a thread that exists in the parent only may hold it forever.
     pub fn observe(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_own() {
             self.completion.observe(self.index);
@@ -153,7 +153,7 @@ impl Delivery {
             }
             Some(Outcome::Delivered { .. }) => format!("<{class} {place} delivered>"),
             Some(Outcome::Failed(_)) => format!("<{class} {place} failed>"),
-            _ => format!("<{class} {place} on its way>"),
+            _ => format!("<{class} {place} being sent>"),
         }
     }
 }

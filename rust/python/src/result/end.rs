@@ -34,7 +34,7 @@ impl EndWait {
             };
             let Some(waker) = waker else { return false };
             let notice = waker.notice(py);
-            // Not as observed: a wait for the batch asks for no single record.
+            // Not as observed: a wait for the batch reads no single record.
             if unresolved.add_notice(0, &notice, false) {
                 self.notice = Some((notice.token, unresolved));
                 return false;

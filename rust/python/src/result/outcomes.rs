@@ -78,7 +78,7 @@ impl Outcomes {
         &self.placed.batches
     }
 
-    /// Raise in a child if records were on their way at the fork.
+    /// Raise in a child if records were not resolved at the fork.
     pub fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_foreign() && !self.is_done() { Err(forked(py)) } else { Ok(()) }
     }
@@ -88,7 +88,7 @@ impl Outcomes {
         self.forks != forks()
     }
 
-    /// Records that are on their way, and all.
+    /// Records that are not resolved yet, and all.
     pub fn pending(&self) -> (u64, u64) {
         let mut pending = 0;
         self.walk(|batch, _, count| {
@@ -109,10 +109,10 @@ impl Outcomes {
         }
     }
 
-    /// The outcomes were asked for: failures are no longer unnoticed.
+    /// The outcomes were read: failures are no longer unnoticed.
     pub fn observe(&self) {
         if self.is_foreign() {
-            return; // a thread that exists in the parent only may hold a lock for ever
+            return; // a thread that exists in the parent only may hold a lock forever
         }
         for run in self.placed.runs.iter().filter(|run| run.batch != NOT_BUFFERED) {
             self.placed.batches[run.batch as usize].observe_run(run.first, run.count);
@@ -248,7 +248,7 @@ impl Outcomes {
     pub fn repr(&self, class: &str) -> String {
         let records = if self.placed.records == 1 { "record" } else { "records" };
         let state = match (self.is_done(), self.failures()) {
-            (false, _) => "on their way".to_owned(),
+            (false, _) => "being sent".to_owned(),
             (true, 0) => "delivered".to_owned(),
             (true, failed) => format!("{failed} failed"),
         };

@@ -24,7 +24,7 @@ pub fn in_callback() -> bool {
     IN_CALLBACK.get()
 }
 
-/// What is called when a record is resolved.
+/// A function to call when a record is resolved.
 pub enum Callback {
     /// `send(callback=…)`: called with (metadata, error).
     Send { function: Py<PyAny>, sizes: Sizes },
@@ -34,13 +34,13 @@ pub enum Callback {
     Bulk { function: Py<PyAny>, result: Py<PyAny>, of: Arc<Outcomes>, at: usize },
 }
 
-/// What to call, side by side: functions, their first arguments, their second ones. A single function is that of all; no
-/// second arguments are None each. A second argument of `...` stands for none: the function came by `add_done_callback`,
+/// Calls to make, as three lists: functions, first arguments, second arguments. A single function serves all calls; without
+/// second arguments each is None. A second argument of `...` stands for none: the function came by `add_done_callback`,
 /// and the first argument is its future.
 pub type Calls<'py> = (Bound<'py, PyList>, Bound<'py, PyList>, Bound<'py, PyList>);
 
 /// Objects by token, of all producers: a future need not carry where its callbacks go. Touched only with the GIL held, so
-/// that no object is ever dropped without it.
+/// that no object is dropped without it.
 pub static CALLBACKS: Callbacks = Callbacks { slots: Mutex::new(Slab::new()) };
 
 /// See [`CALLBACKS`].
@@ -54,7 +54,7 @@ impl Callbacks {
         CallbackToken(self.slots.lock().insert(callback))
     }
 
-    /// What is known of a record once it is serialized.
+    /// The sizes of a record, which are known once it is serialized.
     pub fn set_sizes(&self, token: CallbackToken, known: Sizes) {
         if let Some(Callback::Send { sizes, .. }) = self.slots.lock().get_mut(token.0) {
             *sizes = known;
@@ -73,7 +73,7 @@ impl Callbacks {
     }
 
     /// The calls of the next resolved batch, waiting for one; None when the producer has ended. Marks this thread as the
-    /// one of the callbacks. What the last call returned counts as run.
+    /// one of the callbacks. The calls that it returned before count as run.
     ///
     /// The calls are made in Python: a thread that the interpreter's end finds inside a callback must not have frames of
     /// ours on its stack, because CPython before 3.14 ends such a thread by unwinding it.

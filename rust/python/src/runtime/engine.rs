@@ -82,7 +82,7 @@ impl Engine {
         self.core.start()
     }
 
-    /// Hand commands over and take events back, waiting up to `timeout_ms` (None: for ever) for a first one.
+    /// Hand commands over and take events back, waiting up to `timeout_ms` (None: without limit) for a first one.
     #[pyo3(signature = (commands, timeout_ms))]
     fn exchange<'py>(
         &self,

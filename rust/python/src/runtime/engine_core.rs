@@ -1,4 +1,4 @@
-//! `Core`: what the Python objects of one engine share.
+//! `Core`: the state that the Python objects of one engine share.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -34,7 +34,7 @@ pub fn closed(py: Python<'_>) -> PyErr {
     if !shutdown::is_exiting() {
         return error(py, &upcalls::PRODUCER_CLOSED_ERROR, "the producer is closed", &[]);
     }
-    let hint = "Send earlier: what `atexit` calls after Penstock's own exit callback, and destructors, come too late.";
+    let hint = "Send earlier: destructors, and `atexit` callbacks after Penstock's own, are too late.";
     let context = [("hint", PyString::new(py, hint).into_any())];
     error(py, &upcalls::PRODUCER_CLOSED_ERROR, "the producer is closed, because the interpreter is exiting", &context)
 }

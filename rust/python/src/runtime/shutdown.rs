@@ -1,10 +1,10 @@
 //! Interpreter shutdown, for threads that are inside native code when it begins.
 //!
-//! CPython before 3.14 ends a daemon thread that asks for the GIL during finalisation by unwinding its stack, and unwinding
+//! CPython before 3.14 ends a daemon thread that takes the GIL during finalisation by unwinding its stack, and unwinding
 //! through Rust frames aborts the process. A wait without the GIL is safe, because PyO3 hangs the thread where it would
-//! take the GIL again. Calls from here into Python code may release the GIL and ask for it again: they go through
+//! take the GIL again. Calls from here into Python code may release the GIL and take it again: they go through
 //! [`python`], which counts them. At the last moment before finalisation [`wait_for_calls`] makes sure that no such call is
-//! under way and that none begins. A thread that makes one later blocks for ever, as all daemon threads do from CPython
+//! under way and that none begins. A thread that makes one later blocks forever, as all daemon threads do from CPython
 //! 3.14 on.
 
 use std::sync::OnceLock;

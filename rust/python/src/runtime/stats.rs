@@ -24,7 +24,7 @@ impl StatsReader {
 
 impl Drop for StatsReader {
     fn drop(&mut self) {
-        // In a child process a thread of the parent may hold the lock for ever.
+        // In a child process a thread of the parent may hold the lock forever.
         if !self.core.is_foreign() {
             self.core.shared.stats.lock().remove_reader(self.reader);
         }

@@ -124,7 +124,7 @@ impl SteppedEngine {
         Ok(())
     }
 
-    /// What was written since the last call.
+    /// The bytes written since the last call.
     fn take_written<'py>(&self, py: Python<'py>, connection: u64) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.socket(connection, |socket| std::mem::take(&mut socket.outgoing))?;
         Ok(PyBytes::new(py, &bytes))

@@ -60,7 +60,7 @@ impl MemoryWait {
         core.shared.pool.wait(&self.waiter, until);
     }
 
-    /// Leave the queue. Memory that was granted meanwhile goes to the next waiter.
+    /// Leave the queue. Memory that was already granted goes to the next waiter.
     pub fn give_up(self, core: &Core) {
         if core.is_foreign() {
             return;

@@ -10,7 +10,7 @@ use crate::runtime::upcalls;
 use crate::send::state::State;
 
 impl State {
-    /// Raise for a record that no batch, or no request, could ever hold.
+    /// Raise for a record that no batch, or no request, can hold.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "on the path of each record")]
     pub fn check_size(

@@ -109,7 +109,7 @@ impl TopicWait {
             if let Some(waker) = waker {
                 let notice = waker.notice(py);
                 if !shared.topics.add_notice(self.absent_in, &notice) {
-                    drop(LOOP_CALLS.remove(notice.token)); // the table has changed meanwhile
+                    drop(LOOP_CALLS.remove(notice.token)); // the table has changed since
                     continue;
                 }
                 self.notice = Some(notice.token);

@@ -1,6 +1,6 @@
 """ApiVersions, versions 0 to 5.
 
-An unsupported version gets the answer UNSUPPORTED_VERSION in version 0, so that the client can ask again (KIP-511).
+An unsupported version gets the answer UNSUPPORTED_VERSION in version 0, so that the client can send the request again (KIP-511).
 In version 5 the client names the cluster and node that it expects (KIP-1242); a broker that is another one answers
 REBOOTSTRAP_REQUIRED.
 

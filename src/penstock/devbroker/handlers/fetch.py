@@ -29,7 +29,7 @@ from penstock.protocol.messages.fetch import (
 )
 
 MAX_ANSWER_BYTES: Final = 55 * 1024 * 1024
-"""Kafka's fetch.max.bytes: the memory limit of one answer, whatever the client asks for."""
+"""Kafka's fetch.max.bytes: the memory limit of one answer, also if the client requests more."""
 
 _IDS_FROM: Final = 13
 _LEADER_FROM: Final = 12

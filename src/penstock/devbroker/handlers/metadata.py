@@ -27,7 +27,7 @@ from penstock.protocol.primitives import ZERO_UUID
 # Bits by the number of the operation (Java's AclOperation).
 ALL_CLUSTER_OPERATIONS: Final = sum(1 << operation for operation in (5, 7, 8, 9, 10, 11, 12))
 ALL_TOPIC_OPERATIONS: Final = sum(1 << operation for operation in (3, 4, 5, 6, 7, 8, 10, 11))
-_NOT_ASKED: Final = -(1 << 31)
+_NOT_REQUESTED: Final = -(1 << 31)
 
 
 async def handle(context: Context, request: MetadataRequest) -> MetadataResponse:
@@ -53,7 +53,7 @@ async def handle(context: Context, request: MetadataRequest) -> MetadataResponse
         cluster_id=state.cluster_id,
         controller_id=state.controller,
         topics=tuple(topics),
-        cluster_authorized_operations=ALL_CLUSTER_OPERATIONS if with_cluster else _NOT_ASKED,
+        cluster_authorized_operations=ALL_CLUSTER_OPERATIONS if with_cluster else _NOT_REQUESTED,
         error_code=(context.error_before() or context.error_after()) if context.version >= 13 else 0,
     )
 
@@ -96,7 +96,7 @@ def _topic(context: Context, topic: Topic, request: MetadataRequest) -> Metadata
         name=topic.name,
         topic_id=topic.topic_id,
         partitions=() if error else tuple(_partition(context, partition) for partition in topic.partitions),
-        topic_authorized_operations=ALL_TOPIC_OPERATIONS if with_operations else _NOT_ASKED,
+        topic_authorized_operations=ALL_TOPIC_OPERATIONS if with_operations else _NOT_REQUESTED,
     )
 
 

@@ -1,4 +1,4 @@
-//! A Produce response. It is untrusted: every length is checked against the bytes that are there before anything is
+//! A Produce response. It is untrusted: every length is checked against the bytes that remain before anything is
 //! allocated, and no name is copied per partition (one long name and many partitions would multiply).
 
 use std::sync::Arc;

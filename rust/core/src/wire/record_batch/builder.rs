@@ -64,7 +64,7 @@ impl BatchBuilder {
     pub fn grow(&mut self, more: usize) {
         self.limit += more;
         let wanted = self.limit - BATCH_HEADER_LEN;
-        // Exactly: what is charged for is what is held.
+        // Exactly: the charge equals the memory that is held.
         self.body.reserve_exact(wanted.saturating_sub(self.body.len()));
     }
 
@@ -166,7 +166,7 @@ impl BatchBuilder {
         Ok((SealedBatch::new(bytes, codec, self.body.len(), self.count, timestamps), self.body))
     }
 
-    /// Gives up the batch for its buffer.
+    /// Consumes the batch and returns its buffer.
     pub fn into_buffer(self) -> Vec<u8> {
         self.body
     }

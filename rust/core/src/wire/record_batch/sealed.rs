@@ -68,7 +68,7 @@ impl SealedBatch {
         &self.body
     }
 
-    /// Gives up the batch for its records, the step before recycling the buffer.
+    /// Consumes the batch and returns its records, the step before recycling the buffer.
     pub fn into_body(self) -> Arc<Body> {
         self.body
     }

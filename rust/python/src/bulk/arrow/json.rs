@@ -41,7 +41,7 @@ pub fn check(data_type: &DataType) -> Result<(), String> {
             let DataType::Struct(fields) = entries.data_type() else { return Err(format!("{data_type} is no map")) };
             match fields.first().map(|key| key.data_type()) {
                 Some(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => {}
-                _ => return Err("a map whose keys are no strings has no form in JSON".to_owned()),
+                _ => return Err("a map without string keys cannot be written as JSON".to_owned()),
             }
             fields.iter().skip(1).try_for_each(|field| check(field.data_type()))
         }

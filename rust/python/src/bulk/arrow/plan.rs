@@ -35,7 +35,7 @@ fn no_type(message: String) -> Wrong {
 /// How a column's cells become bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// Binary or text of any layout: as it is.
+    /// Binary or text of any layout, unchanged.
     Bytes,
     /// Java's Short, Integer, Long, Float and Double serializers: big-endian.
     Number,

@@ -60,7 +60,7 @@ fn write_json(
 ) -> Result<Option<String>, ArrowError> {
     let trouble = Trouble::default();
     let options = json::options(&trouble);
-    // Of these rows alone: what an encoder prepares, it prepares for all that it is given.
+    // Of these rows alone: an encoder prepares all rows that it is given.
     let array = array.slice(rows.start, rows.len());
     let mut encoder = json::encoder(field, &array, &options)?;
     into.bytes.clear();

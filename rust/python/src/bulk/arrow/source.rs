@@ -1,4 +1,4 @@
-//! The data of a `send_arrow` as a stream of record batches: a stream, a table or a single batch of whatever library.
+//! The data of a `send_arrow` as a stream of record batches: a stream, a table or a single batch of any library.
 //!
 //! `penstock.facade.arrow_sources` prepares it first: data that a library exports in a form that would be misread is replaced there
 //! and marked. A [`Stream`] applies the marks, so that its batches have the types that the library meant.
