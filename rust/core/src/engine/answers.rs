@@ -121,7 +121,7 @@ impl<T: Transport> Engine<T> {
         // No record waits longer than delivery.timeout.ms: an absurd number must not stop the connection for a month.
         let asked_us = throttle_time_ms as u64 * 1000;
         let throttle_us = asked_us.min(self.shared.config.rules.delivery_timeout_us);
-        connection.muted_until_us = connection.muted_until_us.max(now_us + throttle_us);
+        connection.throttled_until_us = connection.throttled_until_us.max(now_us + throttle_us);
         for request in &mut connection.requests {
             // The broker reads none of these meanwhile: their time begins afterwards (Java: `incrementThrottleTime`).
             request.timeout_at_us = request.timeout_at_us.saturating_add(throttle_us);

@@ -170,7 +170,7 @@ impl<T: Transport> Engine<T> {
         let busy = self.connections.values().any(|connection| {
             !connection.requests.is_empty()
                 || connection.stage == Stage::Connecting
-                || (connection.muted_until_us > now_us && connection.stage == Stage::Ready)
+                || (connection.throttled_until_us > now_us && connection.stage == Stage::Ready)
         });
         let buffered = self.shared.pool.available() < self.shared.config.buffer_memory;
         if busy || buffered {
@@ -180,8 +180,8 @@ impl<T: Transport> Engine<T> {
             at_us = at_us.min(oldest.map_or(u64::MAX, |used_us| used_us.saturating_add(idle_us).max(now_us + TICK_US)));
         }
         for connection in self.connections.values() {
-            if connection.muted_until_us > now_us {
-                at_us = at_us.min(connection.muted_until_us);
+            if connection.throttled_until_us > now_us {
+                at_us = at_us.min(connection.throttled_until_us);
             }
         }
         at_us

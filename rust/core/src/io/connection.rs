@@ -112,7 +112,7 @@ pub struct Connection {
     /// Once ready.
     pub produce_version: i16,
     /// KIP-219: no Produce before this.
-    pub muted_until_us: u64,
+    pub throttled_until_us: u64,
     /// For connections.max.idle.ms.
     pub last_used_us: u64,
     /// Awaited answers, the oldest first.
@@ -151,7 +151,7 @@ impl Connection {
             stage: Stage::Connecting,
             setup_deadline_us,
             produce_version: -1,
-            muted_until_us: 0,
+            throttled_until_us: 0,
             last_used_us: now_us,
             requests: VecDeque::new(),
             next_correlation: 0,
