@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+# Not the tests, examples and fuzz targets: the module is not built from them.
+RUST := $(shell find rust/core/src rust/python/src -name '*.rs') $(wildcard rust/*/Cargo.toml) Cargo.toml Cargo.lock
 DEPS := $(VENV)/.dependencies
 WHEEL_DEPS := $(VENV)/.wheel-dependencies
 # Both builds of the native module go to the same place in src/. A build removes the other's stamp first, so that at most
@@ -15,6 +16,8 @@ BUILT := $(VENV)/.built
 BUILT_DEV := $(VENV)/.built-dev
 # For targets that work with either build: the one that is there.
 MODULE := $(if $(wildcard $(BUILT_DEV)),$(BUILT_DEV),$(BUILT))
+# The build that is there; if there is none, the quicker one.
+QUICK := $(if $(wildcard $(BUILT)),$(BUILT),$(BUILT_DEV))
 # A workspace of its own: the yardsticks of bench/ share no code with what they measure.
 LIMITS := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/bench-limits
 
@@ -31,15 +34,16 @@ $(DEPS): requirements/dev.txt
 	$(BIN)/pip install --quiet -r requirements/dev.txt
 	@touch $@
 
+# The stamp has the time before the build: a source that is edited meanwhile is newer, and built the next time.
 $(BUILT): $(DEPS) $(RUST) pyproject.toml
-	@rm -f $(BUILT_DEV)
+	@rm -f $(BUILT_DEV) && touch $@.begun
 	$(BIN)/maturin develop --release --quiet
-	@touch $@
+	@rm -f $(BUILT_DEV) && mv $@.begun $@
 
 $(BUILT_DEV): $(DEPS) $(RUST) pyproject.toml
-	@rm -f $(BUILT)
+	@rm -f $(BUILT) && touch $@.begun
 	$(BIN)/maturin develop --quiet
-	@touch $@
+	@rm -f $(BUILT) && mv $@.begun $@
 
 $(WHEEL_DEPS): requirements/wheel.txt $(DEPS)
 	$(BIN)/pip install --quiet -r requirements/wheel.txt
@@ -62,7 +66,7 @@ CARGO_TEST := $(strip \
   $(if $(filter rust/core/tests/models%,$(FIRST)),--features models --test models $(REST), \
   $(if $(filter rust/core/tests/%.rs,$(FIRST)),--test $(basename $(notdir $(FIRST))) $(REST), \
   $(if $(filter rust/core/src/%.rs,$(FIRST)),--lib $(or $(REST),$(subst /,::,$(RUST_SOURCE))::))))))
-test: $(if $(filter rust rust/%,$(FIRST)),$(DEPS),$(MODULE))
+test: $(if $(filter rust rust/%,$(FIRST)),$(DEPS),$(QUICK))
 	$(if $(filter rust rust/%,$(FIRST)),cargo test -p penstock-core $(CARGO_TEST),$(BIN)/python -m pytest -q $(T))
 else
 test: test-rust test-python ## every test: Rust, Python, the embedded broker, a real Kafka; T=… picks some
@@ -80,7 +84,7 @@ PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
 test-python: $(BUILT)
 	$(PYTEST)
 
-test-fast: $(MODULE) ## tests without Java, Kafka and Go, in less than two minutes, with the build that is there
+test-fast: $(QUICK) ## tests without Java, Kafka and Go, in less than two minutes once built, with the build that is there
 	cargo test --quiet -p penstock-core --lib --test engine --test sequences --test deadlines
 	$(PYTEST) tests/unit tests/facade/test_futures.py tests/facade/test_flush_close.py \
 	  tests/facade/test_aio_producer.py tests/facade/test_trouble.py tests/devbroker/test_log.py
@@ -131,6 +135,7 @@ codegen: $(DEPS) ## write the generated code again from the kafka-clients jar
 	$(BIN)/python -m codegen
 	$(BIN)/python -m codegen.config
 	$(BIN)/python -m codegen.errors
+	$(BIN)/python -m codegen.error_tables
 
 bench: $(BUILT) ## every row against other clients; ROWS=100B,keyed picks, FRESH=1 measures again
 	$(BIN)/python -m bench

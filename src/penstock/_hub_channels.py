@@ -30,7 +30,7 @@ class HubChannel:
         self.pid: Final = os.getpid()
         self.thread: Final = _threads.ident()
         self.stuck = False
-        """The hub's own greenlet waits natively, or has waited since the hub last read its inbox: it may not run calls."""
+        """The hub's own greenlet blocks in native code, or did since the hub last read its inbox: calls may never run there."""
         self.over = False
         """The hub's thread has ended."""
         self._calls: Iterator[tuple[Callable[..., object], tuple[Any, ...], object]] = iter(())

@@ -17,7 +17,7 @@ use crate::sync::{Condvar, Mutex, Rank};
 pub struct BufferPool {
     total: usize,
     buffer_size: usize,
-    /// Recycled buffers hold no more than this.
+    /// A larger buffer is not recycled.
     largest: usize,
     /// All of them together hold no more than this.
     most_free: usize,

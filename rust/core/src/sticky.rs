@@ -1,6 +1,6 @@
 //! The sticky choice: where records without a key go until enough bytes went there (KIP-480, KIP-794).
 //!
-//! Beside topics, which choose, and lanes, which count, so that neither of the two needs the other for it.
+//! Topics choose, lanes count bytes. The types are in a file of their own, so that neither of the two imports the other.
 
 /// A choice of the sticky partition: its number, and below it how many choices there were before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

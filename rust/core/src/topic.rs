@@ -64,7 +64,7 @@ pub struct Topic {
     pub version: u64,
     /// How many partitions it has.
     pub partitions: u32,
-    /// By partition number; more than there are partitions if it was made again with fewer.
+    /// By partition number. Longer than `partitions` if the topic was created again with fewer.
     pub lanes: Vec<Arc<Lane>>,
     /// By partition number, as many as lanes.
     pub leaders: Vec<Leader>,

@@ -1,6 +1,9 @@
 //! The I/O thread over real sockets.
 
 use std::io::{Read, Write};
+#[path = "common/rig.rs"]
+mod rig;
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +12,6 @@ use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::{Command, Event, PartitionLeader};
 use penstock_core::compression::{Codec, Compression};
 use penstock_core::config::Config;
-use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
 use penstock_core::io::net;
 use penstock_core::lane::identity::Identity;
@@ -21,28 +23,8 @@ fn shared() -> Arc<Shared> {
 }
 
 fn config() -> Config {
-    Config {
-        client_id: "test".into(),
-        acks: -1,
-        rules: SendRules { idempotent: true, max_in_flight: 5, linger_us: 0, delivery_timeout_us: 120_000_000 },
-        compression: Compression::default(),
-        partitioning: PartitionRules {
-            ignore_keys: false,
-            adaptive: true,
-            availability_timeout_us: 0,
-            rack_aware: false,
-            sticky_bytes: 1_000,
-        },
-        batch_size: 1_000,
-        buffer_memory: 100_000,
-        max_request_size: 1 << 20,
-        max_in_flight_requests: 5,
-        request_timeout_us: 30_000_000,
-        max_idle_us: None,
-        send_buffer: None,
-        receive_buffer: None,
-        seed: 1,
-    }
+    let config = rig::config();
+    Config { rules: SendRules { linger_us: 0, ..config.rules }, max_idle_us: None, ..config }
 }
 
 fn wait_for(shared: &Shared, wanted: impl Fn(&Event) -> bool) -> bool {

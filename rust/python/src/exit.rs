@@ -1,4 +1,4 @@
-//! `EndOfPython`: how Python code reports that the interpreter exits, and native code finds the moment before finalisation.
+//! `EndOfPython`: Python reports that the interpreter exits. Its destructor runs last, just before finalisation.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -164,7 +164,7 @@ class Controller:
             self._fail("unresolved", Trouble(0, f"{text}; {self._status.errors().message}"))
             return
         if now_ms >= self._metadata.next_idle_check_ms:
-            self._metadata.next_idle_check_ms = now_ms + self._max_idle_ms  # until the answer arrives
+            self._metadata.next_idle_check_ms = now_ms + self._max_idle_ms  # not again before TopicAges arrives
             self._out.append(RequestTopicAges())
         for peer in self._connections.cancel_late_look_ups(now_ms):
             label = peer.label()

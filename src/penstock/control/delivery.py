@@ -7,12 +7,12 @@ that a batch of unknown fate never gets other numbers):
 | the batches | numbers of those that remain |
 |---|---|
 | none failed, no gap was reported | unchanged |
-| one failed that is certainly not in the log | same epoch, contiguous from the failed one's sequence |
-| the same, and the topic was created again in this epoch | new epoch |
-| the same, and one behind it has unknown fate | new epoch; the unknown one fails as possibly persisted |
-| the same, and one before it has unknown fate | unchanged: that one goes first, then the broker reports the gap |
-| one failed that may be in the log, others of unknown fate remain | unchanged: their answers will show whether there is a gap |
-| the same, and no fate is unknown or nothing remains | new epoch |
+| one failed, certainly not in the log | same epoch, contiguous from the failed one's sequence |
+| one failed, certainly not in the log, and the topic was created again in this epoch | new epoch |
+| one failed, certainly not in the log, and one behind it has unknown fate | new epoch; that one fails as possibly persisted |
+| one failed, certainly not in the log, and one before it has unknown fate | unchanged: the earlier one goes first |
+| one failed, perhaps in the log, others of unknown fate remain | unchanged: their answers show if there is a gap |
+| one failed, perhaps in the log, and no fate is unknown or nothing remains | new epoch |
 | the first that remains got an error that needs a new epoch | new epoch; unknown ones fail |
 
 A batch that was failed may still be appended late. It cannot follow its successors then: they have a higher epoch, which

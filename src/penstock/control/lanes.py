@@ -29,7 +29,7 @@ class Lanes:
         self._metadata = metadata
         self._identity = identity
         self._random = random
-        self._parked: list[LaneReport] = []  # they wait for a new producer id
+        self._waiting_for_identity: list[LaneReport] = []
         self.fatal = Trouble()
         """The fatal error of a report, if there was one."""
 
@@ -60,7 +60,7 @@ class Lanes:
             self._metadata.request_refresh()
         if verdict.resume is None:
             self._identity.renew(now_ms)
-            self._parked.append(report)
+            self._waiting_for_identity.append(report)
         else:
             if verdict.identity is not None:
                 self._identity.adopt(verdict.identity)
@@ -72,8 +72,8 @@ class Lanes:
 
     def identity_came(self, now_ms: float) -> list[EngineCommand | Log]:
         """Decide about the lanes that have waited for it."""
-        parked, self._parked = self._parked, []
-        return [command for report in parked for command in self.decide(report, now_ms)]
+        waiting, self._waiting_for_identity = self._waiting_for_identity, []
+        return [command for report in waiting for command in self.decide(report, now_ms)]
 
 
 def _log(report: LaneReport) -> list[Log]:

@@ -1,4 +1,4 @@
-"""The purposes of connections. All differences between them are fields here; other files compare no names."""
+"""The purposes of connections. All differences between them are fields here: no other file tests which purpose it has."""
 
 from typing import NamedTuple
 

@@ -11,7 +11,7 @@ use crate::lane::{Lane, LaneInner};
 use crate::shared::Shared;
 use crate::sync::atomic::Ordering;
 
-/// Take the step that [`LaneInner::schedule`] gave, except the ready queue: true if the lane belongs there.
+/// Carry out the result of [`LaneInner::schedule`]. True: the lane belongs into a ready queue, which the caller does.
 fn do_step(shared: &Shared, timers: &mut Timers, lane: &Arc<Lane>, inner: &mut LaneInner, step: NextStep) -> bool {
     match step {
         NextStep::Queue => return true,

@@ -18,8 +18,8 @@ pub struct TimeSlice {
 pub enum Step {
     /// Continue.
     Go,
-    /// The slice is over with this step: have the loop call [`TimeSlice::begin`], then yield. Twice, so that of several
-    /// coroutines another one gets the next slice.
+    /// The slice is over with this step: have the loop call [`TimeSlice::begin`], then yield two times: after a single
+    /// yield the same coroutine could get the next slice, too.
     Over,
     /// It was over before: yield.
     Yield,
@@ -34,9 +34,9 @@ impl Default for TimeSlice {
 impl TimeSlice {
     /// A slice without steps.
     pub const NEW: Self = Self { since_ms: None, steps: 0, over_ms: None };
-    /// Ticks of the clock that a slice lasts: 1 ms at most. Two slices may follow each other before another coroutine's.
-    const TICKS: u64 = 1;
-    /// A coroutine that sends only now and then has given the loop time without a call here.
+    /// Length of a slice in steps of the ms clock: 1 ms at most.
+    const LENGTH_MS: u64 = 1;
+    /// Steps before the clock is compared: a coroutine that sends only now and then yields by itself in between.
     const FEW: u32 = 4;
     /// After this time the loop that was to begin a new slice is taken to have ended.
     const LOST_MS: u64 = 50;
@@ -52,7 +52,7 @@ impl TimeSlice {
         }
         self.steps += 1;
         let since_ms = *self.since_ms.get_or_insert(now_ms);
-        if self.steps < Self::FEW || now_ms.abs_diff(since_ms) < Self::TICKS {
+        if self.steps < Self::FEW || now_ms.abs_diff(since_ms) < Self::LENGTH_MS {
             return Step::Go;
         }
         self.over_ms = Some(now_ms);

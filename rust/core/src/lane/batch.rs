@@ -49,9 +49,10 @@ pub struct LaneBatch {
     pub(super) sent_us: u64,
     /// Bytes of its largest record.
     pub(super) largest: usize,
-    /// The control plane has decided about the last answer: until the batch is sent again, a report has nothing new.
+    /// The control plane has decided about the last answer. Until the batch is sent again, reports leave that answer out.
     pub(super) decided: bool,
-    /// It may be in the present topic's log under numbers that it has no more: it cannot be sent.
+    /// It may be in the present topic's log under its former sequence numbers. Sent again under its new ones it could be
+    /// there twice, so it is not sent.
     pub(super) stranded: bool,
 }
 

@@ -1,7 +1,8 @@
 //! A lane: one partition's queue of batches, and the rules for what it may send.
 //!
-//! `state.rs` has the lane's states, `content.rs` those of a batch's records. The changes of a lane are in four files:
-//! buffering here, `sending.rs`, `answers.rs` (with the decisions about them) and `expiry.rs` (records fail).
+//! `state.rs` has the lane's states, `content.rs` those of a batch's records. The files that
+//! change a lane: this one (buffering), `readiness.rs` (queued, timers), `sending.rs`, `answers.rs` (answers and
+//! decisions) and `expiry.rs` (records fail).
 //!
 //! Rules kept here: one batch per request; until the first success under an (identity, topic id, leader) one batch in
 //! flight; nothing to a new leader before the old one's answers are in; a batch of unknown fate is never renumbered;

@@ -13,8 +13,8 @@ pub(super) struct Numbers {
     confirmed: bool,
     /// Topic id of the first batch under the identity.
     first_topic: Option<TopicId>,
-    /// A later batch went to another topic id. The log of each may then hold any sequence number used since, so that no
-    /// number may stand for another record.
+    /// A later batch went to another topic id. Each log may then have a record under any number used since, so no number
+    /// may be used for a second record.
     used_elsewhere: bool,
     /// The sequence of the last record acknowledged under the identity, -1 for none.
     last_acked_sequence: i32,

@@ -23,7 +23,7 @@ pub struct Arrivals {
     marks: Vec<Mark>,
     /// When it was first taken for sending: nothing was added afterwards.
     closed_ms: Option<u32>,
-    /// Position of its first record in the batch that it was split from, whose marks these are.
+    /// For a part of a split batch: the position of its first record in the whole batch. The marks count in the whole one.
     offset: u32,
 }
 
@@ -51,8 +51,8 @@ impl Arrivals {
         Self { offset: self.offset + first, ..self.clone() }
     }
 
-    /// When record `index` was buffered, in ms since the batch began, as of `now_ms`: the middle of what is possible, but 0
-    /// for the records that began the batch.
+    /// When record `index` was buffered, in ms since the batch began, as of `now_ms`. Only the tick is
+    /// known: the result is the middle of that time, and 0 for the first record.
     pub fn of(&self, index: u32, now_ms: u32) -> u32 {
         let index = index.saturating_add(self.offset);
         if index == 0 {

@@ -74,32 +74,14 @@ fn never() -> Instant {
 }
 
 fn config() -> Config {
+    let config = rig::config();
     Config {
-        client_id: "model".into(),
-        acks: -1,
-        rules: SendRules {
-            idempotent: false,
-            max_in_flight: 5,
-            linger_us: LINGER_US,
-            delivery_timeout_us: 120_000_000,
-        },
-        compression: Compression::default(),
-        partitioning: PartitionRules {
-            ignore_keys: false,
-            adaptive: false,
-            availability_timeout_us: 0,
-            rack_aware: false,
-            sticky_bytes: 1_000,
-        },
+        rules: SendRules { idempotent: false, linger_us: LINGER_US, ..config.rules },
+        partitioning: PartitionRules { adaptive: false, ..config.partitioning },
         batch_size: 100,
         buffer_memory: 1_000,
-        max_request_size: 1 << 20,
-        max_in_flight_requests: 5,
-        request_timeout_us: 30_000_000,
         max_idle_us: None,
-        send_buffer: None,
-        receive_buffer: None,
-        seed: 1,
+        ..config
     }
 }
 

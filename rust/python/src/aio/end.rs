@@ -1,4 +1,4 @@
-//! `PendingEnd`: the wait for the end of a bulk result's records.
+//! `PendingEnd`: `result::end` as an object with `attempt`, for `await` of a bulk result.
 
 use std::sync::Arc;
 

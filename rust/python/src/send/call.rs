@@ -1,6 +1,6 @@
 //! One call of `send`, its arguments checked, and the bytes and place that it leads to.
 
-#![expect(clippy::inline_always, reason = "measured: see the module above")]
+#![expect(clippy::inline_always, reason = "measured: see send/mod.rs")]
 
 use std::cell::OnceCell;
 use std::sync::Arc;

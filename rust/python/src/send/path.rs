@@ -1,6 +1,6 @@
 //! `send`: from a call to a place in a batch.
 
-#![expect(clippy::inline_always, reason = "measured: see the module above")]
+#![expect(clippy::inline_always, reason = "measured: see send/mod.rs")]
 
 use penstock_core::append::{Appended, Record};
 
@@ -23,8 +23,8 @@ use crate::send::state::State;
 use crate::send::waits::Waits;
 
 impl State {
-    /// Everything that `send` does with a record. `made` makes the result of its place on the spot: passed up through all
-    /// these functions, a place costs more than most of them.
+    /// Everything that `send` does with a record. `made` turns the record's place into the result at once: to return the
+    /// place through all these functions would cost more than most of them do.
     #[inline(always)]
     pub fn deliver<'py, T, W: Waits>(
         &self,

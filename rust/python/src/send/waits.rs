@@ -33,7 +33,7 @@ pub const POLL_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy)]
 pub struct Deadline {
     pub at: Instant,
-    /// Whether the engine's clock counts. The simulation steps that one; a blocked thread waits in real time.
+    /// Whether `at` is on the engine's clock, which the simulation steps. A blocked thread waits in real time.
     steppable: bool,
 }
 
