@@ -43,7 +43,6 @@ mod topics;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock_core::compression::Compression;
 use penstock_core::config::Config;
 use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
