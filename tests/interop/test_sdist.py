@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
+
+pytestmark = pytest.mark.xdist_group("wheel")
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +33,9 @@ NEEDED = [
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tarfile.TarFile]:
     folder = tmp_path_factory.mktemp("sdist")
     maturin = Path(sys.executable).with_name("maturin")
-    subprocess.run([maturin, "sdist", "--out", folder], cwd=ROOT, check=True, capture_output=True)
+    # Not below the target folder in which another worker may build the wheel.
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(folder / "target")}
+    subprocess.run([maturin, "sdist", "--out", folder], cwd=ROOT, check=True, capture_output=True, env=environment)
     (path,) = folder.glob("penstock-*.tar.gz")
     with tarfile.open(path) as file:
         yield file

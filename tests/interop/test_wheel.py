@@ -34,7 +34,14 @@ with DevCluster.running() as cluster:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For this machine's libc: `make test-packaging` builds the one for older ones."""
     folder = tmp_path_factory.mktemp("wheel")
-    run(BIN / "maturin", "build", "--release", "--quiet", "--out", folder, cwd=ROOT)
+    command = (BIN / "maturin", "build", "--release", "--quiet", "--out", folder)
+    try:
+        run(*command, cwd=ROOT)
+    except AssertionError as error:
+        # maturin 1.16 did not find the library that it had just staged below target/, in two of six runs.
+        if "lib_native" not in str(error):
+            raise
+        run(*command, cwd=ROOT)
     (path,) = folder.glob("*.whl")
     return path
 

@@ -209,7 +209,7 @@ MUTANTS: Final = (
         LANE + "numbers.rs",
         "self.next_sequence = advance_sequence(first, count);",
         "self.next_sequence = advance_sequence(first, count + 1);",
-        441,
+        1_282,
     ),
     Mutant(
         "lost-means-unsent",
