@@ -1,7 +1,7 @@
 """Waits before the first send: for a broker that answers, the topic, and a partition's leader that can be reached.
 
 A producer waits max.block.ms for the first two and delivery.timeout.ms for the leader, which is right for a service. A
-user who has typed a wrong address needs the error sooner, and once.
+user with a wrong address needs the error sooner, and once.
 """
 
 from __future__ import annotations

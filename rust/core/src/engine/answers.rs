@@ -134,7 +134,7 @@ impl<T: Transport> Engine<T> {
         // Also of an error: with UNKNOWN_PRODUCER_ID it distinguishes lost state from a partition that is moving.
         inner.note_log_start(answer.log_start_offset);
         if answer.error_code == NONE {
-            inner.acknowledge(&batch, answer.base_offset);
+            inner.acknowledge(&batch);
             let (base_offset, log_append_time_ms) = (answer.base_offset, answer.log_append_time_ms);
             self.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms });
         } else {
@@ -186,7 +186,7 @@ impl<T: Transport> Engine<T> {
             for sent in batches {
                 let mut inner = sent.lane.inner.lock();
                 if let Some(batch) = inner.answered(sent.batch_id) {
-                    inner.acknowledge(&batch, -1);
+                    inner.acknowledge(&batch);
                     self.finish(batch, Outcome::Delivered { base_offset: -1, log_append_time_ms: -1 });
                 }
                 drop(inner);

@@ -62,7 +62,7 @@ impl<T: Transport> Engine<T> {
                 self.finish_failed(batch, stage, failure);
             }
             Decision::Complete { base_offset } => {
-                inner.acknowledge(&batch, base_offset);
+                inner.acknowledge(&batch);
                 self.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms: -1 });
             }
             // A batch that is not even compressed yet was not refused.

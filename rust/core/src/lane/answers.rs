@@ -20,14 +20,10 @@ impl LaneInner {
         self.log_start_offset = offset;
     }
 
-    /// `batch`, already taken out, is in the log. `base_offset`: -1 if it cannot be known.
-    pub fn acknowledge(&mut self, batch: &LaneBatch, base_offset: i64) {
+    /// `batch`, already taken out, is in the log.
+    pub fn acknowledge(&mut self, batch: &LaneBatch) {
         self.failures = 0;
-        let count = batch.count();
-        if base_offset >= 0 {
-            self.last_acked_offset = self.last_acked_offset.max(base_offset.saturating_add(i64::from(count) - 1));
-        }
-        self.numbers.acknowledge(batch.numbering, count);
+        self.numbers.acknowledge(batch.numbering, batch.count());
     }
 
     /// Trouble with `batch`, already taken out: it settles. `by_name`: its request named the topic, not its id.
@@ -142,7 +138,7 @@ mod tests {
         }
         inner.take(Some(ME), &RULES, usize::MAX, 0, 1);
         let done = inner.answered(0).unwrap();
-        inner.acknowledge(&done, 0);
+        inner.acknowledge(&done);
         inner.take(Some(ME), &RULES, usize::MAX, 0, 2);
         inner.take(Some(ME), &RULES, usize::MAX, 0, 3);
         let failed = inner.answered(1).unwrap();

@@ -84,8 +84,6 @@ pub struct LaneInner {
     target: Destination,
     /// Of the batches in flight, or of the last one that was.
     used: Destination,
-    /// Highest offset of an acknowledged record, -1 for none.
-    last_acked_offset: i64,
     /// From the last answer, -1 if unknown.
     log_start_offset: i64,
     /// Hand-overs in a row without a success between.
@@ -112,7 +110,6 @@ impl Lane {
             numbers: Numbers::new(),
             target: Destination::NOWHERE,
             used: Destination::NOWHERE,
-            last_acked_offset: -1,
             log_start_offset: -1,
             failures: 0,
             queued: false,
@@ -211,7 +208,6 @@ impl LaneInner {
         let recreated = self.target.topic_id != topic_id;
         if recreated {
             self.numbers.unconfirm();
-            self.last_acked_offset = -1;
         }
         if self.target.leader != leader {
             // It may be in its old leader's queue, where it is skipped.
@@ -290,11 +286,6 @@ impl LaneInner {
     /// Sequence of the last record acknowledged under the identity, -1 for none.
     pub fn last_acked_sequence(&self) -> i32 {
         self.numbers.last_acked_sequence()
-    }
-
-    /// Highest offset of an acknowledged record, -1 for none.
-    pub fn last_acked_offset(&self) -> i64 {
-        self.last_acked_offset
     }
 
     /// From the last answer, -1 if unknown.
