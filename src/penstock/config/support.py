@@ -1,6 +1,6 @@
-"""The status of each of Kafka's settings in Penstock: working, planned, or for a JVM only.
+"""The status of each setting, Kafka's and ours, in Penstock: working, planned, or for a JVM only.
 
-A new setting of Kafka's needs a row here; a test compares the rows with Kafka's table.
+A new setting needs a row here; a test compares the rows with both tables.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ _SUPPORT: Final = {
     "bootstrap.resolve.timeout.ms": _WORKING,
     "bootstrap.servers": _WORKING,
     "buffer.memory": _WORKING,
-    "buffer.memory.allocation.strategy": Support("planned", "batches get their whole buffer at once (full)"),
+    "buffer.memory.allocation.strategy": Support(
+        "working", "in lower case or not; incremental also with compression, which Java refuses"
+    ),
     "client.dns.lookup": _WORKING,
     "client.id": Support("working", "producer-1, producer-2, … if not given"),
     "client.rack": _WORKING,
@@ -73,6 +75,7 @@ _SUPPORT: Final = {
     ),
     "partitioner.ignore.keys": _WORKING,
     "partitioner.rack.aware": _WORKING,
+    "penstock.batch.growth.max.bytes": Support("working", "Penstock's own; 0: batches as in Java"),
     "receive.buffer.bytes": _WORKING,
     "reconnect.backoff.max.ms": Support("working", "reconnect.backoff.ms if only that is given, as in Java"),
     "reconnect.backoff.ms": _WORKING,
