@@ -17,7 +17,7 @@ use crate::shared::Shared;
 use crate::wire::record_batch::BATCH_HEADER_LEN;
 
 /// A batch grows by this many bytes at a time.
-const CHUNK: usize = 16 * 1024;
+pub(super) const CHUNK: usize = 16 * 1024;
 
 /// Of an open batch; bytes on the wire, header included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +66,5 @@ impl Shared {
     /// Bytes to be charged for a new batch whose first record takes at most `bound`.
     pub(super) fn first_charge(&self, sizes: Sizes, bound: usize) -> usize {
         self.config.first_chunk(sizes.worth).max(bound + BATCH_HEADER_LEN)
-    }
-
-    /// The preferred size of a further chunk.
-    pub(super) fn step(&self) -> usize {
-        CHUNK
     }
 }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::chunk::{Chunk, Group, Rows};
-use super::placed::{NOT_BUFFERED, Placed};
 use super::growth::Sizes;
+use super::placed::{NOT_BUFFERED, Placed};
 use super::room::{Extended, Filled, Room, Target};
 use crate::lane::LaneInner;
 use crate::lane::batch::LaneBatch;

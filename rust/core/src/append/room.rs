@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::growth::Sizes;
+use super::growth::{CHUNK, Sizes};
 use crate::lane::batch::LaneBatch;
 use crate::lane::{Lane, LaneInner};
 use crate::outcome::Completion;
@@ -40,8 +40,8 @@ pub(super) enum Extended {
     Yes,
     /// There is no open batch, or it takes no more.
     No,
-    /// That many bytes are needed first.
-    NeedsMemory(usize),
+    /// It may grow, but there is no memory.
+    NoMemory,
 }
 
 /// The batch after records were added.
@@ -71,8 +71,8 @@ impl Shared {
         let charge = self.first_charge(sizes, bound);
         match self.extend(inner, sizes, bound, grant) {
             Extended::Yes => return Room::Here { new: false },
-            // The waiter's bytes are for the open batch, or for a new one if that has left by then: enough for either.
-            Extended::NeedsMemory(bytes) => return Room::NeedsMemory(bytes.max(charge)),
+            // Enough for the open batch, and for a new one if that has left when the caller comes back.
+            Extended::NoMemory => return Room::NeedsMemory(charge),
             Extended::No => {}
         }
         if let Some(choice) = target.sticky
@@ -97,10 +97,13 @@ impl Shared {
     pub(super) fn extend(&self, inner: &mut LaneInner, sizes: Sizes, bound: usize, grant: &mut usize) -> Extended {
         let Some(batch) = inner.last_unsent() else { return Extended::No };
         let Some(builder) = batch.builder() else { return Extended::No };
-        let Some(bytes) = builder.next_chunk(bound, self.step(), sizes.limit) else { return Extended::No };
-        if !self.charge(bytes, grant) {
-            return Extended::NeedsMemory(bytes);
+        // If there is not so much left: as much as a new batch would take.
+        let steps = [CHUNK, self.first_charge(sizes, bound)];
+        let mut chunks = steps.into_iter().map_while(|step| builder.next_chunk(bound, step, sizes.limit)).peekable();
+        if chunks.peek().is_none() {
+            return Extended::No;
         }
+        let Some(bytes) = chunks.find(|&bytes| self.charge(bytes, grant)) else { return Extended::NoMemory };
         builder.extend(self.pool.buffer(bytes), bytes);
         batch.charge(bytes);
         Extended::Yes

@@ -185,9 +185,9 @@ impl LaneBatch {
     }
 
     /// Bytes, counted before compression, at which it may be split: half of what it holds, so that splitting ends, and
-    /// batch.size at most.
-    pub fn split_limit(&self, batch_size: usize) -> usize {
-        (self.content.uncompressed_size() / 2).min(batch_size).max(1)
+    /// `most`.
+    pub fn split_limit(&self, most: usize) -> usize {
+        (self.content.uncompressed_size() / 2).min(most).max(1)
     }
 
     /// The batch is resolved: bytes of buffer.memory to be released now. A codec worker that still reads the records

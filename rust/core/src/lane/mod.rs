@@ -89,6 +89,8 @@ pub struct LaneInner {
     used: Destination,
     /// From the last answer, -1 if unknown.
     log_start_offset: i64,
+    /// Bytes of the largest batch that was acknowledged.
+    largest_acknowledged: usize,
     /// Hand-overs in a row without a success between.
     failures: u32,
     /// It is in a ready queue of the engine, or is announced for one.
@@ -114,6 +116,7 @@ impl Lane {
             target: Destination::NOWHERE,
             used: Destination::NOWHERE,
             log_start_offset: -1,
+            largest_acknowledged: 0,
             failures: 0,
             queued: false,
             request: 0,
@@ -315,6 +318,11 @@ impl LaneInner {
     /// Sequence of the last record acknowledged under the identity, -1 for none.
     pub fn last_acked_sequence(&self) -> i32 {
         self.numbers.last_acked_sequence()
+    }
+
+    /// Bytes of the largest batch that was acknowledged.
+    pub fn largest_acknowledged(&self) -> usize {
+        self.largest_acknowledged
     }
 
     /// From the last answer, -1 if unknown.
