@@ -28,7 +28,7 @@ def sizes(cluster: RunningCluster) -> Iterator[tuple[int, int]]:
             if not Path(f"/proc/self/fd/{name}").readlink().name.startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(int(name))) as copy:
-                if copy.getpeername()[1] in ports:
+                if copy.family == socket.AF_INET and copy.getpeername()[1] in ports:
                     options = (socket.SO_SNDBUF, socket.SO_RCVBUF)
                     send, receive = (copy.getsockopt(socket.SOL_SOCKET, option) for option in options)
                     yield send, receive
