@@ -172,14 +172,14 @@ def varied_records(topic: str, count: int) -> list[Bytes]:
 @pytest.mark.parametrize(
     ("linger_ms", "batch_size", "count"),
     [
-        (NEVER_MS, 16_384, 3_000),
-        (NEVER_MS, 1_000, 2_000),
-        (NEVER_MS + 1_000, 1_001, 1_000),
-        (NEVER_MS, 300, 1_000),  # some records are larger
-        (NEVER_MS, 100, 500),  # most are
+        (NEVER_MS, 16_384, 800),
+        (NEVER_MS, 1_000, 600),
+        (NEVER_MS + 1_000, 1_001, 600),
+        (NEVER_MS, 300, 400),  # some records are larger
+        (NEVER_MS, 100, 200),  # most are
         # Batches of one record, for which the time to linger does not matter.
-        (5, 1, 100),
-        (0, 0, 100),
+        (5, 1, 20),
+        (0, 0, 20),
     ],
 )
 def test_without_growth_batches_end_where_java_s_do(
