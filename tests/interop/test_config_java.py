@@ -13,7 +13,7 @@ import pytest
 
 from penstock.config import ProducerConfig, describe, properties
 from penstock.config.definition import Password
-from penstock.config.own import OWN_SETTINGS
+from penstock.config.own import OUR_DEFAULTS, OWN_SETTINGS
 from penstock.config.table import SETTINGS
 from penstock.errors import ConfigError
 from support.java import JavaError, JavaJudge
@@ -245,7 +245,7 @@ def test_rules_between_settings_give_the_same_values(java: JavaJudge) -> None:
             assert ours["client.id"].startswith("producer-")
             assert theirs["client.id"].startswith("producer-")
             ours["client.id"] = theirs["client.id"] = ""
-        for name in ("key.serializer", "value.serializer", "delivery.timeout.ms"):
+        for name in ("key.serializer", "value.serializer", "delivery.timeout.ms", *OUR_DEFAULTS):
             del ours[name], theirs[name]
         for setting in OWN_SETTINGS:
             del ours[setting.name]

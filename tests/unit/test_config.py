@@ -22,7 +22,7 @@ from penstock.config import (
     parse_bootstrap_servers,
 )
 from penstock.config import support as setting_support
-from penstock.config.own import ABOUT, ALL_SETTINGS, OWN_SETTINGS, PREFIX
+from penstock.config.own import ABOUT, ALL_SETTINGS, OUR_DEFAULTS, OWN_SETTINGS, PREFIX
 from penstock.config.table import SETTINGS
 from penstock.errors import ConfigError
 from penstock.partitioner import RoundRobinPartitioner
@@ -50,6 +50,13 @@ class TestNames:
         assert made["linger.ms"] == 5
         assert made["retries"] == 2**31 - 1
         assert made["ssl.enabled.protocols"] == ("TLSv1.2", "TLSv1.3")
+
+    def test_the_kernel_sizes_socket_buffers_unless_they_are_given(self) -> None:
+        assert (config()["send.buffer.bytes"], config()["receive.buffer.bytes"]) == (-1, -1)
+        # Kafka's own default, given, is a size like any other.
+        given = config(send_buffer_bytes=131_072, receive_buffer_bytes=32_768).settings
+        assert (given.send_buffer_bytes, given.receive_buffer_bytes) == (131_072, 32_768)
+        assert config(send_buffer_bytes=-1).settings.send_buffer_bytes == -1
 
     def test_keywords_override_the_mapping(self) -> None:
         assert config({"linger.ms": 1, "batch.size": 2}, linger_ms=3)["linger.ms"] == 3
@@ -179,6 +186,10 @@ class TestSupport:
 
     def test_no_entry_is_about_a_setting_that_does_not_exist(self) -> None:
         assert set(setting_support._SUPPORT) <= {setting.name for setting in ALL_SETTINGS}
+
+    def test_a_default_of_ours_is_shown_with_kafka_s(self) -> None:
+        shown = {row.name: row.default for row in describe() if row.name in OUR_DEFAULTS}
+        assert shown == {"receive.buffer.bytes": "kernel (Kafka: 32768)", "send.buffer.bytes": "kernel (Kafka: 131072)"}
 
     def test_defaults_without_effect_are_marked(self) -> None:
         assert {row.name for row in describe() if not row.default_honoured} == {

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from penstock.config.own import ABOUT, ALL_SETTINGS
+from penstock.config.own import ABOUT, ALL_SETTINGS, DEFAULT_WORDS
 from penstock.config.support import Status, support
 
 
@@ -31,5 +31,7 @@ def describe() -> Iterator[ConfigRow]:
         status, note, _, honoured = support(setting.name)
         valid = str(setting.validator) if setting.validator is not None else ""
         default = "(required)" if setting.name == "bootstrap.servers" else setting.default_text
+        if setting.name in DEFAULT_WORDS:
+            default = f"{DEFAULT_WORDS[setting.name]} (Kafka: {default})"
         about = ABOUT.get(setting.name, "")
         yield ConfigRow(setting.name, setting.type, default, setting.importance, valid, status, honoured, note, about)

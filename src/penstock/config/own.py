@@ -1,12 +1,12 @@
-"""Settings of Penstock's own, which Kafka's producer does not have: `penstock.<area>.<name>`.
+"""What is Penstock's own in the settings: those that Kafka does not have, `penstock.<area>.<name>`, and other defaults.
 
-They stand in one table with Kafka's for everything that a user does: keywords, properties files, checks, listing. A new
+Our settings stand in one table with Kafka's for everything that a user does: keywords, properties files, checks, listing. A new
 one needs a row in `_OWN` and a line in `OwnOptions` here, a row in `support.py`, and from there on what any setting needs.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
 from penstock.config.definition import Range, Setting
 from penstock.config.table import SETTINGS
@@ -45,3 +45,9 @@ ABOUT: Final = {own.setting.name: own.about for own in _OWN}
 
 ALL_SETTINGS: Final = tuple(sorted((*SETTINGS, *OWN_SETTINGS), key=lambda setting: setting.name))
 """Kafka's and ours, sorted by name."""
+
+OUR_DEFAULTS: Final[dict[str, Any]] = {"receive.buffer.bytes": -1, "send.buffer.bytes": -1}
+"""Kafka's settings whose default is another one here → ours. -1: the kernel sizes the buffer, by rate and distance."""
+
+DEFAULT_WORDS: Final = dict.fromkeys(OUR_DEFAULTS, "kernel")
+"""The same defaults, as the listing calls them."""

@@ -6,7 +6,7 @@ from typing import Any, Self, Unpack
 
 from penstock.config import properties
 from penstock.config.options import ProducerOptions
-from penstock.config.own import ALL_SETTINGS
+from penstock.config.own import ALL_SETTINGS, OUR_DEFAULTS
 from penstock.config.reading import named, read_value
 from penstock.config.rules import apply_rules, bootstrap_addresses
 from penstock.config.settings import ProducerSettings, typed_settings
@@ -57,7 +57,7 @@ class ProducerConfig(Mapping[str, Any]):
         raw |= named(keywords)
         read = {name: read_value(name, value) for name, value in raw.items()}
         given = {name: value for name, value in read.items() if value is not None}
-        values = {setting.name: setting.default for setting in ALL_SETTINGS} | given
+        values = {setting.name: setting.default for setting in ALL_SETTINGS} | OUR_DEFAULTS | given
         addresses = bootstrap_addresses(values)
         apply_rules(values, given)
         self._given, self._values, self._settings = given, values, typed_settings(values, addresses)

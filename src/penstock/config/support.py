@@ -27,6 +27,7 @@ class Support(NamedTuple):
 _WORKING: Final = Support("working")
 _TRANSACTIONS: Final = Support("planned", "transactions are not supported yet")
 _METRICS: Final = Support("working", "defines the windows of the rates and averages in metrics()")
+_KERNEL: Final = Support("working", "not given, or -1: the kernel sizes it, by rate and distance")
 
 _SUPPORT: Final = {
     "acks": Support("working", 'may also be a number: acks=1 is acks="1"'),
@@ -76,7 +77,7 @@ _SUPPORT: Final = {
     "partitioner.ignore.keys": _WORKING,
     "partitioner.rack.aware": _WORKING,
     "penstock.batch.growth.max.bytes": Support("working", "Penstock's own; 0: batches as in Java"),
-    "receive.buffer.bytes": _WORKING,
+    "receive.buffer.bytes": _KERNEL,
     "reconnect.backoff.max.ms": Support("working", "reconnect.backoff.ms if only that is given, as in Java"),
     "reconnect.backoff.ms": _WORKING,
     "request.timeout.ms": _WORKING,
@@ -85,7 +86,7 @@ _SUPPORT: Final = {
     "retry.backoff.ms": _WORKING,
     "security.protocol": Support("planned", "connections are PLAINTEXT; TLS and SASL are not supported yet"),
     "security.providers": Support("jvm-only", "it names Java security providers"),
-    "send.buffer.bytes": _WORKING,
+    "send.buffer.bytes": _KERNEL,
     "socket.connection.setup.timeout.max.ms": _WORKING,
     "socket.connection.setup.timeout.ms": _WORKING,
     "ssl.keymanager.algorithm": Support("jvm-only", "it names a Java KeyManagerFactory"),

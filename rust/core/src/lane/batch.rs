@@ -161,6 +161,16 @@ impl LaneBatch {
         self.largest = self.largest.max(bytes);
     }
 
+    /// Bytes of its records and its header before compression.
+    pub fn uncompressed_size(&self) -> usize {
+        self.content.uncompressed_size()
+    }
+
+    /// Bytes of buffer.memory that it holds.
+    pub fn charged(&self) -> usize {
+        self.charged
+    }
+
     /// It holds `bytes` of buffer.memory more.
     pub fn charge(&mut self, bytes: usize) {
         self.charged += bytes;

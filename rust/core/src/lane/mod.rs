@@ -270,9 +270,14 @@ impl LaneInner {
         self.queue.is_empty() && self.in_flight.is_empty() && self.settled.is_empty()
     }
 
+    /// All batches, those whose records have expired included.
+    pub fn batches(&self) -> impl Iterator<Item = &LaneBatch> {
+        self.settled.iter().chain(&self.in_flight).chain(&self.queue)
+    }
+
     /// All batches whose records are not resolved yet.
     pub fn unresolved(&self) -> impl Iterator<Item = &LaneBatch> {
-        self.settled.iter().chain(&self.in_flight).chain(&self.queue).filter(|batch| !batch.expired)
+        self.batches().filter(|batch| !batch.expired)
     }
 
     /// Batches that were answered with trouble, or that the control plane decides about, in order.
