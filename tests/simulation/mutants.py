@@ -175,8 +175,8 @@ MUTANTS: Final = (
         "many-before-the-first",
         "until the first success one batch is in flight",
         LANE + "readiness.rs",
-        "let limit = if rules.idempotent && !self.numbers.is_confirmed() { 1 } else { rules.max_in_flight };",
-        "let limit = rules.max_in_flight;",
+        "let unconfirmed = rules.idempotent && !self.numbers.is_confirmed();",
+        "let unconfirmed = false;",
         78,
     ),
     Mutant(

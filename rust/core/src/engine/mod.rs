@@ -61,6 +61,8 @@ struct Broker {
     ready: VecDeque<Arc<Lane>>,
     /// A connection was requested from the control plane.
     wanted: bool,
+    /// Its connection was lost with Produce in flight, and none was answered since: the next one begins with one request.
+    probing: bool,
     /// Why it cannot be reached, as the control plane reports it.
     trouble: Trouble,
     health: Arc<BrokerHealth>,
