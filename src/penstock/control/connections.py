@@ -3,7 +3,9 @@
 Backoff: reconnect.backoff.ms * 2^failures up to .max.ms, ±20 % (KIP-144); the time allowed for TCP set-up grows in the
 same way (KIP-601). A handshake ends both on control connections. On data connections it does not end the backoff: a broker
 that takes connections and drops each request would be connected to without a pause. There an answered Produce ends it, and
-after a connection that had one the first attempt is made at once. The states of a peer are in `peers`, the requests before it is open in `handshake`.
+after a connection that had one the first attempt is made at once.
+
+The states of a peer are in `peers`, the requests before it is open in `handshake`.
 """
 
 from collections.abc import Iterable

@@ -239,16 +239,16 @@ impl Connection {
     /// A slow link takes its time for the bytes. Until they are written, no time-out but that of a socket that takes none.
     pub fn timed_out(&self, now_us: u64) -> Option<String> {
         let first = self.requests.front()?;
-        let waited_us = now_us.saturating_sub(self.waits_since_us);
-        if waited_us < first.timeout_us {
+        let us = now_us.saturating_sub(self.waits_since_us);
+        if us < first.timeout_us {
             return None;
         }
-        let waited_ms = waited_us / 1000;
+        let ms = us / 1000;
         Some(if self.is_written(first) {
-            format!("no answer within {waited_ms} ms (request.timeout.ms)")
+            format!("no answer within {ms} ms (request.timeout.ms)")
         } else {
             let left = first.to - self.written;
-            format!("{left} bytes of a request could not be written within {waited_ms} ms (request.timeout.ms)")
+            format!("{left} bytes of a request could not be written within {ms} ms (request.timeout.ms)")
         })
     }
 
