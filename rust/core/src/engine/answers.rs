@@ -58,8 +58,9 @@ impl<T: Transport> Engine<T> {
             owner.health.stuck_since_us.store(0, Ordering::Relaxed);
         }
         if let (Some(RequestKind::Produce { version, batches }), Some(response)) = (request.map(|it| it.kind), parsed) {
+            self.on_produce(id, version, batches, response, now_us)?;
             self.produce_answered(id, now_us);
-            return self.on_produce(id, version, batches, response, now_us);
+            return Ok(());
         }
         self.shared.events.push(Event::FrameReceived { connection_id: id, correlation_id, frame });
         if self.shared.config.acks == 0 {

@@ -135,6 +135,12 @@ impl<T: Transport> Engine<T> {
         &mut self.transport
     }
 
+    /// How many Produce requests each ready connection may have unanswered at present: for the simulation.
+    pub fn windows(&self) -> impl Iterator<Item = (u64, usize)> {
+        let ready = self.connections.values().filter(|connection| connection.stage == Stage::Ready);
+        ready.map(|connection| (connection.id, connection.window))
+    }
+
     /// One pass (Java: `Sender.runOnce`). Returns when the next one is due (µs); `u64::MAX`: at the next wake-up.
     pub fn run_once(&mut self) -> u64 {
         let now_us = self.shared.clock.now_us();
