@@ -213,6 +213,7 @@ MUTANTS: Final = (
         "src/penstock/control/connections.py",
         "        if not peer.purpose.carries_records:\n            peer.failures = 0\n",
         "        peer.failures = 0\n",
+        26,
     ),
     Mutant(
         "two-leaders-at-once",

@@ -185,6 +185,41 @@ fn a_batch_that_is_lost_again_and_again_is_resent_unchanged_and_only_the_connect
     assert_eq!(offset(&completion), Some(1));
 }
 
+fn worked(rig: &Rig) -> Vec<bool> {
+    let closed = rig.events().into_iter().filter_map(|event| match event {
+        Event::ConnectionClosed { worked, .. } => Some(worked),
+        _ => None,
+    });
+    closed.collect()
+}
+
+#[test]
+fn an_answer_that_makes_no_sense_proves_no_connection() {
+    let mut rig = Rig::ready(config(), 1);
+    rig.send(0, b"x");
+    rig.pass(6 * MS);
+    let mut seen = rig.seen(1);
+    seen[0].partition = 5;
+    rig.answer(1, &seen, 0, 0);
+    assert_eq!(worked(&rig), [false], "or a broker that answers so would be connected to without a pause");
+}
+
+#[test]
+fn without_acks_a_connection_that_lasts_has_worked() {
+    let mut config = config();
+    config.acks = 0;
+    config.rules.idempotent = false;
+    for (lasted_ms, expected) in [(0, false), (999, false), (1_000, true)] {
+        let mut rig = Rig::ready(config.clone(), 1);
+        let (completion, _) = rig.send(0, b"x");
+        rig.pass(6 * MS);
+        assert_eq!(offset(&completion), Some(-1));
+        rig.pass(lasted_ms * MS);
+        hang_up(&mut rig, 1);
+        assert_eq!(worked(&rig), [expected], "{lasted_ms} ms: bytes leave into any socket");
+    }
+}
+
 #[test]
 fn a_throttle_and_a_backoff_pass_at_the_same_time() {
     let mut rig = Rig::speaking(6, config(), 1);
