@@ -24,12 +24,13 @@ impl LaneInner {
     pub fn acknowledge(&mut self, batch: &LaneBatch) {
         self.failures = 0;
         self.largest_acknowledged = self.largest_acknowledged.max(batch.size());
+        self.probing = false;
         self.numbers.acknowledge(batch.numbering, batch.count());
     }
 
     /// One batch at a time until the next success.
     pub fn try_one(&mut self) {
-        self.numbers.unconfirm();
+        self.probing = true;
     }
 
     /// Trouble with `batch`, already taken out: it settles. `by_name`: its request named the topic, not its id.
@@ -41,6 +42,12 @@ impl LaneInner {
         batch.last = last;
         self.settled.push_back(batch);
         self.on(LaneEvent::Trouble);
+    }
+
+    /// Its connection was lost. Batches that are sent together are lost together: one fault would take the answers of
+    /// all, again and again. So one at a time until one succeeds.
+    pub fn probe(&mut self) {
+        self.probing = true;
     }
 
     /// The topic may have been created again since the batches here were sent: from now on their fates are about the
@@ -113,11 +120,14 @@ impl LaneInner {
                 batch.numbering = self.numbers.next(batch.count());
             }
         }
+        // After lost connections only the wait for the next connection grows.
+        if !remaining.iter().all(|batch| batch.decided || batch.last.lost) {
+            self.failures += 1;
+        }
         for mut batch in remaining.into_iter().rev() {
             batch.decided = true;
             self.queue.push_front(batch);
         }
-        self.failures += 1;
         self.waits_until_us = until_us;
         self.on(LaneEvent::Resumed);
         Ok(())
