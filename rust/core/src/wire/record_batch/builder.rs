@@ -166,6 +166,11 @@ impl BatchBuilder {
         Ok((SealedBatch::new(bytes, codec, self.body.len(), self.count, timestamps), self.body))
     }
 
+    /// The records so far, encoded.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Consumes the batch and returns its buffer.
     pub fn into_buffer(self) -> Vec<u8> {
         self.body
