@@ -41,13 +41,10 @@ use crate::boundary::{LaneReport, Trouble};
 use crate::io::connection::{Connection, Stage, Transport};
 use crate::lane::identity::Identity;
 use crate::lane::sending::Outgoing;
-use crate::lane::{Lane, LaneId};
+use crate::lane::{Lane, LaneId, TICK_US};
 use crate::shared::Shared;
 use crate::topic::BrokerHealth;
 use crate::wire::produce::NodeEndpoint;
-
-/// How often the deadlines of records and requests are checked while there are any.
-const TICK_US: u64 = 50_000;
 
 /// From which Produce version on topics go by id.
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -94,6 +91,8 @@ pub struct Engine<T> {
     /// Connections with something to write.
     writable: BTreeSet<u64>,
     next_tick_us: u64,
+    /// When the last pass meant the next one to be.
+    planned_us: u64,
     /// A lane became ready after this pass had sent: the next pass is due at once.
     again: bool,
     // The report of this pass to the control plane.
@@ -126,6 +125,7 @@ impl<T: Transport> Engine<T> {
             request: 0,
             writable: BTreeSet::new(),
             next_tick_us: 0,
+            planned_us: u64::MAX,
             again: false,
             handed_over: Vec::new(),
             endpoints: Vec::new(),
@@ -174,7 +174,8 @@ impl<T: Transport> Engine<T> {
         self.write_all(now_us);
         self.shared.relax();
         self.report();
-        if std::mem::take(&mut self.again) { now_us } else { self.next_wakeup(now_us) }
+        self.planned_us = if std::mem::take(&mut self.again) { now_us } else { self.next_wakeup(now_us) };
+        self.planned_us
     }
 
     fn next_wakeup(&self, now_us: u64) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use crate::io::connection::Transport;
 use crate::lane::batch::LaneBatch;
-use crate::outcome::{Burst, CallbackToken, Failure, Outcome};
+use crate::outcome::{Burst, CallbackToken, Completion, Failure, Outcome};
 
 impl<T: Transport> Engine<T> {
     /// Resolve a batch; its memory goes back, or follows its callbacks.
@@ -15,30 +15,44 @@ impl<T: Transport> Engine<T> {
     }
 
     pub(super) fn finish_failed(&self, batch: LaneBatch, stage: &'static str, failure: Failure) {
-        let callbacks = self.resolve_failed(&batch, stage, failure);
+        let callbacks = if batch.is_expired() {
+            Vec::new()
+        } else {
+            self.resolve_failed(batch.completion(), batch.live(), stage, failure)
+        };
         self.dispose(batch, callbacks);
     }
 
-    /// Fail the records of a batch that stays in its lane because of its sequence numbers, and so keeps its memory.
-    pub(super) fn fail(&self, batch: &LaneBatch, stage: &'static str, failure: Failure) {
-        let callbacks = self.resolve_failed(batch, stage, failure);
+    /// Fail the first `count` records, of those that have not failed, of a batch that stays in its lane: the others go
+    /// on, or its sequence numbers are needed. Memory that it needs no more goes back, or follows the callbacks.
+    pub(super) fn fail_front(&self, batch: &mut LaneBatch, count: u32, stage: &'static str, failure: Failure) {
+        let completion = batch.detach(count);
+        let callbacks = self.resolve_failed(&completion, count, stage, failure);
+        let (chunks, charged) = batch.shrink();
+        if let Some(chunks) = chunks {
+            self.shared.pool.recycle(chunks.into_buffers());
+        }
         if !callbacks.is_empty() {
-            let completion = Arc::clone(batch.completion());
-            self.shared.callbacks.push(Burst { completion, callbacks, charged: 0 });
+            self.shared.callbacks.push(Burst { completion, callbacks, charged });
+        } else if charged > 0 {
+            self.shared.release(charged);
         }
     }
 
-    fn resolve_failed(&self, batch: &LaneBatch, stage: &'static str, failure: Failure) -> Vec<(u32, CallbackToken)> {
-        if batch.is_expired() {
-            return Vec::new();
-        }
-        let count = batch.count();
+    fn resolve_failed(
+        &self,
+        completion: &Arc<Completion>,
+        count: u32,
+        stage: &'static str,
+        mut failure: Failure,
+    ) -> Vec<(u32, CallbackToken)> {
+        failure.stage = stage;
         // Counted first: a caller that gets the failure finds it in the metrics.
         let mut stats = self.shared.stats.lock();
-        stats.topic(&batch.completion().topic).errors += u64::from(count);
+        stats.topic(&completion.topic).errors += u64::from(count);
         drop(stats);
-        let callbacks = batch.fail(stage, failure);
-        self.shared.failures.note(batch.completion(), count);
+        let callbacks = completion.resolve(Outcome::Failed(Box::new(failure))).unwrap_or_default();
+        self.shared.failures.note(completion, count);
         callbacks
     }
 

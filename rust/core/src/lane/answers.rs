@@ -28,11 +28,6 @@ impl LaneInner {
         self.numbers.acknowledge(batch.numbering, batch.count());
     }
 
-    /// One batch at a time until the next success.
-    pub fn try_one(&mut self) {
-        self.probing = true;
-    }
-
     /// Trouble with `batch`, already taken out: it settles. `by_name`: its request named the topic, not its id.
     pub fn settle(&mut self, mut batch: LaneBatch, fate: Fate, by_name: bool, last: LastAnswer) {
         batch.fate = batch.fate.max(fate);
@@ -44,8 +39,9 @@ impl LaneInner {
         self.on(LaneEvent::Trouble);
     }
 
-    /// Its connection was lost. Batches that are sent together are lost together: one fault would take the answers of
-    /// all, again and again. So one at a time until one succeeds.
+    /// One batch at a time until one succeeds. After a lost connection: batches that are sent together are lost together,
+    /// so that one fault would take the answers of all, again and again. After a split: if the first part is too large as
+    /// well, no other is refused with it.
     pub fn probe(&mut self) {
         self.probing = true;
     }

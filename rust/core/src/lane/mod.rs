@@ -35,6 +35,9 @@ use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Mutex, Rank};
 use crate::wire::record_batch::{BatchBuilder, SealedBatch};
 
+/// How often the deadlines of records and requests are checked while there are any.
+pub const TICK_US: u64 = 50_000;
+
 /// See [`Lane::publish_load`]: it runs for each batch.
 const WEIGHED: usize = 64;
 
@@ -225,12 +228,13 @@ impl LaneInner {
         &mut self.sticky_bytes
     }
 
-    /// Note how many records each batch holds that was never sent (see [`crate::outcome::arrivals`]).
-    pub fn note_arrivals(&mut self, now_us: u64) {
+    /// Note how many records each batch holds that was never sent (see [`crate::outcome::Arrivals`]). `by_us`: when
+    /// they had been buffered, before now if this note comes late.
+    pub fn note_arrivals(&mut self, by_us: u64, now_us: u64) {
         for batch in self.queue.iter_mut().rev().take_while(|batch| batch.attempts == 0) {
-            let (count, age_ms) = (batch.count(), batch.age_ms(now_us));
+            let by_ms = batch.age_ms(by_us.max(batch.created_us + TICK_US).min(now_us));
             // The batches before it were closed before it began: they have nothing new either.
-            if !batch.arrivals.note(count, age_ms) {
+            if !batch.arrivals.note(batch.live(), by_ms, batch.age_ms(now_us)) {
                 break;
             }
         }

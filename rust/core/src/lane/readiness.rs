@@ -123,6 +123,8 @@ impl LaneInner {
         match &head.content {
             _ if not_before > now_us => Readiness::At(not_before),
             Content::Open(builder) if builder.is_compressed() => Readiness::Encode,
+            // Compressed with records that have failed since.
+            Content::Sealed(_) if head.attempts == 0 && head.failed > 0 => Readiness::Encode,
             _ => Readiness::Ready,
         }
     }

@@ -56,6 +56,7 @@ impl LaneInner {
             self.identity()?;
         }
         let mut batch = self.queue.pop_front()?;
+        batch.drop_failed();
         if batch.numbering.is_none() {
             batch.numbering = self.numbers.next(batch.count());
         }
@@ -80,7 +81,7 @@ impl LaneInner {
             identity,
             sequence,
             batch_id: batch.id,
-            queued_us: now_us.saturating_sub(batch.created_us),
+            queued_us: now_us.saturating_sub(batch.oldest_us(now_us)),
             topic_id: self.target.topic_id,
             retry,
             largest,

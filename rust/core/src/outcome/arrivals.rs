@@ -4,15 +4,24 @@
 //! it would cost more than an error message is worth. Instead the engine's tick, every 50 ms, notes how many records each
 //! batch holds that was never sent. A record came after the last note that does not count it, and before the first one
 //! that does. Only batches that wait longer than a tick have notes.
+//!
+//! The notes give each record its own deadline, too: it fails when the first note that counts it is delivery.timeout.ms
+//! old, which is never too early and a tick too late at most (more where marks were merged).
 
 /// ms; a record that was buffered before the first tick counts as old as its batch.
 const ROUGHLY_AT_ONCE_MS: u32 = 100;
+
+/// Marks of one batch, at most: 12 KB. With ticks of 50 ms that is enough for records that come during 51 s without a
+/// pause.
+const MOST_MARKS: usize = 1024;
 
 /// So many records, from one time to another; times are ms since the batch began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     count: u32,
+    /// They had been buffered by then. Rounded up: no record may pass for older than it is.
     first_ms: u32,
+    /// There were no more of them by then.
     last_ms: u32,
 }
 
@@ -21,23 +30,55 @@ struct Mark {
 pub struct Arrivals {
     /// Counts and times grow.
     marks: Vec<Mark>,
+    /// Of a batch with too many marks: marks closer than this are merged.
+    spacing_ms: u32,
     /// When it was first taken for sending: nothing was added afterwards.
     closed_ms: Option<u32>,
-    /// For a part of a split batch: the position of its first record in the whole batch. The marks count in the whole one.
+    /// For a part of a batch: the position of its first record in the whole batch. The marks count in the whole one.
     offset: u32,
 }
 
 impl Arrivals {
-    /// There are `count` records at `age_ms`. False: so there were at the last note.
-    pub fn note(&mut self, count: u32, age_ms: u32) -> bool {
-        if let Some(last) = self.marks.last_mut()
-            && last.count == count
-        {
-            last.last_ms = age_ms;
-            return false;
+    /// There are `count` records now, at `now_ms`, and were by `by_ms` (the same, unless this note comes late). False: so
+    /// many there were at the last note.
+    pub fn note(&mut self, count: u32, by_ms: u32, now_ms: u32) -> bool {
+        let count = self.offset.saturating_add(count);
+        let mut first_ms = by_ms;
+        if let Some(last) = self.marks.last_mut() {
+            if last.count == count {
+                last.last_ms = now_ms;
+                return false;
+            }
+            first_ms = first_ms.max(last.first_ms);
         }
-        self.marks.push(Mark { count, first_ms: age_ms, last_ms: age_ms });
+        self.marks.push(Mark { count, first_ms, last_ms: now_ms.max(first_ms) });
+        self.merge_last();
+        if self.marks.len() > MOST_MARKS {
+            // Four times the mean distance leaves half of the marks at most, so that this is rare.
+            self.spacing_ms = first_ms / MOST_MARKS as u32 * 4;
+            self.merge();
+        }
         true
+    }
+
+    /// The last mark takes the place of the one before it, if it is close to the one before that. Records then count as
+    /// buffered up to `spacing_ms` later than they were, never earlier: they fail that much later.
+    fn merge_last(&mut self) {
+        let after_ms = self.marks.len().checked_sub(3).map_or(0, |at| self.marks[at].first_ms);
+        if let [.., previous, last] = &mut self.marks[..]
+            && last.first_ms - after_ms <= self.spacing_ms
+        {
+            *previous = *last;
+            self.marks.pop();
+        }
+    }
+
+    fn merge(&mut self) {
+        let marks = std::mem::take(&mut self.marks);
+        for mark in marks {
+            self.marks.push(mark);
+            self.merge_last();
+        }
     }
 
     /// No more records will be added.
@@ -49,6 +90,27 @@ impl Arrivals {
     #[must_use]
     pub fn split_off(&self, first: u32) -> Self {
         Self { offset: self.offset + first, ..self.clone() }
+    }
+
+    /// The same, as seen from the part in front of that: the first `count` records.
+    #[must_use]
+    pub fn front(&self, count: u32) -> Self {
+        // One mark more than counts them: it has the time by which the last of them was buffered.
+        let marks = self.marks.partition_point(|mark| mark.count < self.offset.saturating_add(count));
+        let marks = self.marks[..self.marks.len().min(marks + 1)].to_vec();
+        Self { marks, ..*self }
+    }
+
+    /// How many records at the front had been buffered for certain by `limit_ms` after the batch began; more than there
+    /// are if all were.
+    pub fn due(&self, limit_ms: u32) -> u32 {
+        if self.closed_ms.is_some_and(|closed_ms| closed_ms <= limit_ms) {
+            return u32::MAX;
+        }
+        let at = self.marks.partition_point(|mark| mark.first_ms <= limit_ms);
+        // The batch began with its first record.
+        let count = at.checked_sub(1).map_or(1, |last| self.marks[last].count);
+        count.saturating_sub(self.offset)
     }
 
     /// When record `index` was buffered, in ms since the batch began, as of `now_ms`. Only the tick is
@@ -72,13 +134,13 @@ mod tests {
     /// One record at once, two more between 100 and 150 ms, one between 2,950 and 3,000 ms.
     fn arrivals() -> Arrivals {
         let mut arrivals = Arrivals::default();
-        assert!(arrivals.note(1, 50));
-        assert!(!arrivals.note(1, 100));
-        assert!(arrivals.note(3, 150));
+        assert!(arrivals.note(1, 50, 50));
+        assert!(!arrivals.note(1, 100, 100));
+        assert!(arrivals.note(3, 150, 150));
         for age_ms in (200..=2_950).step_by(50) {
-            assert!(!arrivals.note(3, age_ms));
+            assert!(!arrivals.note(3, age_ms, age_ms));
         }
-        assert!(arrivals.note(4, 3_000));
+        assert!(arrivals.note(4, 3_000, 3_000));
         arrivals
     }
 
@@ -108,5 +170,55 @@ mod tests {
     fn the_part_of_a_split_batch_keeps_the_times_of_its_records() {
         let right = arrivals().split_off(1).split_off(1);
         assert_eq!((right.of(0, 5_000), right.of(1, 5_000)), (125, 2_975));
+    }
+
+    #[test]
+    fn a_record_is_due_by_the_first_note_that_counts_it() {
+        let arrivals = arrivals();
+        let due = [0, 49, 149, 150, 2_999, 3_000].map(|limit_ms| arrivals.due(limit_ms));
+        assert_eq!(due, [1, 1, 1, 3, 3, 4], "the first one when the batch began");
+        assert_eq!([149, 150, 3_000].map(|limit_ms| arrivals.split_off(2).due(limit_ms)), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_no_note_counts_is_due_by_the_time_at_which_the_batch_was_taken() {
+        let mut arrivals = arrivals();
+        assert_eq!(arrivals.due(9_000), 4, "a fifth one may come at any time");
+        arrivals.close(3_010);
+        assert_eq!([3_009, 3_010].map(|limit_ms| arrivals.due(limit_ms)), [4, u32::MAX]);
+    }
+
+    #[test]
+    fn a_late_note_counts_records_as_buffered_before_it() {
+        let mut arrivals = Arrivals::default();
+        assert!(arrivals.note(2, 100, 7_000));
+        assert_eq!((arrivals.due(99), arrivals.due(100)), (1, 2));
+        assert_eq!(arrivals.of(2, 8_000), 7_500, "a later one came after it");
+    }
+
+    #[test]
+    fn the_front_part_keeps_the_times_of_its_records_and_no_other_marks() {
+        let whole = arrivals();
+        let front = whole.split_off(1).front(2);
+        assert_eq!((front.of(0, 3_000), front.of(1, 3_000)), (125, 125));
+        assert_eq!(front.marks.len(), 2);
+        assert_eq!(whole.front(9).marks, whole.marks);
+    }
+
+    #[test]
+    fn merged_marks_make_records_younger_and_by_little() {
+        let mut arrivals = Arrivals::default();
+        // A record every 50 ms for ten minutes.
+        let ticks = 12_000_u32;
+        for tick in 1..=ticks {
+            arrivals.note(tick, tick * 50, tick * 50);
+        }
+        assert!(arrivals.marks.len() <= MOST_MARKS);
+        let most_ms = ticks * 50 / 128;
+        for index in 1..ticks {
+            let (came_ms, limit_ms) = ((index + 1) * 50, (index + 1) * 50 - 1);
+            assert!(arrivals.due(limit_ms) <= index, "record {index} is not due before its time");
+            assert!(arrivals.due(came_ms + most_ms) > index, "record {index} is due soon after it");
+        }
     }
 }
