@@ -23,6 +23,7 @@ impl LaneInner {
     /// `batch`, already taken out, is in the log.
     pub fn acknowledge(&mut self, batch: &LaneBatch) {
         self.failures = 0;
+        self.largest_acknowledged = self.largest_acknowledged.max(batch.size());
         self.numbers.acknowledge(batch.numbering, batch.count());
     }
 

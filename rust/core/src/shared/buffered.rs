@@ -38,18 +38,23 @@ pub struct Holdings {
 
 impl TopicTable {
     /// Each lane, locked, one after the other.
-    fn visit(&self, mut each: impl FnMut(&Arc<Lane>, &LaneInner)) {
+    fn visit(&self, mut each: impl FnMut(&Arc<Lane>, &mut LaneInner)) {
         for topic in self.all() {
             for lane in &topic.lanes {
-                each(lane, &lane.inner.lock());
+                each(lane, &mut lane.inner.lock());
             }
         }
     }
 
-    /// The completions of all batches that are unresolved now.
-    pub(super) fn unresolved(&self) -> Vec<Arc<Completion>> {
+    /// The completions of all batches that are unresolved now. `close`: later records go to other batches.
+    pub(super) fn unresolved(&self, close: bool) -> Vec<Arc<Completion>> {
         let mut pending = Vec::new();
-        self.visit(|_, inner| pending.extend(inner.unresolved().map(|batch| Arc::clone(batch.completion()))));
+        self.visit(|_, inner| {
+            if close {
+                inner.close_open_batch();
+            }
+            pending.extend(inner.unresolved().map(|batch| Arc::clone(batch.completion())));
+        });
         pending
     }
 
