@@ -19,7 +19,7 @@ use crate::wire::murmur2::partition_for_key;
 pub struct BrokerHealth {
     /// Since when a batch has been ready without being taken; 0: none is.
     pub stuck_since_us: AtomicU64,
-    /// Lanes that were ready for it when the last request was put together.
+    /// Lanes that are ready for it.
     ready_lanes: AtomicUsize,
     /// A fifth of the bytes that it acknowledged in the last second; 0: none.
     fifth_of_a_second: AtomicUsize,
@@ -29,7 +29,7 @@ pub struct BrokerHealth {
 const SMALL: usize = 64 * 1024;
 
 impl BrokerHealth {
-    /// Lanes that were ready when the last request was put together.
+    /// Lanes that are ready for it.
     pub fn ready_lanes(&self) -> usize {
         self.ready_lanes.load(Ordering::Relaxed)
     }

@@ -11,7 +11,7 @@ use crate::lane::fate::Fate;
 use crate::lane::identity::Identity;
 use crate::lane::{Lane, LaneInner};
 use crate::outcome::{FailureKind, Outcome};
-use crate::topic::TopicState;
+use crate::topic::{Topic, TopicState};
 
 impl<T: Transport> Engine<T> {
     /// An error: the decisions do not fit the lane.
@@ -26,6 +26,7 @@ impl<T: Transport> Engine<T> {
     ) -> Result<(), &'static str> {
         let topic = self.shared.topics.entry(topic).topic.ok_or("no such lane")?;
         let lane = usize::try_from(partition).ok().and_then(|at| topic.lanes.get(at)).ok_or("no such lane")?;
+        let accepted_before = topic.state.accepted_bytes();
         let mut inner = lane.inner.lock();
         let Some(settled) = inner.take_settled(decisions.iter().map(|decision| decision.batch_id))? else {
             return Ok(());
@@ -43,7 +44,25 @@ impl<T: Transport> Engine<T> {
         lane.publish_load(&inner);
         drop(inner);
         self.after_answer(lane, now_us);
+        if topic.state.accepted_bytes() < accepted_before {
+            self.split_waiting(&topic, now_us);
+        }
         Ok(())
+    }
+
+    /// The topic has learned that it takes smaller batches only: those that wait in its lanes are split before they are sent.
+    fn split_waiting(&mut self, topic: &Topic, now_us: u64) {
+        let shared = Arc::clone(&self.shared);
+        for lane in &topic.lanes {
+            let mut inner = lane.inner.lock();
+            let splits = inner.split_waiting(topic.state.accepted_bytes(), || shared.next_batch_id());
+            lane.publish_load(&inner);
+            drop(inner);
+            if splits > 0 {
+                shared.stats.lock().splits += splits;
+                self.after_answer(lane, now_us);
+            }
+        }
     }
 
     fn decide(
@@ -75,6 +94,8 @@ impl<T: Transport> Engine<T> {
             Decision::Split if batch.is_encoding() => remaining.push_back(batch),
             Decision::Split => {
                 let accepted = self.learn_refused(topic, inner, &batch);
+                // One of the parts first: if that is too large as well, no other is refused with it.
+                inner.try_one();
                 self.split(lane, batch, accepted, remaining, now_us);
             }
         }

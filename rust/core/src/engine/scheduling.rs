@@ -62,7 +62,9 @@ impl<T: Transport> Engine<T> {
         if leader < 0 {
             self.leaderless.push(Arc::clone(lane));
         } else {
-            self.brokers.entry(leader).or_default().ready.push_back(Arc::clone(lane));
+            let broker = self.brokers.entry(leader).or_default();
+            broker.ready.push_back(Arc::clone(lane));
+            broker.health.set_ready_lanes(broker.ready.len());
         }
     }
 

@@ -27,6 +27,11 @@ impl LaneInner {
         self.numbers.acknowledge(batch.numbering, batch.count());
     }
 
+    /// One batch at a time until the next success.
+    pub fn try_one(&mut self) {
+        self.numbers.unconfirm();
+    }
+
     /// Trouble with `batch`, already taken out: it settles. `by_name`: its request named the topic, not its id.
     pub fn settle(&mut self, mut batch: LaneBatch, fate: Fate, by_name: bool, last: LastAnswer) {
         batch.fate = batch.fate.max(fate);
