@@ -11,9 +11,9 @@
 //!
 //! but never less than batch.size, unless the topic accepts less.
 
-use super::room::Target;
 use crate::config::{Allocation, Config};
 use crate::shared::Shared;
+use crate::topic::Topic;
 use crate::wire::record_batch::BATCH_HEADER_LEN;
 
 /// A batch grows by this many bytes at a time.
@@ -50,14 +50,14 @@ impl Config {
 }
 
 impl Shared {
-    pub(super) fn sizes(&self, target: &Target<'_>) -> Sizes {
+    pub(super) fn sizes(&self, topic: &Topic, partition: u32) -> Sizes {
         let config = &self.config;
         if !config.grows() {
             return Sizes { worth: config.batch_size, limit: config.batch_size };
         }
-        let accepted = target.topic.state.accepted_bytes();
+        let accepted = topic.state.accepted_bytes();
         let worth = config.batch_size.min(accepted);
-        let health = &target.topic.leaders[target.partition as usize].health;
+        let health = &topic.leaders[partition as usize].health;
         let share = config.max_request_size / health.ready_lanes().max(1);
         let limit = config.growth_max_bytes.min(share).min(health.fifth_of_a_second()).min(accepted);
         Sizes { worth, limit: limit.max(worth) }

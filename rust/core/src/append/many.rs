@@ -80,7 +80,7 @@ impl Shared {
         }
         let limit = self.largest_record();
         let target = Target { topic, lane, partition, sticky };
-        let sizes = self.sizes(&target);
+        let sizes = self.sizes(topic, partition);
         let mut added = AddedRows::default();
         if inner.open_batch().is_some() {
             added = self.fill(&mut inner, rows, group, sink, limit, sizes);

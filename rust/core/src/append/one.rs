@@ -94,7 +94,7 @@ impl Shared {
                 added
             } else {
                 let target = Target { topic, lane, partition, sticky };
-                let (sizes, bound) = (self.sizes(&target), MAX_RECORD_OVERHEAD + payload);
+                let (sizes, bound) = (self.sizes(topic, partition), MAX_RECORD_OVERHEAD + payload);
                 match self.make_room(&target, &mut inner, sizes, bound, grant) {
                     Room::Here { new } => opened = new,
                     Room::Elsewhere => continue,

@@ -1,24 +1,24 @@
 //! How many bytes a broker acknowledged in the last second: bounds how large batches become on a slow link.
 
-use super::TICK_US;
+const SLOT_US: u64 = 50_000;
 
-/// A second, in ticks.
-const SLOTS: usize = (1_000_000 / TICK_US) as usize;
+/// A second of them.
+const SLOTS: usize = (1_000_000 / SLOT_US) as usize;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     slots: [u64; SLOTS],
     sum: u64,
-    /// The tick that the newest slot is for.
-    tick: u64,
+    /// The time that the newest slot is for, in slots.
+    newest: u64,
 }
 
 impl Pace {
     /// `bytes` were acknowledged. Returns the bytes of the last second, up to now.
     pub fn acknowledged(&mut self, bytes: u64, now_us: u64) -> u64 {
         self.advance(now_us);
-        self.slots[(self.tick % SLOTS as u64) as usize] += bytes;
+        self.slots[(self.newest % SLOTS as u64) as usize] += bytes;
         self.sum += bytes;
         self.sum
     }
@@ -30,14 +30,14 @@ impl Pace {
     }
 
     fn advance(&mut self, now_us: u64) {
-        let tick = now_us / TICK_US;
-        for _ in 0..tick.saturating_sub(self.tick).min(SLOTS as u64) {
-            self.tick += 1;
-            self.sum -= std::mem::take(&mut self.slots[(self.tick % SLOTS as u64) as usize]);
+        let slot = now_us / SLOT_US;
+        for _ in 0..slot.saturating_sub(self.newest).min(SLOTS as u64) {
+            self.newest += 1;
+            self.sum -= std::mem::take(&mut self.slots[(self.newest % SLOTS as u64) as usize]);
         }
-        if tick > self.tick {
+        if slot > self.newest {
             // All slots are empty by now.
-            self.tick = tick;
+            self.newest = slot;
         }
     }
 }
