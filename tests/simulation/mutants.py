@@ -331,6 +331,35 @@ MUTANTS: Final = (
         compression="lz4",
     ),
     Mutant(
+        "a-batch-that-was-sent-grows",
+        "a batch that was sent takes no more records",
+        LANE + "mod.rs",
+        "self.queue.back_mut().filter(|batch| batch.attempts == 0)",
+        "self.queue.back_mut()",
+        -1,
+        compression="lz4",
+    ),
+    Mutant(
+        "growth-past-the-charge",
+        "a batch is charged for what it grows by",
+        "rust/core/src/append/room.rs",
+        "let Some(bytes) = chunks.find(|&bytes| self.charge(bytes, grant)) else { return Extended::NoMemory };\n"
+        "        builder.extend(self.pool.buffer(bytes), bytes);\n"
+        "        batch.charge(bytes);\n",
+        "let Some(bytes) = chunks.next() else { return Extended::NoMemory };\n"
+        "        let _ = grant;\n"
+        "        builder.extend(self.pool.buffer(bytes), bytes);\n",
+        -1,
+    ),
+    Mutant(
+        "a-full-socket-is-forgotten",
+        "a connection writes on when its socket takes bytes again",
+        ENGINE + "connections.rs",
+        "            connection.unblock();\n",
+        "",
+        -1,
+    ),
+    Mutant(
         "a-grant-is-kept",
         "a waiter for memory in an event loop that is cancelled passes its grant on",
         "rust/python/src/send/memory.rs",
