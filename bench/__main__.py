@@ -1,5 +1,7 @@
 """Runs the rows against real peers and prints the results: `python -m bench` (`make bench`), `--quick` (`make bench-quick`).
 
+`--network` (`make bench-network`) runs the rows with distance instead.
+
 A row that was measured for this code on this machine is not run again: an interrupted benchmark continues.
 """
 
@@ -12,21 +14,32 @@ import time
 from pathlib import Path
 
 from bench.chart import chart
+from bench.default_rows import DEFAULT_ROWS
+from bench.network_rows import NETWORK_ROWS
+from bench.places import Kafka
 from bench.report import Done, lines_of, report
 from bench.results import Results, code_version, fingerprint
-from bench.rows import ROWS, Row
+from bench.row import Row
+from bench.rows import ROWS
 from bench.runs import run_row
-from bench.surroundings import CODE, HERE, ROOT, Kafka, commit, machine, missing_tools
+from bench.surroundings import CODE, HERE, ROOT, commit, machine, missing_tools
 
-KNOWN = {row.name: row for row in ROWS}
+HERE_ROWS = [*ROWS, *DEFAULT_ROWS]
+KNOWN = {row.name: row for row in [*HERE_ROWS, *NETWORK_ROWS]}
 
 
 def main() -> None:
     arguments = _arguments()
     chosen = [KNOWN[name] for name in arguments.rows] or [
-        row for row in ROWS if not (arguments.quick and row.only_full)
+        row for row in (NETWORK_ROWS if arguments.network else HERE_ROWS) if not (arguments.quick and row.only_full)
     ]
-    name = "quick" if arguments.quick else "latest"
+    name = (
+        ("network-quick" if arguments.quick else "network")
+        if arguments.network
+        else "quick"
+        if arguments.quick
+        else "latest"
+    )
     file: Path = arguments.json or HERE / "results" / f"{name}.json"
     results = Results(file)
     here, code = machine(), code_version(ROOT, CODE)
@@ -83,6 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="smaller counts, fewer rounds: all rows in under 8 minutes"
     )
+    parser.add_argument("--network", action="store_true", help="the rows with distance (needs root, /dev/net/tun, ip)")
     parser.add_argument(
         "--rows", default=os.environ.get("ROWS", ""), help=f"comma-separated; default all: {', '.join(KNOWN)}"
     )

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bench.rows import Line, Row, Target
+from bench.row import Line, Row, Target
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -53,6 +53,9 @@ def compare(runs: Runs, line: Line) -> list[Comparison]:
         theirs = [run[target.figure] for run in runs[line.them]]
         ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
         ratio = statistics.median(ratios)
+        met = verdict(ratio, target)
+        if met is False and target.or_of and (of_limit := _share(runs, line.us, target)) is not None:
+            met = of_limit >= target.or_at_least
         compared.append(
             Comparison(
                 target.figure,
@@ -62,10 +65,19 @@ def compare(runs: Runs, line: Line) -> list[Comparison]:
                 min(ratios),
                 max(ratios),
                 target,
-                verdict(ratio, target),
+                met,
             )
         )
     return compared
+
+
+def _share(runs: Runs, us: str, target: Target) -> float | None:
+    """The median share of the limit that ours reaches; None if the limit was not measured."""
+    if target.or_of not in runs:
+        return None
+    pairs = zip(runs[us], runs[target.or_of], strict=True)
+    shares: list[float] = [mine[target.figure] / limit[target.figure] for mine, limit in pairs]
+    return statistics.median(shares)
 
 
 def verdict(ratio: float, target: Target) -> bool | None:

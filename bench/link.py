@@ -13,55 +13,16 @@ import shutil
 import struct
 import subprocess
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bench.distance import Distance, default_congestion
 from bench.surroundings import MissingToolError, limits
 
 _TUN = Path("/dev/net/tun")
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
-_LEAST_QUEUE = 256
-
-
-@dataclass(frozen=True)
-class Distance:
-    """The properties of a link. Data only: part of a row."""
-
-    round_trip_ms: float
-    mbit: float = 1000
-    loss: float = 0.0
-    """Chance of each packet to be lost, in each direction."""
-    mtu: int = 9000
-    """Of both devices. The link shares the cores with client and broker: large packets leave them more of it at 1 Gbit/s."""
-    congestion: str = ""
-    """TCP's congestion control in the namespace, where the clients are; empty: the machine's default."""
-
-    @property
-    def queue(self) -> int:
-        """Packets that the router before the slow wire keeps: one bandwidth-delay product, at least 256."""
-        return max(_LEAST_QUEUE, int(self.mbit * 1e6 / 8 * self.round_trip_ms / 1e3 / self.mtu) + 1)
-
-    def __str__(self) -> str:
-        parts = [
-            f"{self.round_trip_ms:g} ms",
-            f"{self.mbit:g} Mbit/s",
-            f"queue {self.queue} packets",
-            f"MTU {self.mtu}",
-        ]
-        if self.loss:
-            parts.append(f"{self.loss:.0%} loss")
-        return ", ".join([*parts, self.congestion or default_congestion()])
-
-
-def default_congestion() -> str:
-    """The congestion control that this machine's sockets use, unless told otherwise."""
-    try:
-        return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    except OSError:
-        return "unknown congestion control"
 
 
 def missing_right() -> str | None:
@@ -95,6 +56,7 @@ class Network:
             self._holder = self._stack.enter_context(_Namespace())
             _ip("link", "set", "dev", self._names[1], "netns", str(self._holder.pid))
             _ip("addr", "add", f"{self.near}/30", "dev", self._names[0])
+            _ip("link", "set", "dev", self._names[0], "up")
             _run(self.inside("ip", "addr", "add", f"{self.far}/30", "dev", self._names[1]))
             _run(self.inside("ip", "link", "set", "dev", "lo", "up"))
         except BaseException:

@@ -9,7 +9,8 @@ import pytest
 from bench.contestants.common import Load, Pace, latency_figures, percentile
 from bench.corpus import documents
 from bench.figures import compare, derived, order, overlaid, verdict
-from bench.rows import ROWS, Contestant, Line, Row, Target
+from bench.row import Contestant, Line, Row, Target
+from bench.rows import ROWS
 
 
 def run(rate: float) -> dict[str, Any]:

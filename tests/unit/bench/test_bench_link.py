@@ -14,7 +14,9 @@ import threading
 
 import pytest
 
-from bench.link import Distance, MissingToolError, Network, missing_right
+from bench.distance import Distance
+from bench.link import Network, missing_right
+from bench.surroundings import MissingToolError
 
 
 def test_the_queue_is_one_bandwidth_delay_product_and_at_least_256_packets() -> None:

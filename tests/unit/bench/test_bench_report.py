@@ -13,7 +13,7 @@ from bench.chart import bar, chart
 from bench.figures import compare, derived
 from bench.report import missing, report, summary, table
 from bench.results import Results, code_version, fingerprint
-from bench.rows import CONFLUENT, US, Contestant, Line, Row, Target, throughput
+from bench.row import CONFLUENT, US, Contestant, Line, Row, Target, throughput
 
 ROW = Row(
     "100B",
