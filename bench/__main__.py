@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.chart import chart
 from bench.default_rows import DEFAULT_ROWS
+from bench.fault_rows import FAULT_ROWS
 from bench.network_rows import NETWORK_ROWS
 from bench.places import Kafka
 from bench.report import Done, lines_of, report
@@ -24,7 +25,7 @@ from bench.rows import ROWS
 from bench.runs import run_row
 from bench.surroundings import CODE, HERE, ROOT, commit, machine, missing_tools
 
-HERE_ROWS = [*ROWS, *DEFAULT_ROWS]
+HERE_ROWS = [*ROWS, *DEFAULT_ROWS, *FAULT_ROWS]
 KNOWN = {row.name: row for row in [*HERE_ROWS, *NETWORK_ROWS]}
 
 

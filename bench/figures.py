@@ -19,6 +19,8 @@ UNITS = {
     "start_ms": ("start ms", 1),
     "import_ms": ("import ms", 1),
     "steady_rss_mib": ("RSS MiB", 0),
+    "seconds": ("time s", 1),
+    "delivered": ("delivered", 4),
 }
 """Figures by name: the name in a table, and the number of digits after the point."""
 
@@ -42,6 +44,7 @@ def derived(measured: Mapping[str, Any]) -> dict[str, Any]:
         **measured,
         "messages_per_s": measured["count"] / measured["seconds"],
         "cpu_us_per_message": measured["cpu_seconds"] / measured["count"] * 1e6,
+        "delivered": 1 - measured["failures"] / measured["count"],
     }
 
 

@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from bench.faults import Faults
 from bench.figures import overlaid
 from bench.link import Network, RunningLink
 from bench.row import Row
 from bench.surroundings import HEAP_MB, limits
 
+from fault_proxy import FaultProxy  # isort: skip (neither is this one)
+from fault_rules import Rule  # isort: skip
 import kafka_wire  # isort: skip (the harness is not a package: bench.surroundings puts it on the path)
 from kafka_cluster import HOST, KafkaCluster  # isort: skip
 
@@ -31,6 +34,14 @@ class Place:
     sink: Sink | None = None
     network: Network | None = None
     task: Mapping[str, Any] = field(default_factory=dict)
+    proxy: FaultProxy | None = None
+    faults: Faults | None = None
+
+    def prepare(self, number: int) -> None:
+        """Before a run of round `number`: all contestants of a round meet the same faults."""
+        if self.proxy is not None and self.faults is not None:
+            self.proxy.plan.clear()
+            self.proxy.plan.extend([Rule(**rule) for rule in self.faults.plan(number)])
 
     def command(self, command: list[str]) -> list[str]:
         """The command that runs a contestant there."""
@@ -152,6 +163,11 @@ class Kafka:
             self._cluster.start()
         return str(self._cluster.bootstrap_servers)
 
+    def addresses(self) -> dict[int, tuple[str, int]]:
+        """By node id."""
+        assert self._cluster is not None
+        return {node.node_id: node.address for node in self._cluster.nodes.values()}
+
     def create_topic(self, name: str, row: Row) -> None:
         """Create a topic for a row. Three brokers: each partition is on all of them, and two must have a record."""
         assert self._cluster is not None
@@ -198,6 +214,9 @@ def places_of(
     bootstrap = kafka.start(row)
     kafka.create_topic(topic, row)
     stack.callback(kafka.delete_topic, topic)
+    if row.faults is not None:
+        proxy = stack.enter_context(FaultProxy(kafka.addresses()))
+        return dict.fromkeys(row.contestants, Place(proxy.bootstrap_servers, proxy=proxy, faults=row.faults)), None
     if row.distance is None:
         return dict.fromkeys(row.contestants, Place(bootstrap)), None
     network = kafka.network()

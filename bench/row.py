@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.distance import Distance
+from bench.faults import Faults
 
 FASTER, CPU = "messages_per_s", "cpu_us_per_message"
 
@@ -73,6 +74,8 @@ class Row:
     """The broker's socket buffers, with a distance: "autotuned" by its kernel, or Kafka's "default" (100 KB)."""
     nodes: int = 1
     """Brokers, on loopback. Three: replication 3, min.insync.replicas 2."""
+    faults: Faults | None = None
+    """What a proxy before the broker does to Produce requests."""
 
 
 def throughput(at_least: float, cpu_at_most: float) -> tuple[Target, ...]:

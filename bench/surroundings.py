@@ -16,13 +16,21 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "bench"
 TARGET = ROOT / "target"
-sys.path.insert(0, str(ROOT / "tools" / "kafka"))
+sys.path[:0] = [str(ROOT / "tools" / "kafka"), str(ROOT / "tools" / "chaos")]
 
 import kafka_artifacts  # noqa: E402 (the harness is not a package)
 from kafka_artifacts import MissingToolError as MissingToolError  # noqa: E402
 
 CODE = ["src/penstock", "rust/core/src", "rust/python", "rust/core/Cargo.toml", "Cargo.toml", "Cargo.lock"]
-CODE += ["bench/contestants", "bench/corpus.py", "bench/peers", "bench/limits/src", "bench/link.py", "bench/places.py"]
+CODE += [
+    "bench/contestants",
+    "bench/corpus.py",
+    "bench/peers",
+    "bench/limits/src",
+    "bench/link.py",
+    "bench/places.py",
+    "bench/faults.py",
+]
 """The sources that affect figures: the library, and the benchmark."""
 
 HEAP_MB = 1024

@@ -34,6 +34,7 @@ def run(rate: float, cpu_us: float) -> dict[str, Any]:
         "count": 1000,
         "seconds": 1000 / rate,
         "cpu_seconds": cpu_us / 1000,
+        "failures": 0,
         "version": "1",
         "settings": {"acks": "all"},
     }
