@@ -140,7 +140,7 @@ codegen: $(DEPS) ## write the generated code again from the kafka-clients jar
 bench: $(BUILT) ## every row against other clients; ROWS=100B,keyed picks, FRESH=1 measures again
 	$(BIN)/python -m bench
 
-bench-quick: $(BUILT) ## the same with fewer and shorter runs, under 8 minutes
+bench-quick: $(BUILT) ## the same with fewer and shorter runs, under 9 minutes
 	$(BIN)/python -m bench --quick
 
 bench-network: $(BUILT) ## the rows with distance: clients behind a link (root, /dev/net/tun, ip); ROWS=, FRESH=1, QUICK=1

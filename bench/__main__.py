@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 
 from bench.chart import chart
 from bench.default_rows import DEFAULT_ROWS
@@ -31,6 +33,7 @@ KNOWN = {row.name: row for row in [*HERE_ROWS, *NETWORK_ROWS]}
 
 def main() -> None:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, _interrupt)  # so that Kafka, link and the running contestant end, too
     chosen = [KNOWN[name] for name in arguments.rows] or [
         row for row in (NETWORK_ROWS if arguments.network else HERE_ROWS) if not (arguments.quick and row.only_full)
     ]
@@ -75,6 +78,10 @@ def main() -> None:
     print(f"\n{text}\nWritten: {file}, {file.with_suffix('.md').name}, {file.with_suffix('.svg').name}")
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def _compared(row: Row, found: Done) -> list[dict[str, object]]:
     """The comparisons as data, for readers of the JSON."""
     return [
@@ -95,7 +102,7 @@ def _arguments() -> argparse.Namespace:
         prog="bench", description="paired benchmarks against other clients on a real Kafka"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="smaller counts, fewer rounds: all rows in under 8 minutes"
+        "--quick", action="store_true", help="smaller counts, fewer rounds: all rows in under 9 minutes"
     )
     parser.add_argument("--network", action="store_true", help="the rows with distance (needs root, /dev/net/tun, ip)")
     parser.add_argument(

@@ -42,7 +42,16 @@ def defaults(size: int, **more: Any) -> dict[str, Any]:
 
 def _twin(name: str, title: str, lines: tuple[Line, ...], contestants: Mapping[str, Contestant], **row: Any) -> Row:
     quick = {"seconds": 1.5, "warm_up_s": 0.5}
-    return Row(f"defaults-{name}", f"{title}, all at defaults", contestants, lines, quick=quick, quick_pairs=3, **row)
+    return Row(
+        f"defaults-{name}",
+        f"{title}, all at defaults",
+        contestants,
+        lines,
+        quick=quick,
+        quick_pairs=2,
+        only_full=name != "100B",
+        **row,
+    )
 
 
 def _peers(*labels: str) -> dict[str, Contestant]:
@@ -60,6 +69,7 @@ def _three_brokers(size: int) -> Row:
         defaults(size),
         {"seconds": 1.5, "warm_up_s": 0.5},
         nodes=3,
+        only_full=True,
     )
 
 

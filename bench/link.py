@@ -31,7 +31,7 @@ def missing_right() -> str | None:
         return "a link needs root (network namespaces and TUN devices)"
     if not _TUN.exists():
         return f"a link needs {_TUN}"
-    missing = [tool for tool in ("ip", "unshare", "nsenter") if shutil.which(tool) is None]
+    missing = [tool for tool in ("ip", "unshare", "nsenter", "setpriv") if shutil.which(tool) is None]
     return f"a link needs the programs {', '.join(missing)} (iproute2, util-linux)" if missing else None
 
 
@@ -64,8 +64,9 @@ class Network:
             raise
 
     def inside(self, *command: str) -> list[str]:
-        """The command that runs `command` in the namespace."""
-        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "--", *command]
+        """The command that runs `command` in the namespace. It ends with this process, however that ends."""
+        there = ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "--"]
+        return [*there, "setpriv", "--pdeathsig", "KILL", "--", *command]
 
     def link(self, distance: Distance) -> RunningLink:
         """Put a link between the devices, in place of an earlier one, which must have ended."""

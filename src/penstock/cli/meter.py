@@ -125,9 +125,8 @@ class Meter:
             self._ran.append((time.thread_time() - began_s, self.now() - began))
             del self._running[thread]
 
-    @property
-    def sender_cpu(self) -> float:
-        """Processor time of the threads that have sent, or still send, in cores."""
+    def senders(self) -> tuple[float, float]:
+        """Of the threads that have sent, or still send: processor time in cores, and seconds that the longest one took."""
         spent = list(self._ran)
         # A run that is interrupted ends before its threads do. Not every system has the clock of another thread.
         if clock_of := getattr(time, "pthread_getcpuclockid", None):
@@ -135,7 +134,7 @@ class Meter:
                 with contextlib.suppress(OSError):  # it has just ended
                     spent.append((time.clock_gettime(clock_of(thread)) - began_s, self.now() - began))
         longest = max((seconds for _, seconds in spent), default=0.0)
-        return sum(cpu_s for cpu_s, _ in spent) / longest if longest > 0 else 0.0
+        return (sum(cpu_s for cpu_s, _ in spent) / longest if longest > 0 else 0.0), longest
 
     @property
     def failed(self) -> int:

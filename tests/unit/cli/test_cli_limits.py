@@ -18,7 +18,7 @@ from penstock.cli.meter import Meter
 IDLE = Figures(
     seconds=10.0,
     rate=None,
-    records_per_second=100_000.0,
+    sent_per_second=100_000.0,
     is_bulk=False,
     sender_cpu=0.1,
     process_cpu=0.3,
@@ -116,7 +116,7 @@ def test_figures_come_from_what_grew_during_the_run() -> None:
     meter.end()
     load = Load("t", Content.zeros, 100, 0, 2, None, None, 10.0)
     found = watch.figures(load, meter, cpu_s=5.0)
-    assert (found.seconds, found.records_per_second, found.process_cpu) == (10.0, 100.0, 0.5)
+    assert (found.seconds, found.sent_per_second, found.process_cpu) == (10.0, 100.0, 0.5)
     assert (found.in_flight, found.most_in_flight, found.window) == (pytest.approx(4.0), 5, pytest.approx(0.8))
     assert (found.memory_wait, found.io_busy, found.throttle) == (pytest.approx(0.5), pytest.approx(0.2), 0.0)
     assert found.buffer_fill == pytest.approx(0.8)
@@ -136,10 +136,10 @@ def test_a_thread_that_still_sends_is_counted() -> None:
     thread.start()
     assert started.wait(60)
     if hasattr(time, "pthread_getcpuclockid"):
-        assert meter.sender_cpu > 0
+        assert meter.senders()[0] > 0
     stop.set()
     thread.join()
-    assert meter.sender_cpu > 0
+    assert meter.senders()[0] > 0
 
 
 def test_the_round_trip_is_that_of_the_first_server_that_answers() -> None:
