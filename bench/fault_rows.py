@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.default_rows import IDEMPOTENCE
 from bench.faults import DROP, MIX, RESET, Faults
+from bench.outages import Outages
 from bench.row import IDEMPOTENT, US, Contestant, Line, Row, Target
 
 
@@ -21,6 +22,31 @@ def _row(name: str, title: str, faults: Faults) -> Row:
     )
 
 
+def _outage(name: str, title: str, at_most_ms: float, outages: Outages) -> Row:
+    """A hundred outages of 0.3 s; one record each millisecond."""
+    return Row(
+        f"outage-{name}",
+        f"100 outages of 0.3 s, 1,000 records/s, from the end of each to the first acknowledgment; {title}",
+        {US: Contestant("penstock:open_loop"), IDEMPOTENT: Contestant("confluent:open_loop", IDEMPOTENCE)},
+        (Line(US, IDEMPOTENT, (Target("recovery_p50_ms"), Target("recovery_p99_ms", ours_at_most=at_most_ms))),),
+        {
+            "defaults": True,
+            "rate": 1000,
+            "duration_s": round(outages.duration_s),
+            "size": 100,
+            "may_fail": True,
+            "acked_at": True,
+        },
+        partitions=3,
+        outages=outages,
+        only_full=True,
+    )
+
+
+# One reconnect backoff: 50 ms, doubled while the broker refuses (0.3 s are three attempts), each up to 20 % longer; three
+# round trips, linger and the proxy take a few ms more.
+_BACKOFF_MS, _GROWN_BACKOFF_MS, _REST_MS = 60, 240, 15
+
 FAULT_ROWS = [
     _row("reset", "each Produce request is cut with chance 0.5, the connection reset", Faults(0.5, (RESET,))),
     _row(
@@ -29,4 +55,12 @@ FAULT_ROWS = [
         Faults(0.5, (DROP,)),
     ),
     _row("mix", "one of six faults with chance 0.2", Faults(0.2, MIX)),
+    _outage("cut", "bytes vanish, then the connection is reset", _BACKOFF_MS + _REST_MS, Outages("cut", 100)),
+    _outage("freeze", "bytes wait", _REST_MS, Outages("freeze", 100)),
+    _outage(
+        "restart",
+        "the connection is reset, new ones are refused, as by a broker that restarts",
+        _GROWN_BACKOFF_MS + _REST_MS,
+        Outages("restart", 100),
+    ),
 ]

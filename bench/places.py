@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from bench.faults import Faults
 from bench.figures import overlaid
 from bench.link import Network, RunningLink
+from bench.outages import Outages, Player
 from bench.row import Row
 from bench.surroundings import HEAP_MB, limits
 
@@ -36,6 +37,13 @@ class Place:
     task: Mapping[str, Any] = field(default_factory=dict)
     proxy: FaultProxy | None = None
     faults: Faults | None = None
+    outages: Outages | None = None
+
+    def disturbed(self) -> AbstractContextManager[Player | None]:
+        """Around a run: the outages of the row, if it has any."""
+        if self.proxy is None or self.outages is None:
+            return nullcontext()
+        return Player(self.outages, self.proxy)
 
     def prepare(self, number: int) -> None:
         """Before a run of round `number`: all contestants of a round meet the same faults."""
@@ -214,9 +222,10 @@ def places_of(
     bootstrap = kafka.start(row)
     kafka.create_topic(topic, row)
     stack.callback(kafka.delete_topic, topic)
-    if row.faults is not None:
+    if row.faults is not None or row.outages is not None:
         proxy = stack.enter_context(FaultProxy(kafka.addresses()))
-        return dict.fromkeys(row.contestants, Place(proxy.bootstrap_servers, proxy=proxy, faults=row.faults)), None
+        broken = Place(proxy.bootstrap_servers, proxy=proxy, faults=row.faults, outages=row.outages)
+        return dict.fromkeys(row.contestants, broken), None
     if row.distance is None:
         return dict.fromkeys(row.contestants, Place(bootstrap)), None
     network = kafka.network()

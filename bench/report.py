@@ -82,6 +82,8 @@ def _item(text: str) -> str:
 
 
 def bounds(target: Target) -> str:
+    if target.ours_at_most is not None:
+        return f"ours ≤ {target.ours_at_most:g}"
     if target.at_least is not None and target.at_most is not None:
         return f"{target.at_least:.2f}–{target.at_most:.2f}×"
     if target.at_least is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.distance import Distance
 from bench.faults import Faults
+from bench.outages import Outages
 
 FASTER, CPU = "messages_per_s", "cpu_us_per_message"
 
@@ -38,6 +39,8 @@ class Target:
     figure: str
     at_least: float | None = None
     at_most: float | None = None
+    ours_at_most: float | None = None
+    """A bound of our own figure, instead of a ratio."""
     or_of: str = ""
     """A contestant that shows a limit: the target is also met when ours is at least `or_at_least` of its figure."""
     or_at_least: float = 0.95
@@ -76,6 +79,8 @@ class Row:
     """Brokers, on loopback. Three: replication 3, min.insync.replicas 2."""
     faults: Faults | None = None
     """What a proxy before the broker does to Produce requests."""
+    outages: Outages | None = None
+    """What it does to all connections."""
 
 
 def throughput(at_least: float, cpu_at_most: float) -> tuple[Target, ...]:

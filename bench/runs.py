@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.figures import derived, order, overlaid
 from bench.link import RunningLink
+from bench.outages import recovery_figures
 from bench.places import Kafka, Place, places_of
 from bench.row import Row
 from bench.surroundings import ROOT, BuildError, MissingToolError, peer
@@ -95,15 +96,16 @@ def _run(command: list[str], task: dict[str, Any], topic: str, place: Place) -> 
     before = 0 if place.sink is None else place.sink.records()
     task = {**task, **place.task, "bootstrap": place.bootstrap, "topic": topic}
     try:
-        done = subprocess.run(
-            place.command([*command, json.dumps(task)]),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-            env=ENVIRONMENT,
-        )
+        with place.disturbed() as player:
+            done = subprocess.run(
+                place.command([*command, json.dumps(task)]),
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+                env=ENVIRONMENT,
+            )
     except subprocess.TimeoutExpired:
         raise FailedError(f"did not end within {TIMEOUT_S:.0f} s") from None
     if done.returncode:
@@ -113,6 +115,10 @@ def _run(command: list[str], task: dict[str, Any], topic: str, place: Place) -> 
     measured: dict[str, Any] = json.loads(done.stdout)
     if "not_run" in measured:
         raise NotRunError(measured["not_run"])
+    if player is not None:
+        measured |= recovery_figures(measured.pop("acked_at"), player.ends)
+        if "recovery_p99_ms" not in measured:
+            raise FailedError("no outage ended while it sent")
     if measured["failures"] and not task.get("may_fail"):
         raise FailedError(f"{measured['failures']:,} of {measured['count']:,} records failed")
     if place.sink is not None and (came := place.sink.records() - before) < measured["count"]:
@@ -122,7 +128,7 @@ def _run(command: list[str], task: dict[str, Any], topic: str, place: Place) -> 
 
 def _brief(measured: dict[str, Any]) -> str:
     shown = f"{measured['messages_per_s']:,.0f}/s, CPU {measured['cpu_us_per_message']:.2f} µs"
-    for figure in ("p50_ms", "p99_ms", "start_ms", "import_ms", "steady_rss_mib"):
+    for figure in ("p50_ms", "p99_ms", "start_ms", "import_ms", "steady_rss_mib", "recovery_p50_ms", "recovery_p99_ms"):
         if figure in measured:
             shown += f", {figure} {measured[figure]:.3g}"
     if measured["failures"]:

@@ -175,11 +175,15 @@ def open_loop(task: Task) -> Measurement:
     producer, settings = opened(task)
     topic, value, clock = task["topic"], b"x" * task["size"], time.perf_counter
     latencies: list[float] = []
+    acked_at: list[float] | None = [] if task.get("acked_at") else None
     failures = 0
 
     def acknowledged(due: float, error: Any, _message: Any) -> None:
         nonlocal failures
-        latencies.append(clock() - due)
+        now = clock()
+        latencies.append(now - due)
+        if acked_at is not None and error is None:
+            acked_at.append(now)
         if error is not None:
             failures += 1
 
@@ -195,7 +199,7 @@ def open_loop(task: Task) -> Measurement:
     spent = watch.stop()
     failures += pace.count - len(latencies)
     spent = without_loop(spent, own, task)
-    return measurement(
+    measured = measurement(
         version(),
         settings,
         pace.count,
@@ -204,6 +208,7 @@ def open_loop(task: Task) -> Measurement:
         loop_cpu_us=own / pace.rate * 1e6,
         **latency_figures(latencies),
     )
+    return measured if acked_at is None else {**measured, "acked_at": acked_at}
 
 
 def send_all_bulk(producer: Any, topic: str, load: Load, settings: dict[str, Any]) -> int:

@@ -13,6 +13,8 @@ from bench.fault_rows import FAULT_ROWS
 from bench.faults import MIX, Faults
 from bench.figures import compare, derived, order, overlaid, verdict
 from bench.network_rows import NETWORK_ROWS
+from bench.outages import recovery_figures
+from bench.report import bounds
 from bench.row import Contestant, Line, Row, Target
 from bench.rows import ROWS
 
@@ -126,3 +128,18 @@ def test_faults_are_the_same_for_a_seed_and_about_as_many_as_they_should() -> No
     assert plan == faults.plan(3) != faults.plan(4)
     assert 0.18 < sum(len(rule) > 1 for rule in plan) / len(plan) < 0.22
     assert {rule["api"] for rule in plan} == {"Produce"}
+
+
+def test_a_recovery_is_the_time_from_the_end_of_an_outage_to_the_next_acknowledgment() -> None:
+    acknowledged = [1.0, 2.0, 2.5, 4.0]
+    figures = recovery_figures(acknowledged, [0.5, 1.9, 2.2, 4.5])
+    assert figures["outages"] == 2, "one was before the first acknowledgment, one after the last"
+    assert (figures["recovery_p50_ms"], figures["recovery_p99_ms"]) == (pytest.approx(100), pytest.approx(300))
+    assert recovery_figures([], [1.0]) == {}
+
+
+def test_a_bound_of_our_own_figure_needs_no_ratio() -> None:
+    runs = {"a": [{"recovery_p99_ms": 70.0}], "b": [{"recovery_p99_ms": 10.0}]}
+    (met,) = compare(runs, Line("a", "b", (Target("recovery_p99_ms", ours_at_most=75),)))
+    (missed,) = compare(runs, Line("a", "b", (Target("recovery_p99_ms", ours_at_most=60),)))
+    assert (met.met, missed.met, bounds(met.target)) == (True, False, "ours ≤ 75")
