@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
 
 from bench.contestants.common import Load, Pace, latency_figures, percentile
+from bench.contestants.confluent import settings_of
 from bench.corpus import documents
 from bench.default_rows import DEFAULT_ROWS
 from bench.fault_rows import FAULT_ROWS
@@ -15,7 +17,7 @@ from bench.figures import compare, derived, order, overlaid, verdict
 from bench.network_rows import NETWORK_ROWS
 from bench.outages import recovery_figures
 from bench.report import bounds
-from bench.row import Contestant, Line, Row, Target
+from bench.row import IDEMPOTENT, Contestant, Line, Row, Target
 from bench.rows import ROWS
 
 ALL_ROWS = [*ROWS, *DEFAULT_ROWS, *FAULT_ROWS, *NETWORK_ROWS]
@@ -143,3 +145,16 @@ def test_a_bound_of_our_own_figure_needs_no_ratio() -> None:
     (met,) = compare(runs, Line("a", "b", (Target("recovery_p99_ms", ours_at_most=75),)))
     (missed,) = compare(runs, Line("a", "b", (Target("recovery_p99_ms", ours_at_most=60),)))
     assert (met.met, missed.met, bounds(met.target)) == (True, False, "ours ≤ 75")
+
+
+@pytest.mark.parametrize("client", ["penstock", "confluent", "aiokafka"])
+def test_at_defaults_a_client_is_given_nothing_but_the_address(client: str) -> None:
+    settings_of = importlib.import_module(f"bench.contestants.{client}").settings_of
+    assert settings_of({"defaults": True, "keys": 5, "linger_ms": 7}) == {}
+    assert settings_of({"defaults": False})["linger_ms" if client != "confluent" else "linger.ms"] == 5
+
+
+def test_confluent_kafka_is_made_idempotent_and_nothing_else() -> None:
+    for row in (*DEFAULT_ROWS, *FAULT_ROWS, *NETWORK_ROWS):
+        if IDEMPOTENT in row.contestants:
+            assert settings_of(overlaid(row, IDEMPOTENT, quick=False)) == {"enable.idempotence": True}, row.name
