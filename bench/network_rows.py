@@ -138,6 +138,7 @@ def _small_broker_buffers(size: int) -> Row:
 NETWORK_ROWS = [
     *(_at_defaults(size, round_trip_ms) for size in (100, 1000) for round_trip_ms in ROUND_TRIPS_MS),
     *(_against_tuned(size, round_trip_ms) for size in (100, 1000) for round_trip_ms in _TUNED_AT),
+    *(_small_broker_buffers(size) for size in (100, 1000)),
     _row(
         "far-bulk",
         "1,000 B, bulk API, 20 ms away, 6 partitions, at defaults",
