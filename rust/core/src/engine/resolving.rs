@@ -44,8 +44,8 @@ impl<T: Transport> Engine<T> {
 
     fn dispose(&self, mut batch: LaneBatch, callbacks: Vec<(u32, CallbackToken)>) {
         let (charged, completion) = (batch.settle_memory(), Arc::clone(batch.completion()));
-        if let Some(buffer) = batch.into_buffer() {
-            self.shared.pool.recycle(buffer);
+        if let Some(chunks) = batch.into_chunks() {
+            self.shared.pool.recycle(chunks.into_buffers());
         }
         if callbacks.is_empty() {
             self.shared.release(charged);

@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::wire::record_batch::{BatchBuilder, Body, SealedBatch};
+use crate::wire::record_batch::{BatchBuilder, Body, Chunks, SealedBatch};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -130,12 +130,12 @@ impl Content {
         0
     }
 
-    /// → done. The buffer, unless something else holds it.
-    pub(super) fn take_buffer(&mut self) -> Option<Vec<u8>> {
+    /// → done. The memory of the records, unless something else holds it.
+    pub(super) fn take_chunks(&mut self) -> Option<Chunks> {
         match std::mem::take(self) {
             // A socket's queue may hold the body.
-            Self::Sealed(sealed) => Arc::try_unwrap(sealed.into_body()).ok().map(Body::into_buffer),
-            Self::Open(builder) => Some(builder.into_buffer()),
+            Self::Sealed(sealed) => Arc::try_unwrap(sealed.into_body()).ok().map(Body::into_chunks),
+            Self::Open(builder) => Some(builder.into_chunks()),
             Self::Encoding(_) | Self::Done => None,
         }
     }

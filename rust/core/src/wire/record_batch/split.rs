@@ -1,6 +1,7 @@
 //! KIP-126: a batch that a broker found too large becomes several.
 
 use super::builder::BatchBuilder;
+use super::chunks::Chunks;
 use super::record::next_record;
 use super::sealed::{BATCH_HEADER_LEN, SealedBatch};
 use crate::compression::{Codec, DecodeError, decompress};
@@ -16,15 +17,21 @@ impl SealedBatch {
     pub fn split(&self, limit: usize) -> Result<Vec<(u32, BatchBuilder)>, DecodeError> {
         let uncompressed = self.uncompressed_size() - BATCH_HEADER_LEN;
         let expanded;
-        let mut rest = self.body().bytes();
-        if self.codec() != Codec::None {
-            expanded = decompress(self.codec(), rest, uncompressed)?;
-            rest = &expanded;
-        }
+        let records = if self.codec() == Codec::None {
+            self.body().chunks()
+        } else {
+            expanded = Chunks::one(decompress(self.codec(), &self.body().bytes(), uncompressed)?);
+            &expanded
+        };
+        let mut pieces = records.iter();
+        let mut rest: &[u8] = &[];
         let mut children = Vec::new();
         let mut first = 0;
         let mut child = self.child(limit);
         for index in 0..self.count() {
+            while rest.is_empty() {
+                rest = pieces.next().expect("the body was written by BatchBuilder");
+            }
             let (timestamp_delta, payload, after) = next_record(rest).expect("the body was written by BatchBuilder");
             let timestamp = self.base_timestamp().wrapping_add(timestamp_delta);
             if child.try_append_moved(timestamp, payload).is_none() {
