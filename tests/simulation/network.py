@@ -90,6 +90,8 @@ class Network:
         assert port == PORT, f"dialled port {port}"
         link = self._links[connection] = Link(connection, self._node_of[address])
         self._watch.dialled(connection, link.node_id, self._world.now_us)
+        if self._plan.link_bytes_per_s:
+            self._watch.narrowed(connection)
         world, rates = self._world, self._plan.rates
         delay_us = world.spread(self._plan.latency_us) + 1
         if not self._calm() and world.chance(rates.black_hole):
