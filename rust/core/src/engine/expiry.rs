@@ -7,8 +7,8 @@ use super::Engine;
 use crate::boundary::Trouble;
 use crate::error_code::{NONE, UNKNOWN_TOPIC_ID};
 use crate::io::connection::Transport;
-use crate::lane::{LaneInner, TICK_US};
 use crate::lane::batch::{IN_FLIGHT, LINGER, LaneBatch};
+use crate::lane::{LaneInner, TICK_US};
 use crate::outcome::{Failure, FailureKind};
 
 /// A tick that comes so much too late found the I/O thread stopped.
@@ -132,11 +132,11 @@ impl<T: Transport> Engine<T> {
             }
             // It is on the wire: without an answer it may have been appended.
             failure.possibly_persisted |= stage == IN_FLIGHT;
-            self.fail_front(batch, count, stage, failure);
+            self.shared.fail_front(batch, count, stage, failure);
         });
         for batch in unsent {
             let failure = failure(&batch);
-            self.finish_failed(batch, LINGER, failure);
+            self.shared.finish_failed(batch, LINGER, failure);
         }
     }
 

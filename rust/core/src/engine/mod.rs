@@ -14,7 +14,6 @@
 //! | `answers.rs` | frames become answers, answers change lanes |
 //! | `reports.rs` | lanes that are handed over to the control plane |
 //! | `expiry.rs` | the tick; records that fail while their lanes go on |
-//! | `resolving.rs` | a batch is resolved and its memory goes back |
 //! | `shutdown.rs` | the end of the producer |
 
 mod answers;
@@ -24,7 +23,6 @@ mod decisions;
 mod expiry;
 mod reports;
 mod requests;
-mod resolving;
 mod scheduling;
 mod shutdown;
 mod topics;

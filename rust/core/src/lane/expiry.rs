@@ -68,6 +68,13 @@ impl LaneInner {
         }
     }
 
+    /// The batches that were never sent, for the caller to fail and to dispose of: nothing depends on them.
+    pub fn purge(&mut self) -> VecDeque<LaneBatch> {
+        // Those that were sent are first.
+        let tried = self.queue.iter().take_while(|batch| batch.attempts > 0).count();
+        self.queue.split_off(tried)
+    }
+
     /// The producer has ended: all batches, each with where it was.
     pub fn close(&mut self) -> Vec<(LaneBatch, &'static str)> {
         self.on(LaneEvent::ProducerClosed);
@@ -90,7 +97,8 @@ impl LaneBatch {
             self.expired = true;
             return Arc::clone(&self.completion);
         }
-        let [front, rest] = [(); 2].map(|()| Completion::new(Arc::clone(&self.completion.topic), self.completion.partition));
+        let [front, rest] =
+            [(); 2].map(|()| Completion::new(Arc::clone(&self.completion.topic), self.completion.partition));
         let parts = vec![(0, Arc::clone(&front)), (count, Arc::clone(&rest))];
         self.completion.resolve_split(parts);
         self.completion = rest;

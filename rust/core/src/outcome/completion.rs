@@ -119,7 +119,9 @@ impl Completion {
         let old = std::mem::take(&mut *watchers);
         hand_down(&children, old.callbacks, |child, index, token| child.callbacks.push((index, token)));
         hand_down(&children, old.notices, |child, index, notice| child.notices.push((index, notice)));
-        hand_down(&children, old.observed.iter().map(|index| (index, ())), |child, index, ()| child.observed.mark(index));
+        hand_down(&children, old.observed.iter().map(|index| (index, ())), |child, index, ()| {
+            child.observed.mark(index)
+        });
         let set = self.outcome.set(Outcome::Split(children));
         debug_assert!(set.is_ok(), "checked under the lock");
         drop(watchers);
