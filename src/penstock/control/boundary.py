@@ -29,12 +29,14 @@ Only ``unknown`` means *possibly persisted*, and a batch of unknown fate is neve
 
 Action: TypeAlias = Literal["retry", "fail", "complete", "split"]
 
-FailureKind: TypeAlias = Literal["broker", "timeout", "closed", "aborted", "refused", "unresolved", "internal"]
+FailureKind: TypeAlias = Literal[
+    "broker", "timeout", "closed", "purged", "aborted", "refused", "unresolved", "internal"
+]
 """Why records fail; with the code it chooses the class of the error (`penstock.errors.delivery_error`).
 
 ``broker``: a broker answered with an error code. ``timeout``: delivery.timeout.ms. ``closed``: the producer was closed first.
-``aborted``: with its transaction. ``refused``: it was never buffered. ``unresolved``: bootstrap.resolve.timeout.ms.
-``internal``: a defect of Penstock.
+``purged``: by the application. ``aborted``: with its transaction. ``refused``: it was never buffered. ``unresolved``:
+bootstrap.resolve.timeout.ms. ``internal``: a defect of Penstock.
 """
 
 

@@ -151,7 +151,7 @@ impl<T: Transport> Engine<T> {
             inner.acknowledge(&batch);
             acknowledged = batch.size();
             let (base_offset, log_append_time_ms) = (answer.base_offset, answer.log_append_time_ms);
-            self.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms });
+            self.shared.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms });
         } else {
             let count = batch.count();
             let last = LastAnswer {
@@ -217,7 +217,7 @@ impl<T: Transport> Engine<T> {
                 let mut inner = sent.lane.inner.lock();
                 if let Some(batch) = inner.answered(sent.batch_id) {
                     inner.acknowledge(&batch);
-                    self.finish(batch, Outcome::Delivered { base_offset: -1, log_append_time_ms: -1 });
+                    self.shared.finish(batch, Outcome::Delivered { base_offset: -1, log_append_time_ms: -1 });
                 }
                 drop(inner);
                 self.after_answer(&sent.lane, now_us);

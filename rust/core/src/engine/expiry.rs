@@ -135,11 +135,11 @@ impl<T: Transport> Engine<T> {
             }
             // It is on the wire: without an answer it may have been appended.
             failure.possibly_persisted |= stage == IN_FLIGHT;
-            self.fail_front(batch, count, stage, failure);
+            self.shared.fail_front(batch, count, stage, failure);
         });
         for batch in unsent {
             let failure = failure(&batch);
-            self.finish_failed(batch, LINGER, failure);
+            self.shared.finish_failed(batch, LINGER, failure);
         }
     }
 

@@ -15,7 +15,6 @@
 //! | `reports.rs` | lanes that are handed over to the control plane |
 //! | `pace.rs` | bytes that a broker acknowledged in the last second |
 //! | `expiry.rs` | the tick; records that fail while their lanes go on |
-//! | `resolving.rs` | a batch is resolved and its memory goes back |
 //! | `shutdown.rs` | the end of the producer |
 
 mod answers;
@@ -26,7 +25,6 @@ mod expiry;
 mod pace;
 mod reports;
 mod requests;
-mod resolving;
 mod scheduling;
 mod shutdown;
 mod topics;

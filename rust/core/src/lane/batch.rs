@@ -157,7 +157,7 @@ impl LaneBatch {
 
     /// Records in it that have no outcome yet, unless it has expired.
     pub fn live(&self) -> u32 {
-        self.count() - self.failed
+        self.count().saturating_sub(self.failed)
     }
 
     /// Bytes, header included.
@@ -294,20 +294,21 @@ impl LaneBatch {
         self.stranded
     }
 
-    /// ms since it began, rounded up: no record passes for older than it is.
-    pub(super) fn age_ms(&self, now_us: u64) -> u32 {
-        u32::try_from(now_us.saturating_sub(self.created_us).div_ceil(1000)).unwrap_or(u32::MAX)
+    /// µs since it began.
+    pub(super) fn age_us(&self, now_us: u64) -> u64 {
+        now_us.saturating_sub(self.created_us)
     }
 
     /// When its first record that has not failed was buffered, µs; of some only the tick is known.
     pub fn oldest_us(&self, now_us: u64) -> u64 {
-        self.created_us + 1000 * u64::from(self.arrivals.of(0, self.age_ms(now_us)))
+        let age_ms = u32::try_from(self.age_us(now_us) / 1000).unwrap_or(u32::MAX);
+        self.created_us + 1000 * u64::from(self.arrivals.of(0, age_ms))
     }
 
     /// How many of its records that have not failed had been buffered by `limit_us`; never more than for certain were.
     pub fn due(&self, limit_us: u64) -> u32 {
         let Some(age_us) = limit_us.checked_sub(self.created_us) else { return 0 };
-        self.arrivals.due(u32::try_from(age_us / 1000).unwrap_or(u32::MAX)).min(self.live())
+        self.arrivals.due(age_us).min(self.live())
     }
 
     // ----------------------------------------------------------------------------------------- outcome

@@ -69,6 +69,13 @@ impl LaneInner {
         }
     }
 
+    /// The batches that were never sent, for the caller to fail and to dispose of: nothing depends on them.
+    pub fn purge(&mut self) -> VecDeque<LaneBatch> {
+        // Those that were sent are first.
+        let tried = self.queue.iter().take_while(|batch| batch.attempts > 0).count();
+        self.queue.split_off(tried)
+    }
+
     /// The producer has ended: all batches, each with where it was.
     pub fn close(&mut self) -> Vec<(LaneBatch, &'static str)> {
         self.on(LaneEvent::ProducerClosed);

@@ -232,9 +232,9 @@ impl LaneInner {
     /// they had been buffered, before now if this note comes late.
     pub fn note_arrivals(&mut self, by_us: u64, now_us: u64) {
         for batch in self.queue.iter_mut().rev().take_while(|batch| batch.attempts == 0) {
-            let by_ms = batch.age_ms(by_us.max(batch.created_us + TICK_US).min(now_us));
+            let counted_us = batch.age_us(by_us.max(batch.created_us + TICK_US).min(now_us));
             // The batches before it were closed before it began: they have nothing new either.
-            if !batch.arrivals.note(batch.live(), by_ms, batch.age_ms(now_us)) {
+            if !batch.arrivals.note(batch.live(), counted_us, batch.age_us(now_us)) {
                 break;
             }
         }

@@ -68,8 +68,8 @@ impl LaneInner {
         self.used = self.target;
         self.numbers.sent_to(self.target.topic_id);
         let (retry, largest) = (batch.attempts > 0, batch.largest);
-        let age_ms = batch.age_ms(now_us);
-        batch.arrivals.close(age_ms);
+        let age_us = batch.age_us(now_us);
+        batch.arrivals.close(age_us);
         batch.attempts += 1;
         batch.addressed.attempt(self.target.topic_id);
         batch.decided = false;
