@@ -14,7 +14,7 @@ IN_PYTHON = [mutant for mutant in MUTANTS if not mutant.is_native]
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_every_mutant_still_applies(mutant: Mutant) -> None:
     assert mutant.source() != (Path(__file__).parents[2] / mutant.file).read_text()
-    assert mutant.seed >= 0, "its seed is not known: make mutants finds one"
+    assert mutant.seed >= 0 or mutant.test, "its seed is not known: make mutants finds one"
 
 
 @pytest.mark.parametrize("mutant", IN_PYTHON, ids=lambda mutant: mutant.name)
