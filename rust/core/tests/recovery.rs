@@ -93,6 +93,29 @@ fn after_a_lost_connection_a_lane_has_one_batch_in_flight_until_a_success() {
 }
 
 #[test]
+fn an_error_is_no_success_a_lane_goes_on_probing() {
+    let mut rig = confirmed(config(), 1);
+    (0..6).for_each(|_| drop(rig.send(0, &[1; 900])));
+    rig.pass(6 * MS);
+    assert_eq!(rig.seen(1).len(), 5);
+    reset(&mut rig, 1);
+    resume_all(&mut rig);
+    rig.connect(2, 1);
+    for _ in 0..3 {
+        rig.pass(MS);
+        let seen = rig.seen(2);
+        assert_eq!(seen.len(), 1, "the window grows with each answer, the lane's limit does not");
+        rig.answer(2, &seen, 6, -1);
+        let report = rig.handed_over().remove(0);
+        rig.resume(&report, |_| Decision::Retry, None);
+    }
+    let seen = rig.seen(2);
+    assert_eq!(seen.len(), 1);
+    rig.answer(2, &seen, 0, 1);
+    assert_eq!(rig.seen(2).len(), 5);
+}
+
+#[test]
 fn a_connection_after_a_loss_begins_with_one_request_and_takes_one_more_after_each_answer() {
     let mut rig = confirmed(one_by_one(), 8);
     for partition in 0..8 {
