@@ -149,6 +149,7 @@ impl<T: Transport> Engine<T> {
         inner.note_log_start(answer.log_start_offset);
         if answer.error_code == NONE {
             inner.acknowledge(&batch);
+            inner.end_probing();
             acknowledged = batch.size();
             let (base_offset, log_append_time_ms) = (answer.base_offset, answer.log_append_time_ms);
             self.shared.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms });
@@ -217,6 +218,7 @@ impl<T: Transport> Engine<T> {
                 let mut inner = sent.lane.inner.lock();
                 if let Some(batch) = inner.answered(sent.batch_id) {
                     inner.acknowledge(&batch);
+                    inner.end_probing();
                     self.shared.finish(batch, Outcome::Delivered { base_offset: -1, log_append_time_ms: -1 });
                 }
                 drop(inner);

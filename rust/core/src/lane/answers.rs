@@ -24,7 +24,6 @@ impl LaneInner {
     pub fn acknowledge(&mut self, batch: &LaneBatch) {
         self.failures = 0;
         self.largest_acknowledged = self.largest_acknowledged.max(batch.size());
-        self.probing = false;
         self.numbers.acknowledge(batch.numbering, batch.count());
     }
 
@@ -44,6 +43,12 @@ impl LaneInner {
     /// well, no other is refused with it.
     pub fn probe(&mut self) {
         self.probing = true;
+    }
+
+    /// A broker has answered a batch with success. A decision to complete one does not count: the loss may have come after
+    /// the answer that it is about.
+    pub fn end_probing(&mut self) {
+        self.probing = false;
     }
 
     /// The topic may have been created again since the batches here were sent: from now on their fates are about the
