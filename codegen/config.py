@@ -89,9 +89,9 @@ def option_type(row: Row) -> str:
 
 def render_options(rows: list[Row]) -> str:
     lines = [heading("codegen.config", "The producer's settings as keyword options, for editors and type checkers.")]
-    lines += ["from collections.abc import Sequence", "from typing import Literal, TypedDict", ""]
-    lines += ["from penstock.config.definition import Password", "", ""]
-    lines += ["class ProducerOptions(TypedDict, total=False):"]
+    lines += ["from collections.abc import Sequence", "from typing import Literal", ""]
+    lines += ["from penstock.config.definition import Password", "from penstock.config.own import OwnOptions", "", ""]
+    lines += ["class ProducerOptions(OwnOptions, total=False):"]
     lines += ['    """The configuration\'s names with underscores for dots; `penstock config` lists them."""', ""]
     lines += [
         f"    {row['name'].replace('.', '_')}: {option_type(row)}" for row in rows if row["name"] not in OWN_PARAMETERS

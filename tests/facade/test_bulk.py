@@ -317,7 +317,7 @@ def test_a_topic_that_does_not_exist_is_raised(new_producer: MakeProducer) -> No
 
 
 def test_a_batch_that_fails_fails_its_records(new_producer: MakeProducer, topic: str, faults: Faults, log: Log) -> None:
-    producer = new_producer(batch_size=1_000, linger_ms=0)
+    producer = new_producer(batch_size=1_000, linger_ms=0, penstock_batch_growth_max_bytes=0)  # more than one batch
     faults.add("Produce", topic=topic, error=REFUSED)
     values = [b"%04d" % number + b"x" * 90 for number in range(200)]
     result = producer.send_many(topic, values).result(SOON_S)

@@ -87,7 +87,7 @@ def test_keyed_records_keep_their_partitions_and_order(
 def test_batches_grow_when_the_topic_compresses_well(
     send: Send, codec: str, topic: str, new_producer: MakeProducer, cluster: RunningCluster, log: Log
 ) -> None:
-    producer = new_producer(compression_type=codec, batch_size=2_000)
+    producer = new_producer(compression_type=codec, batch_size=2_000, penstock_batch_growth_max_bytes=0)
     sent = [bytes(100)] * 100
     requests: list[int] = []
     # A full batch lowers the estimate by half a per cent at most. A lone partition has a request for each of its batches.

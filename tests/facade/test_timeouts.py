@@ -137,7 +137,7 @@ def test_the_buffer_timeout_reports_slow_callbacks(new_producer: MakeProducer, t
 def test_the_timeout_of_a_queued_record_describes_the_unanswered_batch(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
-    producer = short_lived(new_producer, batch_size=1_000)
+    producer = short_lived(new_producer, batch_size=1_000, penstock_batch_growth_max_bytes=0)
     faults.add("Produce", topic=topic, drop="silent", times=100)
     first, second = producer.send(topic, bytes(900)), producer.send(topic, bytes(900))  # a batch each
     assert says(
@@ -152,7 +152,8 @@ def test_the_timeout_of_a_queued_record_describes_the_unanswered_batch(
 def test_the_timeout_of_a_queued_record_has_the_error_of_the_retried_batch(
     new_producer: MakeProducer, topic: str, faults: Faults
 ) -> None:
-    producer = short_lived(new_producer, batch_size=1_000, retry_backoff_ms=10_000, retry_backoff_max_ms=10_000)
+    backoff = {"retry_backoff_ms": 10_000, "retry_backoff_max_ms": 10_000}
+    producer = short_lived(new_producer, batch_size=1_000, penstock_batch_growth_max_bytes=0, **backoff)
     faults.add("Produce", topic=topic, error=NOT_ENOUGH_REPLICAS, times=100)
     first, second = producer.send(topic, bytes(900)), producer.send(topic, bytes(900))  # a batch each
     error = second.exception(SOON_S)

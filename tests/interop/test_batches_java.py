@@ -6,6 +6,7 @@ cover for that reason. All other bytes are Penstock's.
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 from pathlib import Path
 
@@ -153,3 +154,53 @@ def test_a_large_record_has_its_own_batch(kafka: KafkaCluster, kafka_topic: Topi
             producer.send(topic, value)
         producer.flush(TIMEOUT_S)
     assert [[record.value for record in batch.records] for batch in decoded(java, log)] == [[v] for v in values]
+
+
+def varied_records(topic: str, count: int) -> list[Bytes]:
+    """Records of all sizes up to some hundred bytes; their times go back and forth, and change the size of the batch."""
+    chance = random.Random(20261128)
+    records = []
+    for number in range(count):
+        key = chance.choice([None, b"", b"key-%d" % number])
+        value = chance.choice([None, b"", chance.randbytes(chance.randrange(300)), b"x" * chance.choice([63, 64, 500])])
+        headers = [("h" * chance.randrange(9), chance.randbytes(chance.randrange(20)))] * chance.randrange(3)
+        at = 1_700_000_000_000 + chance.randrange(-100_000, 100_000)
+        records.append(ProducerRecord(topic, value, key=key, partition=0, timestamp=at, headers=headers))
+    return records
+
+
+@pytest.mark.parametrize(
+    ("linger_ms", "batch_size", "count"),
+    [
+        (NEVER_MS, 16_384, 800),
+        (NEVER_MS, 1_000, 600),
+        (NEVER_MS + 1_000, 1_001, 600),
+        (NEVER_MS, 300, 400),  # some records are larger
+        (NEVER_MS, 100, 200),  # most are
+        # Batches of one record, for which the time to linger does not matter.
+        (5, 1, 20),
+        (0, 0, 20),
+    ],
+)
+def test_without_growth_batches_end_where_java_s_do(
+    kafka: KafkaCluster, kafka_topic: TopicFactory, java: JavaJudge, linger_ms: int, batch_size: int, count: int
+) -> None:
+    """linger.ms is not reached, so that only the sizes decide; another record more or less would show at once."""
+    ours, theirs = kafka_topic(config=ONE_SEGMENT), kafka_topic(config=ONE_SEGMENT)
+    options = {"linger.ms": linger_ms, "batch.size": batch_size}
+    answers = java.produce(kafka.bootstrap_servers, [sent(record) for record in varied_records(theirs, count)], options)
+    assert not [answer for answer in answers if isinstance(answer, Exception)]
+    with KafkaProducer(
+        {**options, "bootstrap.servers": kafka.bootstrap_servers, "penstock.batch.growth.max.bytes": 0}
+    ) as producer:
+        for record in varied_records(ours, count):
+            producer.send(record)
+        producer.flush(TIMEOUT_S)
+    expected = [batch.count for batch in decoded(java, LogFile(kafka, theirs))]
+    assert [batch.count for batch in decoded(java, LogFile(kafka, ours))] == expected
+    assert len(expected) > 1
+
+
+def sent(record: Bytes) -> dict[str, object]:
+    """The record as the Java judge takes it."""
+    return {name: getattr(record, name) for name in ("topic", "partition", "timestamp", "key", "value", "headers")}

@@ -27,7 +27,8 @@ from simulation.cluster import sender_of
 from simulation.coroutines import Application, InLoop
 from simulation.deadlines import watch_for_early_failure
 from simulation.network import Network
-from simulation.plan import Plan
+from simulation.oracles import Deadlines, Memory
+from simulation.plan import MAY_SPLIT_BELOW, Plan
 from simulation.world import MS, S, World
 from support.oracle import Reported, reported_by
 
@@ -47,6 +48,10 @@ class Sent:
         self.sent_us = sent_us
         self.future: DeliveryFuture | OneOfMany | InLoop | None = None
         self.called: list[tuple[RecordMetadata | None, KafkaError | None]] | None = None
+
+    def resolved(self) -> tuple[KafkaError | None] | None:
+        """None while it is unresolved, else its error in a tuple."""
+        return (self.future.exception(0),) if self.future is not None and self.future.done() else None
 
     def failed(self) -> bool:
         """Whether it was buffered and failed."""
@@ -97,6 +102,9 @@ class Client:
             max_block_ms=settings.max_block_ms,
         )
         self._sender._attach(self.engine, **wiring)
+        splits = plan.max_message_bytes < MAY_SPLIT_BELOW
+        self._memory = Memory(self.stepped, settings.buffer_memory, splits=splits)
+        self.deadlines = Deadlines(world, settings.delivery_timeout_ms)
         self._coroutines = Application(world, plan, self, wiring) if plan.tasks else None
         self.network: Network
         self.sent: list[Sent] = []
@@ -136,6 +144,8 @@ class Client:
         if due_us is not None and (self._next_io_us is None or due_us < self._next_io_us):
             self._next_io_us = max(due_us, self._world.now_us)
             self._world.at(self._next_io_us, self._run_io_by_timer)
+        self._memory.check()
+        self.deadlines.check(self.engine.unresolved_records())
         self._take_events()
         self._call_back()
         self._check_jobs()
@@ -286,13 +296,17 @@ class Client:
             if record.called is not None:
                 assert not record.called, "a callback of a record that was refused"
         else:
-            self.sent.append(record)
+            self._keep(record)
             timeout_us = self.config.settings.delivery_timeout_ms * MS
             self._world.after(timeout_us + 2 * TICK_US, lambda: self._check_deadline(record))
             watch_for_early_failure(self._world, record.future, f"record {number}", timeout_us, self.early)
         self._take_events()
         self._check_jobs()
         self._run_io_soon()
+
+    def _keep(self, record: Sent) -> None:
+        self.sent.append(record)
+        self.deadlines.sent(record)
 
     def _send_in_loop(
         self, coroutines: Application, number: int, topic: str, partition: int | None, key: bytes | None, size: int
@@ -314,7 +328,7 @@ class Client:
         """`send` buffered it, in an event loop."""
         record.sent_us = self._world.now_us
         self._world.note(f"record {record.number} is buffered")
-        self.sent.append(record)
+        self._keep(record)
         assert isinstance(record.future, InLoop)
         future = record.future.future
         self._world.after(self.delivery_us, lambda: future.done() or self._is_late(record))
@@ -369,7 +383,7 @@ class Client:
                     continue
                 record = Sent(number, topic, None, self._world.now_us)
                 record.future = OneOfMany(result, index)
-                self.sent.append(record)
+                self._keep(record)
                 timeout_us = self.config.settings.delivery_timeout_ms * MS
                 self._world.after(timeout_us + 2 * TICK_US, lambda record=record: self._check_deadline(record))
                 watch_for_early_failure(self._world, record.future, f"record {number}", timeout_us, self.early)

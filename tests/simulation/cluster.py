@@ -34,7 +34,8 @@ from penstock.protocol.messages.produce import (
 from penstock.protocol.primitives import ProtocolError
 from penstock.protocol.records import BatchHeader, decode_batch, split_batches
 from penstock.protocol.versions import decode_request_header
-from simulation.plan import AFTER_APPEND, FATAL, IDENTITY_ERRORS, REFUSALS, Plan
+from simulation.oracles import Wire
+from simulation.plan import AFTER_APPEND, FATAL, IDENTITY_ERRORS, MAY_SPLIT_BELOW, REFUSALS, Plan
 from simulation.world import MS, World
 from support.oracle import Logged
 
@@ -122,6 +123,7 @@ class Cluster:
         self.state.nodes_started(dict.fromkeys(self.state.nodes, PORT))
         self.nodes = {node_id: Node() for node_id in self.state.nodes}
         self.calm = False
+        self.wire = Wire(splits=plan.max_message_bytes < MAY_SPLIT_BELOW)
         self.buried: dict[tuple[str, int], list[list[Logged]]] = {}
         """Logs of topics that were deleted."""
         self._waiting: dict[Partition, list[Waiting]] = {}
@@ -144,6 +146,7 @@ class Cluster:
         context.errors = self._errors(name, request)
         try:
             if isinstance(request, ProduceRequest):
+                self.wire.read(request)
                 response, waiting = self._produce(context, request)
             else:
                 response, waiting = self._other(context, node_id, handler.handle(context, request), request), []

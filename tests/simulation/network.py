@@ -3,6 +3,8 @@
 A broker serves a connection serially: the next request is read when the answer to the last one was sent. Requests of a
 dead connection may still be processed (`zombie`), long after the client has sent them again on a new one.
 
+Some seeds have slow links: a socket takes only what its send buffer has room for, and the bytes leave it at a rate. Bytes
+in the buffer of a connection that is reset are lost; those of a closed one still leave.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from penstock._native import SteppedEngine
 from simulation.cluster import PORT, Cluster, Reply, ip
 from simulation.plan import Plan
 from simulation.world import MS, S, World
+
+PIECE = 1_400
+"""Bytes that leave a slow link's send buffer at once."""
 
 
 class Link:
@@ -32,6 +37,8 @@ class Link:
         self.arrives_us = 0  # bytes of one direction stay in order
         self.returns_us = 0
         self.narrow = False
+        self.waiting = bytearray()  # in the client's send buffer
+        self.leaving = False  # a piece of it is on its way out
 
 
 class Network:
@@ -68,6 +75,9 @@ class Network:
     def _calm(self) -> bool:
         return self._cluster.calm
 
+    def _is_slow(self) -> bool:
+        return self._plan.link_bytes_per_s > 0 and not self._calm()
+
     def _dial(self, connection: int, address: str, port: int) -> None:
         assert port == PORT, f"dialled port {port}"
         link = self._links[connection] = Link(connection, self._node_of[address])
@@ -91,7 +101,9 @@ class Network:
             self._world.after(delay_us, lambda: self._come_up(link))
             return
         link.up = True
-        if not self._calm() and self._world.chance(self._plan.rates.partial_write):
+        if self._is_slow():
+            self._engine.set_room(link.connection, self._plan.send_buffer)
+        elif not self._calm() and self._world.chance(self._plan.rates.partial_write):
             self._narrow(link)
         self._engine.accept(link.connection)
         self._changed()
@@ -120,10 +132,44 @@ class Network:
         if not data:
             return
         world = self._world
-        link.arrives_us = max(link.arrives_us, world.now_us + world.spread(self._plan.latency_us) + 1)
-        world.at(link.arrives_us, lambda: self._arrive(link, data))
+        if self._plan.link_bytes_per_s and not self._is_slow() and self._engine.set_room(link.connection, None):
+            self._changed()
+        if self._is_slow() or link.waiting:
+            link.waiting += data
+            self._let_out(link)
+        else:
+            self._depart(link, data)
         if not self._calm() and world.chance(self._plan.rates.reset_per_request):
             world.after(world.spread(self._plan.latency_us), lambda: self._reset(link, "reset"))
+
+    def _depart(self, link: Link, data: bytes) -> None:
+        world = self._world
+        link.arrives_us = max(link.arrives_us, world.now_us + world.spread(self._plan.latency_us) + 1)
+        world.at(link.arrives_us, lambda: self._arrive(link, data))
+
+    def _let_out(self, link: Link) -> None:
+        """The next piece leaves the send buffer, at the link's rate."""
+        if link.leaving or not link.waiting:
+            return
+        link.leaving = True
+        size = min(len(link.waiting), PIECE) if self._is_slow() else len(link.waiting)
+        needed_us = size * S / self._plan.link_bytes_per_s if self._is_slow() else 0
+        self._world.after(needed_us + 1, lambda: self._left(link, size))
+
+    def _left(self, link: Link, size: int) -> None:
+        link.leaving = False
+        piece = bytes(link.waiting[:size])
+        del link.waiting[:size]
+        if piece:  # unless the connection was reset meanwhile
+            self._depart(link, piece)
+        self._take_closed()
+        if link.client_open and link.up:
+            free = self._plan.send_buffer - len(link.waiting)
+            # As Linux: a socket that was full is writable when a third of its buffer is free.
+            room = (free if 3 * free >= self._plan.send_buffer else 0) if self._is_slow() else None
+            if room != 0 and self._engine.set_room(link.connection, room):
+                self._changed()
+        self._let_out(link)
 
     def _arrive(self, link: Link, data: bytes) -> None:
         if not link.broker_open:
@@ -224,6 +270,7 @@ class Network:
         if link.up:
             self._carry(link)
         link.client_open = False
+        link.waiting.clear()
         if not self._world.chance(self._plan.rates.zombie):
             link.broker_open = False
         self._engine.reset(link.connection)

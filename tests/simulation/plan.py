@@ -72,6 +72,8 @@ class Plan:
     first_epoch: int
     abandon: bool  # close(0) at the end of the load instead of waiting for deliveries
     rates: Rates = field(default_factory=Rates)
+    link_bytes_per_s: float = 0  # of each connection to a broker; 0: any number
+    send_buffer: int = 0  # of each such connection, in bytes
     encode_us: float = 0  # that a codec worker takes for a batch
     bulk: bool = False
     """Records are gathered for a moment and sent with `send_many`."""
@@ -86,12 +88,18 @@ class Plan:
         """The unusual settings."""
         rates = {f.name: getattr(self.rates, f.name) for f in fields(Rates)}
         wrong = ", ".join(f"{name} {value:.3g}" for name, value in rates.items() if value)
-        return f"seed {self.seed}: {self.nodes} nodes, {self.topics}, {self.records} records, {self.settings}; {wrong}"
+        slow = f"; links of {self.link_bytes_per_s:,.0f} B/s, {self.send_buffer} B" if self.send_buffer else ""
+        what = f"{self.nodes} nodes, {self.topics}, {self.records} records, {self.settings}"
+        return f"seed {self.seed}: {what}{slow}; {wrong}"
 
 
 TEMPERS = ("calm", "network", "leaders", "answers", "expiry", "crashes", "clusters", "memory", "stalls", "everything")
 
 
+MAY_SPLIT_BELOW = 1_048_576
+"""A topic that takes no batch of this size may refuse one, which is then split."""
+SLOW_LINKS = 0.2
+"""The share of seeds whose links have a rate and a small send buffer."""
 BULK_SEEDS = 100_000
 """From here on half of the seeds send in bulk; lower seeds keep their meaning."""
 ASYNCIO_SEEDS = 200_000
@@ -160,6 +168,8 @@ def draw(seed: int, *, temper: str | None = None, compression: str | None = None
     plan.bulk = BULK_SEEDS <= seed < ASYNCIO_SEEDS and Random(f"bulk {seed}").random() < 0.5
     _rates(plan, temper, random)
     _compression(plan, compression)
+    _link(plan)
+    _growth(plan)
     if seed >= ASYNCIO_SEEDS:
         _asyncio(plan)
     return plan
@@ -175,6 +185,24 @@ def _compression(plan: Plan, codec: str | None) -> None:
         codec = "none"  # such a broker gets no zstd, whatever the producer's setting
     if codec != "none":
         plan.settings["compression.type"] = codec
+
+
+def _link(plan: Plan) -> None:
+    """A few seeds have slow links with small send buffers. Drawn separately, as the codec is."""
+    random = Random(f"link {plan.seed}")
+    if random.random() < SLOW_LINKS:
+        plan.link_bytes_per_s = random.choice([20_000, 100_000, 1_000_000])
+        plan.send_buffer = random.choice([500, 4_000, 64_000])
+
+
+def _growth(plan: Plan) -> None:
+    """How far batches grow that cannot be sent, and how they are charged. Drawn separately, as the codec is."""
+    random = Random(f"growth {plan.seed}")
+    size = max(1, plan.settings["batch.size"])
+    limit = random.choice([None, 0, random.randint(2 * size, 4 * size)])
+    if limit is not None:
+        plan.settings["penstock.batch.growth.max.bytes"] = limit
+    plan.settings["buffer.memory.allocation.strategy"] = random.choice(["full", "incremental"])
 
 
 def _asyncio(plan: Plan) -> None:

@@ -145,6 +145,7 @@ def _judge(world: World, plan: Plan, cluster: Cluster, client: Client, probes: l
     if plan.with_callback or plan.tasks:
         result.broken += client.broken_callbacks()[:3]
     result.broken += client.end()[:3]
+    result.broken += [*cluster.wire.broken[:3], *client.deadlines.broken[:3]]
     available, total = client.stepped.available_memory, client.config.settings.buffer_memory
     if available != total:
         result.broken.append(f"memory: {total - available} of {total} bytes did not come back")

@@ -22,6 +22,7 @@ from penstock.config import (
     parse_bootstrap_servers,
 )
 from penstock.config import support as setting_support
+from penstock.config.own import ABOUT, ALL_SETTINGS, OUR_DEFAULTS, OWN_SETTINGS, PREFIX
 from penstock.config.table import SETTINGS
 from penstock.errors import ConfigError
 from penstock.partitioner import RoundRobinPartitioner
@@ -43,10 +44,19 @@ def refusal(given: dict[str, Any] | None = None, /, **options: Any) -> str:
 class TestNames:
     def test_every_setting_of_the_table_exists_with_its_default(self) -> None:
         made = config()
-        assert len(made) == len(SETTINGS) == 120
+        assert len(SETTINGS) == 120
+        assert list(made) == [setting.name for setting in ALL_SETTINGS] == sorted(made)
+        assert len(made) == len(SETTINGS) + len(OWN_SETTINGS)
         assert made["linger.ms"] == 5
         assert made["retries"] == 2**31 - 1
         assert made["ssl.enabled.protocols"] == ("TLSv1.2", "TLSv1.3")
+
+    def test_the_kernel_sizes_socket_buffers_unless_they_are_given(self) -> None:
+        assert (config()["send.buffer.bytes"], config()["receive.buffer.bytes"]) == (-1, -1)
+        # Kafka's own default, given, is a size like any other.
+        given = config(send_buffer_bytes=131_072, receive_buffer_bytes=32_768).settings
+        assert (given.send_buffer_bytes, given.receive_buffer_bytes) == (131_072, 32_768)
+        assert config(send_buffer_bytes=-1).settings.send_buffer_bytes == -1
 
     def test_keywords_override_the_mapping(self) -> None:
         assert config({"linger.ms": 1, "batch.size": 2}, linger_ms=3)["linger.ms"] == 3
@@ -74,6 +84,8 @@ class TestNames:
             ("linger_mss", "did you mean linger_ms?"),
             ("bootstrap.server", "did you mean bootstrap.servers?"),
             ("request.timeout", "did you mean request.timeout.ms?"),
+            ("penstock.batch.growth.max", "did you mean penstock.batch.growth.max.bytes?"),
+            ("penstock_batch_growth_bytes", "did you mean penstock_batch_growth_max_bytes?"),
             ("x", "penstock config"),
             ("queue.buffering.max.ms", "linger.ms"),
             ("queue_buffering_max_ms", "linger.ms"),
@@ -98,7 +110,7 @@ class TestNames:
         assert advice in text
 
     def test_advice_names_only_settings_that_exist(self) -> None:
-        names = {setting.name for setting in SETTINGS}
+        names = {setting.name for setting in ALL_SETTINGS}
         for name, advice in foreign.ELSEWHERE.items():
             assert name not in names
             if advice.startswith("use "):
@@ -169,11 +181,15 @@ class TestValues:
 class TestSupport:
     def test_every_setting_has_an_entry_about_its_support(self) -> None:
         rows = list(describe())
-        assert [row.name for row in rows] == [setting.name for setting in SETTINGS]
+        assert [row.name for row in rows] == [setting.name for setting in ALL_SETTINGS]
         assert all(row.note for row in rows if row.status != "working")
 
     def test_no_entry_is_about_a_setting_that_does_not_exist(self) -> None:
-        assert set(setting_support._SUPPORT) <= {setting.name for setting in SETTINGS}
+        assert set(setting_support._SUPPORT) <= {setting.name for setting in ALL_SETTINGS}
+
+    def test_a_default_of_ours_is_shown_with_kafka_s(self) -> None:
+        shown = {row.name: row.default for row in describe() if row.name in OUR_DEFAULTS}
+        assert shown == {"receive.buffer.bytes": "kernel (Kafka: 32768)", "send.buffer.bytes": "kernel (Kafka: 131072)"}
 
     def test_defaults_without_effect_are_marked(self) -> None:
         assert {row.name for row in describe() if not row.default_honoured} == {
@@ -196,14 +212,13 @@ class TestSupport:
             ("transactional.id", "t"),
             ("transaction.timeout.ms", 1),
             ("config.providers", "file"),
-            ("buffer.memory.allocation.strategy", "incremental"),
         ],
     )
     def test_a_planned_setting_refuses_other_values(self, name: str, value: Any) -> None:
         assert f"{name} = {value!r} is not supported yet" in refusal({name: value})
 
     def test_the_case_of_a_default_matters_only_where_it_does_in_kafka(self) -> None:
-        assert config(security_protocol="plaintext", buffer_memory_allocation_strategy="FULL")
+        assert config(security_protocol="plaintext", metadata_recovery_strategy="NONE")
 
     def test_telemetry_may_be_switched_off(self) -> None:
         assert config(enable_metrics_push=False)["enable.metrics.push"] is False
@@ -217,9 +232,26 @@ class TestSupport:
 
     def test_options_are_typed_by_the_same_names(self) -> None:
         hints = get_type_hints(ProducerOptions)
-        expected = {setting.name.replace(".", "_") for setting in SETTINGS}
+        expected = {setting.name.replace(".", "_") for setting in ALL_SETTINGS}
         assert set(hints) == expected - {"key_serializer", "value_serializer"}
         assert hints["linger_ms"] is int
+
+
+class TestOwnSettings:
+    def test_names_have_our_prefix_which_kafka_s_do_not(self) -> None:
+        assert all(setting.name.startswith(PREFIX) for setting in OWN_SETTINGS)
+        assert not any(setting.name.startswith(PREFIX) for setting in SETTINGS)
+
+    def test_each_is_described_by_the_listing(self) -> None:
+        assert {row.name: row.about for row in describe() if row.about} == ABOUT
+        assert set(ABOUT) == {setting.name for setting in OWN_SETTINGS}
+
+    def test_growth_has_a_default_a_range_and_a_switch(self) -> None:
+        assert config().settings.penstock_batch_growth_max_bytes == 1_000_000
+        assert config(penstock_batch_growth_max_bytes=0).settings.penstock_batch_growth_max_bytes == 0
+        assert config({"penstock.batch.growth.max.bytes": " 65536 "})["penstock.batch.growth.max.bytes"] == 65_536
+        assert "at least 0" in refusal(penstock_batch_growth_max_bytes=-1)
+        assert "32 bits" in refusal(penstock_batch_growth_max_bytes=2**31)
 
 
 class TestClasses:
@@ -318,8 +350,14 @@ class TestRules:
         assert config(reconnect_backoff_ms=7, reconnect_backoff_max_ms=9).settings.reconnect_backoff_max_ms == 9
 
     def test_settings_are_typed_and_ready_for_use(self) -> None:
-        settings = config(batch_size=0, linger_ms=2**40, metadata_recovery_strategy="NONE").settings
+        settings = config(
+            batch_size=0,
+            linger_ms=2**40,
+            metadata_recovery_strategy="NONE",
+            buffer_memory_allocation_strategy="Incremental",
+        ).settings
         assert (settings.batch_size, settings.linger_ms, settings.metadata_recovery_strategy) == (1, 2**31 - 1, "none")
+        assert settings.buffer_memory_allocation_strategy == "incremental"
 
     def test_a_configuration_pickles(self) -> None:
         made = config(linger_ms=3)
@@ -387,12 +425,14 @@ class TestProperties:
             ! another
             acks:all
             linger.ms 20
+            penstock.batch.growth.max.bytes=7
             key.serializer=org.apache.kafka.common.serialization.StringSerializer
             """,
             linger_ms=30,
         )
         assert made.settings.bootstrap_servers == ("a:1", "b:2")
         assert (made["linger.ms"], made.settings.key_serializer) == (30, StringSerializer)
+        assert made["penstock.batch.growth.max.bytes"] == 7
 
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "iso-8859-1"])
     def test_the_file_may_be_in_either_encoding(self, tmp_path: Path, encoding: str) -> None:

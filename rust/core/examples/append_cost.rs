@@ -57,7 +57,12 @@ fn fill(buffer: Vec<u8>, key: Option<&[u8]>, value: &[u8], headers: &[Header<'_>
 }
 
 fn buffer_of(batch: SealedBatch) -> Vec<u8> {
-    std::sync::Arc::try_unwrap(batch.into_body()).expect("held once").into_buffer()
+    std::sync::Arc::try_unwrap(batch.into_body())
+        .expect("held once")
+        .into_chunks()
+        .into_buffers()
+        .next()
+        .expect("one chunk")
 }
 
 fn measure_checksums() {

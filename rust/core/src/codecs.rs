@@ -23,14 +23,14 @@ use crate::lane::content::Ticket;
 use crate::panics::panic_text;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex};
-use crate::wire::record_batch::{BatchBuilder, SealedBatch};
+use crate::wire::record_batch::{BatchBuilder, Chunks, SealedBatch};
 
 /// The needs of a worker: the part of its producer that it calls.
 pub trait CodecOwner: Send + Sync + 'static {
     /// The producer's workers; `None`: it has none.
     fn codecs(&self) -> Option<&Codecs>;
-    /// Keep a buffer for reuse.
-    fn recycle(&self, buffer: Vec<u8>);
+    /// Keep the memory of a batch for reuse.
+    fn recycle(&self, chunks: Chunks);
     /// Give bytes of buffer.memory back.
     fn release(&self, bytes: usize);
     /// Put a compressed batch in its stub's place and announce the lane. False: the stub is gone.
@@ -152,19 +152,19 @@ impl Codecs {
     /// Compress a batch and put it into its lane. Without any lock until it is done.
     pub fn run(&self, job: Job, owner: &impl CodecOwner, encoder: &mut Encoder) -> io::Result<()> {
         let Job { lane, batch_id, builder, ticket } = job;
-        let (sealed, buffer) = if ticket.is_abandoned() {
-            (None, builder.into_buffer())
+        let (sealed, chunks) = if ticket.is_abandoned() {
+            (None, builder.into_chunks())
         } else {
-            let (sealed, buffer) = builder.encode(encoder)?;
+            let (sealed, chunks) = builder.encode(encoder)?;
             // The estimate is about full batches. (Java lets a lone record, whose frame outweighs it, undo the effect of a
             // hundred batches.)
             if sealed.uncompressed_size() >= self.observed_from {
                 self.ratios.observe(&lane.topic, sealed.ratio() as f32);
             }
-            (Some(sealed), buffer)
+            (Some(sealed), chunks)
         };
-        // The buffer first: a thread that is notified of the batch, or of the memory, may need it.
-        owner.recycle(buffer);
+        // First: a thread that is notified of the batch, or of the memory, may need it.
+        owner.recycle(chunks);
         let is_put = sealed.is_some_and(|sealed| owner.put_encoded(&lane, batch_id, sealed));
         if !is_put {
             owner.release(ticket.owed());

@@ -19,8 +19,12 @@ pub struct Config {
     pub partitioning: PartitionRules,
     /// batch.size
     pub batch_size: usize,
+    /// penstock.batch.growth.max.bytes; 0: no growth
+    pub growth_max_bytes: usize,
     /// buffer.memory
     pub buffer_memory: usize,
+    /// buffer.memory.allocation.strategy
+    pub allocation: Allocation,
     /// max.request.size
     pub max_request_size: usize,
     /// max.in.flight.requests.per.connection
@@ -35,6 +39,15 @@ pub struct Config {
     pub receive_buffer: Option<usize>,
     /// Seed of all random choices.
     pub seed: u64,
+}
+
+/// When a batch is charged for its part of buffer.memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// batch.size at once.
+    Full,
+    /// In steps, as records come.
+    Incremental,
 }
 
 /// When a lane may send.
@@ -95,6 +108,12 @@ impl Config {
             codec: Codec::from_name(&codec).ok_or_else(|| source.refused("compression_type", &codec))?,
             level: source.number("compression_level")?,
         };
+        let strategy = source.text("buffer_memory_allocation_strategy")?;
+        let allocation = match strategy.as_str() {
+            "full" => Allocation::Full,
+            "incremental" => Allocation::Incremental,
+            _ => return Err(source.refused("buffer_memory_allocation_strategy", &strategy)),
+        };
         let rules = SendRules {
             idempotent: source.flag("enable_idempotence")?,
             max_in_flight,
@@ -119,7 +138,9 @@ impl Config {
             compression,
             partitioning,
             batch_size,
+            growth_max_bytes: source.number("penstock_batch_growth_max_bytes")?,
             buffer_memory: source.number("buffer_memory")?,
+            allocation,
             max_request_size: source.number("max_request_size")?,
             max_in_flight_requests: max_in_flight,
             request_timeout_us: source.micros("request_timeout_ms")?,

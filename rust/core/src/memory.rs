@@ -16,11 +16,6 @@ use crate::sync::{Condvar, Mutex, Rank};
 #[derive(Debug)]
 pub struct BufferPool {
     total: usize,
-    buffer_size: usize,
-    /// A larger buffer is not recycled.
-    largest: usize,
-    /// All of them together hold no more than this.
-    most_free: usize,
     state: Mutex<PoolState>,
     /// Calls that ran out of max.block.ms.
     exhausted: AtomicU64,
@@ -32,9 +27,17 @@ pub struct BufferPool {
 struct PoolState {
     available: usize,
     waiters: VecDeque<Arc<Waiter>>,
-    free: Vec<Vec<u8>>,
-    /// Capacity of those.
-    free_bytes: usize,
+    /// Of the first chunk of a batch, and of those with which it grows.
+    kept: [Kept; 2],
+    /// Capacity of all that are kept; never more than buffer.memory.
+    kept_bytes: usize,
+}
+
+/// Buffers of one size, to be used again.
+#[derive(Debug)]
+struct Kept {
+    size: usize,
+    buffers: Vec<Vec<u8>>,
 }
 
 /// A place in the FIFO.
@@ -55,21 +58,11 @@ enum WaitState {
 }
 
 impl BufferPool {
-    /// A pool of `total` bytes whose recycled buffers hold `buffer_size` bytes.
-    pub fn new(total: usize, buffer_size: usize) -> Self {
-        let state = PoolState { available: total, waiters: VecDeque::new(), free: Vec::new(), free_bytes: 0 };
-        let largest = buffer_size.saturating_mul(2);
-        let (exhausted, waited) = (AtomicU64::new(0), WaitTime::default());
-        Self { total, buffer_size, largest, most_free: total, state: Mutex::new(state), exhausted, waited }
-    }
-
-    /// Recycle buffers of up to `largest` bytes, too: those of batches that grow because they will be compressed. Such a
-    /// buffer may serve a batch that is charged for less. To limit the difference, fewer are kept.
-    #[must_use]
-    pub fn keeping(mut self, largest: usize) -> Self {
-        self.largest = self.largest.max(largest);
-        self.most_free = self.total / 4;
-        self
+    /// A pool of `total` bytes. It keeps buffers of these sizes.
+    pub fn new(total: usize, sizes: [usize; 2]) -> Self {
+        let kept = sizes.map(|size| Kept { size, buffers: Vec::new() });
+        let state = PoolState { available: total, waiters: VecDeque::new(), kept, kept_bytes: 0 };
+        Self { total, state: Mutex::new(state), exhausted: AtomicU64::new(0), waited: WaitTime::default() }
     }
 
     /// buffer.memory
@@ -168,30 +161,31 @@ impl BufferPool {
         due
     }
 
-    /// An empty buffer for a batch of `capacity` bytes, recycled if there is one.
+    /// An empty buffer of `capacity` bytes, recycled if there is one.
     pub fn buffer(&self, capacity: usize) -> Vec<u8> {
-        if capacity <= self.buffer_size {
-            let mut state = self.state.lock();
-            if let Some(buffer) = state.free.pop() {
-                state.free_bytes -= buffer.capacity();
-                return buffer;
-            }
+        let mut state = self.state.lock();
+        let recycled = state.kept.iter_mut().find(|kept| kept.size == capacity).and_then(|kept| kept.buffers.pop());
+        if let Some(buffer) = &recycled {
+            state.kept_bytes -= buffer.capacity();
         }
-        Vec::with_capacity(capacity)
+        drop(state);
+        recycled.unwrap_or_else(|| Vec::with_capacity(capacity))
     }
 
-    /// Keep a buffer for reuse. Only its sole owner can call this: a body that a socket still holds is in an `Arc`.
-    pub fn recycle(&self, mut buffer: Vec<u8>) {
-        // A buffer that grew past batch.size (one oversized record) goes back to the allocator.
-        let capacity = buffer.capacity();
-        if capacity < self.buffer_size || capacity > self.largest {
-            return;
-        }
-        buffer.clear();
+    /// Keep buffers for reuse. Only their sole owner can call this: a body that a socket still holds is in an `Arc`.
+    ///
+    /// A buffer of another size (one large record's) goes back to the allocator, so that a batch never holds more memory
+    /// than it is charged for.
+    pub fn recycle(&self, buffers: impl Iterator<Item = Vec<u8>>) {
         let mut state = self.state.lock();
-        if state.free_bytes + capacity <= self.most_free {
-            state.free_bytes += capacity;
-            state.free.push(buffer);
+        for mut buffer in buffers {
+            let capacity = buffer.capacity();
+            let fits = state.kept_bytes + capacity <= self.total;
+            if let Some(kept) = state.kept.iter_mut().find(|kept| kept.size == capacity && fits) {
+                buffer.clear();
+                kept.buffers.push(buffer);
+                state.kept_bytes += capacity;
+            }
         }
     }
 
@@ -216,7 +210,7 @@ mod tests {
 
     #[test]
     fn memory_is_granted_in_the_order_of_asking() {
-        let pool = BufferPool::new(100, 10);
+        let pool = BufferPool::new(100, [10, 20]);
         assert!(pool.try_take(100));
         let (first, second) = (pool.queue(60, None), pool.queue(10, None));
         pool.give(50);
@@ -231,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_cancelled_waiter_passes_its_grant_on() {
-        let pool = BufferPool::new(100, 10);
+        let pool = BufferPool::new(100, [10, 20]);
         assert!(pool.try_take(100));
         let (first, second) = (pool.queue(60, None), pool.queue(50, None));
         pool.give(60);
@@ -245,15 +239,18 @@ mod tests {
 
     #[test]
     fn buffers_are_recycled_only_at_their_size() {
-        let pool = BufferPool::new(100, 10);
-        pool.recycle(Vec::with_capacity(500));
-        pool.recycle(Vec::with_capacity(3));
-        assert_eq!(pool.state.lock().free.len(), 0);
-        let mut buffer = Vec::with_capacity(10);
-        buffer.push(1);
-        let address = buffer.as_ptr();
-        pool.recycle(buffer);
-        let again = pool.buffer(10);
-        assert!(again.is_empty() && again.as_ptr() == address);
+        let pool = BufferPool::new(100, [10, 20]);
+        pool.recycle([Vec::with_capacity(500), Vec::with_capacity(3), Vec::with_capacity(15)].into_iter());
+        assert_eq!(pool.state.lock().kept_bytes, 0);
+        for size in [10, 20] {
+            let mut buffer = Vec::with_capacity(size);
+            buffer.push(1);
+            let address = buffer.as_ptr();
+            pool.recycle([buffer].into_iter());
+            let again = pool.buffer(size);
+            assert!(again.is_empty() && again.as_ptr() == address);
+        }
+        pool.recycle((0..10).map(|_| Vec::with_capacity(20)));
+        assert_eq!(pool.state.lock().kept_bytes, 100, "no more than buffer.memory");
     }
 }

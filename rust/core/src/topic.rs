@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::config::PartitionRules;
 use crate::lane::Lane;
@@ -19,6 +19,38 @@ use crate::wire::murmur2::partition_for_key;
 pub struct BrokerHealth {
     /// Since when a batch has been ready without being taken; 0: none is.
     pub stuck_since_us: AtomicU64,
+    /// Lanes that are ready for it.
+    ready_lanes: AtomicUsize,
+    /// A fifth of the bytes that it acknowledged in the last second; 0: none.
+    fifth_of_a_second: AtomicUsize,
+}
+
+/// Batches of this size and less are no burden for any link: five of them take 3 s at 1 Mbit/s.
+const SMALL: usize = 64 * 1024;
+
+impl BrokerHealth {
+    /// Lanes that are ready for it.
+    pub fn ready_lanes(&self) -> usize {
+        self.ready_lanes.load(Ordering::Relaxed)
+    }
+
+    /// So many lanes are ready.
+    pub fn set_ready_lanes(&self, lanes: usize) {
+        self.ready_lanes.store(lanes, Ordering::Relaxed);
+    }
+
+    /// Bytes that five requests may have each, so that all of them take a second; `usize::MAX` if that is not known.
+    pub fn fifth_of_a_second(&self) -> usize {
+        match self.fifth_of_a_second.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            bytes => bytes.max(SMALL),
+        }
+    }
+
+    /// `acknowledged`: bytes in the last second.
+    pub fn set_pace(&self, acknowledged: u64) {
+        self.fifth_of_a_second.store(usize::try_from(acknowledged / 5).unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
 }
 
 /// The leader of one partition.
@@ -40,6 +72,8 @@ pub struct TopicState {
     random: Mutex<fastrand::Rng>,
     /// For metadata.max.idle.ms.
     pub last_append_us: AtomicU64,
+    /// Bytes of a batch on the wire that the topic accepts, as far as was learned; `usize::MAX`: nothing was.
+    accepted_bytes: AtomicUsize,
 }
 
 impl TopicState {
@@ -49,7 +83,25 @@ impl TopicState {
             sticky: AtomicU64::new(StickyChoice::NONE.bits()),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             last_append_us: AtomicU64::new(now_us),
+            accepted_bytes: AtomicUsize::new(usize::MAX),
         })
+    }
+
+    /// Bytes of a batch on the wire that the topic accepts, as far as was learned; `usize::MAX`: nothing was.
+    pub fn accepted_bytes(&self) -> usize {
+        self.accepted_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A batch of `refused` bytes was too large, and one of `acknowledged` was not: the limit of the topic
+    /// (max.message.bytes) is between them. Returns the size to try next.
+    pub fn learn_refused(&self, refused: usize, acknowledged: usize) -> usize {
+        let next = if acknowledged < refused { acknowledged.max(refused / 2) } else { refused / 2 };
+        self.accepted_bytes.fetch_min(next.max(1), Ordering::Relaxed).min(next.max(1))
+    }
+
+    /// The topic was created again: its settings may be others.
+    pub fn forget_refused(&self) {
+        self.accepted_bytes.store(usize::MAX, Ordering::Relaxed);
     }
 }
 
@@ -103,8 +155,8 @@ impl Topic {
         StickyChoice::from_bits(self.state.sticky.load(Ordering::Acquire))
     }
 
-    /// `bytes` went to the sticky partition, and its lane counts them in `sent`; `batch_closed`: its open batch takes no
-    /// more. True: the choice is over, see [`Topic::end`].
+    /// `bytes` went to the sticky partition, and its lane counts them in `sent`; `grown`: its open batch has reached a
+    /// multiple of batch.size. True: the choice is over, see [`Topic::end`].
     ///
     /// A switch in the middle of a batch would leave it half full, so up to twice batch.size may go before one is forced.
     #[inline]
@@ -113,7 +165,7 @@ impl Topic {
         choice: StickyChoice,
         sent: &mut StickyBytes,
         bytes: usize,
-        batch_closed: bool,
+        grown: bool,
         rules: &PartitionRules,
     ) -> bool {
         if self.choice() != choice {
@@ -121,7 +173,7 @@ impl Topic {
         }
         let sum = sent.add(choice, bytes);
         let due = sum >= rules.sticky_bytes;
-        (due && batch_closed) || sum >= rules.sticky_bytes.saturating_mul(2)
+        (due && grown) || sum >= rules.sticky_bytes.saturating_mul(2)
     }
 
     /// The lane of the sticky partition, which got `sent`, has no open batch that takes the next record: choose another

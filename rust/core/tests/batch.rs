@@ -130,7 +130,7 @@ fn a_batch_decodes_to_its_input_under_any_identity() {
         prop_assert_eq!(&header[51..53], epoch.to_be_bytes());
         prop_assert_eq!(&header[53..57], sequence.to_be_bytes());
         prop_assert_eq!(batch.size(), BATCH_HEADER_LEN + batch.body().bytes().len());
-        prop_assert_eq!(decode(&header, batch.body().bytes()), records);
+        prop_assert_eq!(decode(&header, &batch.body().bytes()), records);
         Ok(())
     });
 }
@@ -160,7 +160,7 @@ fn children_of_a_split_hold_the_same_records_in_order_within_the_limit() {
             prop_assert_eq!(first as usize, decoded.len());
             let child = child.seal();
             prop_assert!(child.size() <= limit || child.count() == 1);
-            decoded.extend(decode(&child.header(1, 0, first as i32, 0), child.body().bytes()));
+            decoded.extend(decode(&child.header(1, 0, first as i32, 0), &child.body().bytes()));
         }
         prop_assert_eq!(decoded, records);
         Ok(())

@@ -162,7 +162,7 @@ fn bytes_that_the_socket_has_not_taken_are_never_overwritten_by_another_batch() 
     for end in endings {
         let mut rig = Rig::ready(impatient(), 1);
         // A buffer that can be recycled, as in a producer that has run for a while.
-        rig.shared.pool.recycle(Vec::with_capacity(1_000));
+        rig.shared.pool.recycle([Vec::with_capacity(1_000)].into_iter());
         rig.engine.transport().sockets.get_mut(&1).unwrap().room = 50;
         let (completion, _) = rig.send(0, &[7; 900]);
         rig.pass(6 * MS);

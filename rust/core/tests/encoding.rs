@@ -207,7 +207,7 @@ fn a_topic_that_compresses_well_gets_fuller_batches_and_is_charged_for_them() {
     // 61 + 939 / (0.2 × 1.05) bytes make an estimated batch.size of 1,000.
     assert_eq!(sent - 1, 7, "4,532 bytes at most, in records of 610");
     let held = available - rig.shared.pool.available();
-    assert_eq!(held, 4_532 + 1_000, "the uncompressed records are charged for; and the next batch");
+    assert_eq!(held, 1_000 + 3_862 + 1_000, "all that it may hold uncompressed is charged for; and the next batch");
     rig.pass(6 * MS);
     encode_all(&mut rig);
     let seen = rig.seen(1);
@@ -216,7 +216,7 @@ fn a_topic_that_compresses_well_gets_fuller_batches_and_is_charged_for_them() {
 }
 
 #[test]
-fn without_memory_an_open_batch_is_closed() {
+fn the_memory_that_a_caller_waited_for_extends_the_open_batch() {
     let mut config = compressing(LZ4);
     config.buffer_memory = 2_500;
     let rig = ready(config);
@@ -224,15 +224,20 @@ fn without_memory_an_open_batch_is_closed() {
     for _ in 0..200 {
         rig.shared.encoding.codecs().unwrap().ratios.observe(&topic, 0.1);
     }
-    for _ in 0..3 {
+    for _ in 0..2 {
         rig.send(0, &large(1));
     }
     assert_eq!((jobs(&rig.shared), rig.shared.pool.available()), (0, 500), "it grew to 2,000");
     let topic = rig.shared.topics.entry("t").topic.unwrap();
     let value = large(1);
     let record = penstock_core::append::Record { timestamp: 1, key: None, value: Some(&value), headers: &[] };
-    let appended = rig.shared.append(&topic, Some(0), &record, None, &mut 0);
+    let mut grant = 0;
+    let appended = rig.shared.append(&topic, Some(0), &record, None, &mut grant);
     assert!(matches!(appended, penstock_core::append::Appended::NeedsMemory(1_000)), "{appended:?}");
+    grant = 1_000;
+    let appended = rig.shared.append(&topic, Some(0), &record, None, &mut grant);
+    assert!(matches!(appended, penstock_core::append::Appended::Done { index: 2, .. }), "{appended:?}");
+    assert_eq!((grant, jobs(&rig.shared)), (0, 0));
 }
 
 #[test]

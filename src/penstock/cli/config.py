@@ -17,7 +17,7 @@ def config(
     name: Annotated[str | None, typer.Argument(help="Show one setting in detail.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON, one line per setting.")] = False,
 ) -> None:
-    """List Kafka's producer settings: type, default, and whether Penstock supports them."""
+    """List the producer's settings, Kafka's and ours: type, default, and whether Penstock supports them."""
     rows = list(describe())
     if name is not None:
         rows = [_find(rows, name)]

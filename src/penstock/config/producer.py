@@ -6,15 +6,15 @@ from typing import Any, Self, Unpack
 
 from penstock.config import properties
 from penstock.config.options import ProducerOptions
+from penstock.config.own import ALL_SETTINGS, OUR_DEFAULTS
 from penstock.config.reading import named, read_value
 from penstock.config.rules import apply_rules, bootstrap_addresses
 from penstock.config.settings import ProducerSettings, typed_settings
-from penstock.config.table import SETTINGS
 from penstock.errors import ConfigError
 
 
 class ProducerConfig(Mapping[str, Any]):
-    """A checked configuration: every name of Kafka's producer with its value, after Java's own adjustments.
+    """A checked configuration: every name of Kafka's producer, and ours, with its value, after Java's own adjustments.
 
     Args:
         config: names (dotted, or with underscores) and values; values may be text, as in a `.properties` file.
@@ -57,7 +57,7 @@ class ProducerConfig(Mapping[str, Any]):
         raw |= named(keywords)
         read = {name: read_value(name, value) for name, value in raw.items()}
         given = {name: value for name, value in read.items() if value is not None}
-        values = {setting.name: setting.default for setting in SETTINGS} | given
+        values = {setting.name: setting.default for setting in ALL_SETTINGS} | OUR_DEFAULTS | given
         addresses = bootstrap_addresses(values)
         apply_rules(values, given)
         self._given, self._values, self._settings = given, values, typed_settings(values, addresses)
@@ -104,7 +104,7 @@ class ProducerConfig(Mapping[str, Any]):
         return dict(self._given)
 
     def __getitem__(self, name: str) -> Any:
-        """The value of a dotted name; raises `KeyError` for a name that Kafka's producer does not have."""
+        """The value of a dotted name; raises `KeyError` for a name that is no setting."""
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -112,7 +112,7 @@ class ProducerConfig(Mapping[str, Any]):
         return iter(self._values)
 
     def __len__(self) -> int:
-        """The number of names that Kafka's producer has."""
+        """The number of names: Kafka's and ours."""
         return len(self._values)
 
     def __repr__(self) -> str:

@@ -7,15 +7,17 @@ from typing import Any, Final
 from penstock._log import log_line
 from penstock.config.definition import HIDDEN, OneOfIgnoringCase, Password, Setting
 from penstock.config.foreign import ELSEWHERE, JAVA_CLASSES, JAVA_CLASSES_REFUSED, JAVA_PACKAGES
+from penstock.config.own import ALL_SETTINGS
 from penstock.config.support import support
-from penstock.config.table import SETTINGS
 from penstock.errors import ConfigError
 
 _log: Final = logging.getLogger("penstock.config")
 
-_BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+_BY_NAME: Final = {setting.name: setting for setting in ALL_SETTINGS}
 _BY_KEYWORD: Final = {name.replace(".", "_"): name for name in _BY_NAME}
-_CLASSES: Final = frozenset(("interceptor.classes", *(setting.name for setting in SETTINGS if setting.type == "CLASS")))
+_CLASSES: Final = frozenset(
+    ("interceptor.classes", *(setting.name for setting in ALL_SETTINGS if setting.type == "CLASS"))
+)
 
 
 def named(given: Mapping[str, Any]) -> dict[str, Any]:

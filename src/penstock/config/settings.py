@@ -7,12 +7,12 @@ from penstock.config.rules import INT_MAX
 
 
 class ProducerSettings(NamedTuple):
-    """The values that the producer works with. Names are Kafka's with underscores, times milliseconds, sizes bytes.
+    """The values that the producer works with. Names are the settings' with underscores, times milliseconds, sizes bytes.
 
     They are the configuration's values after all rules, except: `acks` is -1 (all), 0 or 1; `batch_size` is at least 1;
-    `compression_level` is the level of the codec in use; `linger_ms` is at most 2³¹-1; `metadata_recovery_strategy` is
-    lower case; `bootstrap_servers` has the form "host:port" ("[address]:port" for IPv6), and `bootstrap_addresses` has
-    the same as pairs.
+    `compression_level` is the level of the codec in use; `linger_ms` is at most 2³¹-1; `metadata_recovery_strategy` and
+    `buffer_memory_allocation_strategy` are lower case; `bootstrap_servers` has the form "host:port" ("[address]:port"
+    for IPv6), and `bootstrap_addresses` has the same as pairs.
     """
 
     acks: int
@@ -21,6 +21,7 @@ class ProducerSettings(NamedTuple):
     bootstrap_resolve_timeout_ms: int
     bootstrap_servers: tuple[str, ...]
     buffer_memory: int
+    buffer_memory_allocation_strategy: str
     client_dns_lookup: str
     client_id: str
     client_rack: str
@@ -48,6 +49,7 @@ class ProducerSettings(NamedTuple):
     partitioner_class: Any
     partitioner_ignore_keys: bool
     partitioner_rack_aware: bool
+    penstock_batch_growth_max_bytes: int
     receive_buffer_bytes: int
     reconnect_backoff_max_ms: int
     reconnect_backoff_ms: int
@@ -73,5 +75,6 @@ def typed_settings(values: Mapping[str, Any], addresses: tuple[tuple[str, int], 
         f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses
     )
     typed["linger_ms"] = min(values["linger.ms"], INT_MAX)
-    typed["metadata_recovery_strategy"] = values["metadata.recovery.strategy"].lower()
+    for name in ("buffer_memory_allocation_strategy", "metadata_recovery_strategy"):
+        typed[name] = typed[name].lower()
     return ProducerSettings(**typed)

@@ -1,6 +1,6 @@
-"""The status of each of Kafka's settings in Penstock: working, planned, or for a JVM only.
+"""The status of each setting, Kafka's and ours, in Penstock: working, planned, or for a JVM only.
 
-A new setting of Kafka's needs a row here; a test compares the rows with Kafka's table.
+A new setting needs a row here; a test compares the rows with both tables.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Support(NamedTuple):
 _WORKING: Final = Support("working")
 _TRANSACTIONS: Final = Support("planned", "transactions are not supported yet")
 _METRICS: Final = Support("working", "defines the windows of the rates and averages in metrics()")
+_KERNEL: Final = Support("working", "not given, or -1: the kernel sizes it, by rate and distance")
 
 _SUPPORT: Final = {
     "acks": Support("working", 'may also be a number: acks=1 is acks="1"'),
@@ -34,7 +35,9 @@ _SUPPORT: Final = {
     "bootstrap.resolve.timeout.ms": _WORKING,
     "bootstrap.servers": _WORKING,
     "buffer.memory": _WORKING,
-    "buffer.memory.allocation.strategy": Support("planned", "batches get their whole buffer at once (full)"),
+    "buffer.memory.allocation.strategy": Support(
+        "working", "in lower case or not; incremental also with compression, which Java refuses"
+    ),
     "client.dns.lookup": _WORKING,
     "client.id": Support("working", "producer-1, producer-2, … if not given"),
     "client.rack": _WORKING,
@@ -73,7 +76,8 @@ _SUPPORT: Final = {
     ),
     "partitioner.ignore.keys": _WORKING,
     "partitioner.rack.aware": _WORKING,
-    "receive.buffer.bytes": _WORKING,
+    "penstock.batch.growth.max.bytes": Support("working", "Penstock's own; 0: batches as in Java"),
+    "receive.buffer.bytes": _KERNEL,
     "reconnect.backoff.max.ms": Support("working", "reconnect.backoff.ms if only that is given, as in Java"),
     "reconnect.backoff.ms": _WORKING,
     "request.timeout.ms": _WORKING,
@@ -82,7 +86,7 @@ _SUPPORT: Final = {
     "retry.backoff.ms": _WORKING,
     "security.protocol": Support("planned", "connections are PLAINTEXT; TLS and SASL are not supported yet"),
     "security.providers": Support("jvm-only", "it names Java security providers"),
-    "send.buffer.bytes": _WORKING,
+    "send.buffer.bytes": _KERNEL,
     "socket.connection.setup.timeout.max.ms": _WORKING,
     "socket.connection.setup.timeout.ms": _WORKING,
     "ssl.keymanager.algorithm": Support("jvm-only", "it names a Java KeyManagerFactory"),

@@ -24,6 +24,7 @@ from penstock.control.runtime import Runtime, bootstrap_endpoints
 from penstock.errors import ConfigError, KafkaError, ProducerClosedError
 from penstock.facade.extensions import Interception, PartitionChoice
 from penstock.facade.lifecycle import Lifecycle, warn_waiting
+from penstock.facade.socket_buffers import warn_if_limited
 from penstock.interceptor import InterceptorChain, as_interceptors
 from penstock.metrics import Metrics, MetricsView
 from penstock.serialization import Serializer
@@ -81,6 +82,7 @@ class Facade:
             partitioners.configure(self._partitioner, config)
         self._interceptors = InterceptorChain(as_interceptors(settings.interceptor_classes))
         self._interceptors.configure(config)
+        warn_if_limited(settings)
         engine = Engine(settings)
         controller = Controller(
             settings, bootstrap, random=Random(), now_ms=engine.now_ms(), software_version=_native.__version__

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use super::chunk::{Chunk, Group, Rows};
+use super::growth::Sizes;
 use super::placed::{NOT_BUFFERED, Placed};
-use super::room::{Filled, Room, Target};
+use super::room::{Extended, Filled, Room, Target};
 use crate::lane::LaneInner;
 use crate::lane::batch::LaneBatch;
 use crate::shared::Shared;
@@ -78,30 +79,33 @@ impl Shared {
             return Progress::Closed;
         }
         let limit = self.largest_record();
+        let target = Target { topic, lane, partition, sticky };
+        let sizes = self.sizes(topic, partition);
         let mut added = AddedRows::default();
         if inner.open_batch().is_some() {
-            added = self.fill(&mut inner, rows, group, sink, limit);
+            added = self.fill(&mut inner, rows, group, sink, limit, sizes);
         }
         let mut opened = false;
         if added.records == 0
             && let Some(bound) = sink.next_bound(rows, group, limit)
         {
-            match self.make_room(&Target { topic, lane, partition, sticky }, &mut inner, bound, grant) {
+            match self.make_room(&target, &mut inner, sizes, bound, grant) {
                 Room::Here { new } => opened = new,
                 Room::Elsewhere => return Progress::Done,
                 Room::NeedsMemory(bytes) => return Progress::NeedsMemory(bytes),
             }
-            added = self.fill(&mut inner, rows, group, sink, limit);
+            added = self.fill(&mut inner, rows, group, sink, limit, sizes);
         }
-        let (full, sent_bytes) = inner
+        let (grown, sent_bytes) = inner
             .open_batch()
-            .map_or((false, added.bytes), |builder| (builder.is_full(), builder.estimated(added.bytes)));
+            .map_or((false, added.bytes), |builder| (builder.has_grown(), builder.estimated(added.bytes)));
         let sticky = sticky.filter(|_| added.records > 0);
-        self.after_append(topic, lane, inner, sticky, &Filled { sent_bytes, full, opened });
+        self.after_append(topic, lane, inner, sticky, &Filled { sent_bytes, grown, opened });
         Progress::Done
     }
 
-    /// Records into the open batch until it takes no more, growing it if it is to be compressed.
+    /// Records into the open batch until it takes no more, or has reached a multiple of batch.size: there the lane is
+    /// announced, and another sticky partition may be chosen.
     fn fill(
         &self,
         inner: &mut LaneInner,
@@ -109,6 +113,7 @@ impl Shared {
         group: &mut Group,
         sink: &mut Sink<'_>,
         limit: usize,
+        sizes: Sizes,
     ) -> AddedRows {
         let mut added = AddedRows::default();
         loop {
@@ -117,7 +122,8 @@ impl Shared {
             added.records += some.records;
             added.bytes += some.bytes;
             let Some(bound) = sink.next_bound(rows, group, limit) else { return added };
-            if !self.grow(inner, bound) {
+            let has_grown = inner.open_batch().is_none_or(|builder| builder.has_grown());
+            if has_grown || !matches!(self.extend(inner, sizes, bound, &mut 0), Extended::Yes) {
                 return added;
             }
         }
@@ -205,6 +211,9 @@ impl Sink<'_> {
             added.bytes += bound;
             added.records += 1;
             group.rows.start += 1;
+            if builder.has_grown() {
+                break;
+            }
         }
         self.placed.push(number, first, count);
         batch.note_record_size(largest);

@@ -4,6 +4,7 @@
 //! the I/O thread only when that thread sleeps past something that it should do (Java's `RecordAccumulator`).
 
 mod chunk;
+mod growth;
 mod many;
 mod one;
 mod placed;

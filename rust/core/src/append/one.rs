@@ -26,8 +26,8 @@ pub struct Record<'a> {
 struct Added {
     index: u32,
     completion: Arc<Completion>,
-    /// The batch takes no more.
-    full: bool,
+    /// The batch has reached a multiple of batch.size.
+    grown: bool,
     /// Bytes that it will take on the wire, as estimated.
     sent_bytes: usize,
 }
@@ -41,9 +41,9 @@ impl Record<'_> {
         let builder = batch.builder()?;
         let index = builder.try_append_sized(self.timestamp, self.key, self.value, self.headers, payload)?;
         let bytes = MAX_RECORD_OVERHEAD + payload;
-        let (full, sent_bytes) = (builder.is_full(), builder.estimated(bytes));
+        let (grown, sent_bytes) = (builder.has_grown(), builder.estimated(bytes));
         batch.note_record_size(bytes);
-        Some(Added { index, completion: Arc::clone(batch.completion()), full, sent_bytes })
+        Some(Added { index, completion: Arc::clone(batch.completion()), grown, sent_bytes })
     }
 }
 
@@ -94,19 +94,20 @@ impl Shared {
                 added
             } else {
                 let target = Target { topic, lane, partition, sticky };
-                match self.make_room(&target, &mut inner, MAX_RECORD_OVERHEAD + payload, grant) {
+                let (sizes, bound) = (self.sizes(topic, partition), MAX_RECORD_OVERHEAD + payload);
+                match self.make_room(&target, &mut inner, sizes, bound, grant) {
                     Room::Here { new } => opened = new,
                     Room::Elsewhere => continue,
                     Room::NeedsMemory(bytes) => return Appended::NeedsMemory(bytes),
                 }
                 record.add_to(&mut inner, payload).expect("room was made for it")
             };
-            let Added { index, completion, full, sent_bytes } = added;
+            let Added { index, completion, grown, sent_bytes } = added;
             if let Some((token, observed)) = token {
                 let added = completion.add_callback(index, token, observed);
                 debug_assert!(added.is_ok(), "an open batch is unresolved");
             }
-            self.after_append(topic, lane, inner, sticky, &Filled { sent_bytes, full, opened });
+            self.after_append(topic, lane, inner, sticky, &Filled { sent_bytes, grown, opened });
             return Appended::Done { completion, index };
         }
     }

@@ -1,11 +1,12 @@
 //! Room for records: the rule that an append of one record and one of many share.
 //!
-//! Without room in the open batch: grow it if it is to be compressed; else choose another sticky partition if enough bytes
-//! went to this one; else charge buffer.memory and open a batch. Afterwards: close the batch if it is full, announce the
-//! lane, and count the bytes of the sticky choice.
+//! Without room in the open batch: let it grow if it may (`growth.rs`); else choose another sticky partition if enough
+//! bytes went to this one; else charge buffer.memory and open a batch. Afterwards: announce the lane if the batch is new
+//! or has reached a multiple of batch.size, and count the bytes of the sticky choice.
 
 use std::sync::Arc;
 
+use super::growth::{CHUNK, Sizes};
 use crate::lane::batch::LaneBatch;
 use crate::lane::{Lane, LaneInner};
 use crate::outcome::Completion;
@@ -14,7 +15,6 @@ use crate::sticky::StickyChoice;
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 use crate::topic::Topic;
-use crate::wire::record_batch::BATCH_HEADER_LEN;
 
 /// Where records are to go.
 pub(super) struct Target<'a> {
@@ -35,12 +35,21 @@ pub(super) enum Room {
     NeedsMemory(usize),
 }
 
+/// The result of [`Shared::extend`].
+pub(super) enum Extended {
+    Yes,
+    /// There is no open batch, or it takes no more.
+    No,
+    /// It may grow, but there is no memory.
+    NoMemory,
+}
+
 /// The batch after records were added.
 pub(super) struct Filled {
     /// Bytes that they will take on the wire, as estimated.
     pub sent_bytes: usize,
-    /// The batch takes no more.
-    pub full: bool,
+    /// The batch has reached a multiple of batch.size.
+    pub grown: bool,
     /// The batch is a new one.
     pub opened: bool,
 }
@@ -55,11 +64,16 @@ impl Shared {
         &self,
         target: &Target<'_>,
         inner: &mut LaneInner,
+        sizes: Sizes,
         bound: usize,
         grant: &mut usize,
     ) -> Room {
-        if self.grow(inner, bound) {
-            return Room::Here { new: false };
+        let charge = self.first_charge(sizes, bound);
+        match self.extend(inner, sizes, bound, grant) {
+            Extended::Yes => return Room::Here { new: false },
+            // Enough for the open batch, and for a new one if that has left when the caller comes back.
+            Extended::NoMemory => return Room::NeedsMemory(charge),
+            Extended::No => {}
         }
         if let Some(choice) = target.sticky
             && target.topic.leave(choice, *inner.sticky_bytes(), &self.config.partitioning, || self.clock.now_us())
@@ -72,29 +86,27 @@ impl Shared {
             }
             return Room::Elsewhere;
         }
-        let charge = self.config.batch_size.max(bound + BATCH_HEADER_LEN);
         if !self.charge(charge, grant) {
             return Room::NeedsMemory(charge);
         }
-        self.open_batch(target, inner, charge);
+        self.open_batch(target, inner, sizes, charge);
         Room::Here { new: true }
     }
 
-    /// More room in the open batch for a record that found none, if the batch is to be compressed, is not estimated to be
-    /// full, and there is memory. It is charged for what it holds now, uncompressed.
-    pub(super) fn grow(&self, inner: &mut LaneInner, bound: usize) -> bool {
-        if !self.encoding.is_on() {
-            return false;
+    /// One more chunk for the open batch, if it may grow so far and there is memory.
+    pub(super) fn extend(&self, inner: &mut LaneInner, sizes: Sizes, bound: usize, grant: &mut usize) -> Extended {
+        let Some(batch) = inner.last_unsent() else { return Extended::No };
+        let Some(builder) = batch.builder() else { return Extended::No };
+        // If there is not so much left: as much as a new batch would take.
+        let steps = [CHUNK, self.first_charge(sizes, bound)];
+        let mut chunks = steps.into_iter().map_while(|step| builder.next_chunk(bound, step, sizes.limit)).peekable();
+        if chunks.peek().is_none() {
+            return Extended::No;
         }
-        let Some(batch) = inner.last_unsent() else { return false };
-        let Some(builder) = batch.builder() else { return false };
-        let Some(more) = builder.growth(bound, self.config.batch_size) else { return false };
-        if !self.pool.try_take(more) {
-            return false;
-        }
-        builder.grow(more);
-        batch.charge(more);
-        true
+        let Some(bytes) = chunks.find(|&bytes| self.charge(bytes, grant)) else { return Extended::NoMemory };
+        builder.extend(self.pool.buffer(bytes), bytes);
+        batch.charge(bytes);
+        Extended::Yes
     }
 
     /// Take `charge` bytes of buffer.memory, out of `grant` (then set to 0) or of what is free. False: there are too few.
@@ -110,11 +122,13 @@ impl Shared {
     }
 
     /// Open a batch for which `charge` bytes were charged. The caller announces the lane.
-    fn open_batch(&self, target: &Target<'_>, inner: &mut LaneInner, charge: usize) {
+    fn open_batch(&self, target: &Target<'_>, inner: &mut LaneInner, sizes: Sizes, charge: usize) {
         let Target { topic, lane, partition, .. } = *target;
         let now_us = self.clock.now_us();
         topic.state.last_append_us.store(now_us, Ordering::Relaxed);
-        let builder = self.encoding.builder(self.pool.buffer(charge), charge, &topic.name);
+        // In Java a batch for one large record is full when it takes no other.
+        let worth = if self.config.grows() { sizes.worth } else { sizes.worth.max(charge) };
+        let builder = self.encoding.builder(self.pool.buffer(charge), charge, worth, &topic.name);
         self.encoding.encode_last(lane, inner);
         let completion = Completion::new(Arc::clone(&topic.name), partition as i32);
         inner.push(LaneBatch::open(self.next_batch_id(), builder, completion, now_us, charge));
@@ -132,19 +146,29 @@ impl Shared {
         sticky: Option<StickyChoice>,
         filled: &Filled,
     ) {
-        if filled.full {
-            self.encoding.encode_last(lane, &mut inner);
+        if filled.grown {
+            self.note_growth(lane, &mut inner);
         }
         // Within a batch that lingers nothing changes for the I/O thread.
-        if filled.opened || filled.full {
+        if filled.opened || filled.grown {
             self.announce(lane, &mut inner, self.clock.now_us());
         }
         let rules = &self.config.partitioning;
         if let Some(choice) = sticky
-            && topic.appended(choice, inner.sticky_bytes(), filled.sent_bytes, filled.full, rules)
+            && topic.appended(choice, inner.sticky_bytes(), filled.sent_bytes, filled.grown, rules)
         {
             drop(inner);
             topic.end(choice, rules, || self.clock.now_us());
+        }
+    }
+    /// The open batch has reached a multiple of batch.size.
+    #[cold]
+    #[inline(never)]
+    fn note_growth(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
+        inner.note_size();
+        lane.publish_load(inner);
+        if !self.config.grows() || inner.codec_may_take_last() {
+            self.encoding.encode_last(lane, inner);
         }
     }
 }

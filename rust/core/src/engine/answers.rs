@@ -101,10 +101,12 @@ impl<T: Transport> Engine<T> {
         if !places.is_empty() {
             nonsense = Some("a Produce answer leaves a partition out");
         }
+        let mut acknowledged = 0;
         for (place, answer) in answers {
             batches[place].answered = true;
-            self.on_partition(&batches[place], answer, now_us);
+            acknowledged += self.on_partition(&batches[place], answer, now_us);
         }
+        self.note_pace(id, acknowledged, now_us);
         for sent in batches.iter().filter(|sent| !sent.answered) {
             let last = LastAnswer::error(NETWORK_EXCEPTION, "the broker's answer left this partition out".to_owned());
             self.lose(sent, Fate::Unknown, last, now_us);
@@ -128,13 +130,16 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    fn on_partition(&mut self, sent: &SentBatch, answer: PartitionResponse, now_us: u64) {
+    /// Returns the bytes that were acknowledged.
+    fn on_partition(&mut self, sent: &SentBatch, answer: PartitionResponse, now_us: u64) -> usize {
         let mut inner = sent.lane.inner.lock();
-        let Some(batch) = inner.answered(sent.batch_id) else { return };
+        let Some(batch) = inner.answered(sent.batch_id) else { return 0 };
+        let mut acknowledged = 0;
         // Also of an error: with UNKNOWN_PRODUCER_ID it distinguishes lost state from a partition that is moving.
         inner.note_log_start(answer.log_start_offset);
         if answer.error_code == NONE {
             inner.acknowledge(&batch);
+            acknowledged = batch.size();
             let (base_offset, log_append_time_ms) = (answer.base_offset, answer.log_append_time_ms);
             self.shared.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms });
         } else {
@@ -155,6 +160,16 @@ impl<T: Transport> Engine<T> {
         }
         drop(inner);
         self.after_answer(&sent.lane, now_us);
+        acknowledged
+    }
+
+    /// A broker's answer acknowledged that many bytes.
+    fn note_pace(&mut self, connection: u64, acknowledged: usize, now_us: u64) {
+        if let Some(connection) = self.connections.get(&connection)
+            && let Some(broker) = self.brokers.get_mut(&connection.broker)
+        {
+            broker.health.set_pace(broker.pace.acknowledged(acknowledged as u64, now_us));
+        }
     }
 
     /// The answer to this batch will not come.

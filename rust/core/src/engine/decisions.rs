@@ -7,9 +7,11 @@ use super::Engine;
 use crate::boundary::{BatchDecision, Decision, Renumber};
 use crate::io::connection::Transport;
 use crate::lane::batch::{IN_FLIGHT, LaneBatch, RETRY};
+use crate::lane::fate::Fate;
 use crate::lane::identity::Identity;
 use crate::lane::{Lane, LaneInner};
 use crate::outcome::{FailureKind, Outcome};
+use crate::topic::{Topic, TopicState};
 
 impl<T: Transport> Engine<T> {
     /// An error: the decisions do not fit the lane.
@@ -24,13 +26,14 @@ impl<T: Transport> Engine<T> {
     ) -> Result<(), &'static str> {
         let topic = self.shared.topics.entry(topic).topic.ok_or("no such lane")?;
         let lane = usize::try_from(partition).ok().and_then(|at| topic.lanes.get(at)).ok_or("no such lane")?;
+        let accepted_before = topic.state.accepted_bytes();
         let mut inner = lane.inner.lock();
         let Some(settled) = inner.take_settled(decisions.iter().map(|decision| decision.batch_id))? else {
             return Ok(());
         };
         let mut remaining = VecDeque::with_capacity(decisions.len());
         for (batch, decision) in settled.into_iter().zip(decisions) {
-            self.decide(lane, &mut inner, batch, decision.action, &mut remaining, now_us);
+            self.decide((&topic.state, lane), &mut inner, batch, decision.action, &mut remaining, now_us);
         }
         let renumber = renumber.map(|Renumber { producer_id, epoch, first_sequence }| {
             (Identity { producer_id, epoch }, first_sequence) // as lanes have it
@@ -41,12 +44,30 @@ impl<T: Transport> Engine<T> {
         lane.publish_load(&inner);
         drop(inner);
         self.after_answer(lane, now_us);
+        if topic.state.accepted_bytes() < accepted_before {
+            self.split_waiting(&topic, now_us);
+        }
         Ok(())
+    }
+
+    /// The topic has learned that it takes smaller batches only: those that wait in its lanes are split before they are sent.
+    fn split_waiting(&mut self, topic: &Topic, now_us: u64) {
+        let shared = Arc::clone(&self.shared);
+        for lane in &topic.lanes {
+            let mut inner = lane.inner.lock();
+            let splits = inner.split_waiting(topic.state.accepted_bytes(), || shared.next_batch_id());
+            lane.publish_load(&inner);
+            drop(inner);
+            if splits > 0 {
+                shared.stats.lock().splits += splits;
+                self.after_answer(lane, now_us);
+            }
+        }
     }
 
     fn decide(
         &self,
-        lane: &Arc<Lane>,
+        (topic, lane): (&TopicState, &Arc<Lane>),
         inner: &mut LaneInner,
         batch: LaneBatch,
         decision: Decision,
@@ -54,7 +75,11 @@ impl<T: Transport> Engine<T> {
         now_us: u64,
     ) {
         match decision {
-            Decision::Retry => remaining.push_back(batch),
+            Decision::Retry => match refused_by_topic(topic, &batch) {
+                // A smaller one was refused: this one would be.
+                Some(accepted) => self.split(lane, batch, accepted, remaining, now_us),
+                None => remaining.push_back(batch),
+            },
             Decision::Fail { kind, code, message } => {
                 let failure = batch.failure(kind, code, message, now_us);
                 // Refused at its first attempt, it was never retried.
@@ -67,13 +92,35 @@ impl<T: Transport> Engine<T> {
             }
             // A batch that is not even compressed yet was not refused.
             Decision::Split if batch.is_encoding() => remaining.push_back(batch),
-            Decision::Split => self.split(lane, batch, remaining, now_us),
+            Decision::Split => {
+                let accepted = self.learn_refused(topic, inner, &batch);
+                // One of the parts first: if that is too large as well, no other is refused with it.
+                inner.try_one();
+                self.split(lane, batch, accepted, remaining, now_us);
+            }
         }
     }
 
-    fn split(&self, lane: &Arc<Lane>, batch: LaneBatch, remaining: &mut VecDeque<LaneBatch>, now_us: u64) {
+    /// `batch` was too large. The bytes that its topic accepts, which learns it: the largest size that is known to be
+    /// accepted, or half of this one. Without growth, as in Java, nothing is learned: batch.size.
+    fn learn_refused(&self, topic: &TopicState, inner: &LaneInner, batch: &LaneBatch) -> usize {
+        let config = &self.shared.config;
+        if config.grows() { topic.learn_refused(batch.size(), inner.largest_acknowledged()) } else { config.batch_size }
+    }
+
+    /// `accepted`: bytes on the wire.
+    fn split(
+        &self,
+        lane: &Arc<Lane>,
+        batch: LaneBatch,
+        accepted: usize,
+        remaining: &mut VecDeque<LaneBatch>,
+        now_us: u64,
+    ) {
         let shared = &self.shared;
-        let limit = batch.split_limit(shared.config.batch_size);
+        // The parts are not compressed yet. What they compress to is not known, so without growth, as in Java, not counted.
+        let ratio = batch.ratio().filter(|_| shared.config.grows()).unwrap_or(1.0);
+        let limit = batch.split_limit((accepted as f64 / ratio) as usize);
         if let (Some(codecs), Some(ratio)) = (shared.encoding.codecs(), batch.ratio()) {
             codecs.ratios.reset(&lane.topic, ratio as f32);
         }
@@ -92,4 +139,12 @@ impl<T: Transport> Engine<T> {
             }
         }
     }
+}
+
+/// The bytes that the topic accepts, if it has refused a batch of this size. Only a batch that is certainly not in the log
+/// may be split.
+fn refused_by_topic(topic: &TopicState, batch: &LaneBatch) -> Option<usize> {
+    let may_be_split =
+        batch.count() > 1 && matches!(batch.fate(), Fate::Rejected | Fate::Unsent) && !batch.is_encoding();
+    Some(topic.accepted_bytes()).filter(|&accepted| may_be_split && batch.size() > accepted)
 }

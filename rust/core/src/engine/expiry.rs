@@ -21,6 +21,9 @@ impl<T: Transport> Engine<T> {
         self.expire_records(now_us);
         self.expire_connections(now_us);
         self.note_stuck(now_us);
+        for broker in self.brokers.values_mut() {
+            broker.health.set_pace(broker.pace.now(now_us));
+        }
     }
 
     /// For the deadline of each record, and the age in its error.

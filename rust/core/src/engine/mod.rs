@@ -13,6 +13,7 @@
 //! | `connections.rs` | sockets: connect, read, write, close |
 //! | `answers.rs` | frames become answers, answers change lanes |
 //! | `reports.rs` | lanes that are handed over to the control plane |
+//! | `pace.rs` | bytes that a broker acknowledged in the last second |
 //! | `expiry.rs` | the tick; records that fail while their lanes go on |
 //! | `shutdown.rs` | the end of the producer |
 
@@ -21,6 +22,7 @@ mod commands;
 mod connections;
 mod decisions;
 mod expiry;
+mod pace;
 mod reports;
 mod requests;
 mod scheduling;
@@ -32,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::pace::Pace;
 use crate::boundary::{LaneReport, Trouble};
 use crate::io::connection::{Connection, Stage, Transport};
 use crate::lane::identity::Identity;
@@ -59,6 +62,7 @@ struct Broker {
     /// Why it cannot be reached, as the control plane reports it.
     trouble: Trouble,
     health: Arc<BrokerHealth>,
+    pace: Pace,
 }
 
 /// See the module. Collections that are iterated over have an order: a run that is stepped by hand can be repeated.

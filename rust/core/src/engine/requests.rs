@@ -32,8 +32,8 @@ impl<T: Transport> Engine<T> {
             .iter()
             .map(|Picked { lane, outgoing }| ProducePartition {
                 index: lane.partition,
-                header: outgoing.header,
-                body: &outgoing.body,
+                header: outgoing.header(),
+                body: outgoing.sealed.body(),
             })
             .collect();
         let correlation_id = connection.correlation_id();
@@ -62,19 +62,20 @@ impl<T: Transport> Engine<T> {
         let mut stats = self.shared.stats.lock();
         stats.in_flight += 1;
         stats.nodes.entry(broker).or_default().requests.record(size as f64);
-        stats.records_per_request.record(picked.iter().map(|one| f64::from(one.outgoing.count)).sum());
+        stats.records_per_request.record(picked.iter().map(|one| f64::from(one.outgoing.sealed.count())).sum());
         for Picked { lane, outgoing } in picked {
-            stats.batch_size.record(outgoing.size as f64);
+            let sealed = &outgoing.sealed;
+            stats.batch_size.record(sealed.size() as f64);
             stats.queue_time.record(outgoing.queued_us as f64 / 1000.0);
             stats.record_size.record(outgoing.largest as f64);
-            stats.compression.record(outgoing.ratio);
+            stats.compression.record(sealed.ratio());
             let topic = stats.topic(&lane.topic);
-            topic.bytes += outgoing.size as u64;
-            topic.compression.record(outgoing.ratio);
+            topic.bytes += sealed.size() as u64;
+            topic.compression.record(sealed.ratio());
             if outgoing.retry {
-                topic.retries += u64::from(outgoing.count);
+                topic.retries += u64::from(sealed.count());
             } else {
-                topic.records += u64::from(outgoing.count);
+                topic.records += u64::from(sealed.count());
             }
         }
     }

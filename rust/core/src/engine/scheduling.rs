@@ -11,6 +11,9 @@ use crate::lane::{Lane, LaneInner};
 use crate::shared::Shared;
 use crate::sync::atomic::Ordering;
 
+/// After so many batches that do not fit, the request is full.
+const MOST_TOO_LARGE: usize = 4;
+
 /// Carry out the result of [`LaneInner::schedule`]. True: the lane belongs into a ready queue, which the caller does.
 fn do_step(shared: &Shared, timers: &mut Timers, lane: &Arc<Lane>, inner: &mut LaneInner, step: NextStep) -> bool {
     match step {
@@ -59,7 +62,9 @@ impl<T: Transport> Engine<T> {
         if leader < 0 {
             self.leaderless.push(Arc::clone(lane));
         } else {
-            self.brokers.entry(leader).or_default().ready.push_back(Arc::clone(lane));
+            let broker = self.brokers.entry(leader).or_default();
+            broker.ready.push_back(Arc::clone(lane));
+            broker.health.set_ready_lanes(broker.ready.len());
         }
     }
 
@@ -132,7 +137,8 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// One batch of each lane, as many as fit into max.request.size (the first one always does).
+    /// One batch of each lane, as many as fit into max.request.size (the first one always does). A batch that does not
+    /// fit into the rest does not keep smaller ones from going: it is among the first of the next request.
     fn pick(&mut self, id: i32, now_us: u64) -> Vec<Picked> {
         let shared = Arc::clone(&self.shared);
         let hurry = shared.hurry.is_on();
@@ -140,9 +146,14 @@ impl<T: Transport> Engine<T> {
         let mut picked: Vec<Picked> = Vec::new();
         let mut room = usize::MAX;
         let mut again = Vec::new();
+        let mut too_large = Vec::new();
         self.request += 1;
         let Some(broker) = self.brokers.get_mut(&id) else { return picked };
+        broker.health.set_ready_lanes(broker.ready.len());
         for _ in 0..broker.ready.len() {
+            if too_large.len() >= MOST_TOO_LARGE {
+                break;
+            }
             let Some(lane) = broker.ready.pop_front() else { break };
             let mut inner = lane.inner.lock();
             if !inner.may_join(id, self.request) {
@@ -153,11 +164,13 @@ impl<T: Transport> Engine<T> {
                 continue;
             }
             let Some(outgoing) = inner.take(self.identity, rules, room, now_us, self.request) else {
-                // It does not fit into the rest of this request: it is the first of the next one.
                 drop(inner);
-                broker.ready.push_front(lane);
-                break;
+                too_large.push(lane);
+                continue;
             };
+            if shared.config.grows() && inner.codec_may_take_last() {
+                shared.encoding.encode_last(&lane, &mut inner);
+            }
             lane.publish_load(&inner);
             let step = inner.reschedule(rules, now_us, hurry);
             if do_step(&shared, &mut self.timers, &lane, &mut inner, step) {
@@ -165,11 +178,14 @@ impl<T: Transport> Engine<T> {
             }
             drop(inner);
             let left = if room == usize::MAX { shared.config.max_request_size } else { room };
-            room = left.saturating_sub(outgoing.size);
+            room = left.saturating_sub(outgoing.sealed.size());
             picked.push(Picked { lane, outgoing });
         }
         // Fairness: lanes that were not reached come first next time, lanes that were go to the back.
         broker.ready.extend(again);
+        for lane in too_large.into_iter().rev() {
+            broker.ready.push_front(lane);
+        }
         picked
     }
 

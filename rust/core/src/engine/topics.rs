@@ -24,6 +24,9 @@ impl<T: Transport> Engine<T> {
             return;
         }
         let (key, mut lanes, state) = if let Some(known) = &entry.topic {
+            if known.id != id {
+                known.state.forget_refused();
+            }
             (Arc::clone(&known.name), known.lanes.clone(), Arc::clone(&known.state))
         } else {
             let seed = self.shared.config.seed ^ self.lanes.len() as u64;

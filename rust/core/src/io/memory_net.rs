@@ -19,6 +19,8 @@ pub struct Socket {
     pub incoming: VecDeque<u8>,
     /// How many more bytes the socket takes.
     pub room: usize,
+    /// It took less than it was given: only then is more room an event, as with a real socket.
+    pub full: bool,
     /// TCP is up.
     pub up: bool,
     /// The far end has closed its direction: the end follows the delivered bytes.
@@ -60,6 +62,7 @@ impl Transport for MemoryNet {
             outgoing: Vec::new(),
             incoming: VecDeque::new(),
             room: usize::MAX,
+            full: false,
             up: self.accepts,
             ended: false,
             broken: false,
@@ -82,6 +85,7 @@ impl Transport for MemoryNet {
             socket.outgoing.extend_from_slice(&slice[..take]);
             socket.room -= take;
             count += take;
+            socket.full |= take < slice.len();
         }
         match count {
             0 if socket.broken => Err(io::ErrorKind::ConnectionReset.into()),

@@ -23,7 +23,13 @@ impl LaneInner {
     /// `batch`, already taken out, is in the log.
     pub fn acknowledge(&mut self, batch: &LaneBatch) {
         self.failures = 0;
+        self.largest_acknowledged = self.largest_acknowledged.max(batch.size());
         self.numbers.acknowledge(batch.numbering, batch.count());
+    }
+
+    /// One batch at a time until the next success.
+    pub fn try_one(&mut self) {
+        self.numbers.unconfirm();
     }
 
     /// Trouble with `batch`, already taken out: it settles. `by_name`: its request named the topic, not its id.

@@ -9,7 +9,7 @@ use crate::lane::fate::{Addressed, Fate};
 use crate::lane::identity::Numbering;
 use crate::outcome::Arrivals;
 use crate::outcome::{CallbackToken, Completion, Failure, FailureKind, Outcome};
-use crate::wire::record_batch::BatchBuilder;
+use crate::wire::record_batch::{BatchBuilder, Chunks};
 
 /// Where the records of a failed batch were: never sent.
 pub const LINGER: &str = "linger";
@@ -54,6 +54,8 @@ pub struct LaneBatch {
     pub(super) sent_us: u64,
     /// Bytes of its largest record.
     pub(super) largest: usize,
+    /// For how many batches of batch.size it stands in its queue.
+    pub(super) weight: u32,
     /// The control plane has decided about the last answer. Until the batch is sent again, reports leave that answer out.
     pub(super) decided: bool,
     /// It may be in the present topic's log under its former sequence numbers. Sent again under its new ones it could be
@@ -132,6 +134,7 @@ impl LaneBatch {
             broker: -1,
             sent_us: 0,
             largest: 0,
+            weight: 1,
             decided: false,
             stranded: false,
         }
@@ -169,6 +172,16 @@ impl LaneBatch {
         self.largest = self.largest.max(bytes);
     }
 
+    /// Bytes of its records and its header before compression.
+    pub fn uncompressed_size(&self) -> usize {
+        self.content.uncompressed_size()
+    }
+
+    /// Bytes of buffer.memory that it holds.
+    pub fn charged(&self) -> usize {
+        self.charged
+    }
+
     /// It holds `bytes` of buffer.memory more.
     pub fn charge(&mut self, bytes: usize) {
         self.charged += bytes;
@@ -194,9 +207,9 @@ impl LaneBatch {
     }
 
     /// Bytes, counted before compression, at which it may be split: half of what it holds, so that splitting ends, and
-    /// batch.size at most.
-    pub fn split_limit(&self, batch_size: usize) -> usize {
-        (self.content.uncompressed_size() / 2).min(batch_size).max(1)
+    /// `most`.
+    pub fn split_limit(&self, most: usize) -> usize {
+        (self.content.uncompressed_size() / 2).min(most).max(1)
     }
 
     /// The batch is resolved: bytes of buffer.memory to be released now. A codec worker that still reads the records
@@ -205,9 +218,9 @@ impl LaneBatch {
         self.content.settle_memory(self.charged)
     }
 
-    /// The buffer, to be used again, if nothing else (a socket's queue, a worker) holds it.
-    pub fn into_buffer(mut self) -> Option<Vec<u8>> {
-        self.content.take_buffer()
+    /// The memory of the records, to be used again, if nothing else (a socket's queue, a worker) holds it.
+    pub fn into_chunks(mut self) -> Option<Chunks> {
+        self.content.take_chunks()
     }
 
     // ----------------------------------------------------------------------------------------- history

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::wire::record_batch::{BatchBuilder, Body, SealedBatch};
+use crate::wire::record_batch::{BatchBuilder, Body, Chunks, SealedBatch};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -92,17 +92,17 @@ impl Content {
         }
     }
 
-    /// Open or sealed → open, without the first `count` records; it takes no more. Returns the buffer, unless something
-    /// else holds it.
-    pub(super) fn drop_front(&mut self, count: u32) -> Option<Vec<u8>> {
+    /// Open or sealed → open, without the first `count` records; it takes no more. Returns the memory, unless
+    /// something else holds it.
+    pub(super) fn drop_front(&mut self, count: u32) -> Option<Chunks> {
         let rest = match self {
             Self::Open(builder) => builder.without(count),
             Self::Sealed(sealed) => sealed.without(count).expect("what was compressed here can be decompressed"),
             Self::Encoding(_) | Self::Done => panic!("records are dropped that are not here (a bug in Penstock)"),
         };
-        let buffer = self.take_buffer();
+        let chunks = self.take_chunks();
         *self = Self::Open(rest);
-        buffer
+        chunks
     }
 
     /// Open → encoding. `None`, and no change, unless the records are open and to be compressed.
@@ -152,12 +152,12 @@ impl Content {
         0
     }
 
-    /// → done. The buffer, unless something else holds it.
-    pub(super) fn take_buffer(&mut self) -> Option<Vec<u8>> {
+    /// → done. The memory of the records, unless something else holds it.
+    pub(super) fn take_chunks(&mut self) -> Option<Chunks> {
         match std::mem::take(self) {
             // A socket's queue may hold the body.
-            Self::Sealed(sealed) => Arc::try_unwrap(sealed.into_body()).ok().map(Body::into_buffer),
-            Self::Open(builder) => Some(builder.into_buffer()),
+            Self::Sealed(sealed) => Arc::try_unwrap(sealed.into_body()).ok().map(Body::into_chunks),
+            Self::Open(builder) => Some(builder.into_chunks()),
             Self::Encoding(_) | Self::Done => None,
         }
     }

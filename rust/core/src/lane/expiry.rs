@@ -8,6 +8,7 @@ use crate::lane::batch::{IN_FLIGHT, LINGER, LaneBatch, RETRY};
 use crate::lane::fate::Fate;
 use crate::lane::state::LaneEvent;
 use crate::outcome::Completion;
+use crate::wire::record_batch::Chunks;
 
 impl LaneInner {
     /// Records fail: of each batch as many, at its front, as are `due` of those that have not failed.
@@ -111,28 +112,28 @@ impl LaneBatch {
     }
 
     /// A batch that was never sent loses the records that have failed: they were reported as not persisted. Returns its
-    /// buffer.
+    /// memory.
     ///
     /// A codec worker that has the records keeps them; afterwards they are to be compressed again.
-    pub fn drop_failed(&mut self) -> Option<Vec<u8>> {
+    pub fn drop_failed(&mut self) -> Option<Chunks> {
         if self.attempts > 0 || self.failed == 0 || self.is_encoding() {
             return None;
         }
-        let buffer = self.content.drop_front(self.failed);
+        let chunks = self.content.drop_front(self.failed);
         self.failed = 0;
-        buffer
+        chunks
     }
 
     /// [`LaneBatch::drop_failed`] where that halves its memory at least, so that it costs little for each record. Returns
-    /// the buffer, and the bytes of buffer.memory that it needs no more.
-    pub fn shrink(&mut self) -> (Option<Vec<u8>>, usize) {
+    /// the memory of its records, and the bytes of buffer.memory that it needs no more.
+    pub fn shrink(&mut self) -> (Option<Chunks>, usize) {
         let needed = self.content.uncompressed_size() as u64 * u64::from(self.live()) / u64::from(self.count().max(1));
         if needed > self.charged as u64 / 2 {
             return (None, 0);
         }
-        let buffer = self.drop_failed();
+        let chunks = self.drop_failed();
         let is_smaller = self.attempts == 0 && self.failed == 0 && !self.expired;
         let kept = if is_smaller { self.size().min(self.charged) } else { self.charged };
-        (buffer, std::mem::replace(&mut self.charged, kept) - kept)
+        (chunks, std::mem::replace(&mut self.charged, kept) - kept)
     }
 }

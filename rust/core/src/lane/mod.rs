@@ -38,6 +38,9 @@ use crate::wire::record_batch::{BatchBuilder, SealedBatch};
 /// How often the deadlines of records and requests are checked while there are any.
 pub const TICK_US: u64 = 50_000;
 
+/// See [`Lane::publish_load`]: it runs for each batch.
+const WEIGHED: usize = 64;
+
 /// Position in the engine's table of lanes.
 pub type LaneId = u32;
 
@@ -89,6 +92,8 @@ pub struct LaneInner {
     used: Destination,
     /// From the last answer, -1 if unknown.
     log_start_offset: i64,
+    /// Bytes of the largest batch that was acknowledged.
+    largest_acknowledged: usize,
     /// Hand-overs in a row without a success between.
     failures: u32,
     /// It is in a ready queue of the engine, or is announced for one.
@@ -114,6 +119,7 @@ impl Lane {
             target: Destination::NOWHERE,
             used: Destination::NOWHERE,
             log_start_offset: -1,
+            largest_acknowledged: 0,
             failures: 0,
             queued: false,
             request: 0,
@@ -138,9 +144,11 @@ impl Lane {
         self.inner.lock().on(LaneEvent::TopicKnown);
     }
 
-    /// Publish the queue's length.
+    /// Publish the queue's length, in batches of batch.size. Of a long queue only the first ones are weighed.
     pub fn publish_load(&self, inner: &LaneInner) {
-        self.load.store(inner.queue.len() as u32, Ordering::Relaxed);
+        let weighed: usize = inner.queue.iter().take(WEIGHED).map(|batch| batch.weight as usize).sum();
+        let load = weighed + inner.queue.len().saturating_sub(WEIGHED);
+        self.load.store(u32::try_from(load).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 }
 
@@ -168,6 +176,30 @@ impl LaneInner {
     #[inline]
     pub fn last_unsent(&mut self) -> Option<&mut LaneBatch> {
         self.queue.back_mut().filter(|batch| batch.attempts == 0)
+    }
+
+    /// The open batch has reached a multiple of batch.size.
+    pub fn note_size(&mut self) {
+        if let Some(batch) = self.last_unsent()
+            && let Some(builder) = batch.builder()
+        {
+            builder.note_size();
+            batch.weight = u32::try_from(builder.weight()).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The open batch takes no more records.
+    pub fn close_open_batch(&mut self) {
+        if let Some(builder) = self.open_batch() {
+            builder.close();
+        }
+    }
+
+    /// Whether a codec worker is to have the last batch although it could grow: it is worth sending, and at most one batch
+    /// is ahead of it, so that the lane would soon have nothing to send.
+    pub fn codec_may_take_last(&mut self) -> bool {
+        self.queue.len() <= 2
+            && self.open_batch().is_some_and(|builder| builder.is_compressed() && builder.is_worth_sending())
     }
 
     /// The batch that goes next.
@@ -242,9 +274,14 @@ impl LaneInner {
         self.queue.is_empty() && self.in_flight.is_empty() && self.settled.is_empty()
     }
 
+    /// All batches, those whose records have expired included.
+    pub fn batches(&self) -> impl Iterator<Item = &LaneBatch> {
+        self.settled.iter().chain(&self.in_flight).chain(&self.queue)
+    }
+
     /// All batches whose records are not resolved yet.
     pub fn unresolved(&self) -> impl Iterator<Item = &LaneBatch> {
-        self.settled.iter().chain(&self.in_flight).chain(&self.queue).filter(|batch| !batch.expired)
+        self.batches().filter(|batch| !batch.expired)
     }
 
     /// Batches that were answered with trouble, or that the control plane decides about, in order.
@@ -290,6 +327,11 @@ impl LaneInner {
     /// Sequence of the last record acknowledged under the identity, -1 for none.
     pub fn last_acked_sequence(&self) -> i32 {
         self.numbers.last_acked_sequence()
+    }
+
+    /// Bytes of the largest batch that was acknowledged.
+    pub fn largest_acknowledged(&self) -> usize {
+        self.largest_acknowledged
     }
 
     /// From the last answer, -1 if unknown.

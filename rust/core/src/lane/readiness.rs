@@ -113,7 +113,7 @@ impl LaneInner {
         let closed = self.queue.len() > 1
             || head.attempts > 0
             || match &head.content {
-                Content::Open(builder) => builder.is_full(),
+                Content::Open(builder) => builder.is_worth_sending(),
                 _ => true,
             };
         if !closed && !hurry {

@@ -1,27 +1,22 @@
 //! A lane's next batch is numbered and taken for a request.
 
-use std::sync::Arc;
-
 use crate::config::SendRules;
 use crate::lane::LaneInner;
 use crate::lane::fate::TopicId;
 use crate::lane::identity::Identity;
 use crate::lane::state::LaneEvent;
-use crate::wire::record_batch::{BATCH_HEADER_LEN, Body};
+use crate::wire::record_batch::{BATCH_HEADER_LEN, SealedBatch};
 
 /// A batch as it goes onto the wire.
 #[derive(Debug)]
 pub struct Outgoing {
     /// To find it again when the answer comes.
     pub batch_id: u64,
-    /// The header of this attempt.
-    pub header: [u8; BATCH_HEADER_LEN],
-    /// Shared with the batch.
-    pub body: Arc<Body>,
-    /// Bytes of both.
-    pub size: usize,
-    /// Records in it.
-    pub count: u32,
+    /// Its records.
+    pub sealed: SealedBatch,
+    /// Of this attempt.
+    identity: Identity,
+    sequence: i32,
     /// How long it waited since its first record, µs.
     pub queued_us: u64,
     /// The topic id to be used with version 13.
@@ -30,8 +25,13 @@ pub struct Outgoing {
     pub retry: bool,
     /// Bytes of its largest record.
     pub largest: usize,
-    /// Bytes of the records on the wire per byte of them.
-    pub ratio: f64,
+}
+
+impl Outgoing {
+    /// The header of this attempt. Not under the lane's lock: the first one reads all records, for the checksum.
+    pub fn header(&self) -> [u8; BATCH_HEADER_LEN] {
+        self.sealed.header(self.identity.producer_id, self.identity.epoch, self.sequence, 0)
+    }
 }
 
 impl LaneInner {
@@ -76,13 +76,10 @@ impl LaneInner {
         batch.broker = self.target.leader;
         batch.sent_us = now_us;
         let (identity, sequence) = batch.numbering.unwrap_or((Identity::NONE, -1));
-        let sealed = batch.content.seal();
         let outgoing = Outgoing {
-            header: sealed.header(identity.producer_id, identity.epoch, sequence, 0),
-            body: Arc::clone(sealed.body()),
-            size: sealed.size(),
-            count: sealed.count(),
-            ratio: sealed.ratio(),
+            sealed: batch.content.seal().clone(),
+            identity,
+            sequence,
             batch_id: batch.id,
             queued_us: now_us.saturating_sub(batch.oldest_us(now_us)),
             topic_id: self.target.topic_id,

@@ -2,10 +2,46 @@
 
 use std::sync::Arc;
 
+use crate::lane::LaneInner;
 use crate::lane::batch::LaneBatch;
 use crate::lane::content::Content;
 use crate::lane::identity::advance_sequence;
 use crate::outcome::Completion;
+
+impl LaneInner {
+    /// Split the batches that were never sent and are larger than `accepted` bytes. How many there were.
+    pub fn split_waiting(&mut self, accepted: usize, mut next_id: impl FnMut() -> u64) -> u64 {
+        let is_large = |batch: &LaneBatch| {
+            // What an open batch will compress to is not known.
+            let is_known = match &batch.content {
+                Content::Open(builder) => !builder.is_compressed(),
+                // It will be compressed again, without the records that have failed.
+                Content::Sealed(_) => batch.failed == 0,
+                Content::Encoding(_) | Content::Done => false,
+            };
+            is_known && batch.attempts == 0 && batch.count() > 1 && batch.size() > accepted
+        };
+        if !self.queue.iter().any(is_large) {
+            return 0;
+        }
+        let mut splits = 0;
+        for batch in std::mem::take(&mut self.queue) {
+            if !is_large(&batch) {
+                self.queue.push_back(batch);
+                continue;
+            }
+            let ratio = batch.ratio().unwrap_or(1.0);
+            match batch.split((accepted as f64 / ratio) as usize, &mut next_id) {
+                Ok(children) => {
+                    splits += 1;
+                    self.queue.extend(children);
+                }
+                Err(batch) => self.queue.push_back(*batch),
+            }
+        }
+        splits
+    }
+}
 
 impl LaneBatch {
     /// Split into children of at most `limit` bytes, counted before compression. The futures follow; creation time,
@@ -13,6 +49,7 @@ impl LaneBatch {
     ///
     /// Children that are to be compressed are open; [`LaneBatch::begin_encoding`] is the next step.
     pub fn split(mut self, limit: usize, mut next_id: impl FnMut() -> u64) -> Result<Vec<Self>, Box<Self>> {
+        self.drop_failed();
         let pieces = match self.content.seal().split(limit) {
             Ok(pieces) if pieces.len() > 1 => pieces,
             _ => return Err(Box::new(self)),
@@ -22,18 +59,20 @@ impl LaneBatch {
         let mut children = Vec::with_capacity(pieces.len());
         let mut completions = Vec::with_capacity(pieces.len());
         let last = pieces.len() - 1;
-        for (position, (first, piece)) in pieces.into_iter().enumerate() {
+        for (position, (first, mut piece)) in pieces.into_iter().enumerate() {
             let completion = Completion::new(Arc::clone(&self.completion.topic), self.completion.partition);
             let share = if position == last { charged } else { charged.min(piece.size()) };
             charged -= share;
             let count = piece.count();
+            // Its records are fixed.
+            piece.close();
             let content = if piece.is_compressed() { Content::Open(piece) } else { Content::Sealed(piece.seal()) };
             let mut child = self.child(next_id(), content, Arc::clone(&completion), share);
             // Its first record, as the completion here counts: without those that have failed.
             let live = first.saturating_sub(self.failed);
             child.failed = self.failed.saturating_sub(first).min(count);
             child.expired |= child.failed == count;
-            child.arrivals = self.arrivals.split_off(live);
+            child.arrivals = self.arrivals.split_off(live).front(count - child.failed);
             child.numbering = sequence;
             sequence = sequence.map(|(identity, base)| (identity, advance_sequence(base, count)));
             if !child.expired {

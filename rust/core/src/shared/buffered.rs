@@ -25,20 +25,36 @@ pub struct Oldest {
     pub message: String,
 }
 
+/// See [`TopicTable::holdings`]. Bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Charged for all batches.
+    pub charged: usize,
+    /// Held by their records before compression, headers included.
+    pub held: usize,
+    /// The most that one batch holds beyond its charge.
+    pub uncharged: usize,
+}
+
 impl TopicTable {
     /// Each lane, locked, one after the other.
-    fn visit(&self, mut each: impl FnMut(&Arc<Lane>, &LaneInner)) {
+    fn visit(&self, mut each: impl FnMut(&Arc<Lane>, &mut LaneInner)) {
         for topic in self.all() {
             for lane in &topic.lanes {
-                each(lane, &lane.inner.lock());
+                each(lane, &mut lane.inner.lock());
             }
         }
     }
 
-    /// The completions of all batches that are unresolved now.
-    pub(super) fn unresolved(&self) -> Vec<Arc<Completion>> {
+    /// The completions of all batches that are unresolved now. `close`: later records go to other batches.
+    pub(super) fn unresolved(&self, close: bool) -> Vec<Arc<Completion>> {
         let mut pending = Vec::new();
-        self.visit(|_, inner| pending.extend(inner.unresolved().map(|batch| Arc::clone(batch.completion()))));
+        self.visit(|_, inner| {
+            if close {
+                inner.close_open_batch();
+            }
+            pending.extend(inner.unresolved().map(|batch| Arc::clone(batch.completion())));
+        });
         pending
     }
 
@@ -55,6 +71,20 @@ impl TopicTable {
         let mut records = 0;
         self.visit(|_, inner| records += inner.unresolved().map(|batch| u64::from(batch.live())).sum::<u64>());
         records
+    }
+
+    /// What the batches are charged of buffer.memory, and what they hold: for tests of the charges.
+    pub fn holdings(&self) -> Holdings {
+        let mut all = Holdings::default();
+        self.visit(|_, inner| {
+            for batch in inner.batches() {
+                let (charged, held) = (batch.charged(), batch.uncompressed_size());
+                all.charged += charged;
+                all.held += held;
+                all.uncharged = all.uncharged.max(held.saturating_sub(charged));
+            }
+        });
+        all
     }
 
     /// The oldest batch that is neither delivered nor failed: it keeps the buffer full. For error messages.

@@ -42,11 +42,11 @@ impl BatchCodecs {
         }
     }
 
-    /// An open batch for `topic` that has room for `limit` bytes.
-    pub(crate) fn builder(&self, buffer: Vec<u8>, limit: usize, topic: &str) -> BatchBuilder {
+    /// An open batch for `topic` that has room for `limit` bytes, and is worth sending from `worth` bytes on.
+    pub(crate) fn builder(&self, buffer: Vec<u8>, limit: usize, worth: usize, topic: &str) -> BatchBuilder {
         match &self.codecs {
-            None => BatchBuilder::new(buffer, limit),
-            Some(codecs) => BatchBuilder::compressed(buffer, limit, codecs.ratios.estimate(topic)),
+            None => BatchBuilder::with_worth(buffer, limit, worth),
+            Some(codecs) => BatchBuilder::compressed(buffer, limit, worth, codecs.ratios.estimate(topic)),
         }
     }
 

@@ -28,7 +28,7 @@ use crate::outcome::{CallbackQueue, Completion, FailureKind};
 use crate::stats::Stats;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::wire::record_batch::{BATCH_HEADER_LEN, MAX_UNCOMPRESSED, SealedBatch};
+use crate::wire::record_batch::{Chunks, SealedBatch};
 
 pub use buffered::Oldest;
 pub use clock::Clock;
@@ -72,9 +72,9 @@ impl Shared {
     /// Everything empty.
     pub fn new(config: Config) -> Arc<Self> {
         let encoding = BatchCodecs::new(&config);
-        let pool = BufferPool::new(config.buffer_memory, config.batch_size.max(BATCH_HEADER_LEN));
+        let pool = BufferPool::new(config.buffer_memory, config.chunk_sizes());
         Arc::new_cyclic(|me| Self {
-            pool: if encoding.is_on() { pool.keeping(MAX_UNCOMPRESSED) } else { pool },
+            pool,
             config,
             clock: Clock::new(),
             topics: TopicTable::new(),
@@ -147,7 +147,8 @@ impl Shared {
     /// Send everything that is unresolved now: wait for it, then call [`Hurry::end_flush`].
     pub fn begin_flush(&self) -> Vec<Arc<Completion>> {
         self.hurry.begin_flush();
-        let pending = self.topics.unresolved();
+        // A batch that grows while it is waited for would make the flush longer.
+        let pending = self.topics.unresolved(self.config.grows());
         self.mailbox.sweep();
         pending
     }
@@ -180,8 +181,8 @@ impl CodecOwner for Shared {
         self.encoding.codecs()
     }
 
-    fn recycle(&self, buffer: Vec<u8>) {
-        self.pool.recycle(buffer);
+    fn recycle(&self, chunks: Chunks) {
+        self.pool.recycle(chunks.into_buffers());
     }
 
     fn release(&self, bytes: usize) {

@@ -27,9 +27,9 @@ impl Shared {
     pub(crate) fn fail_front(&self, batch: &mut LaneBatch, count: u32, stage: &'static str, failure: Failure) {
         let completion = batch.detach(count);
         let callbacks = self.resolve_failed(&completion, count, stage, failure);
-        let (buffer, charged) = batch.shrink();
-        if let Some(buffer) = buffer {
-            self.pool.recycle(buffer);
+        let (chunks, charged) = batch.shrink();
+        if let Some(chunks) = chunks {
+            self.pool.recycle(chunks.into_buffers());
         }
         if !callbacks.is_empty() {
             self.callbacks.push(Burst { completion, callbacks, charged });
@@ -61,8 +61,8 @@ impl Shared {
 
     fn dispose(&self, mut batch: LaneBatch, callbacks: Vec<(u32, CallbackToken)>) {
         let (charged, completion) = (batch.settle_memory(), Arc::clone(batch.completion()));
-        if let Some(buffer) = batch.into_buffer() {
-            self.pool.recycle(buffer);
+        if let Some(chunks) = batch.into_chunks() {
+            self.pool.recycle(chunks.into_buffers());
         }
         if callbacks.is_empty() {
             self.release(charged);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use penstock_core::append::{Appended, Record};
 use penstock_core::boundary::{BatchDecision, Command, Decision, Event, LaneReport, PartitionLeader, Renumber};
 use penstock_core::compression::Compression;
+use penstock_core::config::Allocation;
 use penstock_core::config::Config;
 use penstock_core::config::PartitionRules;
 use penstock_core::config::SendRules;
@@ -66,7 +67,9 @@ pub fn config() -> Config {
             sticky_bytes: 1_000,
         },
         batch_size: 1_000,
+        growth_max_bytes: 0,
         buffer_memory: 100_000,
+        allocation: Allocation::Full,
         max_request_size: 1 << 20,
         max_in_flight_requests: 5,
         request_timeout_us: 30_000 * MS,

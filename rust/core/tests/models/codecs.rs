@@ -64,7 +64,7 @@ fn batches_of_two_workers_are_announced_to_a_sleeping_io_thread() {
                 let mut inner = lane.inner.lock();
                 while inner.reschedule(&shared.config.rules, 1, false) == NextStep::Queue {
                     let outgoing = inner.take(None, &shared.config.rules, usize::MAX, 1, 1).unwrap();
-                    assert!(outgoing.ratio < 0.5, "compressed");
+                    assert!(outgoing.sealed.ratio() < 0.5, "compressed");
                     taken.push(outgoing.batch_id);
                     let batch = inner.answered(outgoing.batch_id).unwrap();
                     batch.resolve(penstock_core::outcome::Outcome::Split(Vec::new()));

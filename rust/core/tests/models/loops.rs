@@ -108,7 +108,7 @@ fn a_notice_follows_a_split() {
 fn memory_that_a_cancelled_waiter_was_granted_goes_to_the_next_in_a_loop() {
     explore(3, || {
         let inbox = LoopInbox::with_thread();
-        let pool = Arc::new(BufferPool::new(10, 1));
+        let pool = Arc::new(BufferPool::new(10, [1, 1]));
         assert!(pool.try_take(10));
         let first = pool.queue(6, Some(notice(&inbox, 1)));
         let second = pool.queue(6, Some(notice(&inbox, 2)));

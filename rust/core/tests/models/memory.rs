@@ -8,7 +8,7 @@ use penstock_core::memory::BufferPool;
 use crate::{explore, never, over, shared};
 
 fn exhausted(bytes: usize) -> Arc<BufferPool> {
-    let pool = Arc::new(BufferPool::new(bytes, 1));
+    let pool = Arc::new(BufferPool::new(bytes, [1, 1]));
     assert!(pool.try_take(bytes));
     pool
 }

@@ -130,12 +130,19 @@ impl SteppedEngine {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    /// From now on the socket takes that many bytes, then blocks; None: any number.
+    /// From now on the socket takes that many bytes, then blocks; None: any number. Room in a socket that was full is an
+    /// event, as with a real socket; whether it is.
     #[pyo3(signature = (connection, room))]
-    fn set_room(&self, connection: u64, room: Option<usize>) -> PyResult<()> {
-        self.socket(connection, |socket| socket.room = room.unwrap_or(usize::MAX))?;
-        held(&self.engine).on_socket(connection, false, true);
-        Ok(())
+    fn set_room(&self, connection: u64, room: Option<usize>) -> PyResult<bool> {
+        let room = room.unwrap_or(usize::MAX);
+        let announced = self.socket(connection, |socket| {
+            socket.room = room;
+            room > 0 && std::mem::take(&mut socket.full)
+        })?;
+        if announced {
+            held(&self.engine).on_socket(connection, false, true);
+        }
+        Ok(announced)
     }
 
     /// Bytes arrive.
@@ -185,6 +192,14 @@ impl SteppedEngine {
     #[getter]
     fn available_memory(&self) -> usize {
         self.shared.pool.available()
+    }
+
+    /// Bytes of all batches: charged of buffer.memory, held before compression, and the most that one batch holds beyond
+    /// its charge.
+    #[getter]
+    fn holdings(&self) -> (usize, usize, usize) {
+        let found = self.shared.topics.holdings();
+        (found.charged, found.held, found.uncharged)
     }
 
     /// How many callers wait for buffer.memory.

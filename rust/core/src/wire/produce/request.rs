@@ -36,8 +36,8 @@ pub struct ProducePartition<'a> {
 pub enum Segment {
     /// Bytes that belong to this request alone.
     Owned(Vec<u8>),
-    /// The records of a batch, held until the socket has them.
-    Body(Arc<Body>),
+    /// A piece of the records of a batch, held until the socket has it.
+    Body(Arc<Body>, usize),
 }
 
 impl Segment {
@@ -45,7 +45,7 @@ impl Segment {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Owned(bytes) => bytes,
-            Self::Body(body) => body.bytes(),
+            Self::Body(body, piece) => body.chunks().piece(*piece),
         }
     }
 }
@@ -143,11 +143,11 @@ impl Writer {
     }
 
     fn records(&mut self, header: &[u8; BATCH_HEADER_LEN], body: &Arc<Body>) {
-        self.array_len(BATCH_HEADER_LEN + body.bytes().len());
+        self.array_len(BATCH_HEADER_LEN + body.len());
         self.put(header);
         self.end_tail();
-        self.done_len += body.bytes().len();
-        self.done.push(Segment::Body(Arc::clone(body)));
+        self.done_len += body.len();
+        self.done.extend((0..body.chunks().count()).map(|piece| Segment::Body(Arc::clone(body), piece)));
     }
 
     fn end_tail(&mut self) {
@@ -190,7 +190,7 @@ mod tests {
             let frame_len = joined(&segments).len() - 4;
             assert_eq!(segments[0].bytes()[..4], (frame_len as i32).to_be_bytes());
             for body in [&segments[1], &segments[3]] {
-                assert!(matches!(body, Segment::Body(body) if Arc::ptr_eq(body, batch.body())));
+                assert!(matches!(body, Segment::Body(body, 0) if Arc::ptr_eq(body, batch.body())));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::chunks::Chunks;
 use super::record::{Header, len_after_prefix, payload_len};
 use super::sealed::{BATCH_HEADER_LEN, SealedBatch};
 use crate::compression::{Codec, Encoder};
@@ -16,18 +17,27 @@ const RATIO_ALLOWANCE: f32 = 1.05;
 pub const MAX_UNCOMPRESSED: usize = 1 << 20;
 
 /// An open batch: records go in, and [`seal`](Self::seal) ends it.
+///
+/// It has two sizes. From [`worth`](Self::is_worth_sending) on it need not linger. It may grow beyond that, chunk by chunk,
+/// for as long as it cannot be sent; how far is the caller's business ([`next_chunk`](Self::next_chunk)).
 #[derive(Debug)]
 pub struct BatchBuilder {
     /// The records alone; the header is made per attempt.
-    body: Vec<u8>,
+    records: Chunks,
     count: u32,
     /// The first record's timestamp, not the smallest: deltas may be negative.
     base_timestamp: i64,
     max_timestamp: i64,
-    /// Bytes there is room for.
-    limit: usize,
-    /// Bytes at which it is full: more than there is room for while a batch that will be compressed may grow.
-    full_at: usize,
+    /// Bytes of the last chunk that records may fill.
+    room: usize,
+    /// Size, before compression, from which it is worth sending.
+    worth: usize,
+    /// Bytes of the last chunk at which a multiple of the worth is reached that was not noted yet.
+    note_at: usize,
+    /// How many multiples were noted.
+    noted: usize,
+    /// It takes no more records.
+    closed: bool,
     /// Compressed bytes per byte, as estimated; `None`: it will not be compressed.
     ratio: Option<f32>,
 }
@@ -35,17 +45,40 @@ pub struct BatchBuilder {
 impl BatchBuilder {
     /// An open batch that writes into `buffer` (emptied, its capacity reused) and is full at `limit` bytes, the
     /// header's 61 included.
-    pub fn new(mut buffer: Vec<u8>, limit: usize) -> Self {
-        buffer.clear();
-        Self { body: buffer, count: 0, base_timestamp: -1, max_timestamp: -1, limit, full_at: limit, ratio: None }
+    pub fn new(buffer: Vec<u8>, limit: usize) -> Self {
+        Self::with_worth(buffer, limit, limit)
     }
 
-    /// An open batch that is to be compressed: full when it is estimated to compress to `limit` bytes, at `ratio`
-    /// compressed bytes per byte. It has room for `limit` bytes of records, and [`growth`](Self::growth) for more.
-    pub fn compressed(buffer: Vec<u8>, limit: usize, ratio: f32) -> Self {
-        let records = (limit.saturating_sub(BATCH_HEADER_LEN) as f32 / (ratio * RATIO_ALLOWANCE)) as usize;
-        let full_at = records.saturating_add(BATCH_HEADER_LEN).min(limit.max(MAX_UNCOMPRESSED));
-        Self { limit: limit.min(full_at), full_at, ratio: Some(ratio), ..Self::new(buffer, limit) }
+    /// The same with room for `limit` bytes at first, and worth sending from `worth` bytes on.
+    pub fn with_worth(mut buffer: Vec<u8>, limit: usize, worth: usize) -> Self {
+        buffer.clear();
+        let mut builder = Self {
+            records: Chunks::one(buffer),
+            count: 0,
+            base_timestamp: -1,
+            max_timestamp: -1,
+            room: limit.saturating_sub(BATCH_HEADER_LEN),
+            worth,
+            note_at: 0,
+            noted: 0,
+            closed: false,
+            ratio: None,
+        };
+        builder.set_note_at();
+        builder
+    }
+
+    /// An open batch that is to be compressed, at `ratio` compressed bytes per byte as estimated: worth sending when it is
+    /// estimated to compress to `worth` bytes. It has room for `limit` bytes at first.
+    pub fn compressed(buffer: Vec<u8>, limit: usize, worth: usize, ratio: f32) -> Self {
+        let worth = Self::uncompressed(worth, ratio).min(worth.max(MAX_UNCOMPRESSED));
+        Self { ratio: Some(ratio), ..Self::with_worth(buffer, limit.min(worth), worth) }
+    }
+
+    /// Bytes, header included, that are estimated to compress to `size`.
+    fn uncompressed(size: usize, ratio: f32) -> usize {
+        let records = (size.saturating_sub(BATCH_HEADER_LEN) as f32 / (ratio * RATIO_ALLOWANCE)) as usize;
+        records.saturating_add(BATCH_HEADER_LEN)
     }
 
     /// The same batch with the mark that it will be compressed; its limits count bytes before that.
@@ -53,19 +86,22 @@ impl BatchBuilder {
         Self { ratio: Some(1.0), ..self }
     }
 
-    /// How much more room it needs for a record of at most `upper_bound` bytes, preferably `step` at once; `None` if it
-    /// is (estimated to be) full. Java counts the next record at its full size, which leaves batches a little emptier.
-    pub fn growth(&self, upper_bound: usize, step: usize) -> Option<usize> {
-        let needed = self.size() + upper_bound;
-        (needed <= self.full_at).then(|| self.full_at.min(needed.max(self.limit + step)) - self.limit)
+    /// Bytes of memory to be added for a record of at most `bound` bytes, preferably `step`. `None`: it takes no more, or it
+    /// would be larger than `limit` (bytes as sent, header included) and than its worth.
+    pub fn next_chunk(&self, bound: usize, step: usize, limit: usize) -> Option<usize> {
+        let limit = match self.ratio {
+            None => limit,
+            Some(ratio) => Self::uncompressed(limit, ratio).min(MAX_UNCOMPRESSED),
+        };
+        let rest = limit.max(self.worth).saturating_sub(self.size());
+        (!self.closed && bound <= rest).then(|| bound.max(step.min(rest)))
     }
 
-    /// There is room for `more` bytes now.
-    pub fn grow(&mut self, more: usize) {
-        self.limit += more;
-        let wanted = self.limit - BATCH_HEADER_LEN;
-        // Exactly: the charge equals the memory that is held.
-        self.body.reserve_exact(wanted.saturating_sub(self.body.len()));
+    /// Records go to `buffer` from here on, which has `room` bytes.
+    pub fn extend(&mut self, buffer: Vec<u8>, room: usize) {
+        self.records.push(buffer);
+        self.room = room;
+        self.set_note_at();
     }
 
     /// Whether it is to be compressed.
@@ -82,7 +118,37 @@ impl BatchBuilder {
     /// the limit travels alone. Java's `MemoryRecordsBuilder.hasRoomFor`.
     #[inline]
     pub fn has_room(&self, upper_bound: usize) -> bool {
-        self.count == 0 || self.size() + upper_bound <= self.limit
+        self.count == 0 || self.records.last_len() + upper_bound <= self.room
+    }
+
+    // ----------------------------------------------------------------------------------------- sizes that matter
+
+    /// Whether it has reached its worth, so that waiting for more records is pointless.
+    pub fn is_worth_sending(&self) -> bool {
+        self.closed || (self.count > 0 && self.size() >= self.worth)
+    }
+
+    /// Whether its size has passed a multiple of its worth since the last [`note`](Self::note_size).
+    #[inline]
+    pub fn has_grown(&self) -> bool {
+        self.records.last_len() >= self.note_at
+    }
+
+    /// Its size is noted: [`has_grown`](Self::has_grown) is false until it passes the next multiple of its worth.
+    pub fn note_size(&mut self) {
+        self.noted = self.size() / self.worth.max(1);
+        self.set_note_at();
+    }
+
+    fn set_note_at(&mut self) {
+        let next = self.worth.max(1).saturating_mul(self.noted + 1);
+        // At least 1: an empty batch has reached nothing.
+        self.note_at = next.saturating_sub(BATCH_HEADER_LEN + self.records.closed_len()).max(1);
+    }
+
+    /// How many batches of its worth it stands for.
+    pub fn weight(&self) -> usize {
+        self.size().div_ceil(self.worth.max(1)).max(1)
     }
 
     /// Adds a record and returns its index in the batch. The caller has seen to room, and to no length near
@@ -131,18 +197,13 @@ impl BatchBuilder {
     /// Bytes so far, the header's 61 included.
     #[inline]
     pub fn size(&self) -> usize {
-        BATCH_HEADER_LEN + self.body.len()
+        BATCH_HEADER_LEN + self.records.len()
     }
 
-    /// Whether the limit is reached, so that waiting for more records is pointless.
-    pub fn is_full(&self) -> bool {
-        self.count > 0 && self.size() >= self.full_at
-    }
-
-    /// Take no more records: it is full as it stands.
+    /// Take no more records: it is worth sending as it stands.
     pub fn close(&mut self) {
-        self.limit = self.limit.min(self.size());
-        self.full_at = self.limit;
+        self.room = self.room.min(self.records.last_len());
+        self.closed = true;
     }
 
     /// The first record's timestamp in ms since the epoch; -1 while empty.
@@ -152,28 +213,36 @@ impl BatchBuilder {
 
     /// Ends the batch: from here on its bytes never change.
     pub fn seal(self) -> SealedBatch {
-        let uncompressed = self.body.len();
+        let uncompressed = self.records.len();
         let timestamps = (self.base_timestamp, self.max_timestamp);
-        SealedBatch::new(self.body, Codec::None, uncompressed, self.count, timestamps)
+        SealedBatch::new(self.records, Codec::None, uncompressed, self.count, timestamps)
     }
 
-    /// Ends the batch and compresses it. Returns its buffer for the next one.
-    pub fn encode(self, encoder: &mut Encoder) -> io::Result<(SealedBatch, Vec<u8>)> {
+    /// Ends the batch and compresses it. Returns its memory, for other batches.
+    pub fn encode(self, encoder: &mut Encoder) -> io::Result<(SealedBatch, Chunks)> {
         let codec = encoder.codec();
         // A copy of the right size: the encoder's output has room for what does not compress at all.
-        let bytes = encoder.encode(&self.body)?.to_vec();
+        let bytes = encoder.encode(&self.records.joined())?.to_vec();
         let timestamps = (self.base_timestamp, self.max_timestamp);
-        Ok((SealedBatch::new(bytes, codec, self.body.len(), self.count, timestamps), self.body))
+        let sealed = SealedBatch::new(Chunks::one(bytes), codec, self.records.len(), self.count, timestamps);
+        // Here, so that the I/O thread need not.
+        sealed.body().crc();
+        Ok((sealed, self.records))
     }
 
     /// The records so far, encoded.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.body
+    pub(super) fn records(&self) -> &Chunks {
+        &self.records
     }
 
-    /// Consumes the batch and returns its buffer.
-    pub fn into_buffer(self) -> Vec<u8> {
-        self.body
+    /// Size, before compression, from which it is worth sending.
+    pub(super) fn worth(&self) -> usize {
+        self.worth
+    }
+
+    /// Consumes the batch and returns its memory.
+    pub fn into_chunks(self) -> Chunks {
+        self.records
     }
 
     #[inline]
@@ -193,7 +262,7 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[Header<'_>],
     ) -> u32 {
-        let body = &mut self.body;
+        let body = self.records.last();
         body.reserve(varint_len(len as i32) + len);
         let mut front = Varints::default();
         front.put(body, u64::from(zigzag32(len as i32)));
@@ -219,12 +288,13 @@ impl BatchBuilder {
     }
 
     fn put_headers(&mut self, headers: &[Header<'_>]) {
-        put_varint(&mut self.body, headers.len() as i32);
+        let body = self.records.last();
+        put_varint(body, headers.len() as i32);
         for header in headers {
-            put_varint(&mut self.body, header.key.len() as i32);
-            self.body.extend_from_slice(header.key);
-            put_varint(&mut self.body, header.value.map_or(-1, |v| v.len() as i32));
-            self.body.extend_from_slice(header.value.unwrap_or_default());
+            put_varint(body, header.key.len() as i32);
+            body.extend_from_slice(header.key);
+            put_varint(body, header.value.map_or(-1, |v| v.len() as i32));
+            body.extend_from_slice(header.value.unwrap_or_default());
         }
     }
 
@@ -235,11 +305,12 @@ impl BatchBuilder {
         if !self.has_room(varint_len(len as i32) + len) {
             return None;
         }
-        put_varint(&mut self.body, len as i32);
-        self.body.push(0);
-        put_varlong(&mut self.body, timestamp_delta);
-        put_varint(&mut self.body, self.count as i32);
-        self.body.extend_from_slice(payload);
+        let body = self.records.last();
+        put_varint(body, len as i32);
+        body.push(0);
+        put_varlong(body, timestamp_delta);
+        put_varint(body, self.count as i32);
+        body.extend_from_slice(payload);
         Some(self.note(timestamp))
     }
 
@@ -276,16 +347,16 @@ mod tests {
             18, 0, 0, 0, 2, b'k', 4, b'v', b'v', 0,
             18, 0, 1, 2, 1, 1, 2, 2, b'h', 1,
         ];
-        assert_eq!(sealed.body().bytes(), expected);
+        assert_eq!(*sealed.body().bytes(), expected);
         assert_eq!((sealed.base_timestamp(), sealed.max_timestamp()), (1_000, 1_000));
     }
 
     #[test]
     fn an_empty_batch_takes_any_record_and_is_then_full() {
         let mut builder = BatchBuilder::new(Vec::new(), 100);
-        assert!(builder.has_room(1_000_000) && !builder.is_full());
+        assert!(builder.has_room(1_000_000) && !builder.is_worth_sending() && !builder.has_grown());
         assert_eq!(builder.try_append(0, None, Some(&[0; 500]), NO_HEADERS), Some(0));
-        assert!(!builder.has_room(0) && builder.is_full());
+        assert!(!builder.has_room(0) && builder.is_worth_sending() && builder.has_grown());
         assert_eq!(builder.try_append(0, None, None, NO_HEADERS), None);
     }
 
@@ -296,6 +367,48 @@ mod tests {
         let mut builder = BatchBuilder::new(buffer, 1_000);
         while builder.try_append(0, None, Some(b"v"), NO_HEADERS).is_some() {}
         assert!(builder.size() > 990);
-        assert_eq!(builder.into_buffer().capacity(), capacity);
+        assert_eq!(builder.into_chunks().into_buffers().map(|buffer| buffer.capacity()).sum::<usize>(), capacity);
+    }
+
+    #[test]
+    fn a_batch_grows_chunk_by_chunk_and_a_record_is_whole_in_one() {
+        let mut builder = BatchBuilder::with_worth(Vec::with_capacity(200), 200, 200);
+        let mut grown = 0;
+        for record in 0..100 {
+            let value = vec![record as u8; 30 + record % 7];
+            let index = builder.try_append(record as i64, None, Some(&value), NO_HEADERS).unwrap_or_else(|| {
+                let room = builder.next_chunk(21 + value.len(), 200, 100_000).unwrap();
+                builder.extend(Vec::with_capacity(room), room);
+                builder.try_append(record as i64, None, Some(&value), NO_HEADERS).unwrap()
+            });
+            assert_eq!(index as usize, record);
+            if builder.has_grown() {
+                grown += 1;
+                assert!(builder.is_worth_sending());
+                builder.note_size();
+                assert!(!builder.has_grown());
+            }
+        }
+        assert_eq!(grown, builder.size() / 200, "once for each multiple");
+        assert_eq!(builder.weight(), builder.size().div_ceil(200));
+        let size = builder.size();
+        assert_eq!(builder.next_chunk(50, 200, size + 49), None, "the limit");
+        assert_eq!(builder.next_chunk(50, 200, size + 60), Some(60), "what is left of the limit");
+        assert_eq!(builder.next_chunk(500, 200, 100_000), Some(500), "a large record");
+        let sealed = builder.seal();
+        assert!(sealed.body().chunks().count() > 10);
+        assert_eq!(sealed.body().crc(), crate::wire::crc::crc32c(&sealed.body().bytes()));
+        let whole = sealed.split(usize::MAX).unwrap().remove(0).1.seal();
+        assert_eq!(whole.body().bytes(), sealed.body().bytes());
+    }
+
+    #[test]
+    fn a_closed_batch_takes_nothing_and_does_not_grow() {
+        let mut builder = BatchBuilder::new(Vec::new(), 1_000);
+        builder.append(0, None, Some(b"v"), NO_HEADERS);
+        builder.close();
+        assert!(builder.is_worth_sending());
+        assert_eq!(builder.try_append(0, None, None, NO_HEADERS), None);
+        assert_eq!(builder.next_chunk(10, 100, 100_000), None);
     }
 }

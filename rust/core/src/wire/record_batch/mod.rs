@@ -6,11 +6,13 @@
 //! may still read it. (The Java client rewrites and pools its buffers, and lost this once: CVE-2026-35554.)
 
 mod builder;
+mod chunks;
 mod record;
 mod sealed;
 mod split;
 
 pub use builder::{BatchBuilder, MAX_UNCOMPRESSED};
+pub use chunks::Chunks;
 pub use record::{Header, record_len, record_len_upper_bound};
 pub(crate) use record::{MAX_RECORD_OVERHEAD, payload_len};
 pub use sealed::{BATCH_HEADER_LEN, Body, SealedBatch};

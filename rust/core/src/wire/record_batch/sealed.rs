@@ -1,9 +1,11 @@
 //! A finished batch: its records, which never change, and the header of each attempt.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
+use super::chunks::Chunks;
 use crate::compression::Codec;
-use crate::wire::crc::{crc32c, crc32c_combine};
+use crate::wire::crc::{crc32c, crc32c_append, crc32c_combine};
 
 /// Bytes in front of the records: base offset to record count.
 pub const BATCH_HEADER_LEN: usize = 61;
@@ -11,35 +13,49 @@ pub const BATCH_HEADER_LEN: usize = 61;
 /// Where the checksummed part of the header begins: the attributes, right after the checksum itself.
 const CRC_START: usize = 21;
 
-/// The records of a sealed batch with their checksum. Shared with whatever socket is still writing them; the buffer
-/// can be had back only when the last holder lets go ([`Arc::try_unwrap`], then [`into_buffer`](Self::into_buffer)).
+/// The records of a sealed batch with their checksum. Shared with whatever socket is still writing them; the buffers
+/// can be had back only when the last holder lets go ([`Arc::try_unwrap`], then [`into_chunks`](Self::into_chunks)).
 #[derive(Debug)]
 pub struct Body {
-    bytes: Vec<u8>,
-    crc: u32,
+    records: Chunks,
+    /// Computed when it is first needed: that may take 100 µs, which no lock should be held for.
+    crc: OnceLock<u32>,
 }
 
 impl Body {
     /// The encoded records.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub fn chunks(&self) -> &Chunks {
+        &self.records
     }
 
-    /// CRC-32C of [`bytes`](Self::bytes).
+    /// The encoded records in one slice: copied if they are in several pieces.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        self.records.joined()
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// CRC-32C of the records.
     pub fn crc(&self) -> u32 {
-        self.crc
+        *self.crc.get_or_init(|| self.records.iter().fold(0, crc32c_append))
     }
 
-    /// The buffer for the next batch, emptied. Takes the body by value: no reader is left.
-    pub fn into_buffer(self) -> Vec<u8> {
-        let mut buffer = self.bytes;
-        buffer.clear();
-        buffer
+    /// The memory, for other batches. Takes the body by value: no reader is left.
+    pub fn into_chunks(self) -> Chunks {
+        self.records
     }
 }
 
-/// A finished batch. Cheap to share; nothing changes it.
-#[derive(Debug)]
+/// A finished batch. Cheap to clone; nothing changes it.
+#[derive(Clone, Debug)]
 pub struct SealedBatch {
     body: Arc<Body>,
     codec: Codec,
@@ -53,13 +69,13 @@ pub struct SealedBatch {
 impl SealedBatch {
     /// Encoded records, as they go onto the wire.
     pub(super) fn new(
-        bytes: Vec<u8>,
+        records: Chunks,
         codec: Codec,
         uncompressed: usize,
         count: u32,
         (base_timestamp, max_timestamp): (i64, i64),
     ) -> Self {
-        let body = Arc::new(Body { crc: crc32c(&bytes), bytes });
+        let body = Arc::new(Body { records, crc: OnceLock::new() });
         Self { body, codec, uncompressed, count, base_timestamp, max_timestamp }
     }
 
@@ -80,7 +96,7 @@ impl SealedBatch {
 
     /// Bytes on the wire, the header's 61 included.
     pub fn size(&self) -> usize {
-        BATCH_HEADER_LEN + self.body.bytes.len()
+        BATCH_HEADER_LEN + self.body.len()
     }
 
     /// How the records are compressed.
@@ -95,7 +111,7 @@ impl SealedBatch {
 
     /// Bytes of the records on the wire per byte of them.
     pub fn ratio(&self) -> f64 {
-        self.body.bytes.len() as f64 / self.uncompressed.max(1) as f64
+        self.body.len() as f64 / self.uncompressed.max(1) as f64
     }
 
     /// The first record's timestamp in ms since the epoch.
@@ -108,7 +124,8 @@ impl SealedBatch {
         self.max_timestamp
     }
 
-    /// The 61 bytes in front of the body for one attempt. The body's checksum is known, so this reads none of it.
+    /// The 61 bytes in front of the body for one attempt. Only the first one reads the body, for its checksum: not under a
+    /// lock.
     ///
     /// `attributes` are those of the producer; the codec's are added here. Without idempotence the three identity fields
     /// are -1. The partition leader epoch is -1, as from any producer: the broker sets it, so the checksum omits it.
@@ -135,7 +152,7 @@ impl SealedBatch {
         field.put(producer_epoch.to_be_bytes());
         field.put(base_sequence.to_be_bytes());
         field.put(count.to_be_bytes());
-        let crc = crc32c_combine(crc32c(&out[CRC_START..]), self.body.crc, self.body.bytes.len());
+        let crc = crc32c_combine(crc32c(&out[CRC_START..]), self.body.crc(), self.body.len());
         out[CRC_START - 4..CRC_START].copy_from_slice(&crc.to_be_bytes());
         out
     }
@@ -177,10 +194,10 @@ mod tests {
         let renumbered = sealed.header(8, 1, 40, 0x10);
         assert_eq!(first, again);
         assert_ne!(first, renumbered);
-        assert_eq!(sealed.body().bytes(), before);
+        assert_eq!(*sealed.body().bytes(), before);
         for header in [first, renumbered] {
             let mut whole = header[CRC_START..].to_vec();
-            whole.extend_from_slice(sealed.body().bytes());
+            whole.extend_from_slice(&sealed.body().bytes());
             assert_eq!(header[17..21], crc32c(&whole).to_be_bytes());
         }
     }
@@ -191,7 +208,7 @@ mod tests {
         let held = Arc::clone(sealed.body());
         let body = Arc::try_unwrap(sealed.into_body()).expect_err("a socket still holds it");
         drop(held);
-        let buffer = Arc::try_unwrap(body).expect("the last holder").into_buffer();
-        assert!(buffer.is_empty() && buffer.capacity() > 0);
+        let buffers: Vec<_> = Arc::try_unwrap(body).expect("the last holder").into_chunks().into_buffers().collect();
+        assert!(buffers.len() == 1 && buffers[0].capacity() > 0);
     }
 }
