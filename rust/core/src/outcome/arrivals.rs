@@ -126,8 +126,8 @@ impl Arrivals {
         }
         let at = self.marks.partition_point(|mark| mark.count <= index);
         let after_ms = at.checked_sub(1).map_or(0, |before| self.marks[before].last_ms);
-        let by_us = self.marks.get(at).map(|mark| mark.first_us).or(self.closed_us);
-        let by_ms = by_us.map_or(now_ms, in_ms);
+        let counted_us = self.marks.get(at).map(|mark| mark.first_us).or(self.closed_us);
+        let by_ms = counted_us.map_or(now_ms, in_ms);
         if after_ms == 0 && by_ms <= ROUGHLY_AT_ONCE_MS { 0 } else { after_ms.midpoint(by_ms.max(after_ms)) }
     }
 }
