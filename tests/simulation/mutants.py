@@ -175,9 +175,45 @@ MUTANTS: Final = (
         "many-before-the-first",
         "until the first success one batch is in flight",
         LANE + "readiness.rs",
-        "let limit = if rules.idempotent && !self.numbers.is_confirmed() { 1 } else { rules.max_in_flight };",
-        "let limit = rules.max_in_flight;",
+        "let unconfirmed = rules.idempotent && !self.numbers.is_confirmed();",
+        "let unconfirmed = false;",
         78,
+    ),
+    Mutant(
+        "two-while-probing",
+        "after a lost connection a lane has one batch in flight until a success",
+        LANE + "readiness.rs",
+        "let limit = if unconfirmed || self.probing { 1 } else { rules.max_in_flight };",
+        "let limit = if unconfirmed { 1 } else { rules.max_in_flight };",
+    ),
+    Mutant(
+        "a-full-window-after-a-loss",
+        "after a loss a connection begins with one request",
+        ENGINE + "connections.rs",
+        "connection.open_window(if broker.probing { 1 } else { full }, full);",
+        "connection.open_window(full, full);",
+    ),
+    Mutant(
+        "every-end-is-a-loss",
+        "a connection that ends with nothing in flight starts no probing",
+        ENGINE + "connections.rs",
+        "if carried && !expected {",
+        "if carried || !expected {",
+    ),
+    Mutant(
+        "time-outs-from-queueing",
+        "a request's time begins when the one before it is answered",
+        "rust/core/src/io/connection.rs",
+        "        self.begin_waiting(now_us);\n        self.requests.pop_front()\n",
+        "        let _ = now_us;\n        self.requests.pop_front()\n",
+    ),
+    Mutant(
+        "a-handshake-ends-the-backoff",
+        "the reconnect backoff falls at the first answered Produce",
+        "src/penstock/control/connections.py",
+        "        if not peer.purpose.carries_records:\n            peer.failures = 0\n",
+        "        peer.failures = 0\n",
+        26,
     ),
     Mutant(
         "two-leaders-at-once",
@@ -329,6 +365,35 @@ MUTANTS: Final = (
         "remaining.extend(children.into_iter().rev());",
         24,
         compression="lz4",
+    ),
+    Mutant(
+        "a-batch-that-was-sent-grows",
+        "a batch that was sent takes no more records",
+        LANE + "mod.rs",
+        "self.queue.back_mut().filter(|batch| batch.attempts == 0)",
+        "self.queue.back_mut()",
+        -1,
+        compression="lz4",
+    ),
+    Mutant(
+        "growth-past-the-charge",
+        "a batch is charged for what it grows by",
+        "rust/core/src/append/room.rs",
+        "let Some(bytes) = chunks.find(|&bytes| self.charge(bytes, grant)) else { return Extended::NoMemory };\n"
+        "        builder.extend(self.pool.buffer(bytes), bytes);\n"
+        "        batch.charge(bytes);\n",
+        "let Some(bytes) = chunks.next() else { return Extended::NoMemory };\n"
+        "        let _ = grant;\n"
+        "        builder.extend(self.pool.buffer(bytes), bytes);\n",
+        -1,
+    ),
+    Mutant(
+        "a-full-socket-is-forgotten",
+        "a connection writes on when its socket takes bytes again",
+        ENGINE + "connections.rs",
+        "            connection.unblock();\n",
+        "",
+        -1,
     ),
     Mutant(
         "a-grant-is-kept",

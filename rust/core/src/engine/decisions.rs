@@ -94,8 +94,7 @@ impl<T: Transport> Engine<T> {
             Decision::Split if batch.is_encoding() => remaining.push_back(batch),
             Decision::Split => {
                 let accepted = self.learn_refused(topic, inner, &batch);
-                // One of the parts first: if that is too large as well, no other is refused with it.
-                inner.try_one();
+                inner.probe();
                 self.split(lane, batch, accepted, remaining, now_us);
             }
         }

@@ -59,6 +59,8 @@ struct Broker {
     ready: VecDeque<Arc<Lane>>,
     /// A connection was requested from the control plane.
     wanted: bool,
+    /// Its connection was lost with Produce in flight, and none was answered since: the next one begins with one request.
+    probing: bool,
     /// Why it cannot be reached, as the control plane reports it.
     trouble: Trouble,
     health: Arc<BrokerHealth>,
@@ -133,6 +135,12 @@ impl<T: Transport> Engine<T> {
     /// The transport: tests and the simulation step the engine by hand.
     pub fn transport(&mut self) -> &mut T {
         &mut self.transport
+    }
+
+    /// How many Produce requests each ready connection may have unanswered at present: for the simulation.
+    pub fn windows(&self) -> impl Iterator<Item = (u64, usize)> {
+        let ready = self.connections.values().filter(|connection| connection.stage == Stage::Ready);
+        ready.map(|connection| (connection.id, connection.window))
     }
 
     /// One pass (Java: `Sender.runOnce`). Returns when the next one is due (µs); `u64::MAX`: at the next wake-up.

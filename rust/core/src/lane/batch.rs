@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::error_code::NETWORK_EXCEPTION;
 use crate::lane::content::{Content, Ticket};
 use crate::lane::fate::{Addressed, Fate};
 use crate::lane::identity::Numbering;
@@ -76,6 +77,8 @@ pub struct LastAnswer {
     pub leader: Option<(i32, i32)>,
     /// KIP-467.
     pub record_errors: Vec<(u32, Option<String>)>,
+    /// No answer will come: its connection ended. The wait before the next attempt is the connection's, not the lane's.
+    pub lost: bool,
 }
 
 impl Default for LastAnswer {
@@ -87,7 +90,12 @@ impl Default for LastAnswer {
 impl LastAnswer {
     /// For an attempt that ended without a broker's answer, or before it was sent.
     pub fn error(code: i16, message: String) -> Self {
-        Self { code, message, base_offset: -1, leader: None, record_errors: Vec::new() }
+        Self { code, message, base_offset: -1, leader: None, record_errors: Vec::new(), lost: false }
+    }
+
+    /// For an attempt whose connection ended before its answer came.
+    pub fn lost(reason: String) -> Self {
+        Self { lost: true, ..Self::error(NETWORK_EXCEPTION, reason) }
     }
 }
 

@@ -4,8 +4,8 @@
 //! change a lane: this one (buffering), `readiness.rs` (queued, timers), `sending.rs`, `answers.rs` (answers and
 //! decisions) and `expiry.rs` (records fail).
 //!
-//! Rules kept here: one batch per request; until the first success under an (identity, topic id, leader) one batch in
-//! flight; nothing to a new leader before the old one's answers are in; a batch of unknown fate is never renumbered;
+//! Rules kept here: one batch per request; until the first success under an (identity, topic id, leader), and after a
+//! lost connection until the next success, one batch in flight; nothing to a new leader before the old one's answers are in; a batch of unknown fate is never renumbered;
 //! sequences modulo 2³¹.
 
 mod answers;
@@ -94,8 +94,10 @@ pub struct LaneInner {
     log_start_offset: i64,
     /// Bytes of the largest batch that was acknowledged.
     largest_acknowledged: usize,
-    /// Hand-overs in a row without a success between.
+    /// Hand-overs with an error that a broker answered, in a row without a success between.
     failures: u32,
+    /// A connection was lost with a batch of it: one batch in flight until the next success.
+    probing: bool,
     /// It is in a ready queue of the engine, or is announced for one.
     queued: bool,
     /// The last request that was put together with a batch of this lane.
@@ -121,6 +123,7 @@ impl Lane {
             log_start_offset: -1,
             largest_acknowledged: 0,
             failures: 0,
+            probing: false,
             queued: false,
             request: 0,
             armed_us: u64::MAX,
@@ -339,7 +342,7 @@ impl LaneInner {
         self.log_start_offset
     }
 
-    /// Hand-overs in a row without a success between.
+    /// Hand-overs with an error that a broker answered, in a row without a success between.
     pub fn failures(&self) -> u32 {
         self.failures
     }
