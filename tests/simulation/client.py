@@ -25,7 +25,6 @@ from penstock.facade.assembly import Wiring
 from penstock.facade.lifecycle import Calls, one_by_one
 from simulation.cluster import sender_of
 from simulation.coroutines import Application, InLoop
-from simulation.deadlines import watch_for_early_failure
 from simulation.network import Network
 from simulation.oracles import Deadlines, Memory
 from simulation.plan import MAY_SPLIT_BELOW, Plan
@@ -115,7 +114,6 @@ class Client:
         self._groups: dict[str, list[tuple[int, bytes, bytes]]] = {}
         self.fatal = ""
         self.late: list[str] = []
-        self.early: list[str] = []
         self.logs: list[str] = []
         self._events: list[Event] = []
         self._commands: list[boundary.Command] = []
@@ -317,7 +315,6 @@ class Client:
             self._keep(record)
             timeout_us = self.config.settings.delivery_timeout_ms * MS
             self._world.after(timeout_us + 2 * TICK_US, lambda: self._check_deadline(record))
-            watch_for_early_failure(self._world, record.future, f"record {number}", timeout_us, self.early)
         self._take_events()
         self._check_jobs()
         self._run_io_soon()
@@ -404,7 +401,6 @@ class Client:
                 self._keep(record)
                 timeout_us = self.config.settings.delivery_timeout_ms * MS
                 self._world.after(timeout_us + 2 * TICK_US, lambda record=record: self._check_deadline(record))
-                watch_for_early_failure(self._world, record.future, f"record {number}", timeout_us, self.early)
         self._take_events()
         self._run_io_soon()
 

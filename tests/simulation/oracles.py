@@ -17,10 +17,6 @@ from penstock.protocol.messages.produce import ProduceRequest
 from penstock.protocol.records import decode_batch, split_batches
 from simulation.world import MS, World
 
-EXPIRES_EARLY_US: Final = 10**12
-"""How much earlier than its own deadline a record may fail: without limit, since a batch expires whole, with its first
-record. 0 once expiry divides batches by the age of their records."""
-
 EXPIRED: Final = "not delivered: after "
 """How the message of a record begins that ran out of delivery.timeout.ms."""
 
@@ -97,16 +93,13 @@ class Timed(Protocol):
 class Deadlines:
     """When records fail of their deadline."""
 
-    def __init__(self, world: World, delivery_timeout_ms: int, *, tolerance_us: int = EXPIRES_EARLY_US) -> None:
-        """`tolerance_us`: how much earlier than its own deadline a record may fail."""
+    def __init__(self, world: World, delivery_timeout_ms: int) -> None:
+        """None was sent yet."""
         self._world = world
         self._timeout_us = delivery_timeout_ms * MS
-        self._tolerance_us = tolerance_us
         self._waiting: list[Timed] = []
         self._sent = 0
         self._resolved = 0
-        self.earliest_us = 0
-        """How much too early a record failed, at most."""
         self.broken: list[str] = []
 
     def sent(self, record: Timed) -> None:
@@ -131,8 +124,7 @@ class Deadlines:
 
     def _judge(self, record: Timed) -> None:
         early_us = record.sent_us + self._timeout_us - self._world.now_us
-        self.earliest_us = max(self.earliest_us, early_us)
-        if early_us > self._tolerance_us:
+        if early_us > 0:
             self.broken.append(f"record {record.number} failed of its deadline {early_us / MS:.3f} ms too early")
 
 

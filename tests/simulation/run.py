@@ -141,7 +141,6 @@ def _judge(world: World, plan: Plan, cluster: Cluster, client: Client, probes: l
             _judge_buried(verdict, place, log, reported, logs, unfenced)
     result = Result(plan, verdict, world.digest, world.now_us / S, trace=world.trace)
     result.broken += [f"late: {late}" for late in client.late[:3]]
-    result.broken += [f"early: {early}" for early in client.early[:3]]
     if plan.with_callback or plan.tasks:
         result.broken += client.broken_callbacks()[:3]
     result.broken += client.end()[:3]

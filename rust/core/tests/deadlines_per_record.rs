@@ -246,6 +246,43 @@ fn memory_comes_back_while_records_fail() {
 }
 
 #[test]
+fn a_batch_that_has_grown_over_several_pieces_is_cut_like_a_small_one() {
+    let mut rig = Rig::ready(Config { growth_max_bytes: 50_000, ..lingering(10_000) }, 1);
+    away(&mut rig);
+    let sent = trickle(&mut rig, 0..180, 10);
+    let open = |sent: &[Sent]| sent.iter().filter(|record| record.is_open()).count();
+    let left = open(&sent);
+    assert!((90..=110).contains(&left), "{left} of the last second");
+    let batches: std::collections::BTreeSet<_> = sent.iter().map(|record| Arc::as_ptr(&record.completion)).collect();
+    assert!(batches.len() <= 80, "{} parts", batches.len());
+    let mut called = callbacks(&rig);
+    let charged = 100_000 - rig.shared.pool.available();
+    // The last batch, which still grows, has a piece that is hardly filled.
+    assert!(charged <= 20_000, "{charged} bytes for {left} records of 19");
+    back(&mut rig);
+    let mut offset = 0;
+    while open(&sent) > 0 {
+        rig.shared.begin_flush();
+        rig.pass(0);
+        for batch in rig.seen(1) {
+            assert_eq!(i64::from(batch.sequence), offset);
+            let from = sent.iter().position(Sent::is_open).unwrap();
+            let until = from + batch.records as usize;
+            let holds_them = sent[from..until]
+                .iter()
+                .all(|record| records_of(&batch).windows(12).any(|window| window == [record.value; 12]));
+            assert!(holds_them && batch.bytes.len() > 12 * batch.records as usize);
+            rig.answer(1, std::slice::from_ref(&batch), 0, offset);
+            offset += i64::from(batch.records);
+        }
+    }
+    delivered_from(&sent[180 - left..], 0);
+    called.extend(callbacks(&rig));
+    assert_eq!(called, (0..180).collect::<Vec<_>>(), "each once");
+    assert_eq!(rig.shared.pool.available(), 100_000);
+}
+
+#[test]
 fn closing_fails_the_rest_once() {
     let mut rig = Rig::ready(lingering(1_000), 1);
     away(&mut rig);

@@ -151,8 +151,13 @@ class _Mock(Generic[K, V]):
             kept = (pending for pending in self._pending if topic not in (None, pending.sent.record.topic))
             self._pending = deque(kept)
         for pending in purged:
-            place = {"topic": pending.sent.record.topic, "partition": pending.sent.partition}
-            error = RecordPurgedError("the application purged the record", attempts=0, stage="linger", **place)
+            error = RecordPurgedError(
+                "the application purged the record",
+                topic=pending.sent.record.topic,
+                partition=pending.sent.partition,
+                attempts=0,
+                stage="linger",
+            )
             self._resolve(pending, None, error)
         return len(purged)
 

@@ -92,8 +92,8 @@ impl Content {
         }
     }
 
-    /// Open or sealed → open, without the first `count` records; it takes no more. Returns the memory, unless something
-    /// else holds it.
+    /// Open or sealed → open, without the first `count` records; it takes no more. Returns the memory, unless
+    /// something else holds it.
     pub(super) fn drop_front(&mut self, count: u32) -> Option<Chunks> {
         let rest = match self {
             Self::Open(builder) => builder.without(count),

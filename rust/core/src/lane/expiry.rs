@@ -125,7 +125,7 @@ impl LaneBatch {
     }
 
     /// [`LaneBatch::drop_failed`] where that halves its memory at least, so that it costs little for each record. Returns
-    /// that memory, and the bytes of buffer.memory that it needs no more.
+    /// the memory of its records, and the bytes of buffer.memory that it needs no more.
     pub fn shrink(&mut self) -> (Option<Chunks>, usize) {
         let needed = self.content.uncompressed_size() as u64 * u64::from(self.live()) / u64::from(self.count().max(1));
         if needed > self.charged as u64 / 2 {
@@ -135,5 +135,46 @@ impl LaneBatch {
         let is_smaller = self.attempts == 0 && self.failed == 0 && !self.expired;
         let kept = if is_smaller { self.size().min(self.charged) } else { self.charged };
         (chunks, std::mem::replace(&mut self.charged, kept) - kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::testing::batch;
+    use crate::outcome::{FailureKind, Outcome};
+
+    #[test]
+    fn the_rest_of_a_batch_counts_its_own_records() {
+        let mut sent = batch(1, 10);
+        sent.attempts = 1;
+        sent.last.record_errors = vec![(1, None), (4, Some("bad".into()))];
+        let whole = Arc::clone(&sent.completion);
+        let front = sent.detach(3);
+        assert_eq!((sent.count(), sent.live(), sent.is_expired()), (10, 7, false));
+        assert!(Arc::ptr_eq(&whole.leaf(2).0, &front) && Arc::ptr_eq(&whole.leaf(3).0, &sent.completion));
+        let failure = sent.failure(FailureKind::Broker, 87, String::new(), 0);
+        assert_eq!(failure.record_errors, [(u32::MAX, None), (1, Some("bad".into()))], "two, of which one is here");
+        assert!(sent.shrink().0.is_none() && sent.drop_failed().is_none(), "its bytes stay");
+        sent.resolve(Outcome::Delivered { base_offset: 100, log_append_time_ms: -1 });
+        let (leaf, index) = whole.leaf(3);
+        assert!(matches!(leaf.outcome(), Some(Outcome::Delivered { base_offset: 103, .. })) && index == 0);
+    }
+
+    #[test]
+    fn a_batch_that_was_never_sent_gives_back_the_memory_of_its_failed_records() {
+        let mut unsent = batch(1, 10);
+        let size = unsent.size();
+        unsent.charged = size;
+        unsent.detach(2);
+        assert_eq!(unsent.shrink().1, 0, "little would come free");
+        unsent.detach(4);
+        let (memory, freed) = unsent.shrink();
+        assert!(memory.is_some() && freed > 0);
+        assert_eq!((unsent.count(), unsent.live(), unsent.charged), (4, 4, unsent.size()));
+        assert_eq!(freed + unsent.charged, size);
+        assert!(unsent.builder().is_some_and(|builder| !builder.has_room(1)), "it takes no more");
+        unsent.detach(4);
+        assert!(unsent.is_expired());
     }
 }

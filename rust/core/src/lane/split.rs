@@ -13,9 +13,13 @@ impl LaneInner {
     pub fn split_waiting(&mut self, accepted: usize, mut next_id: impl FnMut() -> u64) -> u64 {
         let is_large = |batch: &LaneBatch| {
             // What an open batch will compress to is not known.
-            let is_known = !matches!(&batch.content, Content::Open(builder) if builder.is_compressed());
-            let is_new = batch.attempts == 0 && batch.failed == 0;
-            is_known && is_new && !batch.is_encoding() && batch.count() > 1 && batch.size() > accepted
+            let is_known = match &batch.content {
+                Content::Open(builder) => !builder.is_compressed(),
+                // It will be compressed again, without the records that have failed.
+                Content::Sealed(_) => batch.failed == 0,
+                Content::Encoding(_) | Content::Done => false,
+            };
+            is_known && batch.attempts == 0 && batch.count() > 1 && batch.size() > accepted
         };
         if !self.queue.iter().any(is_large) {
             return 0;
@@ -45,6 +49,7 @@ impl LaneBatch {
     ///
     /// Children that are to be compressed are open; [`LaneBatch::begin_encoding`] is the next step.
     pub fn split(mut self, limit: usize, mut next_id: impl FnMut() -> u64) -> Result<Vec<Self>, Box<Self>> {
+        self.drop_failed();
         let pieces = match self.content.seal().split(limit) {
             Ok(pieces) if pieces.len() > 1 => pieces,
             _ => return Err(Box::new(self)),
@@ -67,7 +72,7 @@ impl LaneBatch {
             let live = first.saturating_sub(self.failed);
             child.failed = self.failed.saturating_sub(first).min(count);
             child.expired |= child.failed == count;
-            child.arrivals = self.arrivals.split_off(live);
+            child.arrivals = self.arrivals.split_off(live).front(count - child.failed);
             child.numbering = sequence;
             sequence = sequence.map(|(identity, base)| (identity, advance_sequence(base, count)));
             if !child.expired {

@@ -95,9 +95,13 @@ impl Arrivals {
     /// The same, as seen from the part in front of that: the first `count` records.
     #[must_use]
     pub fn front(&self, count: u32) -> Self {
-        // One mark more than counts them: it has the time by which the last of them was buffered.
-        let marks = self.marks.partition_point(|mark| mark.count < self.offset.saturating_add(count));
-        let marks = self.marks[..self.marks.len().min(marks + 1)].to_vec();
+        let count = self.offset.saturating_add(count);
+        // One mark more than those that count fewer: it has the time by which the last record was buffered.
+        let fewer = self.marks.partition_point(|mark| mark.count < count);
+        let mut marks = self.marks[..self.marks.len().min(fewer + 1)].to_vec();
+        if let Some(last) = marks.last_mut() {
+            last.count = last.count.min(count);
+        }
         Self { marks, ..*self }
     }
 
@@ -122,8 +126,8 @@ impl Arrivals {
         }
         let at = self.marks.partition_point(|mark| mark.count <= index);
         let after_ms = at.checked_sub(1).map_or(0, |before| self.marks[before].last_ms);
-        let by_us = self.marks.get(at).map(|mark| mark.first_us).or(self.closed_us);
-        let by_ms = by_us.map_or(now_ms, in_ms);
+        let counted_us = self.marks.get(at).map(|mark| mark.first_us).or(self.closed_us);
+        let by_ms = counted_us.map_or(now_ms, in_ms);
         if after_ms == 0 && by_ms <= ROUGHLY_AT_ONCE_MS { 0 } else { after_ms.midpoint(by_ms.max(after_ms)) }
     }
 }
@@ -190,7 +194,7 @@ mod tests {
     #[test]
     fn what_no_note_counts_is_due_by_the_time_at_which_the_batch_was_taken() {
         let mut arrivals = arrivals();
-        assert_eq!(arrivals.due(9_000), 4, "a fifth one may come at any time");
+        assert_eq!(arrivals.due(9_000 * MS), 4, "a fifth one may come at any time");
         arrivals.close(3_010 * MS);
         assert_eq!([3_009, 3_010].map(|limit_ms| arrivals.due(limit_ms * MS)), [4, u32::MAX]);
     }
@@ -210,6 +214,8 @@ mod tests {
         assert_eq!((front.of(0, 3_000), front.of(1, 3_000)), (125, 125));
         assert_eq!(front.marks.len(), 2);
         assert_eq!(whole.front(9).marks, whole.marks);
+        let mut front = whole.front(2);
+        assert!(!front.note(2, 9_000 * MS, 9_000 * MS), "it has two records, not three");
     }
 
     #[test]

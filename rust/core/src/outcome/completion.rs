@@ -120,7 +120,7 @@ impl Completion {
         hand_down(&children, old.callbacks, |child, index, token| child.callbacks.push((index, token)));
         hand_down(&children, old.notices, |child, index, notice| child.notices.push((index, notice)));
         hand_down(&children, old.observed.iter().map(|index| (index, ())), |child, index, ()| {
-            child.observed.mark(index)
+            child.observed.mark(index);
         });
         let set = self.outcome.set(Outcome::Split(children));
         debug_assert!(set.is_ok(), "checked under the lock");

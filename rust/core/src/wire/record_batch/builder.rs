@@ -1,6 +1,5 @@
 //! An open batch: records are encoded into it as they arrive.
 
-use std::borrow::Cow;
 use std::io;
 
 use super::chunks::Chunks;
@@ -232,8 +231,13 @@ impl BatchBuilder {
     }
 
     /// The records so far, encoded.
-    pub(super) fn bytes(&self) -> Cow<'_, [u8]> {
-        self.records.joined()
+    pub(super) fn records(&self) -> &Chunks {
+        &self.records
+    }
+
+    /// Size, before compression, from which it is worth sending.
+    pub(super) fn worth(&self) -> usize {
+        self.worth
     }
 
     /// Consumes the batch and returns its memory.

@@ -70,7 +70,7 @@ impl Chunks {
     }
 
     /// The pieces, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
         (0..self.count()).map(|at| self.piece(at))
     }
 

@@ -1,9 +1,8 @@
 //! Records move to another batch: a batch that a broker found too large becomes several (KIP-126), and a batch loses
 //! the records at its front whose time ran out.
 
-use std::borrow::Cow;
-
 use super::builder::BatchBuilder;
+use super::chunks::Chunks;
 use super::record::{MAX_RECORD_OVERHEAD, next_record};
 use super::sealed::{BATCH_HEADER_LEN, SealedBatch};
 use crate::compression::{Codec, DecodeError, decompress};
@@ -17,11 +16,13 @@ impl SealedBatch {
     /// children of a compressed batch are still to be compressed, and `limit` counts their bytes before that. An error
     /// means that the batch's own bytes cannot be read.
     pub fn split(&self, limit: usize) -> Result<Vec<(u32, BatchBuilder)>, DecodeError> {
-        let bytes = self.expanded()?;
+        let expanded = self.expanded()?;
         let mut children = Vec::new();
         let mut first = 0;
         let mut child = self.child(limit);
-        for (index, (timestamp_delta, payload)) in records(&bytes, self.count()) {
+        for (index, (timestamp_delta, payload)) in
+            records(expanded.as_ref().unwrap_or(self.body().chunks()), self.count())
+        {
             let timestamp = self.base_timestamp().wrapping_add(timestamp_delta);
             if child.try_append_moved(timestamp, payload).is_none() {
                 let full = std::mem::replace(&mut child, self.child(limit));
@@ -38,18 +39,19 @@ impl SealedBatch {
 
     /// The records from `first` on, in a batch that takes no more. It is still to be compressed if this one is.
     pub fn without(&self, first: u32) -> Result<BatchBuilder, DecodeError> {
-        let bytes = self.expanded()?;
-        let rest = rest_of(&bytes, self.count(), first, self.base_timestamp());
+        let expanded = self.expanded()?;
+        let bytes = expanded.as_ref().unwrap_or(self.body().chunks());
+        let rest = rest_of(bytes, self.count(), first, self.base_timestamp(), self.uncompressed_size());
         Ok(if self.codec() == Codec::None { rest } else { rest.with_compression() })
     }
 
-    /// The encoded records before compression.
-    fn expanded(&self) -> Result<Cow<'_, [u8]>, DecodeError> {
-        let bytes = self.body().bytes();
+    /// The encoded records before compression, unless the body has them.
+    fn expanded(&self) -> Result<Option<Chunks>, DecodeError> {
         if self.codec() == Codec::None {
-            return Ok(bytes);
+            return Ok(None);
         }
-        decompress(self.codec(), &bytes, self.uncompressed_size() - BATCH_HEADER_LEN).map(Cow::Owned)
+        let uncompressed = self.uncompressed_size() - BATCH_HEADER_LEN;
+        decompress(self.codec(), &self.body().bytes(), uncompressed).map(Chunks::one).map(Some)
     }
 
     fn child(&self, limit: usize) -> BatchBuilder {
@@ -63,17 +65,17 @@ impl BatchBuilder {
     /// The records from `first` on, in a batch that takes no more. It is to be compressed if this one is.
     #[must_use]
     pub fn without(&self, first: u32) -> Self {
-        let rest = rest_of(&self.bytes(), self.count(), first, self.base_timestamp());
+        let rest = rest_of(self.records(), self.count(), first, self.base_timestamp(), self.worth());
         if self.is_compressed() { rest.with_compression() } else { rest }
     }
 }
 
-/// The records from `first` on, of `count` that are encoded in `bytes`.
-fn rest_of(bytes: &[u8], count: u32, first: u32, base_timestamp: i64) -> BatchBuilder {
-    let kept = records(bytes, count).skip(first as usize);
+/// The records from `first` on, of `count` that are encoded in `encoded`.
+fn rest_of(encoded: &Chunks, count: u32, first: u32, base_timestamp: i64, worth: usize) -> BatchBuilder {
+    let kept = records(encoded, count).skip(first as usize);
     let capacity = kept.clone().map(|(_, (_, payload))| MAX_RECORD_OVERHEAD + payload.len()).sum();
     // No limit but the records themselves: their deltas may grow with another base.
-    let mut rest = BatchBuilder::new(Vec::with_capacity(capacity), usize::MAX);
+    let mut rest = BatchBuilder::with_worth(Vec::with_capacity(capacity), usize::MAX, worth);
     for (_, (timestamp_delta, payload)) in kept {
         rest.try_append_moved(base_timestamp.wrapping_add(timestamp_delta), payload);
     }
@@ -82,9 +84,13 @@ fn rest_of(bytes: &[u8], count: u32, first: u32, base_timestamp: i64) -> BatchBu
 }
 
 /// `count` records encoded by [`BatchBuilder`]: (index, (timestamp delta, key, value and headers as they are encoded)).
-fn records(bytes: &[u8], count: u32) -> impl Iterator<Item = (u32, (i64, &[u8]))> + Clone {
-    let mut rest = bytes;
+fn records(encoded: &Chunks, count: u32) -> impl Iterator<Item = (u32, (i64, &[u8]))> + Clone {
+    let mut pieces = encoded.iter();
+    let mut rest: &[u8] = &[];
     (0..count).map(move |index| {
+        while rest.is_empty() {
+            rest = pieces.next().expect("the records were written by BatchBuilder");
+        }
         let (timestamp_delta, payload, after) = next_record(rest).expect("the records were written by BatchBuilder");
         rest = after;
         (index, (timestamp_delta, payload))
