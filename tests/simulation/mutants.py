@@ -70,7 +70,7 @@ MUTANTS: Final = (
         DELIVERY,
         'if not choice.remains or batch.fate != "unknown":',
         "if True:",
-        26,
+        59,
     ),
     Mutant(
         "close-ranks-always",
@@ -78,7 +78,7 @@ MUTANTS: Final = (
         DELIVERY,
         "if doubtful or unknown_behind or report.numbers_used_elsewhere or first_sequence != expected:",
         "if False:",
-        7,
+        0,
     ),
     Mutant(
         "close-ranks-never",
@@ -94,7 +94,7 @@ MUTANTS: Final = (
         DELIVERY,
         "    if batch.expired:\n",
         "    if False:\n",
-        4,
+        1,
         temper="expiry",
     ),
     Mutant(
@@ -313,15 +313,7 @@ MUTANTS: Final = (
         "let Some(bytes) = chunks.next() else { return Extended::NoMemory };\n"
         "        let _ = grant;\n"
         "        builder.extend(self.pool.buffer(bytes), bytes);\n",
-        -1,
-    ),
-    Mutant(
-        "a-full-socket-is-forgotten",
-        "a connection writes on when its socket takes bytes again",
-        ENGINE + "connections.rs",
-        "            connection.unblock();\n",
-        "",
-        -1,
+        2,
     ),
     Mutant(
         "a-grant-is-kept",
