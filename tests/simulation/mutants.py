@@ -295,15 +295,6 @@ MUTANTS: Final = (
         compression="lz4",
     ),
     Mutant(
-        "a-batch-that-was-sent-grows",
-        "a batch that was sent takes no more records",
-        LANE + "mod.rs",
-        "self.queue.back_mut().filter(|batch| batch.attempts == 0)",
-        "self.queue.back_mut()",
-        -1,
-        compression="lz4",
-    ),
-    Mutant(
         "growth-past-the-charge",
         "a batch is charged for what it grows by",
         "rust/core/src/append/room.rs",
@@ -339,7 +330,7 @@ MUTANTS: Final = (
         "src/penstock/facade/loops.py",
         "            if more and not loop.is_closed():\n",
         "            if more and loop.is_closed():\n",
-        200_022,
+        200_027,
         first=ASYNCIO_SEEDS,
     ),
     Mutant(
