@@ -22,7 +22,7 @@ QUICK := $(if $(wildcard $(BUILT)),$(BUILT),$(BUILT_DEV))
 LIMITS := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/bench-limits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-dev demo test test-rust test-python test-fast test-debug check format codegen test-packaging simulate mutants bench bench-quick bench-instructions kafka chaos models fuzz soak wheel hooks clean
+.PHONY: help setup build build-dev demo test test-rust test-python test-fast test-debug check format codegen test-packaging simulate mutants bench bench-quick bench-network bench-instructions kafka chaos recovery models fuzz soak wheel hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -140,8 +140,11 @@ codegen: $(DEPS) ## write the generated code again from the kafka-clients jar
 bench: $(BUILT) ## every row against other clients; ROWS=100B,keyed picks, FRESH=1 measures again
 	$(BIN)/python -m bench
 
-bench-quick: $(BUILT) ## the same with fewer and shorter runs, under 8 minutes
+bench-quick: $(BUILT) ## the same with fewer and shorter runs, under 9 minutes
 	$(BIN)/python -m bench --quick
+
+bench-network: $(BUILT) ## the rows with distance: clients behind a link (root, /dev/net/tun, ip); ROWS=, FRESH=1, QUICK=1
+	$(BIN)/python -m bench --network $(if $(QUICK),--quick)
 
 bench-instructions: $(BUILT) ## instructions per message (valgrind), held against bench/instructions.json
 	$(BIN)/python -m bench.instructions
@@ -174,6 +177,9 @@ kafka: ## a real Apache Kafka to play with, until Ctrl-C
 CHAOS_SECONDS ?= 300
 chaos: $(BUILT) ## break three real brokers for CHAOS_SECONDS (300) while producers send, by a plan of SEED, and judge
 	$(BIN)/python tools/chaos/chaos_run.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
+
+recovery: $(BUILT) ## how long producers take to recover from faults before a real broker, with a peer beside it
+	$(BIN)/python tools/chaos/recovery_run.py
 
 WHEEL_DIR ?= dist
 # zig comes with the headers and stubs of every glibc: the wheel runs on Linux from 2014 on, whatever this machine has.

@@ -1,5 +1,7 @@
 """Runs the rows against real peers and prints the results: `python -m bench` (`make bench`), `--quick` (`make bench-quick`).
 
+`--network` (`make bench-network`) runs the rows with distance instead.
+
 A row that was measured for this code on this machine is not run again: an interrupted benchmark continues.
 """
 
@@ -7,26 +9,41 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 
 from bench.chart import chart
+from bench.default_rows import DEFAULT_ROWS
+from bench.fault_rows import FAULT_ROWS
+from bench.network_rows import NETWORK_ROWS
+from bench.places import Kafka
 from bench.report import Done, lines_of, report
 from bench.results import Results, code_version, fingerprint
-from bench.rows import ROWS, Row
+from bench.row import Row
+from bench.rows import ROWS
 from bench.runs import run_row
-from bench.surroundings import CODE, HERE, ROOT, Kafka, commit, machine, missing_tools
+from bench.surroundings import CODE, HERE, ROOT, commit, machine, missing_tools
 
-KNOWN = {row.name: row for row in ROWS}
+HERE_ROWS = [*ROWS, *DEFAULT_ROWS, *FAULT_ROWS]
+KNOWN = {row.name: row for row in [*HERE_ROWS, *NETWORK_ROWS]}
 
 
 def main() -> None:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, _interrupt)  # so that Kafka, link and the running contestant end, too
     chosen = [KNOWN[name] for name in arguments.rows] or [
-        row for row in ROWS if not (arguments.quick and row.only_full)
+        row for row in (NETWORK_ROWS if arguments.network else HERE_ROWS) if not (arguments.quick and row.only_full)
     ]
-    name = "quick" if arguments.quick else "latest"
+    name = (
+        ("network-quick" if arguments.quick else "network")
+        if arguments.network
+        else "quick"
+        if arguments.quick
+        else "latest"
+    )
     file: Path = arguments.json or HERE / "results" / f"{name}.json"
     results = Results(file)
     here, code = machine(), code_version(ROOT, CODE)
@@ -61,6 +78,10 @@ def main() -> None:
     print(f"\n{text}\nWritten: {file}, {file.with_suffix('.md').name}, {file.with_suffix('.svg').name}")
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def _compared(row: Row, found: Done) -> list[dict[str, object]]:
     """The comparisons as data, for readers of the JSON."""
     return [
@@ -81,8 +102,9 @@ def _arguments() -> argparse.Namespace:
         prog="bench", description="paired benchmarks against other clients on a real Kafka"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="smaller counts, fewer rounds: all rows in under 8 minutes"
+        "--quick", action="store_true", help="smaller counts, fewer rounds: all rows in under 9 minutes"
     )
+    parser.add_argument("--network", action="store_true", help="the rows with distance (needs root, /dev/net/tun, ip)")
     parser.add_argument(
         "--rows", default=os.environ.get("ROWS", ""), help=f"comma-separated; default all: {', '.join(KNOWN)}"
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bench.figures import Comparison
 from bench.report import Done, lines_of
-from bench.rows import CPU, FASTER, Row
+from bench.row import CPU, FASTER, Row
 
 WIDTH, LEFT, RIGHT, BAR, GAP, TOP, BOTTOM = 880, 310, 130, 13, 12, 62, 40
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bench.rows import Line, Row, Target
+from bench.row import Line, Row, Target
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -19,6 +19,10 @@ UNITS = {
     "start_ms": ("start ms", 1),
     "import_ms": ("import ms", 1),
     "steady_rss_mib": ("RSS MiB", 0),
+    "seconds": ("time s", 1),
+    "recovery_p50_ms": ("recovery p50 ms", 1),
+    "recovery_p99_ms": ("recovery p99 ms", 1),
+    "delivered": ("delivered", 4),
 }
 """Figures by name: the name in a table, and the number of digits after the point."""
 
@@ -42,6 +46,7 @@ def derived(measured: Mapping[str, Any]) -> dict[str, Any]:
         **measured,
         "messages_per_s": measured["count"] / measured["seconds"],
         "cpu_us_per_message": measured["cpu_seconds"] / measured["count"] * 1e6,
+        "delivered": 1 - measured["failures"] / measured["count"],
     }
 
 
@@ -53,6 +58,11 @@ def compare(runs: Runs, line: Line) -> list[Comparison]:
         theirs = [run[target.figure] for run in runs[line.them]]
         ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
         ratio = statistics.median(ratios)
+        met = verdict(ratio, target)
+        if target.ours_at_most is not None:
+            met = statistics.median(ours) <= target.ours_at_most
+        if met is False and target.or_of and (of_limit := _share(runs, line.us, target)) is not None:
+            met = of_limit >= target.or_at_least
         compared.append(
             Comparison(
                 target.figure,
@@ -62,10 +72,19 @@ def compare(runs: Runs, line: Line) -> list[Comparison]:
                 min(ratios),
                 max(ratios),
                 target,
-                verdict(ratio, target),
+                met,
             )
         )
     return compared
+
+
+def _share(runs: Runs, us: str, target: Target) -> float | None:
+    """The median share of the limit that ours reaches; None if the limit was not measured."""
+    if target.or_of not in runs:
+        return None
+    pairs = zip(runs[us], runs[target.or_of], strict=True)
+    shares: list[float] = [mine[target.figure] / limit[target.figure] for mine, limit in pairs]
+    return statistics.median(shares)
 
 
 def verdict(ratio: float, target: Target) -> bool | None:

@@ -23,7 +23,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.surroundings import HERE, ROOT, Sink
+from bench.places import Sink
+from bench.surroundings import HERE, ROOT
 
 KEPT = HERE / "instructions.json"
 TOLERANCE = {"application": 0.05, "total": 0.15}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.figures import UNITS, Comparison, compare
-from bench.rows import Line, Row, Target
+from bench.row import Line, Row, Target
 
 Done = Mapping[str, Any]
 
@@ -25,8 +25,19 @@ def lines_of(row: Row, done: Done) -> list[tuple[Line, list[Comparison] | str]]:
 
 
 def titles(rows: Sequence[tuple[Row, Done]]) -> str:
-    """The load of each row."""
-    return "\n".join(_item(f"**{row.name}**: {row.title}") for row, _ in rows)
+    """The load of each row, and its link."""
+    return "\n".join(_item(f"**{row.name}**: {row.title}{_link(row, done)}") for row, done in rows)
+
+
+def _link(row: Row, done: Done) -> str:
+    if row.distance is None:
+        return ""
+    text = f"; link: {row.distance}; the broker's socket buffers: {row.broker_buffers}"
+    if totals := done.get("link"):
+        late = max(direction["late_us"] for direction in totals.values())
+        dropped = sum(direction["dropped"] for direction in totals.values())
+        text += f"; on average up to {late:.0f} µs late, {dropped:,.0f} packets dropped"
+    return text
 
 
 def table(rows: Sequence[tuple[Row, Done]]) -> str:
@@ -71,6 +82,8 @@ def _item(text: str) -> str:
 
 
 def bounds(target: Target) -> str:
+    if target.ours_at_most is not None:
+        return f"ours ≤ {target.ours_at_most:g}"
     if target.at_least is not None and target.at_most is not None:
         return f"{target.at_least:.2f}–{target.at_most:.2f}×"
     if target.at_least is not None:
@@ -100,7 +113,7 @@ def settings(rows: Sequence[tuple[Row, Done]]) -> str:
             if row.name not in names:
                 names.append(row.name)
     return "\n".join(
-        _item(f"{client} {version} ({', '.join(names)}): {shown}")
+        _item(f"{client} {version} ({', '.join(names)}): {shown or 'defaults'}")
         for (client, version, shown), names in sorted(used.items())
     )
 

@@ -12,8 +12,11 @@ from contextlib import ExitStack
 from typing import Any
 
 from bench.figures import derived, order, overlaid
-from bench.rows import Row
-from bench.surroundings import ROOT, BuildError, Kafka, MissingToolError, Sink, peer
+from bench.link import RunningLink
+from bench.outages import recovery_figures
+from bench.places import Kafka, Place, places_of
+from bench.row import Row
+from bench.surroundings import ROOT, BuildError, MissingToolError, peer
 
 TIMEOUT_S = 600.0
 PEERS = {"java", "franz-go", "blaster"}
@@ -38,14 +41,16 @@ def run_row(row: Row, pairs: int, quick: bool, kafka: Kafka) -> dict[str, Any]:
     not_run: dict[str, str] = {}
     failed = False
     commands: dict[str, list[str]] = {}
-    places: dict[str, Sink | str] = {}
+    places: dict[str, Place] = {}
+    link: RunningLink | None = None
     topic = f"bench-{row.name.replace('^', '')}-{time.monotonic_ns()}"
     runs: Runs = {label: [] for label in row.contestants}
     with ExitStack() as stack:
         for label, contestant in row.contestants.items():
             try:
                 commands[label] = _command(contestant.client)
-                places = places or _places(row, quick, kafka, topic, stack)
+                if not places:
+                    places, link = places_of(row, quick, kafka, topic, stack)
             except (MissingToolError, BuildError) as why:
                 not_run[label] = str(why)
                 failed |= isinstance(why, BuildError)
@@ -53,6 +58,7 @@ def run_row(row: Row, pairs: int, quick: bool, kafka: Kafka) -> dict[str, Any]:
             for label in order(list(row.contestants), number):
                 if label in not_run or not _wanted(row, label, not_run):
                     continue
+                places[label].prepare(number)
                 try:
                     measured = _run(commands[label], overlaid(row, label, quick), topic, places[label])
                 except NotRunError as why:
@@ -63,6 +69,7 @@ def run_row(row: Row, pairs: int, quick: bool, kafka: Kafka) -> dict[str, Any]:
                 if number:
                     runs[label].append(measured)
                 print(f"  {row.name} {number}/{pairs} {label}: {_brief(measured)}", file=sys.stderr)
+        totals = None if link is None else link.totals()
     return {
         "row": row.name,
         "title": row.title,
@@ -70,6 +77,7 @@ def run_row(row: Row, pairs: int, quick: bool, kafka: Kafka) -> dict[str, Any]:
         "runs": {label: made for label, made in runs.items() if label not in not_run and len(made) == pairs},
         "not_run": not_run,
         "failed": failed,
+        **({} if totals is None else {"link": totals}),
     }
 
 
@@ -80,36 +88,24 @@ def _wanted(row: Row, label: str, not_run: Mapping[str, str]) -> bool:
     )
 
 
-def _places(row: Row, quick: bool, kafka: Kafka, topic: str, stack: ExitStack) -> dict[str, Sink | str]:
-    """Each contestant's target: one Kafka and one topic for all, or a null sink for each number of partitions."""
-    if not row.sink:
-        bootstrap = kafka.start()
-        kafka.create_topic(topic, row.partitions)
-        stack.callback(kafka.delete_topic, topic)
-        return dict.fromkeys(row.contestants, bootstrap)
-    wanted = {label: int(overlaid(row, label, quick)["partitions"]) for label in row.contestants}
-    sinks = {partitions: stack.enter_context(Sink(partitions)) for partitions in sorted(set(wanted.values()))}
-    return {label: sinks[partitions] for label, partitions in wanted.items()}
-
-
 def _command(client: str) -> list[str]:
     return peer(client) if client in PEERS else [sys.executable, "-m", "bench.worker", client]
 
 
-def _run(command: list[str], task: dict[str, Any], topic: str, place: Sink | str) -> dict[str, Any]:
-    bootstrap = place if isinstance(place, str) else place.bootstrap_servers
-    before = 0 if isinstance(place, str) else place.records()
-    task = {**task, "bootstrap": bootstrap, "topic": topic}
+def _run(command: list[str], task: dict[str, Any], topic: str, place: Place) -> dict[str, Any]:
+    before = 0 if place.sink is None else place.sink.records()
+    task = {**task, **place.task, "bootstrap": place.bootstrap, "topic": topic}
     try:
-        done = subprocess.run(
-            [*command, json.dumps(task)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-            env=ENVIRONMENT,
-        )
+        with place.disturbed() as player:
+            done = subprocess.run(
+                place.command([*command, json.dumps(task)]),
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+                env=ENVIRONMENT,
+            )
     except subprocess.TimeoutExpired:
         raise FailedError(f"did not end within {TIMEOUT_S:.0f} s") from None
     if done.returncode:
@@ -119,16 +115,22 @@ def _run(command: list[str], task: dict[str, Any], topic: str, place: Sink | str
     measured: dict[str, Any] = json.loads(done.stdout)
     if "not_run" in measured:
         raise NotRunError(measured["not_run"])
-    if measured["failures"]:
+    if player is not None:
+        measured |= recovery_figures(measured.pop("acked_at"), player.ends)
+        if "recovery_p99_ms" not in measured:
+            raise FailedError("no outage ended while it sent")
+    if measured["failures"] and not task.get("may_fail"):
         raise FailedError(f"{measured['failures']:,} of {measured['count']:,} records failed")
-    if not isinstance(place, str) and (came := place.records() - before) < measured["count"]:
+    if place.sink is not None and (came := place.sink.records() - before) < measured["count"]:
         raise FailedError(f"says {measured['count']:,} records, of which {came:,} reached the sink")
     return derived(measured)
 
 
 def _brief(measured: dict[str, Any]) -> str:
     shown = f"{measured['messages_per_s']:,.0f}/s, CPU {measured['cpu_us_per_message']:.2f} µs"
-    for figure in ("p50_ms", "p99_ms", "start_ms", "import_ms", "steady_rss_mib"):
+    for figure in ("p50_ms", "p99_ms", "start_ms", "import_ms", "steady_rss_mib", "recovery_p50_ms", "recovery_p99_ms"):
         if figure in measured:
             shown += f", {figure} {measured[figure]:.3g}"
+    if measured["failures"]:
+        shown += f", {measured['failures']:,} failed after {measured['seconds']:.1f} s"
     return shown

@@ -1,8 +1,7 @@
-"""The environment of a run: a Kafka, a null sink, the peers' programs, and a description of the machine."""
+"""The environment of a run: the programs that are built for it, and a description of the machine."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -12,98 +11,33 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "bench"
 TARGET = ROOT / "target"
-sys.path.insert(0, str(ROOT / "tools" / "kafka"))
+sys.path[:0] = [str(ROOT / "tools" / "kafka"), str(ROOT / "tools" / "chaos")]
 
 import kafka_artifacts  # noqa: E402 (the harness is not a package)
-import kafka_wire  # noqa: E402
 from kafka_artifacts import MissingToolError as MissingToolError  # noqa: E402
-from kafka_cluster import KafkaCluster  # noqa: E402
 
 CODE = ["src/penstock", "rust/core/src", "rust/python", "rust/core/Cargo.toml", "Cargo.toml", "Cargo.lock"]
-CODE += ["bench/contestants", "bench/corpus.py", "bench/peers", "bench/limits/src"]
+CODE += [
+    "bench/contestants",
+    "bench/corpus.py",
+    "bench/peers",
+    "bench/limits/src",
+    "bench/link.py",
+    "bench/places.py",
+    "bench/faults.py",
+]
 """The sources that affect figures: the library, and the benchmark."""
 
 HEAP_MB = 1024
-SEGMENT_BYTES, RETENTION_BYTES = 64 << 20, 256 << 20
 
 
 class BuildError(RuntimeError):
     """A program of the benchmark does not build here (for instance, a module cannot be downloaded); the message has the output."""
-
-
-class Sink:
-    """A null sink in a separate process, which ends with its stdin."""
-
-    def __init__(self, partitions: int) -> None:
-        self._process = subprocess.Popen(
-            [str(limits() / "null-sink"), "--partitions", str(partitions)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.bootstrap_servers: str = f"127.0.0.1:{self._line()['port']}"
-
-    def records(self) -> int:
-        """The number of records that it has acknowledged so far."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return int(self._line()["records"])
-
-    def _line(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return line
-
-    def __enter__(self) -> Sink:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
-
-
-class Kafka:
-    """One real node, started when the first row needs it: the rows of the null sink need no JVM beside them."""
-
-    def __init__(self) -> None:
-        self._cluster: KafkaCluster | None = None
-
-    def start(self) -> str:
-        if self._cluster is None:
-            # A minute of benchmarking fills gigabytes: small segments that are checked often, so that retention can work.
-            config = {"log.retention.check.interval.ms": 10_000, "log.segment.delete.delay.ms": 1000}
-            self._cluster = KafkaCluster(nodes=1, heap_mb=HEAP_MB, config=config)
-            self._cluster.start()
-        return str(self._cluster.bootstrap_servers)
-
-    def create_topic(self, name: str, partitions: int) -> None:
-        assert self._cluster is not None
-        keep = max(SEGMENT_BYTES, RETENTION_BYTES * 6 // max(6, partitions))
-        config = {"retention.bytes": str(keep), "segment.bytes": str(SEGMENT_BYTES)}
-        self._cluster.create_topic(name, partitions, config=config)
-
-    def delete_topic(self, name: str) -> None:
-        assert self._cluster is not None
-        kafka_wire.delete_topic(self._cluster.nodes[1].address, name)
-
-    def __enter__(self) -> Kafka:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._cluster is not None:
-            self._cluster.stop()
 
 
 def _built(command: list[str], cwd: Path, what: str, **environment: str) -> None:

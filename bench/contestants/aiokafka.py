@@ -7,10 +7,13 @@ import asyncio
 import time
 from typing import Any
 
-from bench.contestants.common import Load, Measurement, Stopwatch, Task, latency_figures, measurement
+from bench.contestants.common import Load, Measurement, Stopwatch, Task, latency_figures, measurement, warm_up_of
 
 
 def settings_of(task: Task) -> dict[str, Any]:
+    """A task of defaults sets nothing: then acks=1, no idempotence, no linger."""
+    if task.get("defaults"):
+        return {**task.get("aiokafka", {})}
     return {
         "acks": "all",
         "enable_idempotence": True,
@@ -38,6 +41,11 @@ async def _futures(task: Task) -> Measurement:
     producer = AIOKafkaProducer(bootstrap_servers=task["bootstrap"], **settings)
     await producer.start()
     await producer.send_and_wait(topic, b"warm")
+    if (warm_up := warm_up_of(task)) is not None:
+        for waited in [
+            await producer.send(topic, value) for size in warm_up.sizes() for value in warm_up.values[:size]
+        ]:
+            await waited
     watch = Stopwatch()
     waiting = [await producer.send(topic, value) for size in load.sizes() for value in load.values[:size]]
     await producer.flush()

@@ -6,6 +6,7 @@ It imports little: one of the figures is the time of a client's own import.
 from __future__ import annotations
 
 import math
+import random
 import subprocess
 import sys
 import time
@@ -28,17 +29,33 @@ def not_here(what: str) -> NoReturn:
     raise NotHereError(what)
 
 
+TIMED_CHUNK = 1000
+"""The same for a load of some seconds: the end is noticed between two chunks."""
+
+
 class Load:
-    """The records of a task, created before anything is timed: lists of values and keys that the clients only iterate over."""
+    """The records of a task, created before anything is timed: lists of values and keys that the clients only iterate over.
+
+    Either `count` records, or as many as are sent in `seconds`; then `count` says how many they were.
+    """
 
     def __init__(self, task: Task, chunk: int = CHUNK) -> None:
-        self.count: int = task["count"]
-        self.chunk = min(task.get("chunk", chunk), self.count)
+        self.seconds: float | None = task.get("seconds")
+        if self.seconds is None:
+            self.count: int = task["count"]
+            self.chunk = min(task.get("chunk", chunk), self.count)
+        else:
+            self.count = 0
+            self.chunk = task.get("chunk", min(chunk, TIMED_CHUNK))
         if task.get("corpus") == "json":
             from bench.corpus import documents
 
             made = documents(task["size"])
             self.values = [made[number % len(made)] for number in range(self.chunk)]
+        elif task.get("corpus") == "random":
+            # Not compressible: a client that compresses by default (franz-go) sends as many bytes as the others.
+            made_up = random.Random(4)
+            self.values = [made_up.randbytes(task["size"]) for _ in range(self.chunk)]
         else:
             self.values = [b"x" * task["size"]] * self.chunk
         keys = task.get("keys", 0)
@@ -46,8 +63,21 @@ class Load:
 
     def sizes(self) -> Iterator[int]:
         """How many records each chunk has; the last may have fewer."""
+        if self.seconds is not None:
+            end = time.perf_counter() + self.seconds
+            while time.perf_counter() < end:
+                self.count += self.chunk
+                yield self.chunk
+            return
         for start in range(0, self.count, self.chunk):
             yield min(self.chunk, self.count - start)
+
+
+def warm_up_of(task: Task) -> Load | None:
+    """The load before the timed one, of `warm_up` records or `warm_up_s` seconds; None if there is none."""
+    if task.get("warm_up"):
+        return Load({**task, "count": task["warm_up"], "seconds": None})
+    return Load({**task, "seconds": task["warm_up_s"]}) if task.get("warm_up_s") else None
 
 
 class Stopwatch:

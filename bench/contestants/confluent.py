@@ -24,13 +24,19 @@ from bench.contestants.common import (
     loop_cost,
     measurement,
     rss_mib,
+    warm_up_of,
     without_loop,
 )
 
 POLL_EVERY = 1000
+DEFAULT_QUEUE = 100_000
+"""queue.buffering.max.messages of librdkafka."""
 
 
 def settings_of(task: Task) -> dict[str, Any]:
+    """A task of defaults sets nothing but what it names itself (`confluent`), and no partitioner."""
+    if task.get("defaults"):
+        return {**task.get("confluent", {})}
     settings: dict[str, Any] = {
         "acks": "all",
         "enable.idempotence": True,
@@ -99,6 +105,9 @@ def callback(task: Task) -> Measurement:
     """A delivery callback per record."""
     load, tally = Load(task), Tally()
     producer, settings = opened(task, on_delivery=tally)
+    if (warm_up := warm_up_of(task)) is not None:
+        send_all(producer, task["topic"], warm_up)
+        producer.flush()
     tally.delivered = 0
     watch = Stopwatch()
     send_all(producer, task["topic"], load)
@@ -166,11 +175,15 @@ def open_loop(task: Task) -> Measurement:
     producer, settings = opened(task)
     topic, value, clock = task["topic"], b"x" * task["size"], time.perf_counter
     latencies: list[float] = []
+    acked_at: list[float] | None = [] if task.get("acked_at") else None
     failures = 0
 
     def acknowledged(due: float, error: Any, _message: Any) -> None:
         nonlocal failures
-        latencies.append(clock() - due)
+        now = clock()
+        latencies.append(now - due)
+        if acked_at is not None and error is None:
+            acked_at.append(now)
         if error is not None:
             failures += 1
 
@@ -186,7 +199,7 @@ def open_loop(task: Task) -> Measurement:
     spent = watch.stop()
     failures += pace.count - len(latencies)
     spent = without_loop(spent, own, task)
-    return measurement(
+    measured = measurement(
         version(),
         settings,
         pace.count,
@@ -195,34 +208,42 @@ def open_loop(task: Task) -> Measurement:
         loop_cpu_us=own / pace.rate * 1e6,
         **latency_figures(latencies),
     )
+    return measured if acked_at is None else {**measured, "acked_at": acked_at}
+
+
+def send_all_bulk(producer: Any, topic: str, load: Load, settings: dict[str, Any]) -> int:
+    """`produce_batch`, a chunk a call; returns the number of records that were refused or not acknowledged."""
+    room = settings.get("queue.buffering.max.messages", DEFAULT_QUEUE) - load.chunk
+    messages = [{"value": value} for value in load.values]
+    refused = 0
+    for size in load.sizes():
+        # A record without buffer space is marked in its dict rather than raised: keep enough space beforehand.
+        while len(producer) > room:
+            producer.poll(0.001)
+        refused += size - producer.produce_batch(topic, messages if size == len(messages) else messages[:size])
+        producer.poll(0)
+    return refused + int(producer.flush())
 
 
 def bulk(task: Task) -> Measurement:
-    """`produce_batch`, ten thousand records a call. Only failures are reported, which is the cheapest mode."""
-    load = Load({**task, "chunk": task.get("bulk", 10_000)})
+    """`produce_batch`, ten thousand records a call. Unless at defaults, only failures are reported: the cheapest mode."""
+    task = {"chunk": task.get("bulk", 10_000), **task}
+    if not task.get("defaults"):
+        task["confluent"] = {"delivery.report.only.error": True, **task.get("confluent", {})}
+    load = Load(task)
     failures = 0
 
     def on_delivery(error: Any, _message: Any) -> None:
         nonlocal failures
         failures += error is not None
 
-    producer, settings = opened(
-        {**task, "confluent": {"delivery.report.only.error": True, **task.get("confluent", {})}},
-        on_delivery=on_delivery,
-    )
-    topic, room = task["topic"], settings["queue.buffering.max.messages"] - load.chunk
-    messages = [{"value": value} for value in load.values]
+    producer, settings = opened(task, on_delivery=on_delivery)
+    if (warm_up := warm_up_of(task)) is not None:
+        send_all_bulk(producer, task["topic"], warm_up, settings)
     watch = Stopwatch()
-    for size in load.sizes():
-        # A record without buffer space is marked in its dict rather than raised: keep enough space beforehand.
-        while len(producer) > room:
-            producer.poll(0.001)
-        taken = producer.produce_batch(topic, messages if size == len(messages) else messages[:size])
-        failures += size - taken
-        producer.poll(0)
-    failures += producer.flush()
+    refused = send_all_bulk(producer, task["topic"], load, settings)
     spent = watch.stop()
-    return measurement(version(), settings, load.count, spent, failures)
+    return measurement(version(), settings, load.count, spent, failures + refused)
 
 
 def start(task: Task) -> Measurement:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from bench.contestants.common import (
+    CHUNK,
     Load,
     Measurement,
     Pace,
@@ -20,15 +21,20 @@ from bench.contestants.common import (
     measurement,
     not_here,
     rss_mib,
+    warm_up_of,
     without_loop,
 )
 
 WINDOW = 4
 """Chunks of futures that are held before the oldest is checked: memory stays constant for any number of records."""
+WINDOW_RECORDS = WINDOW * CHUNK
+"""The same in records, for loads with small chunks."""
 
 
 def settings_of(task: Task) -> dict[str, Any]:
-    """acks=all and idempotence are the defaults, and set explicitly."""
+    """acks=all and idempotence are the defaults, and set explicitly; a task of defaults sets nothing."""
+    if task.get("defaults"):
+        return {**task.get("penstock", {})}
     settings = {
         "acks": "all",
         "enable_idempotence": True,
@@ -82,7 +88,7 @@ def send_all(producer: Any, topic: str, load: Load) -> int:
             waiting.append([send(topic, value) for value in chosen])
         else:
             waiting.append([send(topic, value, key=key) for value, key in zip(chosen, keys, strict=False)])
-        if len(waiting) > WINDOW:
+        if len(waiting) > WINDOW_RECORDS // load.chunk:
             failures += failed(waiting.popleft())
     producer.flush()
     return failures + sum(map(failed, waiting))
@@ -93,8 +99,8 @@ def futures(task: Task) -> Measurement:
     load = Load(task)
     producer, settings = opened(task)
     with producer:
-        if task.get("warm_up"):
-            send_all(producer, task["topic"], Load({**task, "count": task["warm_up"]}))
+        if (warm_up := warm_up_of(task)) is not None:
+            send_all(producer, task["topic"], warm_up)
         watch = Stopwatch()
         failures = send_all(producer, task["topic"], load)
         spent = watch.stop()
@@ -214,11 +220,15 @@ def open_loop(task: Task) -> Measurement:
     producer, settings = opened(task)
     topic, value, clock = task["topic"], b"x" * task["size"], time.perf_counter
     latencies: list[float] = []
+    acked_at: list[float] | None = [] if task.get("acked_at") else None
     failures = 0
 
     def acknowledged(due: float, _metadata: Any, error: Any) -> None:
         nonlocal failures
-        latencies.append(clock() - due)
+        now = clock()
+        latencies.append(now - due)
+        if acked_at is not None and error is None:
+            acked_at.append(now)
         if error is not None:
             failures += 1
 
@@ -235,7 +245,7 @@ def open_loop(task: Task) -> Measurement:
         spent = watch.stop()
     failures += pace.count - len(latencies)
     spent = without_loop(spent, own, task)
-    return measurement(
+    measured = measurement(
         version(),
         settings,
         pace.count,
@@ -244,26 +254,35 @@ def open_loop(task: Task) -> Measurement:
         loop_cpu_us=own / pace.rate * 1e6,
         **latency_figures(latencies),
     )
+    return measured if acked_at is None else {**measured, "acked_at": acked_at}
+
+
+def send_all_bulk(producer: Any, topic: str, load: Load) -> int:
+    """The same with `send_many`, a chunk a call."""
+    failures = 0
+    waiting: deque[Any] = deque()
+    for size in load.sizes():
+        values = load.values if size == len(load.values) else load.values[:size]
+        waiting.append(producer.send_many(topic, values))
+        if len(waiting) > 10 * WINDOW:
+            failures += len(waiting.popleft().result(60).errors)
+    producer.flush()
+    return failures + sum(len(result.result(60).errors) for result in waiting)
 
 
 def bulk(task: Task) -> Measurement:
     """`send_many`, ten thousand values a call; every result is read."""
-    load = Load({**task, "chunk": task.get("bulk", 10_000)})
+    task = {"chunk": task.get("bulk", 10_000), **task}
+    load = Load(task)
     producer, settings = opened(task)
     if not hasattr(producer, "send_many"):
         producer.close()
         not_here(f"Penstock {version()} has no KafkaProducer.send_many")
-    topic, failures = task["topic"], 0
     with producer:
+        if (warm_up := warm_up_of(task)) is not None:
+            send_all_bulk(producer, task["topic"], warm_up)
         watch = Stopwatch()
-        waiting: deque[Any] = deque()
-        for size in load.sizes():
-            values = load.values if size == len(load.values) else load.values[:size]
-            waiting.append(producer.send_many(topic, values))
-            if len(waiting) > 10 * WINDOW:
-                failures += len(waiting.popleft().result(60).errors)
-        producer.flush()
-        failures += sum(len(result.result(60).errors) for result in waiting)
+        failures = send_all_bulk(producer, task["topic"], load)
         spent = watch.stop()
     return measurement(version(), settings, load.count, spent, failures)
 

@@ -416,6 +416,21 @@ def test_bench_sends_as_many_records_as_its_report_states(
     assert "10 of 10 records acknowledged" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("options", [[], ["--asyncio", "3"]], ids=["thread", "asyncio"])
+def test_bench_says_what_limited_a_run(options: list[str], topic: str, capfd: Capture) -> None:
+    """Which limit it is depends on the machine; that its figures are those of the run does not."""
+    assert main(["bench", "-t", topic, "--seconds", "1.2", "--json", *options]) == 0
+    limit = json.loads(capfd.readouterr().out)["limit"]
+    assert all(limit[name] for name in ("by", "why", "change"))
+    figures = limit["figures"]
+    assert figures["seconds"] >= 1.2
+    for name in ("sender_cpu", "process_cpu", "io_busy", "in_flight", "latency_ms", "round_trip_ms", "batch_bytes"):
+        assert figures[name] > 0, name
+    assert figures["most_in_flight"] == 5
+    assert main(["bench", "-t", topic, "-n", "10", *options]) == 0
+    assert "too short to tell" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize("number", ["inf", "1e300", "1e10"])
 def test_bench_accepts_infinite_seconds_and_rate(number: str, topic: str, capfd: Capture) -> None:
     assert main(["bench", "-t", topic, "-n", "100", "--seconds", number, "--rate", number, "--json"]) == 0

@@ -47,9 +47,10 @@ class KafkaStartError(RuntimeError):
 class KafkaNode:
     """One JVM of a cluster: its folder, its ports, its process."""
 
-    def __init__(self, node_id: int, folder: Path, port: int, controller_port: int) -> None:
+    def __init__(self, node_id: int, folder: Path, host: str, port: int, controller_port: int) -> None:
         self.node_id = node_id
         self.folder = folder
+        self.host = host
         self.port = port
         self.controller_port = controller_port
         self._guard: subprocess.Popen[bytes] | None = None
@@ -58,7 +59,7 @@ class KafkaNode:
     @property
     def address(self) -> tuple[str, int]:
         """The address for its clients."""
-        return HOST, self.port
+        return self.host, self.port
 
     @property
     def properties(self) -> Path:
@@ -152,6 +153,7 @@ class KafkaCluster:
         config: broker settings that override the harness's; a key `node-2:broker.rack` is for node 2 alone.
         heap_mb: heap of each JVM.
         short_lived: the JVMs compile less: a start takes a quarter less of the processor, later work is slower.
+        host: the address of this machine where clients reach the nodes.
     """
 
     def __init__(
@@ -163,6 +165,7 @@ class KafkaCluster:
         config: Mapping[str, object] | None = None,
         heap_mb: int = 512,
         short_lived: bool = False,
+        host: str = HOST,
     ) -> None:
         if nodes < 1:
             raise ValueError(f"a cluster has at least one node, not {nodes}")
@@ -172,6 +175,7 @@ class KafkaCluster:
         self._config = dict(config or {})
         self._heap_mb = heap_mb
         self._short_lived = short_lived
+        self._host = host
         self._folder: Path | None = None
         self.nodes: dict[int, KafkaNode] = {}
 
@@ -180,7 +184,7 @@ class KafkaCluster:
         """`host:port,host:port`, all nodes, also those that are down."""
         if not self.nodes:
             raise RuntimeError("the cluster has not been started")
-        return ",".join(f"{HOST}:{node.port}" for node in self.nodes.values())
+        return ",".join(f"{self._host}:{node.port}" for node in self.nodes.values())
 
     def __enter__(self) -> KafkaCluster:
         return self.start()
@@ -315,7 +319,7 @@ class KafkaCluster:
         controllers = free_ports(self._size, None, taken=ports)
         for index, (port, controller_port) in enumerate(zip(ports, controllers, strict=True)):
             node_id = index + 1
-            self.nodes[node_id] = KafkaNode(node_id, folder / f"node-{node_id}", port, controller_port)
+            self.nodes[node_id] = KafkaNode(node_id, folder / f"node-{node_id}", self._host, port, controller_port)
         voters = ",".join(f"{node.node_id}@{HOST}:{node.controller_port}" for node in self.nodes.values())
         for node in self.nodes.values():
             node.configure(self._node_config(node, voters))
@@ -330,8 +334,8 @@ class KafkaCluster:
             "process.roles": "broker,controller",
             "node.id": node.node_id,
             "controller.quorum.voters": voters,
-            "listeners": f"CLIENTS://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}",
-            "advertised.listeners": f"CLIENTS://{HOST}:{node.port}",
+            "listeners": f"CLIENTS://{node.host}:{node.port},CONTROLLER://{HOST}:{node.controller_port}",
+            "advertised.listeners": f"CLIENTS://{node.host}:{node.port}",
             "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "CLIENTS",
             "controller.listener.names": "CONTROLLER",

@@ -1,6 +1,7 @@
-//! The few Kafka bytes that the null sink and the blaster need: reading with every length checked, writing, one batch.
+//! What the programs share: the few Kafka bytes of sink and blaster (lengths are checked), one direction of the link.
 
 pub mod batch;
+pub mod line;
 pub mod task;
 pub mod wire;
 

@@ -2,9 +2,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -23,6 +25,9 @@ type task struct {
 	Keys      int     `json:"keys"`
 	LingerMs  int     `json:"linger_ms"`
 	WarmUpS   float64 `json:"warm_up_s"`
+	Seconds   float64 `json:"seconds"`
+	Corpus    string  `json:"corpus"`
+	Defaults  bool    `json:"defaults"`
 }
 
 type measurement struct {
@@ -58,28 +63,49 @@ func version() string {
 	return "unknown"
 }
 
+// A thousand values in rotation; random ones cannot be compressed, which is the default.
+func valuesOf(task task) [][]byte {
+	if task.Corpus != "random" {
+		return [][]byte{bytes.Repeat([]byte("x"), task.Size)}
+	}
+	random := rand.NewChaCha8([32]byte{4})
+	values := make([][]byte, 1000)
+	for number := range values {
+		values[number] = make([]byte, task.Size)
+		random.Read(values[number])
+	}
+	return values
+}
+
 func main() {
 	task := task{LingerMs: 5}
 	check(json.Unmarshal([]byte(os.Args[1]), &task))
-	// franz-go's own benchmark (examples/bench): 250 MiB of buffer for records, batches of a million bytes. Idempotent with
-	// acks from all in-sync replicas is its default, and compression has to be turned off. The partitioner that keeps a
-	// partition for a whole batch makes larger batches than the default's 64 KiB.
-	buffered := (250<<20)/task.Size + 1
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(task.Bootstrap),
-		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerLinger(time.Duration(task.LingerMs)*time.Millisecond),
-		kgo.MaxBufferedRecords(buffered),
-		kgo.ProducerBatchMaxBytes(1_000_000),
-		kgo.ProducerBatchCompression(kgo.NoCompression()),
-		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
-	)
+	shown := map[string]any{}
+	options := []kgo.Opt{kgo.SeedBrokers(task.Bootstrap)}
+	if !task.Defaults {
+		// franz-go's own benchmark (examples/bench): 250 MiB of buffer for records, batches of a million bytes. Idempotent
+		// with acks from all in-sync replicas is its default, and compression has to be turned off. The partitioner that
+		// keeps a partition for a whole batch makes larger batches than the default's 64 KiB.
+		buffered := (250<<20)/task.Size + 1
+		options = append(options,
+			kgo.RequiredAcks(kgo.AllISRAcks()),
+			kgo.ProducerLinger(time.Duration(task.LingerMs)*time.Millisecond),
+			kgo.MaxBufferedRecords(buffered),
+			kgo.ProducerBatchMaxBytes(1_000_000),
+			kgo.ProducerBatchCompression(kgo.NoCompression()),
+			kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
+		)
+		shown = map[string]any{
+			"acks": "all", "idempotent": true, "ProducerLinger": fmt.Sprintf("%d ms", task.LingerMs),
+			"MaxBufferedRecords": buffered, "ProducerBatchMaxBytes": 1_000_000, "ProducerBatchCompression": "none",
+			"RecordPartitioner": "StickyKeyPartitioner",
+		}
+	}
+	shown["go"] = runtime.Version()
+	client, err := kgo.NewClient(options...)
 	check(err)
 
-	value := make([]byte, task.Size)
-	for at := range value {
-		value[at] = 'x'
-	}
+	values := valuesOf(task)
 	keys := make([][]byte, task.Keys)
 	for number := range keys {
 		keys[number] = fmt.Appendf(nil, "key-%08d", number)
@@ -92,7 +118,7 @@ func main() {
 	}
 	send := func(count int64) {
 		for number := range count {
-			record := &kgo.Record{Topic: task.Topic, Value: value}
+			record := &kgo.Record{Topic: task.Topic, Value: values[number%int64(len(values))]}
 			if len(keys) > 0 {
 				record.Key = keys[number%int64(len(keys))]
 			}
@@ -100,27 +126,31 @@ func main() {
 		}
 	}
 
-	for end := time.Now().Add(time.Duration(task.WarmUpS * float64(time.Second))); ; {
-		send(1000)
-		if time.Now().After(end) {
-			break
+	sendFor := func(seconds float64) (count int64) {
+		for end := time.Now().Add(time.Duration(seconds * float64(time.Second))); ; {
+			send(1000)
+			count += 1000
+			if time.Now().After(end) {
+				return count
+			}
 		}
 	}
+	sendFor(task.WarmUpS)
 	check(client.Flush(context.Background()))
 	delivered.Store(0)
 
 	used, began := cpu(), time.Now()
-	send(task.Count)
+	if task.Seconds > 0 {
+		task.Count = sendFor(task.Seconds)
+	} else {
+		send(task.Count)
+	}
 	check(client.Flush(context.Background()))
 	seconds, spent := time.Since(began).Seconds(), cpu()-used
 	client.Close()
 	check(json.NewEncoder(os.Stdout).Encode(measurement{
 		Version: version(), Count: task.Count, Seconds: seconds, CPUSeconds: spent,
 		Failures: task.Count - delivered.Load(),
-		Settings: map[string]any{
-			"acks": "all", "idempotent": true, "ProducerLinger": fmt.Sprintf("%d ms", task.LingerMs),
-			"MaxBufferedRecords": buffered, "ProducerBatchMaxBytes": 1_000_000, "ProducerBatchCompression": "none",
-			"RecordPartitioner": "StickyKeyPartitioner", "go": runtime.Version(),
-		},
+		Settings: shown,
 	}))
 }

@@ -10,6 +10,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Random;
 import java.util.concurrent.atomic.LongAdder;
 import org.apache.kafka.clients.producer.Callback;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -23,7 +24,7 @@ public class JavaPeer {
 
     private final KafkaProducer<byte[], byte[]> producer;
     private final String topic;
-    private final byte[] value;
+    private final byte[][] values;
     private final byte[][] keys;
     private final LongAdder delivered = new LongAdder();
     private final Callback onDelivery = (metadata, error) -> {
@@ -35,8 +36,7 @@ public class JavaPeer {
     private JavaPeer(JsonNode task, Properties settings) {
         producer = new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer());
         topic = task.get("topic").asText();
-        value = new byte[task.get("size").asInt()];
-        Arrays.fill(value, (byte) 'x');
+        values = valuesOf(task);
         keys = new byte[task.path("keys").asInt(0)][];
         for (int number = 0; number < keys.length; number++) {
             keys[number] = String.format("key-%08d", number).getBytes();
@@ -46,37 +46,66 @@ public class JavaPeer {
     private void send(long count) {
         for (long number = 0; number < count; number++) {
             byte[] key = keys.length == 0 ? null : keys[(int) (number % keys.length)];
-            producer.send(new ProducerRecord<>(topic, key, value), onDelivery);
+            producer.send(new ProducerRecord<>(topic, key, values[(int) (number % values.length)]), onDelivery);
         }
+    }
+
+    /** A thousand values in rotation; random ones cannot be compressed. */
+    private static byte[][] valuesOf(JsonNode task) {
+        boolean isRandom = task.path("corpus").asText("").equals("random");
+        Random random = new Random(4);
+        byte[][] made = new byte[isRandom ? 1000 : 1][task.get("size").asInt()];
+        for (byte[] value : made) {
+            if (isRandom) {
+                random.nextBytes(value);
+            } else {
+                Arrays.fill(value, (byte) 'x');
+            }
+        }
+        return made;
+    }
+
+    /** Sends for some seconds; returns how many records. */
+    private long sendFor(double seconds, int chunk) {
+        long end = System.nanoTime() + (long) (seconds * 1e9), count = 0;
+        do {
+            send(chunk);
+            count += chunk;
+        } while (System.nanoTime() < end);
+        return count;
     }
 
     public static void main(String[] arguments) throws Exception {
         ObjectMapper mapper = new ObjectMapper();
         JsonNode task = mapper.readTree(arguments[0]);
         Map<String, Object> shown = new LinkedHashMap<>();
-        shown.put("acks", "all");
-        shown.put("enable.idempotence", true);
-        shown.put("linger.ms", task.path("linger_ms").asInt(5));
-        // Java's own tuning advice (batch.size, buffer.memory): larger than the 16 KiB and 32 MiB of the defaults.
-        shown.put("batch.size", 262_144);
-        shown.put("buffer.memory", 64L << 20);
-        shown.put("compression.type", "none");
+        if (!task.path("defaults").asBoolean(false)) {
+            shown.put("acks", "all");
+            shown.put("enable.idempotence", true);
+            shown.put("linger.ms", task.path("linger_ms").asInt(5));
+            // Java's own tuning advice (batch.size, buffer.memory): larger than the 16 KiB and 32 MiB of the defaults.
+            shown.put("batch.size", 262_144);
+            shown.put("buffer.memory", 64L << 20);
+            shown.put("compression.type", "none");
+        }
+        task.path("java").fields().forEachRemaining(own -> shown.put(own.getKey(), own.getValue().asText()));
         Properties settings = new Properties();
         shown.forEach((name, setting) -> settings.put(name, setting.toString()));
         settings.put("bootstrap.servers", task.get("bootstrap").asText());
 
         JavaPeer peer = new JavaPeer(task, settings);
-        long end = System.nanoTime() + (long) (task.path("warm_up_s").asDouble(5) * 1e9);
-        do {
-            peer.send(10_000);
-        } while (System.nanoTime() < end);
+        peer.sendFor(task.path("warm_up_s").asDouble(5), 1_000);
         peer.producer.flush();
         peer.delivered.reset();
 
-        long count = task.get("count").asLong();
         long cpu = SYSTEM.getProcessCpuTime();
         long began = System.nanoTime();
-        peer.send(count);
+        long count = task.path("count").asLong();
+        if (task.has("seconds")) {
+            count = peer.sendFor(task.get("seconds").asDouble(), 1_000);
+        } else {
+            peer.send(count);
+        }
         peer.producer.flush();
         double seconds = (System.nanoTime() - began) / 1e9;
         double cpuSeconds = (SYSTEM.getProcessCpuTime() - cpu) / 1e9;

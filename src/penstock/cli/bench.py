@@ -18,6 +18,7 @@ from rich.table import Table
 from penstock import AsyncKafkaProducer, KafkaProducer, ProducerConfig
 from penstock._native import __version__, timeout_s
 from penstock.cli.interrupts import Interrupts, cut_short
+from penstock.cli.limits import Figures, Watch, round_trip_ms
 from penstock.cli.load import Content, Load, send_from_tasks, send_from_threads
 from penstock.cli.meter import Meter
 from penstock.cli.options import Json, Rate, Wait, number, settings_of
@@ -106,7 +107,7 @@ def bench(
             complain(problem)
             raise typer.Exit(code)
         producer: _Producer = AsyncKafkaProducer(checked) if load.is_asyncio else KafkaProducer(checked)
-        done, problem, code = _run(producer, load, settings)
+        done, problem, code = _run(producer, load, settings, round_trip_ms(checked.settings.bootstrap_addresses))
     if report is not None:
         try:
             report.write_text(as_html(done) if report.suffix == ".html" else as_svg(done), encoding="utf-8")
@@ -126,18 +127,25 @@ def bench(
 _Producer: TypeAlias = KafkaProducer[Any, Any] | AsyncKafkaProducer[Any, Any]
 
 
-def _run(producer: _Producer, load: Load, settings: dict[str, Any]) -> tuple[Report, str | None, int]:
+def _run(
+    producer: _Producer, load: Load, settings: dict[str, Any], distance_ms: float | None
+) -> tuple[Report, str | None, int]:
     """Send the load and wait for the acknowledgments; returns the report, the problem if any, and the exit code."""
     stopped_by = None
     problem: str | None = None
     undelivered: str | None = None
     stop = threading.Event()
     meter = Meter(load.senders)
+    watch: Watch | None = None
+    figures: Figures | None = None
     cpu = time.process_time()
     with Interrupts() as interrupts:
         try:
             try:
                 _fetch_metadata(producer, load.topic)  # connections and metadata are not measured
+                watch = Watch(
+                    producer.metrics, producer.config.settings.max_in_flight_requests_per_connection, distance_ms
+                )
                 meter = Meter(load.senders)
                 cpu = time.process_time()
                 with live_display(lambda: _table(meter, load), refresh_per_second=4):
@@ -145,6 +153,7 @@ def _run(producer: _Producer, load: Load, settings: dict[str, Any]) -> tuple[Rep
                         problem = next((str(it) for it in errors if not isinstance(it, DeliveryError)), None)
                         undelivered = next((str(it) for it in errors if isinstance(it, DeliveryError)), None)
                         _wait_and_tick(meter)
+                        watch.sample()
                     if isinstance(producer, KafkaProducer):
                         undelivered = _flush(producer, meter)
                 if undelivered is not None:
@@ -153,6 +162,8 @@ def _run(producer: _Producer, load: Load, settings: dict[str, Any]) -> tuple[Rep
                 stopped_by = interrupts.stopped_by
             meter.end()
             cpu = time.process_time() - cpu
+            if watch is not None:
+                figures = watch.figures(load, meter, cpu)
         finally:
             stop.set()
             with contextlib.suppress(DeliveryError):
@@ -171,6 +182,7 @@ def _run(producer: _Producer, load: Load, settings: dict[str, Any]) -> tuple[Rep
         cpu_seconds=cpu,
         latencies=meter.latencies,
         intervals=meter.intervals,
+        figures=figures,
     )
     if stopped_by is not None:
         return report, *cut_short(stopped_by)

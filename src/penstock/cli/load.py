@@ -142,7 +142,9 @@ def send_from_threads(
     """
     failed: list[BaseException] = []
     threads = [
-        threading.Thread(target=_run_sender, args=(producer, load, meter, stop, number, failed), daemon=True)
+        threading.Thread(
+            target=meter.sending()(_run_sender), args=(producer, load, meter, stop, number, failed), daemon=True
+        )
         for number in range(load.senders)
     ]
     for thread in threads:
@@ -189,9 +191,10 @@ def send_from_tasks(
     failed: list[BaseException] = []
 
     async def run() -> None:
-        await asyncio.gather(
-            *(_run_task(producer, load, meter, stop, number, failed) for number in range(load.senders))
-        )
+        with meter.sending():
+            await asyncio.gather(
+                *(_run_task(producer, load, meter, stop, number, failed) for number in range(load.senders))
+            )
         try:
             await producer.flush()
         except DeliveryError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from penstock import BulkResult
@@ -73,6 +75,10 @@ class Meter:
         self.intervals: list[Interval] = []
         self._samples: list[float] = []  # appended to by callbacks, taken by `tick`
         self._failures: list[int] = []  # appended to by callbacks
+        self._running: dict[
+            int, tuple[float, float]
+        ] = {}  # by thread: its processor time and the time, at the beginning
+        self._ran: list[tuple[float, float]] = []  # processor time and time of threads that have ended
         self._counted = 0
         self._last = self.began
         self._ended: float | None = None
@@ -106,6 +112,29 @@ class Meter:
     def fail(self, count: int) -> None:
         """Count records that were not acknowledged."""
         self._failures.append(count)
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """Around the work of a thread that sends: measures its processor time."""
+        began_s, began = time.thread_time(), self.now()
+        thread = threading.get_ident()
+        self._running[thread] = began_s, began
+        try:
+            yield
+        finally:
+            self._ran.append((time.thread_time() - began_s, self.now() - began))
+            del self._running[thread]
+
+    def senders(self) -> tuple[float, float]:
+        """Of the threads that have sent, or still send: processor time in cores, and seconds that the longest one took."""
+        spent = list(self._ran)
+        # A run that is interrupted ends before its threads do. Not every system has the clock of another thread.
+        if clock_of := getattr(time, "pthread_getcpuclockid", None):
+            for thread, (began_s, began) in list(self._running.items()):
+                with contextlib.suppress(OSError):  # it has just ended
+                    spent.append((time.clock_gettime(clock_of(thread)) - began_s, self.now() - began))
+        longest = max((seconds for _, seconds in spent), default=0.0)
+        return (sum(cpu_s for cpu_s, _ in spent) / longest if longest > 0 else 0.0), longest
 
     @property
     def failed(self) -> int:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from penstock.cli.limits import Figures, Verdict, limit_as_json, verdict
 from penstock.cli.load import Load
 from penstock.cli.meter import Interval, Latencies
 
@@ -29,6 +30,13 @@ class Report(NamedTuple):
     cpu_seconds: float
     latencies: Latencies
     intervals: Sequence[Interval]
+    figures: Figures | None = None
+    """Of the producer; None: it could not be measured (interrupted early)."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What limited the run."""
+        return None if self.figures is None else verdict(self.figures)
 
     @property
     def records_per_second(self) -> float:
@@ -52,6 +60,8 @@ class Report(NamedTuple):
         if self.latencies.count:
             figures = ", ".join(f"{name} {_number(value)}" for name, value in self.latencies.percentiles().items())
             yield f"latency of {self.latencies.count:,} acknowledgments in ms: {figures}"
+        if (found := self.verdict) is not None:
+            yield from found.lines()
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -71,6 +81,7 @@ class Report(NamedTuple):
                 name: None if value is None else round(value, 3) for name, value in self.latencies.percentiles().items()
             },
             "intervals": [interval._asdict() for interval in self.intervals],
+            "limit": None if self.figures is None else limit_as_json(self.figures),
         }
 
 
@@ -96,6 +107,8 @@ def as_html(report: Report) -> str:
         "CPU per record": f"{report.cpu_us_per_record:.2f} µs",
         **{f"latency {name}": f"{_number(value)} ms" for name, value in report.latencies.percentiles().items()},
     }
+    if (limit := report.verdict) is not None:
+        found |= {"limited by": f"{limit.by}: {limit.why}", "to change": limit.change}
     return _PAGE.format(title=html.escape(load.topic), found=_rows(found), asked=_rows(asked), picture=as_svg(report))
 
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
 
 from bench.contestants.common import Load, Pace, latency_figures, percentile
+from bench.contestants.confluent import settings_of
 from bench.corpus import documents
+from bench.default_rows import DEFAULT_ROWS
+from bench.fault_rows import FAULT_ROWS
+from bench.faults import MIX, Faults
 from bench.figures import compare, derived, order, overlaid, verdict
-from bench.rows import ROWS, Contestant, Line, Row, Target
+from bench.network_rows import NETWORK_ROWS
+from bench.outages import recovery_figures
+from bench.report import bounds
+from bench.row import IDEMPOTENT, Contestant, Line, Row, Target
+from bench.rows import ROWS
+
+ALL_ROWS = [*ROWS, *DEFAULT_ROWS, *FAULT_ROWS, *NETWORK_ROWS]
 
 
 def run(rate: float) -> dict[str, Any]:
-    return derived({"count": 1000, "seconds": 1000 / rate, "cpu_seconds": 0.002})
+    return derived({"count": 1000, "seconds": 1000 / rate, "cpu_seconds": 0.002, "failures": 0})
 
 
 def test_ratios_compare_consecutive_runs() -> None:
@@ -85,7 +96,7 @@ def test_the_corpus_is_the_same_everywhere() -> None:
     assert len(set(made)) == 20
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", ALL_ROWS, ids=lambda row: row.name)
 def test_a_row_names_existing_contestants(row: Row) -> None:
     assert {label for line in row.lines for label in (line.us, line.them)} <= set(row.contestants)
     assert all(line.targets for line in row.lines)
@@ -93,4 +104,57 @@ def test_a_row_names_existing_contestants(row: Row) -> None:
 
 
 def test_names_of_rows_are_unique() -> None:
-    assert len({row.name for row in ROWS}) == len(ROWS)
+    assert len({row.name for row in ALL_ROWS}) == len(ALL_ROWS)
+
+
+def test_a_target_is_also_met_at_the_limit_of_the_link() -> None:
+    line = Line("a", "b", (Target("messages_per_s", at_least=1.5, or_of="raw"),))
+    runs = {"a": [run(96)] * 3, "b": [run(90)] * 3}
+    assert compare(runs, line)[0].met is False, "the limit was not measured"
+    assert compare({**runs, "raw": [run(100)] * 3}, line)[0].met is True
+    assert compare({**runs, "raw": [run(110)] * 3}, line)[0].met is False
+
+
+def test_a_load_of_seconds_counts_what_it_sent() -> None:
+    load = Load({"seconds": 0.0, "size": 4, "corpus": "random"})
+    load.seconds = 1e9
+    sizes = load.sizes()
+    assert [next(sizes) for _ in range(3)] == [load.chunk] * 3
+    assert load.count == 3 * load.chunk
+    assert len(set(load.values)) == load.chunk, "not compressible"
+
+
+def test_faults_are_the_same_for_a_seed_and_about_as_many_as_they_should() -> None:
+    faults = Faults(0.2, MIX)
+    plan = faults.plan(3)
+    assert plan == faults.plan(3) != faults.plan(4)
+    assert 0.18 < sum(len(rule) > 1 for rule in plan) / len(plan) < 0.22
+    assert {rule["api"] for rule in plan} == {"Produce"}
+
+
+def test_a_recovery_is_the_time_from_the_end_of_an_outage_to_the_next_acknowledgment() -> None:
+    acknowledged = [1.0, 2.0, 2.5, 4.0]
+    figures = recovery_figures(acknowledged, [0.5, 1.9, 2.2, 4.5])
+    assert figures["outages"] == 2, "one was before the first acknowledgment, one after the last"
+    assert (figures["recovery_p50_ms"], figures["recovery_p99_ms"]) == (pytest.approx(100), pytest.approx(300))
+    assert recovery_figures([], [1.0]) == {}
+
+
+def test_a_bound_of_our_own_figure_needs_no_ratio() -> None:
+    runs = {"a": [{"recovery_p99_ms": 70.0}], "b": [{"recovery_p99_ms": 10.0}]}
+    (met,) = compare(runs, Line("a", "b", (Target("recovery_p99_ms", ours_at_most=75),)))
+    (missed,) = compare(runs, Line("a", "b", (Target("recovery_p99_ms", ours_at_most=60),)))
+    assert (met.met, missed.met, bounds(met.target)) == (True, False, "ours ≤ 75")
+
+
+@pytest.mark.parametrize("client", ["penstock", "confluent", "aiokafka"])
+def test_at_defaults_a_client_is_given_nothing_but_the_address(client: str) -> None:
+    settings_of = importlib.import_module(f"bench.contestants.{client}").settings_of
+    assert settings_of({"defaults": True, "keys": 5, "linger_ms": 7}) == {}
+    assert settings_of({"defaults": False})["linger_ms" if client != "confluent" else "linger.ms"] == 5
+
+
+def test_confluent_kafka_is_made_idempotent_and_nothing_else() -> None:
+    for row in (*DEFAULT_ROWS, *FAULT_ROWS, *NETWORK_ROWS):
+        if IDEMPOTENT in row.contestants:
+            assert settings_of(overlaid(row, IDEMPOTENT, quick=False)) == {"enable.idempotence": True}, row.name

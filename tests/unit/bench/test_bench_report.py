@@ -13,7 +13,7 @@ from bench.chart import bar, chart
 from bench.figures import compare, derived
 from bench.report import missing, report, summary, table
 from bench.results import Results, code_version, fingerprint
-from bench.rows import CONFLUENT, US, Contestant, Line, Row, Target, throughput
+from bench.row import CONFLUENT, US, Contestant, Line, Row, Target, throughput
 
 ROW = Row(
     "100B",
@@ -34,6 +34,7 @@ def run(rate: float, cpu_us: float) -> dict[str, Any]:
         "count": 1000,
         "seconds": 1000 / rate,
         "cpu_seconds": cpu_us / 1000,
+        "failures": 0,
         "version": "1",
         "settings": {"acks": "all"},
     }
