@@ -72,7 +72,7 @@ MUTANTS: Final = (
         DELIVERY,
         'if not choice.remains or batch.fate != "unknown":',
         "if True:",
-        26,
+        59,
     ),
     Mutant(
         "close-ranks-always",
@@ -80,7 +80,7 @@ MUTANTS: Final = (
         DELIVERY,
         "if doubtful or unknown_behind or report.numbers_used_elsewhere or first_sequence != expected:",
         "if False:",
-        7,
+        0,
     ),
     Mutant(
         "close-ranks-never",
@@ -96,7 +96,7 @@ MUTANTS: Final = (
         DELIVERY,
         "    if batch.expired:\n",
         "    if False:\n",
-        4,
+        1,
         temper="expiry",
     ),
     Mutant(
@@ -373,15 +373,6 @@ MUTANTS: Final = (
         compression="lz4",
     ),
     Mutant(
-        "a-batch-that-was-sent-grows",
-        "a batch that was sent takes no more records",
-        LANE + "mod.rs",
-        "self.queue.back_mut().filter(|batch| batch.attempts == 0)",
-        "self.queue.back_mut()",
-        -1,
-        compression="lz4",
-    ),
-    Mutant(
         "growth-past-the-charge",
         "a batch is charged for what it grows by",
         "rust/core/src/append/room.rs",
@@ -391,15 +382,7 @@ MUTANTS: Final = (
         "let Some(bytes) = chunks.next() else { return Extended::NoMemory };\n"
         "        let _ = grant;\n"
         "        builder.extend(self.pool.buffer(bytes), bytes);\n",
-        -1,
-    ),
-    Mutant(
-        "a-full-socket-is-forgotten",
-        "a connection writes on when its socket takes bytes again",
-        ENGINE + "connections.rs",
-        "            connection.unblock();\n",
-        "",
-        -1,
+        2,
     ),
     Mutant(
         "a-grant-is-kept",
@@ -425,7 +408,7 @@ MUTANTS: Final = (
         "src/penstock/facade/loops.py",
         "            if more and not loop.is_closed():\n",
         "            if more and loop.is_closed():\n",
-        200_022,
+        200_027,
         first=ASYNCIO_SEEDS,
     ),
     Mutant(

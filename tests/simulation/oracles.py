@@ -62,18 +62,21 @@ class Wire:
                     self._compare(topic.name or topic.topic_id, part.index, bytes(batch))
 
     def _compare(self, topic: str | object, partition: int, batch: bytes) -> None:
-        first = _numbers(batch)[0]
-        before = self._seen.setdefault((topic, partition, first), batch[_HEADER:])
-        if batch[_HEADER:] == before:
-            return
-        old, new = len(before), len(batch) - _HEADER
-        if self._splits and new < old:
-            self._seen[topic, partition, first] = batch[_HEADER:]
-            return
-        self.broken.append(
-            f"a batch changed between attempts: {topic}-{partition} from record {first} on had {old} bytes of records,"
-            f" and has {new}"
-        )
+        numbers = _numbers(batch)
+        for number in numbers:
+            # By record, so that one that has changed from batch to batch is found, too.
+            before = self._seen.get((topic, partition, number))
+            if (
+                before is not None
+                and before != batch[_HEADER:]
+                and not (self._splits and len(before) > len(batch) - _HEADER)
+            ):
+                self.broken.append(
+                    f"a batch changed between attempts: record {number} of {topic}-{partition} was in one with"
+                    f" {len(before)} bytes of records, and is in one with {len(batch) - _HEADER}"
+                )
+                return
+        self._seen.update(dict.fromkeys(((topic, partition, number) for number in numbers), batch[_HEADER:]))
 
 
 def _numbers(batch: bytes) -> list[int]:

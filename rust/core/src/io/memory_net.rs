@@ -12,6 +12,7 @@ use crate::io::connection::Transport;
 
 /// One connection's two directions, seen from the far end.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a socket, which tests set one by one")]
 pub struct Socket {
     /// Written by the engine, not taken yet.
     pub outgoing: Vec<u8>,
