@@ -110,6 +110,10 @@ class AsyncProducer(Protocol[K_contra, V_contra]):
         """Deliver everything sent before this call."""
         ...
 
+    def purge(self, topic: str | None = None) -> int:
+        """Fail what is buffered and was never sent."""
+        ...
+
     async def close(self, timeout: float | None = None) -> None:
         """Deliver the buffered records, then end."""
         ...

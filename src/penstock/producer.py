@@ -76,6 +76,10 @@ class Producer(Protocol[K_contra, V_contra]):
         """Deliver everything sent before this call."""
         ...
 
+    def purge(self, topic: str | None = None) -> int:
+        """Fail what is buffered and was never sent."""
+        ...
+
     def close(self, timeout: float | None = None) -> None:
         """Deliver the buffered records, then end."""
         ...

@@ -97,6 +97,9 @@ class Driven:
     def flush(self, timeout: float | None = None) -> None:
         self._run(self._producer.flush(timeout))
 
+    def purge(self, topic: str | None = None) -> int:
+        return self._producer.purge(topic)
+
     def close(self, timeout: float | None = None) -> None:
         if not self._loop.is_closed():
             self._run(self._producer.close(timeout))

@@ -101,7 +101,7 @@ class Broker:
             case Connect(connection_id=connection):
                 return bench.step(ConnectionOpened(connection))
             case Close(connection_id=connection, reason=reason):
-                return bench.step(ConnectionClosed(connection, reason, True, False))
+                return bench.step(ConnectionClosed(connection, reason, True, False, False))
             case SendFrame():
                 return self._answer(command)
             case Publish(view=view):
@@ -116,7 +116,7 @@ class Broker:
         connection, self._connection = self._connection, None
         if connection is None:
             return []
-        return self.bench.step(ConnectionClosed(connection, "reset by peer", False, False))
+        return self.bench.step(ConnectionClosed(connection, "reset by peer", False, False, False))
 
     def _answer(self, frame: SendFrame) -> list[Command]:
         bench = self.bench

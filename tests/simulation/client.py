@@ -7,7 +7,7 @@ once mostly, sometimes only after seconds, as when another library holds the GIL
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from penstock import serialization
 from penstock._native import BulkResult, DeliveryFuture, Engine, RecordMetadata, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
-from penstock.control.commands import Event, Log, Publish, RequestTopicAges, Resolve, TopicAges
+from penstock.control.commands import Command, Event, Log, Publish, RequestTopicAges, Resolve, TopicAges
 from penstock.control.controller import Controller
 from penstock.control.peers import Endpoint
 from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
@@ -25,9 +25,11 @@ from penstock.facade.assembly import Wiring
 from penstock.facade.lifecycle import Calls, one_by_one
 from simulation.cluster import sender_of
 from simulation.coroutines import Application, InLoop
+from simulation.deadlines import watch_for_early_failure
 from simulation.network import Network
 from simulation.oracles import Deadlines, Memory
 from simulation.plan import MAY_SPLIT_BELOW, Plan
+from simulation.watch import Watch
 from simulation.world import MS, S, World
 from support.oracle import Reported, reported_by
 
@@ -106,12 +108,14 @@ class Client:
         self.deadlines = Deadlines(world, settings.delivery_timeout_ms)
         self._coroutines = Application(world, plan, self, wiring) if plan.tasks else None
         self.network: Network
+        self.watch = Watch(settings)
         self.sent: list[Sent] = []
         self.refused: list[Reported] = []
         self.unbuffered: list[tuple[int, str]] = []
         self._groups: dict[str, list[tuple[int, bytes, bytes]]] = {}
         self.fatal = ""
         self.late: list[str] = []
+        self.early: list[str] = []
         self.logs: list[str] = []
         self._events: list[Event] = []
         self._commands: list[boundary.Command] = []
@@ -187,8 +191,12 @@ class Client:
     def _take_events(self) -> None:
         events = self.engine.exchange([], 0)
         if events:
-            self._events += events
+            self._reported_by_engine(events)
             self._wake_control()
+
+    def _reported_by_engine(self, events: Sequence[boundary.Event]) -> None:
+        self.watch.events(events, self._world.now_us)
+        self._events += events
 
     def _wake_control(self) -> None:
         if self._stepping or self._handing_over:
@@ -217,7 +225,7 @@ class Client:
             if not isinstance(event, boundary.FrameReceived):
                 self._world.note(f"event {_brief(event)}")
         native: list[boundary.Command] = []
-        for command in self.controller.step(events, self._world.now_us / 1000):
+        for command in self._step_watched(events, self._world.now_us / 1000):
             if isinstance(command, Publish):
                 pass
             elif isinstance(command, Resolve):
@@ -235,6 +243,16 @@ class Client:
             self._world.after(self._stall_us(), lambda: self._hand_over(native))
         self._plan_wakeup()
 
+    def _step_watched(self, events: list[Event], now_ms: float) -> list[Command]:
+        peers = self.controller._connections._by_connection
+        for event in events:
+            if isinstance(event, boundary.ConnectionClosed):
+                self.watch.lost(event, peers.get(event.connection_id), now_ms)
+        commands = self.controller.step(events, now_ms)
+        connects = [command.connection_id for command in commands if isinstance(command, boundary.Connect)]
+        self.watch.stepped(events, [(connection, peers[connection]) for connection in connects], now_ms)
+        return commands
+
     def _hand_over(self, native: list[boundary.Command]) -> None:
         if self.closed:
             return
@@ -243,11 +261,13 @@ class Client:
                 self.fatal = command.trouble.message
             self._world.note(f"command {_brief(command)}")
         self._handing_over = False
-        self._events += self.engine.exchange(native, 0)
+        self._reported_by_engine(self.engine.exchange(native, 0))
+        self.watch.commanded(native)
         self._wake_by_timer()
         if self._events:
             self._wake_control()
         self.run_io()
+        self.watch.check_windows(native, self.stepped.windows(), self._world.now_us)
 
     def _log(self, command: Log) -> None:
         if command.level >= logging.ERROR:
@@ -297,6 +317,7 @@ class Client:
             self._keep(record)
             timeout_us = self.config.settings.delivery_timeout_ms * MS
             self._world.after(timeout_us + 2 * TICK_US, lambda: self._check_deadline(record))
+            watch_for_early_failure(self._world, record.future, f"record {number}", timeout_us, self.early)
         self._take_events()
         self._check_jobs()
         self._run_io_soon()
@@ -383,6 +404,7 @@ class Client:
                 self._keep(record)
                 timeout_us = self.config.settings.delivery_timeout_ms * MS
                 self._world.after(timeout_us + 2 * TICK_US, lambda record=record: self._check_deadline(record))
+                watch_for_early_failure(self._world, record.future, f"record {number}", timeout_us, self.early)
         self._take_events()
         self._run_io_soon()
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from penstock._native import SteppedEngine
 from simulation.cluster import PORT, Cluster, Reply, ip
 from simulation.plan import Plan
+from simulation.watch import Watch
 from simulation.world import MS, S, World
 
 PIECE = 1_400
@@ -45,13 +46,20 @@ class Network:
     """All connections of one producer."""
 
     def __init__(
-        self, world: World, plan: Plan, cluster: Cluster, engine: SteppedEngine, changed: Callable[[], None]
+        self,
+        world: World,
+        plan: Plan,
+        cluster: Cluster,
+        engine: SteppedEngine,
+        changed: Callable[[], None],
+        watch: Watch,
     ) -> None:
         self._world = world
         self._plan = plan
         self._cluster = cluster
         self._engine = engine
         self._changed = changed
+        self._watch = watch
         self._links: dict[int, Link] = {}
         self._node_of = {ip(node_id): node_id for node_id in cluster.state.nodes}
 
@@ -81,6 +89,9 @@ class Network:
     def _dial(self, connection: int, address: str, port: int) -> None:
         assert port == PORT, f"dialled port {port}"
         link = self._links[connection] = Link(connection, self._node_of[address])
+        self._watch.dialled(connection, link.node_id, self._world.now_us)
+        if self._plan.link_bytes_per_s:
+            self._watch.narrowed(connection)
         world, rates = self._world, self._plan.rates
         delay_us = world.spread(self._plan.latency_us) + 1
         if not self._calm() and world.chance(rates.black_hole):
@@ -111,6 +122,7 @@ class Network:
     def _narrow(self, link: Link) -> None:
         """For a while, the socket takes only a few bytes at a time."""
         link.narrow = True
+        self._watch.narrowed(link.connection)
         self._engine.set_room(link.connection, self._world.random.randrange(1, 400))
         self._changed()
         self._world.after(self._world.spread(20 * MS), lambda: self._widen(link))
@@ -132,6 +144,7 @@ class Network:
         if not data:
             return
         world = self._world
+        self._watch.written(link.connection, data, world.now_us)
         if self._plan.link_bytes_per_s and not self._is_slow() and self._engine.set_room(link.connection, None):
             self._changed()
         if self._is_slow() or link.waiting:
@@ -253,6 +266,7 @@ class Network:
             self._world.at(cut_us, lambda: self._return(link, data))
             return
         self._engine.deliver(link.connection, data)
+        self._watch.delivered(link.connection, data, self._world.now_us)
         self._take_closed()  # invalid bytes close a connection at once
         self._changed()
 

@@ -65,7 +65,7 @@ def simulate(
 def _simulate(plan: Plan, world: World) -> Result:
     cluster = Cluster(world, plan)
     client = Client(world, plan)
-    client.network = Network(world, plan, cluster, client.stepped, client.socket_changed)
+    client.network = Network(world, plan, cluster, client.stepped, client.socket_changed, client.watch)
     nemesis = Nemesis(world, plan, cluster, client)
     world.on_time = client.stepped.set_now_us
     client.start()
@@ -141,10 +141,12 @@ def _judge(world: World, plan: Plan, cluster: Cluster, client: Client, probes: l
             _judge_buried(verdict, place, log, reported, logs, unfenced)
     result = Result(plan, verdict, world.digest, world.now_us / S, trace=world.trace)
     result.broken += [f"late: {late}" for late in client.late[:3]]
+    result.broken += [f"early: {early}" for early in client.early[:3]]
     if plan.with_callback or plan.tasks:
         result.broken += client.broken_callbacks()[:3]
     result.broken += client.end()[:3]
     result.broken += [*cluster.wire.broken[:3], *client.deadlines.broken[:3]]
+    result.broken += client.watch.broken[:3]
     available, total = client.stepped.available_memory, client.config.settings.buffer_memory
     if available != total:
         result.broken.append(f"memory: {total - available} of {total} bytes did not come back")

@@ -61,6 +61,12 @@ def test_seeds_differ_and_are_deterministic() -> None:
     assert simulate(1).digest != simulate(2).digest
 
 
+def test_some_seeds_have_slow_links_and_most_do_not() -> None:
+    slow = [plan for plan in map(draw, range(500)) if plan.send_buffer]
+    assert 50 < len(slow) < 150
+    assert all(plan.link_bytes_per_s > 0 for plan in slow)
+
+
 def test_no_guarantee_is_broken_in_bulk() -> None:
     """Seeds whose application sends by `send_many`."""
     _run((seed for seed in range(BULK_SEEDS, BULK_SEEDS + 200) if draw(seed).bulk), BULK_BUDGET_S)

@@ -40,14 +40,15 @@ COMMANDS: tuple[Any, ...] = (
     boundary.FailBuffered("broker", Trouble(31, "not allowed")),
     boundary.FailProducer("unresolved", Trouble(9, "no such host")),
 )
-BATCH = BatchReport(1, 2, 3, 4, "partly written", 5, "so it is", True, 6, 7, 8)
+BATCH = BatchReport(1, 2, 3, 4, "partly written", 5, "so it is", True, False, 6, 7, 8)
 LANE = LaneReport(
-    "t", bytes(range(16)), 1, 2, 3, 4, 5, 6, 7, 8, True, (BATCH, BATCH._replace(batch_id=9, expired=False))
+    "t", bytes(range(16)), 1, 2, 3, 4, 5, 6, 7, 8, True, (BATCH, BATCH._replace(batch_id=9, lost=False, expired=True))
 )
 EVENTS: tuple[Any, ...] = (
     boundary.ConnectionOpened(1),
-    boundary.ConnectionClosed(1, "reset", True, False),
-    boundary.ConnectionClosed(1, "reset", False, True),
+    boundary.ConnectionClosed(1, "reset", True, False, False),
+    boundary.ConnectionClosed(1, "reset", False, True, False),
+    boundary.ConnectionClosed(1, "reset", False, False, True),
     boundary.FrameReceived(1, 7, b"frame"),
     boundary.ConnectionWanted(1),
     boundary.TopicWanted("t", 3),

@@ -249,6 +249,8 @@ class TestOwnSettings:
     def test_growth_has_a_default_a_range_and_a_switch(self) -> None:
         assert config().settings.penstock_batch_growth_max_bytes == 1_000_000
         assert config(penstock_batch_growth_max_bytes=0).settings.penstock_batch_growth_max_bytes == 0
+        assert config(batch_size=0).settings.penstock_batch_growth_max_bytes == 0, "each record in a batch of its own"
+        assert config(batch_size=1).settings.penstock_batch_growth_max_bytes == 1_000_000
         assert config({"penstock.batch.growth.max.bytes": " 65536 "})["penstock.batch.growth.max.bytes"] == 65_536
         assert "at least 0" in refusal(penstock_batch_growth_max_bytes=-1)
         assert "32 bits" in refusal(penstock_batch_growth_max_bytes=2**31)

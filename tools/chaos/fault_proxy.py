@@ -42,10 +42,11 @@ class FaultProxy:
 
     Args:
         brokers: node id → the broker's own address.
+        plan: the rules, if they are not added one by one.
     """
 
-    def __init__(self, brokers: Mapping[int, Address]) -> None:
-        self.plan = Plan()
+    def __init__(self, brokers: Mapping[int, Address], plan: Plan | None = None) -> None:
+        self.plan = Plan() if plan is None else plan
         self.notes = Notes()
         ports = free_ports(len(brokers), None)
         self._brokers = {

@@ -7,7 +7,7 @@ mod rig;
 
 use std::sync::Arc;
 
-use penstock_core::boundary::{BatchDecision, Command, Decision};
+use penstock_core::boundary::{BatchDecision, Command, Decision, Trouble};
 use penstock_core::compression::{Codec, Compression};
 use penstock_core::config::Config;
 use penstock_core::outcome::{Completion, FailureKind, Outcome};
@@ -16,12 +16,17 @@ use rig::{MS, Rig, config};
 
 type Sent = (Arc<Completion>, u32);
 
-/// Records expire after a second, and wait in the buffer for as long unless a test changes that.
+/// Records wait in the buffer for a second unless a test changes that.
 fn one_second() -> Config {
     let mut config = config();
-    config.rules.delivery_timeout_us = 1_000 * MS;
     config.rules.linger_us = 1_000 * MS;
     config
+}
+
+/// Every record fails now, whatever its age.
+fn fail(rig: &mut Rig) {
+    let trouble = Trouble { code: 58, message: "wrong password".into() };
+    rig.command(Command::FailBuffered { kind: FailureKind::Broker, trouble });
 }
 
 /// Time passes with a tick every 50 ms, as it does while records wait.
@@ -50,7 +55,7 @@ fn reports_age(sent: &Sent, record_ms: u64, batch_ms: u64) -> bool {
 }
 
 #[test]
-fn records_that_expire_together_report_their_own_ages() {
+fn records_that_fail_together_report_their_own_ages() {
     let mut rig = Rig::ready(one_second(), 1);
     rig.leaders(2, &[(-1, 1)]);
     let mut sent = Vec::new();
@@ -58,7 +63,8 @@ fn records_that_expire_together_report_their_own_ages() {
         wait(&mut rig, gap_ms);
         sent.push((rig.send(0, b"x"), rig.now_us));
     }
-    wait(&mut rig, 100);
+    wait(&mut rig, 20);
+    fail(&mut rig);
     let (first, began_us) = &sent[0];
     let batch_ms = ages(first).1;
     assert!(sent.iter().all(|((completion, _), _)| Arc::ptr_eq(completion, &first.0)), "one batch");
@@ -78,11 +84,11 @@ fn a_batch_that_was_closed_between_two_ticks_is_noted_by_the_next_one() {
     // More than fits: the first batch is closed behind it, and another one is full at once.
     let late: Vec<Sent> = (0..40).map(|n| rig.send(0, &[n; 60])).collect();
     wait(&mut rig, 600);
+    fail(&mut rig);
     let with_it: Vec<&Sent> = late.iter().filter(|(completion, _)| Arc::ptr_eq(completion, &oldest.0)).collect();
     assert!(!with_it.is_empty() && with_it.len() < late.len());
     assert!(with_it.iter().all(|sent| reports_age(sent, 600, 1_000)));
-    wait(&mut rig, 400);
-    assert!(late.iter().skip(with_it.len()).all(|sent| reports_age(sent, 1_000, 1_000)));
+    assert!(late.iter().skip(with_it.len()).all(|sent| reports_age(sent, 600, 600)));
 }
 
 #[test]
@@ -106,6 +112,7 @@ fn a_batch_that_is_retried_or_unanswered_keeps_the_ages_of_its_records() {
             rig.command(Command::ResumeLane { topic, partition: 0, decisions, renumber: None, delay_ms });
         }
         wait(&mut rig, 500);
+        fail(&mut rig);
         assert!(reports_age(&older, 1_000, 1_000) && reports_age(&newer, 530, 1_000), "retried: {retried}");
     }
 }
@@ -125,6 +132,7 @@ fn the_records_of_a_split_batch_keep_their_ages() {
     let report = rig.handed_over().remove(0);
     rig.resume(&report, |_| Decision::Split, None);
     wait(&mut rig, 300);
+    fail(&mut rig);
     assert!(older.iter().all(|sent| reports_age(sent, 1_000, 1_000)));
     assert!(newer.iter().all(|sent| reports_age(sent, 400, 1_000)));
 }
@@ -139,6 +147,7 @@ fn a_batch_that_waits_for_its_compression_keeps_the_ages_of_its_records() {
     let newer = rig.send(0, b"newer");
     rig.shared.begin_flush();
     wait(&mut rig, 700);
+    fail(&mut rig);
     assert_eq!(rig.shared.encoding.codecs().unwrap().waiting(), 1, "and no worker compresses it");
     assert!(reports_age(&older, 1_000, 1_000) && reports_age(&newer, 700, 1_000));
 }

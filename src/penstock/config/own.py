@@ -26,7 +26,7 @@ _OWN: Final = (
         Setting("penstock.batch.growth.max.bytes", "INT", "MEDIUM", 1_000_000, Range(0, 2**31 - 1)),
         "A batch that cannot be sent yet grows beyond batch.size up to this many bytes, so that a slow or distant broker"
         " costs no throughput. Never below batch.size; bounded also by max.request.size and by what the topic accepts."
-        " 0: no growth, batches as in Java.",
+        " 0: no growth, batches as in Java; batch.size=0 also means no growth.",
     ),
 )
 

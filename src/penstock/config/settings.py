@@ -10,9 +10,10 @@ class ProducerSettings(NamedTuple):
     """The values that the producer works with. Names are the settings' with underscores, times milliseconds, sizes bytes.
 
     They are the configuration's values after all rules, except: `acks` is -1 (all), 0 or 1; `batch_size` is at least 1;
-    `compression_level` is the level of the codec in use; `linger_ms` is at most 2³¹-1; `metadata_recovery_strategy` and
-    `buffer_memory_allocation_strategy` are lower case; `bootstrap_servers` has the form "host:port" ("[address]:port"
-    for IPv6), and `bootstrap_addresses` has the same as pairs.
+    `penstock_batch_growth_max_bytes` is 0 if batch.size is; `compression_level` is the level of the codec in use;
+    `linger_ms` is at most 2³¹-1; `metadata_recovery_strategy` and `buffer_memory_allocation_strategy` are lower case;
+    `bootstrap_servers` has the form "host:port" ("[address]:port" for IPv6), and `bootstrap_addresses` has the same as
+    pairs.
     """
 
     acks: int
@@ -70,6 +71,8 @@ def typed_settings(values: Mapping[str, Any], addresses: tuple[tuple[str, int], 
     # The level of the codec in use; none and snappy have no levels.
     typed["compression_level"] = values.get(f"compression.{values['compression.type']}.level", 0)
     typed["batch_size"] = max(1, values["batch.size"])
+    if values["batch.size"] == 0:
+        typed["penstock_batch_growth_max_bytes"] = 0  # each record is to be sent in a batch of its own
     typed["bootstrap_addresses"] = addresses
     typed["bootstrap_servers"] = tuple(
         f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses

@@ -29,12 +29,14 @@ Only ``unknown`` means *possibly persisted*, and a batch of unknown fate is neve
 
 Action: TypeAlias = Literal["retry", "fail", "complete", "split"]
 
-FailureKind: TypeAlias = Literal["broker", "timeout", "closed", "aborted", "refused", "unresolved", "internal"]
+FailureKind: TypeAlias = Literal[
+    "broker", "timeout", "closed", "purged", "aborted", "refused", "unresolved", "internal"
+]
 """Why records fail; with the code it chooses the class of the error (`penstock.errors.delivery_error`).
 
 ``broker``: a broker answered with an error code. ``timeout``: delivery.timeout.ms. ``closed``: the producer was closed first.
-``aborted``: with its transaction. ``refused``: it was never buffered. ``unresolved``: bootstrap.resolve.timeout.ms.
-``internal``: a defect of Penstock.
+``purged``: by the application. ``aborted``: with its transaction. ``refused``: it was never buffered. ``unresolved``:
+bootstrap.resolve.timeout.ms. ``internal``: a defect of Penstock.
 """
 
 
@@ -237,6 +239,9 @@ class ConnectionClosed(NamedTuple):
     reason: str  # human-readable, e.g. "connection refused", "no answer to Produce within 30000 ms"
     expected: bool  # we closed it ourselves: idle (connections.max.idle.ms) or on command
     requested: bool  # records wait for this broker: connect again (after backoff)
+    worked: (
+        bool  # a Produce request was answered on it (acks=0: one has left, and the connection lasted a second after it)
+    )
 
 
 class FrameReceived(NamedTuple):
@@ -276,6 +281,7 @@ class BatchReport(NamedTuple):
     fate: Fate
     error_code: int  # of the last attempt; 13 (NETWORK_EXCEPTION) for a lost connection; 0: not attempted, or no answer yet known
     error_message: str  # the broker's, or why the connection was lost
+    lost: bool  # no broker has answered the last attempt: its connection ended
     expired: bool  # its futures have failed already; the batch stays because its sequence numbers are used
     base_offset: int  # from the answer; -1 if none
     current_leader: int  # KIP-951 hint from the answer; -1 if none

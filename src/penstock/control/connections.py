@@ -1,7 +1,11 @@
 """Connections to brokers: attempts, backoff, connection ids, and the requests that wait for answers.
 
 Backoff: reconnect.backoff.ms * 2^failures up to .max.ms, ±20 % (KIP-144); the time allowed for TCP set-up grows in the
-same way (KIP-601). A success ends both. The states of a peer are in `peers`, the requests before it is open in `handshake`.
+same way (KIP-601). A handshake ends both on control connections. On data connections it does not end the backoff: a broker
+that takes connections and drops each request would be connected to without a pause. There an answered Produce ends it, and
+after a connection that had one the first attempt is made at once.
+
+The states of a peer are in `peers`, the requests before it is open in `handshake`.
 """
 
 from collections.abc import Iterable
@@ -151,7 +155,9 @@ class Connections:
         """The handshake passed."""
         peer.on("accepted")
         peer.session = session
-        peer.failures = peer.setup_failures = 0
+        peer.setup_failures = 0
+        if not peer.purpose.carries_records:
+            peer.failures = 0
         peer.troubles.clear()
 
     def closed(self, event: ConnectionClosed, now_ms: float) -> tuple[Closed | None, list[Command]]:
@@ -161,6 +167,8 @@ class Connections:
             return None, []
         connecting, label, lost = peer.state == "connecting", peer.label(), peer.take_awaited()
         peer.on("closed")
+        if event.worked:
+            peer.failures = 0
         trouble = peer.closing or (Trouble() if event.expected else Trouble(0, event.reason or "connection lost"))
         if connecting:
             peer.setup_failures += 1
@@ -177,12 +185,15 @@ class Connections:
             # client.dns.lookup=use_all_dns_ips (KIP-302): the host is down only when none of its addresses answers.
             peer.note(trouble)
             return closed, [self._connect(peer)]
-        self._failed(peer, trouble, now_ms)
+        self._failed(peer, trouble, now_ms, had_worked=event.worked)
         return closed, []
 
-    def _failed(self, peer: Peer, trouble: Trouble, now_ms: float) -> None:
+    def _failed(self, peer: Peer, trouble: Trouble, now_ms: float, *, had_worked: bool = False) -> None:
         peer.note(trouble)
         peer.failed_at_ms = now_ms
+        if had_worked:
+            peer.not_before_ms = now_ms
+            return
         peer.not_before_ms = now_ms + self._reconnect.delay_ms(peer.failures, self._random)
         peer.failures += 1
 

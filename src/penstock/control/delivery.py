@@ -240,8 +240,11 @@ def _fatal(report: LaneReport, numbered: bool) -> Trouble:
 def _delay_ms(
     report: LaneReport, decisions: tuple[BatchDecision, ...], policy: Policy, known_leader_epoch: int, random: Random
 ) -> int:
-    if all(decision.action != "retry" for decision in decisions):
+    retried = [batch for batch, decision in zip(report.batches, decisions, strict=True) if decision.action == "retry"]
+    if not retried:
         return 0  # Java: the children of a split and the batches behind a failed one do not wait
+    if any(batch.lost for batch in retried) and all(batch.lost or not batch.error_code for batch in retried):
+        return 0  # they wait for the next connection, which has a backoff of its own
     if known_leader_epoch > report.leader_epoch >= 0:
         # A new leader is known. A hint (KIP-951) counts once its address is known, or this would not end.
         return 0

@@ -35,7 +35,7 @@ TRANSITIONS: Final[Mapping[tuple[PeerState, PeerEvent], PeerState]] = {
     ("handshake", "accepted"): "open",
     ("handshake", "close"): "closing",
     ("handshake", "closed"): "idle",
-    # The broker or the network ended it (backoff), or connections.max.idle.ms (no backoff).
+    # The broker or the network ended it (backoff, unless it had worked), or connections.max.idle.ms (no backoff).
     ("open", "close"): "closing",
     ("open", "closed"): "idle",
     # `Close` was sent for cause. Answers that still arrive are ignored.
@@ -80,7 +80,7 @@ class Peer:
         self.throttled_until_ms = 0.0  # the broker reads nothing from this connection before that time
         self.closing = Trouble()  # why it was closed by us, if for cause
         # Over all attempts.
-        self.failures = 0  # in a row
+        self.failures = 0  # in a row: the exponent of the backoff
         self.setup_failures = 0  # of these: TCP never came up
         self.failed_at_ms = -1.0
         self.not_before_ms = 0.0

@@ -80,6 +80,12 @@ class ProducerClosedError(KafkaError):
     hint = "Create a new producer; flush() before close() to wait foreverything."
 
 
+class RecordPurgedError(KafkaError):
+    """The application purged the record before it was sent (`KafkaProducer.purge`); it is not in the log."""
+
+    hint = "Send it again if it is still wanted."
+
+
 class ProducerForkedError(KafkaError):
     """The producer was created in the parent process; its threads and connections did not survive the fork."""
 

@@ -12,6 +12,7 @@ from penstock.errors.client import (
     InternalError,
     KafkaTimeoutError,
     ProducerClosedError,
+    RecordPurgedError,
     TransactionAbortedError,
 )
 from penstock.errors.lookup import error_for_code, error_name
@@ -82,11 +83,16 @@ def delivery_error(
     reason = f": {message}" if message else ""
     last_seen = f"; the last error was {error_name(code)}{reason}" if code else reason
     if kind == "timeout":
-        text = f"not delivered: after {elapsed} the record {_timed_out(stage, elapsed_ms, batch_ms)}{last_seen}"
+        state = _TIMED_OUT_WHILE.get(stage, f"in stage {stage!r}")
+        text = f"not delivered: after {elapsed} the record was still {state}{last_seen}"
         return KafkaTimeoutError(text, cause=cause, hint=_TIMED_OUT_HINT.get(stage), **context)
     if kind == "closed":
         text = f"the producer was closed {elapsed} after send, before the record was acknowledged{last_seen}"
         return ProducerClosedError(text, cause=cause, **context)
+    if kind == "purged":
+        return RecordPurgedError(
+            f"the application purged the record {elapsed} after send, before it was sent", **context
+        )
     if kind == "aborted":
         text = f"the transaction was aborted before the record was sent{last_seen}"
         return TransactionAbortedError(text, cause=cause, **context)
@@ -108,17 +114,6 @@ def _refused(
         code = 87  # INVALID_RECORD: the answer has one code for all blamed records; their messages differ
     texts = [text for text in (message, record_error) if text]
     return error_for_code(code, "; ".join(dict.fromkeys(texts)) or None, **context)
-
-
-def _timed_out(stage: str, elapsed_ms: int, batch_ms: int | None) -> str:
-    """The state of a record when its batch timed out."""
-    state = _TIMED_OUT_WHILE.get(stage, f"in stage {stage!r}")
-    if batch_ms is None or batch_ms == elapsed_ms:
-        return f"was still {state}"
-    return (
-        f"failed with its batch, which began {batch_ms - elapsed_ms} ms before it"
-        f" and after {batch_ms} ms (delivery.timeout.ms) was still {state}"
-    )
 
 
 def not_buffered(error: BaseException, topic: str) -> KafkaError:

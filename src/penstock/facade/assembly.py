@@ -21,7 +21,7 @@ from penstock.config import ProducerConfig
 from penstock.control.cluster_view import PartitionInfo
 from penstock.control.controller import Controller
 from penstock.control.runtime import Runtime, bootstrap_endpoints
-from penstock.errors import ConfigError, KafkaError
+from penstock.errors import ConfigError, KafkaError, ProducerClosedError
 from penstock.facade.extensions import Interception, PartitionChoice
 from penstock.facade.lifecycle import Lifecycle, warn_waiting
 from penstock.facade.socket_buffers import warn_if_limited
@@ -143,6 +143,31 @@ class Facade:
         return self._metrics.read(
             self._stats.read(), flush_ns=self._flush_ns, metadata_age_s=life.runtime.metadata_age_ms / 1000
         )
+
+    def purge(self, topic: str | None = None) -> int:
+        """Give up the records that are buffered and were never sent: they fail at once, with `RecordPurgedError`.
+
+        They are certainly not in the log. Records that were sent are not touched: they are delivered, or fail, as
+        without this call. So are records for which `send` still waits (for their topic, or for memory): they are not
+        buffered yet. The call does not wait. A flush that waits for purged records ends, and does not raise for them:
+        this call has reported them. It may be called in callbacks, on any thread, and while `close` waits.
+
+        Args:
+            topic: only records of this topic; None: of all topics.
+
+        Returns:
+            How many records were purged.
+
+        Raises:
+            ProducerClosedError: the producer is closed.
+            ProducerForkedError: the producer was created in a parent process.
+
+        librdkafka: `rd_kafka_purge` with `RD_KAFKA_PURGE_F_QUEUE`. Java has nothing like it.
+        """
+        life = self._alive()
+        if life.ended:
+            raise ProducerClosedError("the producer is closed")
+        return life.engine.purge(topic)
 
     def _known_partitions(self, topic: str) -> list[PartitionInfo]:
         return list(self._alive().runtime.cluster.topics.get(topic, ()))

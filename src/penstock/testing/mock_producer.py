@@ -30,7 +30,7 @@ from penstock._native import (
     timeout_s,
 )
 from penstock.control.cluster_view import Node, PartitionInfo
-from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError
+from penstock.errors import DeliveryError, KafkaError, KafkaTimeoutError, ProducerClosedError, RecordPurgedError
 from penstock.facade import loops
 from penstock.facade.types import ArrowData, Callback, Column, Headers, SerializerLike
 from penstock.metrics import Metrics
@@ -142,6 +142,19 @@ class _Mock(Generic[K, V]):
     def metrics(self) -> Metrics:
         """The value of `metrics_values`."""
         return self.metrics_values
+
+    def purge(self, topic: str | None = None) -> int:
+        """Fail all pending records, or those of one topic, with `RecordPurgedError`; returns how many they were."""
+        self._check_open()
+        with self._lock:
+            purged = [pending for pending in self._pending if topic in (None, pending.sent.record.topic)]
+            kept = (pending for pending in self._pending if topic not in (None, pending.sent.record.topic))
+            self._pending = deque(kept)
+        for pending in purged:
+            place = {"topic": pending.sent.record.topic, "partition": pending.sent.partition}
+            error = RecordPurgedError("the application purged the record", attempts=0, stage="linger", **place)
+            self._resolve(pending, None, error)
+        return len(purged)
 
     # --- Internal ---
 
@@ -280,11 +293,14 @@ class _Mock(Generic[K, V]):
             metadata = None if error is not None else self._metadata(pending)
             if error is not None and not pending.future.noticed:
                 self._unnoticed.append((pending.future, error))
+        self._resolve(pending, metadata, error)
+        return True
+
+    def _resolve(self, pending: _Pending, metadata: RecordMetadata | None, error: KafkaError | None) -> None:
         # Without the lock: callbacks may send. The future completes first, as in the real producer.
         pending.future.complete(metadata, error)
         if pending.callback is not None:
             self._call(pending, pending.callback, metadata, error)
-        return True
 
     def _call(
         self, pending: _Pending, callback: Callback, metadata: RecordMetadata | None, error: KafkaError | None

@@ -108,6 +108,7 @@ def batch(batch_id: int = 1, base_sequence: int = 0, error: int = 0, **changes: 
         fate="rejected",
         error_code=error,
         error_message="",
+        lost=False,
         expired=False,
         base_offset=-1,
         current_leader=-1,
@@ -216,8 +217,8 @@ class Bench:
         return self.answer(self.open(connect), self.api_versions())
 
     def close(self, connect: Connect, reason: str = "connection refused", **kw: bool) -> list[Command]:
-        expected, requested = kw.get("expected", False), kw.get("requested", False)
-        return self.step(ConnectionClosed(connect.connection_id, reason, expected, requested))
+        expected, requested, worked = (kw.get(name, False) for name in ("expected", "requested", "worked"))
+        return self.step(ConnectionClosed(connect.connection_id, reason, expected, requested, worked))
 
     def find(self, kind: type[Request]) -> SendFrame:
         """The request of this kind among the commands of the last step."""

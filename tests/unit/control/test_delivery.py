@@ -208,6 +208,28 @@ def test_backoff_grows_with_jitter_up_to_its_maximum() -> None:
     assert all(800 <= delay <= 1_000 for delay in delays[5:])
 
 
+def delay_ms(*batches: BatchReport) -> int:
+    resume = judge(lane(*batches, failures=3)).resume
+    assert resume is not None
+    return resume.delay_ms
+
+
+def test_batches_of_a_lost_connection_wait_for_the_next_one_only() -> None:
+    lost = batch(1, 0, 13, fate="unknown", lost=True)
+    waiting = batch(2, 10, 0, fate="unknown")
+    assert delay_ms(lost) == 0
+    assert delay_ms(lost, waiting) == 0
+    assert delay_ms(lost, batch(2, 10, 13, fate="unknown", lost=True)) == 0
+
+
+def test_an_error_that_a_broker_answered_waits_for_retry_backoff() -> None:
+    lost = batch(1, 0, 13, fate="unknown", lost=True)
+    assert 640 <= delay_ms(batch(1, 0, 13, fate="unknown")) <= 960, "the broker itself may answer NETWORK_EXCEPTION"
+    assert delay_ms(batch(1, 0, 6), batch(2, 10, 13, fate="unknown", lost=True)) >= 640
+    assert delay_ms(lost, batch(2, 10, 45)) >= 640
+    assert delay_ms(batch(1, 0, 0, fate="unknown")) >= 640
+
+
 def test_a_newer_leader_ends_backoff() -> None:
     assert judge(lane(batch(error=6)), known_epoch=2).resume.delay_ms == 0  # type: ignore[union-attr]
     assert judge(lane(batch(error=6)), known_epoch=1).resume.delay_ms > 0  # type: ignore[union-attr]

@@ -191,7 +191,7 @@ def test_log_handlers_run_on_another_thread() -> None:
             for ip in ("10.0.0.1", "10.0.0.2"):
                 connect = engine.next(Connect)
                 assert isinstance(connect, Connect)
-                engine.events.put(ConnectionClosed(connect.connection_id, "refused", False, False))
+                engine.events.put(ConnectionClosed(connect.connection_id, "refused", False, False, False))
                 assert lines.get(timeout=PATIENCE_S) == ("penstock-log", f"one:9092 ({ip}:9092): refused")
     finally:
         logger.removeHandler(handler)

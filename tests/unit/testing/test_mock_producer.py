@@ -24,6 +24,7 @@ from penstock import (
     ProducerClosedError,
     ProducerRecord,
     RecordMetadata,
+    RecordPurgedError,
     RoundRobinPartitioner,
     SerializationError,
     StringSerializer,
@@ -363,3 +364,22 @@ def test_an_empty_bulk_is_done() -> None:
     result.add_done_callback(called.append)
     assert called == [result]
     assert result.errors == {}
+
+
+def test_purge_fails_pending_records_of_a_topic() -> None:
+    producer: MockProducer[bytes, bytes] = MockProducer(auto_complete=False)
+    calls: list[object] = []
+    kept = producer.send("kept", b"1")
+    purged = producer.send("given-up", b"2", callback=lambda _, error: calls.append(error))
+    assert producer.purge("unknown") == 0
+    assert producer.purge("given-up") == 1
+    error = purged.exception()
+    assert isinstance(error, RecordPurgedError)
+    assert (error.topic, error.partition, error.possibly_persisted) == ("given-up", 0, False)
+    assert calls == [error]
+    assert not kept.done()
+    assert producer.purge() == 1
+    producer.flush()
+    producer.close()
+    with pytest.raises(ProducerClosedError):
+        producer.purge()

@@ -14,6 +14,7 @@ pub struct BatchReport {
     pub fate: Fate,
     pub error_code: i16,
     pub error_message: String,
+    pub lost: bool,
     pub expired: bool,
     pub base_offset: i64,
     pub current_leader: i32,
@@ -56,6 +57,8 @@ pub enum Event {
         expected: bool,
         /// Records wait for this broker.
         requested: bool,
+        /// A Produce request was answered on it.
+        worked: bool,
     },
     /// An answer to an opaque request.
     FrameReceived {

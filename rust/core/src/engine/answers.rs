@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::reports::lane_report;
 use super::{Engine, TOPIC_IDS_SINCE};
 use crate::boundary::Event;
-use crate::error_code::{NETWORK_EXCEPTION, NONE};
+use crate::error_code::NONE;
 use crate::io::connection::{Request, RequestKind, SentBatch, Transport};
 use crate::lane::Lane;
 use crate::lane::batch::LastAnswer;
@@ -50,7 +50,7 @@ impl<T: Transport> Engine<T> {
         node.responses += 1;
         node.latency.record(now_us.saturating_sub(sent_us) as f64 / 1000.0);
         drop(stats);
-        let request = connection.requests.pop_front();
+        let request = connection.take_answered(now_us);
         if let Some(owner) = self.brokers.get(&broker)
             && owner.connection == Some(id)
         {
@@ -58,7 +58,9 @@ impl<T: Transport> Engine<T> {
             owner.health.stuck_since_us.store(0, Ordering::Relaxed);
         }
         if let (Some(RequestKind::Produce { version, batches }), Some(response)) = (request.map(|it| it.kind), parsed) {
-            return self.on_produce(id, version, batches, response, now_us);
+            self.on_produce(id, version, batches, response, now_us)?;
+            self.produce_answered(id, now_us);
+            return Ok(());
         }
         self.shared.events.push(Event::FrameReceived { connection_id: id, correlation_id, frame });
         if self.shared.config.acks == 0 {
@@ -108,10 +110,20 @@ impl<T: Transport> Engine<T> {
         }
         self.note_pace(id, acknowledged, now_us);
         for sent in batches.iter().filter(|sent| !sent.answered) {
-            let last = LastAnswer::error(NETWORK_EXCEPTION, "the broker's answer left this partition out".to_owned());
-            self.lose(sent, Fate::Unknown, last, now_us);
+            let reason = "the broker's answer left this partition out";
+            self.lose(sent, Fate::Unknown, reason, true, now_us);
         }
         nonsense.map_or(Ok(()), |why| Err(why.to_owned()))
+    }
+
+    /// A Produce request is answered, or has left where no answer comes: the connection carries one more at once, and
+    /// what was wrong with the broker's last one is over.
+    fn produce_answered(&mut self, id: u64, now_us: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.produce_answered(now_us);
+        if let Some(broker) = self.brokers.get_mut(&connection.broker) {
+            broker.probing = false;
+        }
     }
 
     fn throttle(&mut self, id: u64, version: i16, throttle_time_ms: i32, now_us: u64) {
@@ -124,10 +136,8 @@ impl<T: Transport> Engine<T> {
         let asked_us = throttle_time_ms as u64 * 1000;
         let throttle_us = asked_us.min(self.shared.config.rules.delivery_timeout_us);
         connection.throttled_until_us = connection.throttled_until_us.max(now_us + throttle_us);
-        for request in &mut connection.requests {
-            // The broker reads none of these meanwhile: their time begins afterwards (Java: `incrementThrottleTime`).
-            request.timeout_at_us = request.timeout_at_us.saturating_add(throttle_us);
-        }
+        // The broker reads no request meanwhile: their time begins afterwards (Java: `incrementThrottleTime`).
+        connection.begin_waiting(connection.throttled_until_us);
     }
 
     /// Returns the bytes that were acknowledged.
@@ -141,7 +151,7 @@ impl<T: Transport> Engine<T> {
             inner.acknowledge(&batch);
             acknowledged = batch.size();
             let (base_offset, log_append_time_ms) = (answer.base_offset, answer.log_append_time_ms);
-            self.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms });
+            self.shared.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms });
         } else {
             let count = batch.count();
             let last = LastAnswer {
@@ -154,6 +164,7 @@ impl<T: Transport> Engine<T> {
                     .into_iter()
                     .filter_map(|(index, why)| Some((u32::try_from(index).ok().filter(|&i| i < count)?, why)))
                     .collect(),
+                lost: false,
             };
             let fate = Fate::of_answer(answer.error_code, answer.base_offset);
             inner.settle(batch, fate, sent.by_name, last);
@@ -172,11 +183,14 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// The answer to this batch will not come.
-    pub(super) fn lose(&mut self, sent: &SentBatch, fate: Fate, last: LastAnswer, now_us: u64) {
+    /// The answer to this batch will not come. `fault`: something is wrong with its connection or its broker.
+    pub(super) fn lose(&mut self, sent: &SentBatch, fate: Fate, reason: &str, fault: bool, now_us: u64) {
         let mut inner = sent.lane.inner.lock();
         let Some(batch) = inner.answered(sent.batch_id) else { return };
-        inner.settle(batch, fate, sent.by_name, last);
+        inner.settle(batch, fate, sent.by_name, LastAnswer::lost(reason.to_owned()));
+        if fault {
+            inner.probe();
+        }
         drop(inner);
         self.after_answer(&sent.lane, now_us);
     }
@@ -191,18 +205,19 @@ impl<T: Transport> Engine<T> {
             if !done {
                 return;
             }
-            let Some(Request { kind: RequestKind::Produce { batches, .. }, .. }) = connection.requests.pop_front()
+            let Some(Request { kind: RequestKind::Produce { batches, .. }, .. }) = connection.take_answered(now_us)
             else {
                 return;
             };
             self.shared.stats.lock().in_flight -= 1;
+            self.produce_answered(id, now_us);
             // No answer will come that would have the lanes checked which this made room for.
             self.again = true;
             for sent in batches {
                 let mut inner = sent.lane.inner.lock();
                 if let Some(batch) = inner.answered(sent.batch_id) {
                     inner.acknowledge(&batch);
-                    self.finish(batch, Outcome::Delivered { base_offset: -1, log_append_time_ms: -1 });
+                    self.shared.finish(batch, Outcome::Delivered { base_offset: -1, log_append_time_ms: -1 });
                 }
                 drop(inner);
                 self.after_answer(&sent.lane, now_us);

@@ -5,9 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Engine;
 use crate::boundary::Event;
-use crate::error_code::NETWORK_EXCEPTION;
 use crate::io::connection::{Connection, ReadEnd, RequestKind, Stage, Transport};
-use crate::lane::batch::LastAnswer;
 
 impl<T: Transport> Engine<T> {
     pub(super) fn connect(&mut self, id: u64, broker: i32, address: SocketAddr, now_us: u64, setup_timeout_us: u64) {
@@ -17,12 +15,13 @@ impl<T: Transport> Engine<T> {
                 self.connections.insert(id, connection);
             }
             Err(error) => {
-                let requested = self.request_again(broker);
+                let requested = self.request_again(broker, false);
                 self.shared.events.push(Event::ConnectionClosed {
                     connection_id: id,
                     reason: error.to_string(),
                     expected: false,
                     requested,
+                    worked: false,
                 });
             }
         }
@@ -33,6 +32,8 @@ impl<T: Transport> Engine<T> {
         connection.stage = Stage::Ready;
         connection.produce_version = produce_version;
         let broker = self.brokers.entry(connection.broker).or_default();
+        let full = self.shared.config.max_in_flight_requests;
+        connection.open_window(if broker.probing { 1 } else { full }, full);
         broker.wanted = false;
         if let Some(older) = broker.connection.replace(id)
             && older != id
@@ -74,10 +75,7 @@ impl<T: Transport> Engine<T> {
     fn read(&mut self, id: u64, now_us: u64) {
         loop {
             let Some(connection) = self.connections.get_mut(&id) else { return };
-            let end = match connection.read(&mut self.transport, &mut self.scratch) {
-                Ok(end) => end,
-                Err(error) => return self.close(id, &error.to_string(), false, now_us),
-            };
+            let end = connection.read(&mut self.transport, &mut self.scratch);
             loop {
                 let Some(connection) = self.connections.get_mut(&id) else { return };
                 match connection.next_frame() {
@@ -91,9 +89,10 @@ impl<T: Transport> Engine<T> {
                 }
             }
             match end {
-                ReadEnd::More => {}
-                ReadEnd::Empty => return,
-                ReadEnd::Closed => return self.close(id, "the broker closed the connection", false, now_us),
+                Ok(ReadEnd::More) => {}
+                Ok(ReadEnd::Empty) => return,
+                Ok(ReadEnd::Closed) => return self.close(id, "the broker closed the connection", false, now_us),
+                Err(error) => return self.close(id, &error.to_string(), false, now_us),
             }
         }
     }
@@ -105,7 +104,7 @@ impl<T: Transport> Engine<T> {
                 self.writable.insert(id);
                 continue;
             }
-            match connection.write(&mut self.transport) {
+            match connection.write(&mut self.transport, now_us) {
                 Ok(bytes) => {
                     let broker = connection.broker;
                     self.shared.stats.lock().nodes.entry(broker).or_default().outgoing_bytes += bytes;
@@ -118,6 +117,8 @@ impl<T: Transport> Engine<T> {
                     if self.shared.config.acks == 0 {
                         self.complete_unacknowledged(id, now_us);
                     }
+                    // Answers that have arrived before it say what became of their batches.
+                    self.read(id, now_us);
                     self.close(id, &error.to_string(), false, now_us);
                 }
             }
@@ -136,14 +137,18 @@ impl<T: Transport> Engine<T> {
             stats.connections -= 1;
         }
         drop(stats);
+        let mut carried = false;
         for request in std::mem::take(&mut connection.requests) {
             let fate = connection.fate(&request);
             if let RequestKind::Produce { batches, .. } = request.kind {
+                carried = true;
                 for sent in batches.iter().filter(|sent| !sent.answered) {
-                    let last = LastAnswer::error(NETWORK_EXCEPTION, reason.to_owned());
-                    self.lose(sent, fate, last, now_us);
+                    self.lose(sent, fate, reason, !expected, now_us);
                 }
             }
+        }
+        if carried && !expected {
+            self.brokers.entry(connection.broker).or_default().probing = true;
         }
         if let Some(broker) = self.brokers.get_mut(&connection.broker)
             && broker.connection == Some(id)
@@ -154,21 +159,24 @@ impl<T: Transport> Engine<T> {
                 broker.health.stuck_since_us.store(0, Ordering::Relaxed);
             }
         }
-        let requested = self.request_again(connection.broker);
+        let requested = self.request_again(connection.broker, carried);
+        let worked = connection.has_worked(self.shared.config.acks, now_us);
         self.shared.events.push(Event::ConnectionClosed {
             connection_id: id,
             reason: reason.to_owned(),
             expected,
             requested,
+            worked,
         });
     }
 
     /// A connection to this broker ended. True: records wait for one. Then the next pass requests it again, since
-    /// the one that ended may have been the control plane's own.
-    fn request_again(&mut self, broker: i32) -> bool {
+    /// the one that ended may have been the control plane's own. `carried`: it had batches, which come back from the
+    /// control plane in a moment, mostly to be sent again.
+    fn request_again(&mut self, broker: i32, carried: bool) -> bool {
         let Some(broker) = self.brokers.get_mut(&broker) else { return false };
         broker.wanted = false;
-        broker.connection.is_none() && !broker.ready.is_empty()
+        broker.connection.is_none() && (carried || !broker.ready.is_empty())
     }
 
     pub(super) fn expire_connections(&mut self, now_us: u64) {
@@ -181,11 +189,8 @@ impl<T: Transport> Engine<T> {
                     let reason = "the connection was not up in time (socket.connection.setup.timeout.ms)";
                     closing.push((id, reason.into(), false));
                 }
-            } else if let Some(request) = connection.requests.front() {
-                if now_us >= request.timeout_at_us {
-                    let waited_ms = (now_us - request.sent_us) / 1000;
-                    closing.push((id, format!("no answer within {waited_ms} ms (request.timeout.ms)"), false));
-                }
+            } else if !connection.requests.is_empty() {
+                closing.extend(connection.timed_out(now_us).map(|reason| (id, reason, false)));
             } else if idle_us.is_some_and(|idle_us| now_us.saturating_sub(connection.last_used_us) >= idle_us) {
                 closing.push((id, "idle (connections.max.idle.ms)".into(), true));
             }

@@ -84,18 +84,17 @@ impl<T: Transport> Engine<T> {
                 let failure = batch.failure(kind, code, message, now_us);
                 // Refused at its first attempt, it was never retried.
                 let stage = if batch.attempts() > 1 { RETRY } else { IN_FLIGHT };
-                self.finish_failed(batch, stage, failure);
+                self.shared.finish_failed(batch, stage, failure);
             }
             Decision::Complete { base_offset } => {
                 inner.acknowledge(&batch);
-                self.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms: -1 });
+                self.shared.finish(batch, Outcome::Delivered { base_offset, log_append_time_ms: -1 });
             }
             // A batch that is not even compressed yet was not refused.
             Decision::Split if batch.is_encoding() => remaining.push_back(batch),
             Decision::Split => {
                 let accepted = self.learn_refused(topic, inner, &batch);
-                // One of the parts first: if that is too large as well, no other is refused with it.
-                inner.try_one();
+                inner.probe();
                 self.split(lane, batch, accepted, remaining, now_us);
             }
         }
@@ -135,7 +134,7 @@ impl<T: Transport> Engine<T> {
             Err(batch) => {
                 let message = "the broker refuses a batch that holds one record only".to_owned();
                 let failure = batch.failure(FailureKind::Broker, batch.last().code, message, now_us);
-                self.finish_failed(*batch, RETRY, failure);
+                self.shared.finish_failed(*batch, RETRY, failure);
             }
         }
     }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Engine, TICK_US};
+use super::Engine;
 use crate::boundary::Trouble;
 use crate::error_code::{NONE, UNKNOWN_TOPIC_ID};
 use crate::io::connection::Transport;
-use crate::lane::LaneInner;
 use crate::lane::batch::{IN_FLIGHT, LINGER, LaneBatch};
+use crate::lane::{LaneInner, TICK_US};
 use crate::outcome::{Failure, FailureKind};
+
+/// A tick that comes so much too late found the I/O thread stopped.
+const STOPPED_US: u64 = 1_000_000;
 
 impl<T: Transport> Engine<T> {
     pub(super) fn tick(&mut self, now_us: u64) {
@@ -23,34 +26,41 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// For the age in the error of each record that fails.
+    /// For the deadline of each record, and the age in its error.
+    ///
+    /// A tick that is far too late found this thread stopped. As a rule so was the whole process: by SIGSTOP, a paused
+    /// machine, a debugger. What is in the buffer now was there before the stop, and counts as buffered then: else
+    /// it would get its time a second time. (Were only this thread stopped for so long, then a record that a sender
+    /// added meanwhile to a batch from before would fail earlier than it should, by the length of the stop at most.)
     fn note_arrivals(&self, now_us: u64) {
+        let stopped = now_us > self.planned_us.saturating_add(STOPPED_US);
+        let by_us = if stopped { self.planned_us + TICK_US } else { now_us };
         // Idle lanes need not be locked.
         for lane in self.lanes.iter().filter(|lane| lane.load.load(Ordering::Relaxed) > 0) {
-            lane.inner.lock().note_arrivals(now_us);
+            lane.inner.lock().note_arrivals(by_us, now_us);
         }
     }
 
     fn expire_records(&mut self, now_us: u64) {
         let Some(limit_us) = now_us.checked_sub(self.shared.config.rules.delivery_timeout_us) else { return };
         let status = self.shared.topics.status();
-        let due = |batch: &LaneBatch| batch.created_us() <= limit_us;
+        let due = |batch: &LaneBatch| batch.due(limit_us);
         self.fail_in_lanes(due, now_us, |engine, inner| engine.expire_lane(inner, due, &status, now_us));
     }
 
     /// Every record that is buffered now fails; the producer goes on, and its lanes do as after an expiry.
     pub(super) fn fail_buffered(&mut self, kind: FailureKind, trouble: &Trouble, now_us: u64) {
-        let all = |_: &LaneBatch| true;
         let refused = |batch: &LaneBatch| batch.failure(kind, trouble.code, trouble.message.clone(), now_us);
+        let all = LaneBatch::live;
         self.fail_in_lanes(all, now_us, |engine, inner| engine.fail_batches(inner, all, refused));
     }
 
-    /// `fail` is called for each lane that has a batch that is `due`.
-    fn fail_in_lanes(&mut self, due: impl Fn(&LaneBatch) -> bool, now_us: u64, fail: impl Fn(&Self, &mut LaneInner)) {
+    /// `fail` is called for each lane that has records that are `due`.
+    fn fail_in_lanes(&mut self, due: impl Fn(&LaneBatch) -> u32, now_us: u64, fail: impl Fn(&Self, &mut LaneInner)) {
         for at in 0..self.lanes.len() {
             let lane = Arc::clone(&self.lanes[at]);
             let mut inner = lane.inner.lock();
-            if !inner.unresolved().any(&due) {
+            if !inner.unresolved().any(|batch| due(batch) > 0) {
                 continue;
             }
             fail(self, &mut inner);
@@ -60,7 +70,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    fn expire_lane(&self, inner: &mut LaneInner, due: impl Fn(&LaneBatch) -> bool, status: &Trouble, now_us: u64) {
+    fn expire_lane(&self, inner: &mut LaneInner, due: impl Fn(&LaneBatch) -> u32, status: &Trouble, now_us: u64) {
         let held_up_by = self.why_unsent(inner, status, now_us);
         let leader = inner.leader();
         let timeout = |batch: &LaneBatch| {
@@ -109,22 +119,27 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Fail the records of the batches that are due (see [`LaneInner::expire`]).
+    /// Fail the records that are due (see [`LaneInner::expire`]).
     fn fail_batches(
         &self,
         inner: &mut LaneInner,
-        due: impl Fn(&LaneBatch) -> bool,
+        due: impl Fn(&LaneBatch) -> u32,
         failure: impl Fn(&LaneBatch) -> Failure,
     ) {
-        let unsent = inner.expire(due, |batch, stage| {
+        let unsent = inner.expire(due, |batch, count, stage| {
             let mut failure = failure(batch);
+            if count < batch.live() {
+                failure.arrivals = failure.arrivals.front(count);
+                // If it was sent, these records stay in it, and may be sent again with the others.
+                failure.possibly_persisted |= batch.attempts() > 0;
+            }
             // It is on the wire: without an answer it may have been appended.
             failure.possibly_persisted |= stage == IN_FLIGHT;
-            self.fail(batch, stage, failure);
+            self.shared.fail_front(batch, count, stage, failure);
         });
         for batch in unsent {
             let failure = failure(&batch);
-            self.finish_failed(batch, LINGER, failure);
+            self.shared.finish_failed(batch, LINGER, failure);
         }
     }
 
@@ -136,7 +151,8 @@ impl<T: Transport> Engine<T> {
                                another id the batch got other sequence numbers";
                 batch.failure(FailureKind::Broker, UNKNOWN_TOPIC_ID, message.to_owned(), now_us)
             };
-            self.fail_batches(inner, LaneBatch::is_stranded, stranded);
+            let due = |batch: &LaneBatch| if batch.is_stranded() { batch.live() } else { 0 };
+            self.fail_batches(inner, due, stranded);
         }
     }
 }

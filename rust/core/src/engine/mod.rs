@@ -15,7 +15,6 @@
 //! | `reports.rs` | lanes that are handed over to the control plane |
 //! | `pace.rs` | bytes that a broker acknowledged in the last second |
 //! | `expiry.rs` | the tick; records that fail while their lanes go on |
-//! | `resolving.rs` | a batch is resolved and its memory goes back |
 //! | `shutdown.rs` | the end of the producer |
 
 mod answers;
@@ -26,7 +25,6 @@ mod expiry;
 mod pace;
 mod reports;
 mod requests;
-mod resolving;
 mod scheduling;
 mod shutdown;
 mod topics;
@@ -41,13 +39,10 @@ use crate::boundary::{LaneReport, Trouble};
 use crate::io::connection::{Connection, Stage, Transport};
 use crate::lane::identity::Identity;
 use crate::lane::sending::Outgoing;
-use crate::lane::{Lane, LaneId};
+use crate::lane::{Lane, LaneId, TICK_US};
 use crate::shared::Shared;
 use crate::topic::BrokerHealth;
 use crate::wire::produce::NodeEndpoint;
-
-/// How often the deadlines of records and requests are checked while there are any.
-const TICK_US: u64 = 50_000;
 
 /// From which Produce version on topics go by id.
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -64,6 +59,8 @@ struct Broker {
     ready: VecDeque<Arc<Lane>>,
     /// A connection was requested from the control plane.
     wanted: bool,
+    /// Its connection was lost with Produce in flight, and none was answered since: the next one begins with one request.
+    probing: bool,
     /// Why it cannot be reached, as the control plane reports it.
     trouble: Trouble,
     health: Arc<BrokerHealth>,
@@ -92,6 +89,8 @@ pub struct Engine<T> {
     /// Connections with something to write.
     writable: BTreeSet<u64>,
     next_tick_us: u64,
+    /// When the last pass meant the next one to be.
+    planned_us: u64,
     /// A lane became ready after this pass had sent: the next pass is due at once.
     again: bool,
     // The report of this pass to the control plane.
@@ -124,6 +123,7 @@ impl<T: Transport> Engine<T> {
             request: 0,
             writable: BTreeSet::new(),
             next_tick_us: 0,
+            planned_us: u64::MAX,
             again: false,
             handed_over: Vec::new(),
             endpoints: Vec::new(),
@@ -135,6 +135,12 @@ impl<T: Transport> Engine<T> {
     /// The transport: tests and the simulation step the engine by hand.
     pub fn transport(&mut self) -> &mut T {
         &mut self.transport
+    }
+
+    /// How many Produce requests each ready connection may have unanswered at present: for the simulation.
+    pub fn windows(&self) -> impl Iterator<Item = (u64, usize)> {
+        let ready = self.connections.values().filter(|connection| connection.stage == Stage::Ready);
+        ready.map(|connection| (connection.id, connection.window))
     }
 
     /// One pass (Java: `Sender.runOnce`). Returns when the next one is due (µs); `u64::MAX`: at the next wake-up.
@@ -166,7 +172,8 @@ impl<T: Transport> Engine<T> {
         self.write_all(now_us);
         self.shared.relax();
         self.report();
-        if std::mem::take(&mut self.again) { now_us } else { self.next_wakeup(now_us) }
+        self.planned_us = if std::mem::take(&mut self.again) { now_us } else { self.next_wakeup(now_us) };
+        self.planned_us
     }
 
     fn next_wakeup(&self, now_us: u64) -> u64 {

@@ -32,6 +32,7 @@ pub(super) fn lane_report(lane: &Lane, inner: &LaneInner) -> LaneReport {
             error_code: undecided.map_or(NONE, |last| last.code),
             error_message: batch.last().message.clone(),
             expired: batch.is_expired(),
+            lost: undecided.is_some_and(|last| last.lost),
             base_offset: undecided.map_or(-1, |last| last.base_offset),
             current_leader,
             current_leader_epoch,

@@ -114,7 +114,7 @@ impl<T: Transport> Engine<T> {
                 return;
             };
             let config = &self.shared.config;
-            if connection.throttled_until_us > now_us || connection.requests.len() >= config.max_in_flight_requests {
+            if connection.throttled_until_us > now_us || connection.requests.len() >= connection.window {
                 Self::stuck(broker, now_us);
                 return;
             }

@@ -27,7 +27,7 @@ impl<T: Transport> Engine<T> {
                     _ => batch.failure(kind, trouble.code, trouble.message.clone(), now_us),
                 };
                 failure.possibly_persisted |= stage == IN_FLIGHT;
-                self.finish_failed(batch, stage, failure);
+                self.shared.finish_failed(batch, stage, failure);
             }
             lane.publish_load(&inner);
         }

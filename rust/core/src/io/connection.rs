@@ -76,8 +76,8 @@ pub struct Request {
     pub correlation_id: i32,
     /// See there.
     pub kind: RequestKind,
-    /// The deadline of the answer.
-    pub timeout_at_us: u64,
+    /// How long its answer may take: see [`Connection::timed_out`].
+    timeout_us: u64,
     /// When it was queued.
     pub sent_us: u64,
     /// Positions in the stream of bytes written.
@@ -117,6 +117,14 @@ pub struct Connection {
     pub last_used_us: u64,
     /// Awaited answers, the oldest first.
     pub requests: VecDeque<Request>,
+    /// How many Produce requests may be unanswered at once.
+    pub window: usize,
+    /// How many may be in the end: max.in.flight.requests.per.connection.
+    full_window: usize,
+    /// Since when the first request in [`Connection::requests`] waits without progress.
+    waits_since_us: u64,
+    /// When Produce was answered for the first time; without answers: when it had left.
+    worked_since_us: Option<u64>,
     next_correlation: i32,
     out: VecDeque<Segment>,
     out_offset: usize,
@@ -138,6 +146,9 @@ fn impossible_length(head: [u8; 4]) -> String {
     format!("it announced an answer of {announced} bytes, which no broker sends{guess}")
 }
 
+/// How long a connection without answers lasts at least before it counts as one that works.
+const LASTED_US: u64 = 1_000_000;
+
 /// How many slices one write call gets (Linux takes up to 1,024; beyond a few dozen it gains nothing).
 const SLICES: usize = 64;
 
@@ -154,6 +165,10 @@ impl Connection {
             throttled_until_us: 0,
             last_used_us: now_us,
             requests: VecDeque::new(),
+            window: 0,
+            full_window: 0,
+            waits_since_us: 0,
+            worked_since_us: None,
             next_correlation: 0,
             out: VecDeque::new(),
             out_offset: 0,
@@ -183,14 +198,10 @@ impl Connection {
         self.queued += segments.iter().map(|segment| segment.bytes().len() as u64).sum::<u64>();
         self.out.extend(segments);
         self.last_used_us = now_us;
-        self.requests.push_back(Request {
-            correlation_id,
-            kind,
-            timeout_at_us: now_us.saturating_add(timeout_us),
-            sent_us: now_us,
-            from,
-            to: self.queued,
-        });
+        if self.requests.is_empty() {
+            self.begin_waiting(now_us);
+        }
+        self.requests.push_back(Request { correlation_id, kind, timeout_us, sent_us: now_us, from, to: self.queued });
     }
 
     /// The fate of a request's batches if the connection ends now.
@@ -209,6 +220,56 @@ impl Connection {
         self.written >= request.to
     }
 
+    // ----------------------------------------------------------------------------------------- answers, time-outs
+
+    /// The first request is answered: it is taken out.
+    pub fn take_answered(&mut self, now_us: u64) -> Option<Request> {
+        self.begin_waiting(now_us);
+        self.requests.pop_front()
+    }
+
+    /// The first request gets its whole time from now on; from the end of a throttle on, if there is one.
+    pub fn begin_waiting(&mut self, now_us: u64) {
+        self.waits_since_us = now_us.max(self.throttled_until_us);
+    }
+
+    /// Why the first request will get no answer: its time is over.
+    ///
+    /// It begins when the last byte is written and the request before it is answered, since a broker answers in order.
+    /// A slow link takes its time for the bytes. Until they are written, no time-out but that of a socket that takes none.
+    pub fn timed_out(&self, now_us: u64) -> Option<String> {
+        let first = self.requests.front()?;
+        let us = now_us.saturating_sub(self.waits_since_us);
+        if us < first.timeout_us {
+            return None;
+        }
+        let ms = us / 1000;
+        Some(if self.is_written(first) {
+            format!("no answer within {ms} ms (request.timeout.ms)")
+        } else {
+            let left = first.to - self.written;
+            format!("{left} bytes of a request could not be written within {ms} ms (request.timeout.ms)")
+        })
+    }
+
+    /// It carries Produce: `window` requests at once, after each answer one more, up to `full`.
+    pub fn open_window(&mut self, window: usize, full: usize) {
+        (self.window, self.full_window) = (window, full);
+    }
+
+    /// A Produce request is answered, or has left where no answer comes.
+    pub fn produce_answered(&mut self, now_us: u64) {
+        self.window = (self.window + 1).min(self.full_window);
+        self.worked_since_us.get_or_insert(now_us);
+    }
+
+    /// Whether a broker has answered Produce on it. Without answers (acks=0) a connection that lasts counts as one that
+    /// works: bytes leave into any socket.
+    pub fn has_worked(&self, acks: i16, now_us: u64) -> bool {
+        let lasted_us = if acks == 0 { LASTED_US } else { 0 };
+        self.worked_since_us.is_some_and(|since_us| now_us.saturating_sub(since_us) >= lasted_us)
+    }
+
     /// Whether anything waits to be written and the socket may take it.
     pub fn wants_write(&self) -> bool {
         !self.out.is_empty() && !self.blocked
@@ -220,7 +281,7 @@ impl Connection {
     }
 
     /// Write until all is out or the socket is full. Returns the bytes written.
-    pub fn write(&mut self, transport: &mut impl Transport) -> io::Result<u64> {
+    pub fn write(&mut self, transport: &mut impl Transport, now_us: u64) -> io::Result<u64> {
         let before = self.written;
         while !self.out.is_empty() && !self.blocked {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -232,7 +293,7 @@ impl Connection {
             }
             match transport.write(self.id, &slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.advance(written),
+                Ok(written) => self.advance(written, now_us),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -241,7 +302,10 @@ impl Connection {
         Ok(self.written - before)
     }
 
-    fn advance(&mut self, written: usize) {
+    fn advance(&mut self, written: usize, now_us: u64) {
+        if self.requests.front().is_some_and(|first| !self.is_written(first)) {
+            self.begin_waiting(now_us);
+        }
         self.written += written as u64;
         self.out_offset += written;
         // A segment is dropped only here, when the socket has taken it whole: this makes recycling safe.
@@ -348,13 +412,13 @@ mod tests {
             connection.send(id, RequestKind::Control, vec![Segment::Owned(vec![id as u8; 10])], 0, 1);
         }
         let mut socket = Narrow { room: 15, taken: vec![], input: vec![] };
-        assert_eq!(connection.write(&mut socket).unwrap(), 15);
+        assert_eq!(connection.write(&mut socket, 0).unwrap(), 15);
         assert!(!connection.wants_write());
         let fates: Vec<_> = connection.requests.iter().map(|request| connection.fate(request)).collect();
         assert_eq!(fates, [Fate::Unknown, Fate::PartlyWritten, Fate::Unsent]);
         socket.room = 100;
         connection.unblock();
-        assert_eq!(connection.write(&mut socket).unwrap(), 15);
+        assert_eq!(connection.write(&mut socket, 0).unwrap(), 15);
         assert_eq!(socket.taken, [[0; 10], [1; 10], [2; 10]].concat());
     }
 

@@ -27,7 +27,7 @@ pub struct Socket {
     pub ended: bool,
     /// A write into a full socket fails with the far end's reset instead of `WouldBlock`.
     pub broken: bool,
-    /// Every call fails from now on.
+    /// Every call fails from now on, once the bytes that were delivered are read.
     pub failed: Option<io::ErrorKind>,
 }
 
@@ -95,7 +95,11 @@ impl Transport for MemoryNet {
     }
 
     fn read(&mut self, connection: u64, into: &mut [u8]) -> io::Result<usize> {
-        let socket = self.socket(connection)?;
+        let socket = self.sockets.get_mut(&connection).ok_or(io::ErrorKind::NotConnected)?;
+        // A reset does not take back the bytes that arrived before it.
+        if let Some(kind) = socket.failed.filter(|_| socket.incoming.is_empty()) {
+            return Err(kind.into());
+        }
         let count = into.len().min(socket.incoming.len());
         if count == 0 && !socket.ended {
             return Err(io::ErrorKind::WouldBlock.into());

@@ -24,12 +24,8 @@ impl LaneInner {
     pub fn acknowledge(&mut self, batch: &LaneBatch) {
         self.failures = 0;
         self.largest_acknowledged = self.largest_acknowledged.max(batch.size());
+        self.probing = false;
         self.numbers.acknowledge(batch.numbering, batch.count());
-    }
-
-    /// One batch at a time until the next success.
-    pub fn try_one(&mut self) {
-        self.numbers.unconfirm();
     }
 
     /// Trouble with `batch`, already taken out: it settles. `by_name`: its request named the topic, not its id.
@@ -41,6 +37,13 @@ impl LaneInner {
         batch.last = last;
         self.settled.push_back(batch);
         self.on(LaneEvent::Trouble);
+    }
+
+    /// One batch at a time until one succeeds. After a lost connection: batches that are sent together are lost together,
+    /// so that one fault would take the answers of all, again and again. After a split: if the first part is too large as
+    /// well, no other is refused with it.
+    pub fn probe(&mut self) {
+        self.probing = true;
     }
 
     /// The topic may have been created again since the batches here were sent: from now on their fates are about the
@@ -113,11 +116,14 @@ impl LaneInner {
                 batch.numbering = self.numbers.next(batch.count());
             }
         }
+        // After lost connections only the wait for the next connection grows.
+        if !remaining.iter().all(|batch| batch.decided || batch.last.lost) {
+            self.failures += 1;
+        }
         for mut batch in remaining.into_iter().rev() {
             batch.decided = true;
             self.queue.push_front(batch);
         }
-        self.failures += 1;
         self.waits_until_us = until_us;
         self.on(LaneEvent::Resumed);
         Ok(())

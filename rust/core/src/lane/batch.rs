@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::error_code::NETWORK_EXCEPTION;
 use crate::lane::content::{Content, Ticket};
 use crate::lane::fate::{Addressed, Fate};
 use crate::lane::identity::Numbering;
@@ -24,10 +25,15 @@ pub struct LaneBatch {
     /// Unique for the producer.
     pub(super) id: u64,
     pub(super) content: Content,
+    /// Of the records that have not failed.
     pub(super) completion: Arc<Completion>,
+    /// Records at its front that have failed while the others go on: their time ran out first. They count in no outcome.
+    ///
+    /// A batch that was never sent loses them before it is ([`LaneBatch::drop_failed`]); one that was sent keeps its bytes.
+    pub(super) failed: u32,
     /// When its first record was buffered.
     pub(super) created_us: u64,
-    /// When the others were.
+    /// When the others were, counted from the first one that has not failed.
     pub(super) arrivals: Arrivals,
     /// Bytes of buffer.memory that it holds.
     pub(super) charged: usize,
@@ -71,6 +77,8 @@ pub struct LastAnswer {
     pub leader: Option<(i32, i32)>,
     /// KIP-467.
     pub record_errors: Vec<(u32, Option<String>)>,
+    /// No answer will come: its connection ended. The wait before the next attempt is the connection's, not the lane's.
+    pub lost: bool,
 }
 
 impl Default for LastAnswer {
@@ -82,7 +90,12 @@ impl Default for LastAnswer {
 impl LastAnswer {
     /// For an attempt that ended without a broker's answer, or before it was sent.
     pub fn error(code: i16, message: String) -> Self {
-        Self { code, message, base_offset: -1, leader: None, record_errors: Vec::new() }
+        Self { code, message, base_offset: -1, leader: None, record_errors: Vec::new(), lost: false }
+    }
+
+    /// For an attempt whose connection ended before its answer came.
+    pub fn lost(reason: String) -> Self {
+        Self { lost: true, ..Self::error(NETWORK_EXCEPTION, reason) }
     }
 }
 
@@ -116,6 +129,7 @@ impl LaneBatch {
             id,
             content,
             completion,
+            failed: 0,
             created_us,
             arrivals: Arrivals::default(),
             charged,
@@ -136,9 +150,14 @@ impl LaneBatch {
 
     // ----------------------------------------------------------------------------------------- records
 
-    /// Records in it.
+    /// Records in it, as its sequence numbers count them.
     pub fn count(&self) -> u32 {
         self.content.count()
+    }
+
+    /// Records in it that have no outcome yet, unless it has expired.
+    pub fn live(&self) -> u32 {
+        self.count().saturating_sub(self.failed)
     }
 
     /// Bytes, header included.
@@ -178,6 +197,7 @@ impl LaneBatch {
 
     /// The records, for a codec worker; `None` unless they are open and to be compressed. None are added from here on.
     pub fn begin_encoding(&mut self) -> Option<(BatchBuilder, Arc<Ticket>)> {
+        self.drop_failed();
         self.content.begin_encoding()
     }
 
@@ -274,13 +294,26 @@ impl LaneBatch {
         self.stranded
     }
 
-    pub(super) fn age_ms(&self, now_us: u64) -> u32 {
-        u32::try_from(now_us.saturating_sub(self.created_us) / 1000).unwrap_or(u32::MAX)
+    /// µs since it began.
+    pub(super) fn age_us(&self, now_us: u64) -> u64 {
+        now_us.saturating_sub(self.created_us)
+    }
+
+    /// When its first record that has not failed was buffered, µs; of some only the tick is known.
+    pub fn oldest_us(&self, now_us: u64) -> u64 {
+        let age_ms = u32::try_from(self.age_us(now_us) / 1000).unwrap_or(u32::MAX);
+        self.created_us + 1000 * u64::from(self.arrivals.of(0, age_ms))
+    }
+
+    /// How many of its records that have not failed had been buffered by `limit_us`; never more than for certain were.
+    pub fn due(&self, limit_us: u64) -> u32 {
+        let Some(age_us) = limit_us.checked_sub(self.created_us) else { return 0 };
+        self.arrivals.due(age_us).min(self.live())
     }
 
     // ----------------------------------------------------------------------------------------- outcome
 
-    /// A failure of this batch, with its history. [`LaneBatch::fail`] adds where it was.
+    /// A failure of this batch, with its history; the caller adds where it was: [`LINGER`], [`IN_FLIGHT`] or [`RETRY`].
     pub fn failure(&self, kind: FailureKind, code: i16, mut message: String, now_us: u64) -> Failure {
         // Which of two ids is the newer one cannot be known for certain: a broker may have an old view.
         let elsewhere = self.addressed.may_be_elsewhere();
@@ -301,18 +334,24 @@ impl LaneBatch {
             message,
             elapsed_ms: now_us.saturating_sub(self.created_us) / 1000,
             arrivals: self.arrivals.clone(),
-            record_errors: self.last.record_errors.clone(),
+            record_errors: self.blamed(),
         }
     }
 
-    /// Resolve its futures, unless they were failed before. Returns the callbacks that are due.
-    pub fn resolve(&self, outcome: Outcome) -> Vec<(u32, CallbackToken)> {
-        if self.expired { None } else { self.completion.resolve(outcome) }.unwrap_or_default()
+    /// The broker's errors of single records, counted as its futures are. A record that has failed before is none of
+    /// them, but it still counts among those that the broker blamed.
+    fn blamed(&self) -> Vec<(u32, Option<String>)> {
+        let errors = self.last.record_errors.iter();
+        errors.map(|(at, why)| (at.checked_sub(self.failed).unwrap_or(u32::MAX), why.clone())).collect()
     }
 
-    /// [`LaneBatch::resolve`] with a failure; `stage` is one of [`LINGER`], [`IN_FLIGHT`] and [`RETRY`].
-    pub fn fail(&self, stage: &'static str, mut failure: Failure) -> Vec<(u32, CallbackToken)> {
-        failure.stage = stage;
-        self.resolve(Outcome::Failed(Box::new(failure)))
+    /// Resolve its futures, unless they were failed before. Returns the callbacks that are due.
+    pub fn resolve(&self, mut outcome: Outcome) -> Vec<(u32, CallbackToken)> {
+        if let Outcome::Delivered { base_offset, .. } = &mut outcome
+            && *base_offset >= 0
+        {
+            *base_offset += i64::from(self.failed);
+        }
+        if self.expired { None } else { self.completion.resolve(outcome) }.unwrap_or_default()
     }
 }

@@ -7,6 +7,8 @@
 //! | sealed | in a body that sockets may share; each attempt has its own header | done: the batch is resolved |
 //! | done | nowhere: the buffer has gone back, or does when the last socket or worker drops it | |
 //!
+//! Open or sealed leaves to open (`drop_front`), too: the first records of a batch that was never sent have failed.
+//!
 //! Where the batch is (waiting, in flight, settled) is not its content's business: `LaneInner` has a queue for each.
 //! Only a sealed batch is in flight. A split (KIP-126) takes a sealed batch apart; its children begin as open, or as
 //! sealed.
@@ -81,6 +83,26 @@ impl Content {
             Self::Sealed(sealed) => sealed.uncompressed_size(),
             _ => self.size(),
         }
+    }
+
+    /// Open → open, and takes no more records.
+    pub(super) fn close(&mut self) {
+        if let Self::Open(builder) = self {
+            builder.close();
+        }
+    }
+
+    /// Open or sealed → open, without the first `count` records; it takes no more. Returns the memory, unless something
+    /// else holds it.
+    pub(super) fn drop_front(&mut self, count: u32) -> Option<Chunks> {
+        let rest = match self {
+            Self::Open(builder) => builder.without(count),
+            Self::Sealed(sealed) => sealed.without(count).expect("what was compressed here can be decompressed"),
+            Self::Encoding(_) | Self::Done => panic!("records are dropped that are not here (a bug in Penstock)"),
+        };
+        let chunks = self.take_chunks();
+        *self = Self::Open(rest);
+        chunks
     }
 
     /// Open → encoding. `None`, and no change, unless the records are open and to be compressed.

@@ -4,8 +4,8 @@
 //! change a lane: this one (buffering), `readiness.rs` (queued, timers), `sending.rs`, `answers.rs` (answers and
 //! decisions) and `expiry.rs` (records fail).
 //!
-//! Rules kept here: one batch per request; until the first success under an (identity, topic id, leader) one batch in
-//! flight; nothing to a new leader before the old one's answers are in; a batch of unknown fate is never renumbered;
+//! Rules kept here: one batch per request; until the first success under an (identity, topic id, leader), and after a
+//! lost connection until the next success, one batch in flight; nothing to a new leader before the old one's answers are in; a batch of unknown fate is never renumbered;
 //! sequences modulo 2³¹.
 
 mod answers;
@@ -34,6 +34,9 @@ use crate::sticky::StickyBytes;
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Mutex, Rank};
 use crate::wire::record_batch::{BatchBuilder, SealedBatch};
+
+/// How often the deadlines of records and requests are checked while there are any.
+pub const TICK_US: u64 = 50_000;
 
 /// See [`Lane::publish_load`]: it runs for each batch.
 const WEIGHED: usize = 64;
@@ -91,8 +94,10 @@ pub struct LaneInner {
     log_start_offset: i64,
     /// Bytes of the largest batch that was acknowledged.
     largest_acknowledged: usize,
-    /// Hand-overs in a row without a success between.
+    /// Hand-overs with an error that a broker answered, in a row without a success between.
     failures: u32,
+    /// A connection was lost with a batch of it: one batch in flight until the next success.
+    probing: bool,
     /// It is in a ready queue of the engine, or is announced for one.
     queued: bool,
     /// The last request that was put together with a batch of this lane.
@@ -118,6 +123,7 @@ impl Lane {
             log_start_offset: -1,
             largest_acknowledged: 0,
             failures: 0,
+            probing: false,
             queued: false,
             request: 0,
             armed_us: u64::MAX,
@@ -222,12 +228,13 @@ impl LaneInner {
         &mut self.sticky_bytes
     }
 
-    /// Note how many records each batch holds that was never sent (see [`crate::outcome::arrivals`]).
-    pub fn note_arrivals(&mut self, now_us: u64) {
+    /// Note how many records each batch holds that was never sent (see [`crate::outcome::Arrivals`]). `by_us`: when
+    /// they had been buffered, before now if this note comes late.
+    pub fn note_arrivals(&mut self, by_us: u64, now_us: u64) {
         for batch in self.queue.iter_mut().rev().take_while(|batch| batch.attempts == 0) {
-            let (count, age_ms) = (batch.count(), batch.age_ms(now_us));
+            let counted_us = batch.age_us(by_us.max(batch.created_us + TICK_US).min(now_us));
             // The batches before it were closed before it began: they have nothing new either.
-            if !batch.arrivals.note(count, age_ms) {
+            if !batch.arrivals.note(batch.live(), counted_us, batch.age_us(now_us)) {
                 break;
             }
         }
@@ -335,7 +342,7 @@ impl LaneInner {
         self.log_start_offset
     }
 
-    /// Hand-overs in a row without a success between.
+    /// Hand-overs with an error that a broker answered, in a row without a success between.
     pub fn failures(&self) -> u32 {
         self.failures
     }

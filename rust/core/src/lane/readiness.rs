@@ -106,7 +106,8 @@ impl LaneInner {
         }
         // A broker without producer state accepts any first sequence. If the first batch were lost on the way and the
         // second accepted, the first could never follow. So one at a time until one succeeded.
-        let limit = if rules.idempotent && !self.numbers.is_confirmed() { 1 } else { rules.max_in_flight };
+        let unconfirmed = rules.idempotent && !self.numbers.is_confirmed();
+        let limit = if unconfirmed || self.probing { 1 } else { rules.max_in_flight };
         if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.moved()) {
             return Readiness::Blocked;
         }
@@ -122,6 +123,8 @@ impl LaneInner {
         match &head.content {
             _ if not_before > now_us => Readiness::At(not_before),
             Content::Open(builder) if builder.is_compressed() => Readiness::Encode,
+            // Compressed with records that have failed since.
+            Content::Sealed(_) if head.attempts == 0 && head.failed > 0 => Readiness::Encode,
             _ => Readiness::Ready,
         }
     }

@@ -56,6 +56,7 @@ impl LaneInner {
             self.identity()?;
         }
         let mut batch = self.queue.pop_front()?;
+        batch.drop_failed();
         if batch.numbering.is_none() {
             batch.numbering = self.numbers.next(batch.count());
         }
@@ -67,8 +68,8 @@ impl LaneInner {
         self.used = self.target;
         self.numbers.sent_to(self.target.topic_id);
         let (retry, largest) = (batch.attempts > 0, batch.largest);
-        let age_ms = batch.age_ms(now_us);
-        batch.arrivals.close(age_ms);
+        let age_us = batch.age_us(now_us);
+        batch.arrivals.close(age_us);
         batch.attempts += 1;
         batch.addressed.attempt(self.target.topic_id);
         batch.decided = false;
@@ -80,7 +81,7 @@ impl LaneInner {
             identity,
             sequence,
             batch_id: batch.id,
-            queued_us: now_us.saturating_sub(batch.created_us),
+            queued_us: now_us.saturating_sub(batch.oldest_us(now_us)),
             topic_id: self.target.topic_id,
             retry,
             largest,

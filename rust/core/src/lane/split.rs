@@ -14,7 +14,8 @@ impl LaneInner {
         let is_large = |batch: &LaneBatch| {
             // What an open batch will compress to is not known.
             let is_known = !matches!(&batch.content, Content::Open(builder) if builder.is_compressed());
-            is_known && !batch.is_encoding() && batch.attempts == 0 && batch.count() > 1 && batch.size() > accepted
+            let is_new = batch.attempts == 0 && batch.failed == 0;
+            is_known && is_new && !batch.is_encoding() && batch.count() > 1 && batch.size() > accepted
         };
         if !self.queue.iter().any(is_large) {
             return 0;
@@ -55,17 +56,23 @@ impl LaneBatch {
         let last = pieces.len() - 1;
         for (position, (first, mut piece)) in pieces.into_iter().enumerate() {
             let completion = Completion::new(Arc::clone(&self.completion.topic), self.completion.partition);
-            completions.push((first, Arc::clone(&completion)));
             let share = if position == last { charged } else { charged.min(piece.size()) };
             charged -= share;
             let count = piece.count();
             // Its records are fixed.
             piece.close();
             let content = if piece.is_compressed() { Content::Open(piece) } else { Content::Sealed(piece.seal()) };
-            let mut child = self.child(next_id(), content, completion, share);
-            child.arrivals = self.arrivals.split_off(first);
+            let mut child = self.child(next_id(), content, Arc::clone(&completion), share);
+            // Its first record, as the completion here counts: without those that have failed.
+            let live = first.saturating_sub(self.failed);
+            child.failed = self.failed.saturating_sub(first).min(count);
+            child.expired |= child.failed == count;
+            child.arrivals = self.arrivals.split_off(live);
             child.numbering = sequence;
             sequence = sequence.map(|(identity, base)| (identity, advance_sequence(base, count)));
+            if !child.expired {
+                completions.push((live, completion));
+            }
             children.push(child);
         }
         if !self.expired {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::config::SendRules;
-use crate::error_code::NETWORK_EXCEPTION;
 use crate::lane::Lane;
 use crate::lane::batch::{LaneBatch, LastAnswer};
 use crate::lane::identity::Identity;
@@ -31,5 +30,5 @@ pub(super) fn batch(id: u64, records: u32) -> LaneBatch {
 
 /// The connection of an attempt was lost.
 pub(super) fn lost() -> LastAnswer {
-    LastAnswer::error(NETWORK_EXCEPTION, String::new())
+    LastAnswer::lost(String::new())
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::failure::Failure;
 use super::observed::Observed;
 use crate::event_loop::{LoopToken, Notice, Notices};
-use crate::sync::{Condvar, Mutex, OnceLock};
+use crate::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 
 /// A callback of the application's, opaque here: the binding keeps the object under this key and gets each key back
 /// exactly once.
@@ -116,18 +116,12 @@ impl Completion {
         if self.outcome.get().is_some() {
             return false;
         }
-        for (mut index, token) in std::mem::take(&mut watchers.callbacks) {
-            let child = child_of(&children, &mut index);
-            child.watchers.lock_nested().callbacks.push((index, token));
-        }
-        for (mut index, notice) in std::mem::take(&mut watchers.notices) {
-            let child = child_of(&children, &mut index);
-            child.watchers.lock_nested().notices.push((index, notice));
-        }
-        for mut index in watchers.observed.iter() {
-            let child = child_of(&children, &mut index);
-            child.watchers.lock_nested().observed.mark(index);
-        }
+        let old = std::mem::take(&mut *watchers);
+        hand_down(&children, old.callbacks, |child, index, token| child.callbacks.push((index, token)));
+        hand_down(&children, old.notices, |child, index, notice| child.notices.push((index, notice)));
+        hand_down(&children, old.observed.iter().map(|index| (index, ())), |child, index, ()| {
+            child.observed.mark(index)
+        });
         let set = self.outcome.set(Outcome::Split(children));
         debug_assert!(set.is_ok(), "checked under the lock");
         drop(watchers);
@@ -222,33 +216,49 @@ impl Completion {
 
     /// Where `count` neighbours are now, splits followed: `visit(completion, first, count)` for each batch, in order.
     pub fn leaves(self: &Arc<Self>, first: u32, count: u32, visit: &mut dyn FnMut(&Arc<Self>, u32, u32)) {
-        let Some(Outcome::Split(children)) = self.outcome.get() else { return visit(self, first, count) };
-        let end = first + count;
-        for (at, (begin, child)) in children.iter().enumerate() {
-            let until = children.get(at + 1).map_or(u32::MAX, |(next, _)| *next);
-            let (from, to) = (first.max(*begin), end.min(until));
-            if from < to {
-                child.leaves(from - begin, to - from, visit);
+        let (mut at, mut first, mut end) = (self, first, first + count);
+        // A batch whose records run out of time one after the other splits again and again, at its last part: that is
+        // followed by a loop, here and below.
+        while let Some(Outcome::Split(children)) = at.outcome.get() {
+            let Some(((begin, last), others)) = children.split_last() else { return };
+            for (place, (from, child)) in others.iter().enumerate() {
+                let (from, until) = (first.max(*from), end.min(children[place + 1].0));
+                if from < until {
+                    child.leaves(from - others[place].0, until - from, visit);
+                }
             }
+            if end <= *begin {
+                return;
+            }
+            (at, first, end) = (last, first.max(*begin) - begin, end - begin);
+        }
+        visit(at, first, end - first);
+    }
+
+    /// The completions of each record, splits followed, in order, until `done`: the one that it accepts.
+    fn find(self: &Arc<Self>, done: &mut dyn FnMut(&Arc<Self>) -> bool) -> Option<Arc<Self>> {
+        let mut at = self;
+        loop {
+            if done(at) {
+                return Some(Arc::clone(at));
+            }
+            let Some(Outcome::Split(children)) = at.outcome.get() else { return None };
+            let ((_, last), others) = children.split_last()?;
+            if let Some(found) = others.iter().find_map(|(_, child)| child.find(done)) {
+                return Some(found);
+            }
+            at = last;
         }
     }
 
     /// The first completion under this one that is unresolved, itself or a child of its split.
     pub fn first_unresolved(self: &Arc<Self>) -> Option<Arc<Self>> {
-        match self.outcome.get() {
-            None => Some(Arc::clone(self)),
-            Some(Outcome::Split(children)) => children.iter().find_map(|(_, child)| child.first_unresolved()),
-            Some(_) => None,
-        }
+        self.find(&mut |completion| completion.outcome.get().is_none())
     }
 
     /// Whether every record is resolved, split children included.
-    pub fn is_resolved(&self) -> bool {
-        match self.outcome.get() {
-            None => false,
-            Some(Outcome::Split(children)) => children.iter().all(|(_, child)| child.is_resolved()),
-            Some(_) => true,
-        }
+    pub fn is_resolved(self: &Arc<Self>) -> bool {
+        self.first_unresolved().is_none()
     }
 
     /// How many of `count` failed records the application has not observed, and the index of the first of them.
@@ -277,18 +287,41 @@ impl Completion {
 
     /// Wait until every record is resolved, split children included, at most until `deadline`. True when they are.
     pub fn wait_all(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
-        if !self.wait_self(deadline) {
-            return false;
-        }
-        match self.outcome.get() {
-            Some(Outcome::Split(children)) => children.iter().all(|(_, child)| child.wait_all(deadline)),
-            _ => true,
-        }
+        self.find(&mut |completion| !completion.wait_self(deadline)).is_none()
     }
 
     fn wait_self(&self, deadline: Option<Instant>) -> bool {
         let mut watchers = self.watchers.lock();
         self.resolved.wait_while(&mut watchers, deadline, |_| self.outcome.get().is_none())
+    }
+}
+
+/// The children of a split are dropped by a loop: there may be a thousand generations.
+impl Drop for Completion {
+    fn drop(&mut self) {
+        let mut splits: Vec<_> = self.outcome.take().into_iter().collect();
+        while let Some(outcome) = splits.pop() {
+            let Outcome::Split(children) = outcome else { continue };
+            let mine = children.into_iter().filter_map(|(_, child)| Arc::into_inner(child));
+            splits.extend(mine.filter_map(|mut child| child.outcome.take()));
+        }
+    }
+}
+
+/// Move what watches records of a split batch to its children; neighbours mostly go to the same one.
+fn hand_down<T>(
+    children: &[(u32, Arc<Completion>)],
+    watching: impl IntoIterator<Item = (u32, T)>,
+    put: impl Fn(&mut Watchers, u32, T),
+) {
+    let mut locked: Option<(&Arc<Completion>, MutexGuard<'_, Watchers>)> = None;
+    for (mut index, what) in watching {
+        let child = child_of(children, &mut index);
+        if !locked.as_ref().is_some_and(|(other, _)| Arc::ptr_eq(other, child)) {
+            drop(locked.take());
+        }
+        let (_, watchers) = locked.get_or_insert_with(|| (child, child.watchers.lock_nested()));
+        put(watchers, index, what);
     }
 }
 
@@ -333,5 +366,30 @@ mod tests {
         assert_eq!(left.resolve(delivered(6)), Some(vec![(1, CallbackToken(11))]));
         assert!(parent.wait_all(None));
         assert_eq!(parent.add_callback(0, CallbackToken(1), true), Err(CallbackToken(1)));
+    }
+
+    #[test]
+    fn a_batch_whose_records_fail_one_after_the_other_splits_as_often() {
+        let root = Completion::new("t".into(), 0);
+        let records = 50_000;
+        let mut last = Arc::clone(&root);
+        for index in 0..records - 1 {
+            let (front, rest) = (Completion::new("t".into(), 0), Completion::new("t".into(), 0));
+            assert!(last.resolve_split(vec![(0, Arc::clone(&front)), (1, Arc::clone(&rest))]));
+            front.resolve(delivered(i64::from(index)));
+            last = rest;
+        }
+        assert!(!root.is_resolved() && !root.wait_all(Some(Instant::now())));
+        assert!(Arc::ptr_eq(&root.first_unresolved().unwrap(), &last));
+        last.resolve(delivered(i64::from(records) - 1));
+        assert!(root.is_resolved() && root.wait_all(None));
+        let mut visited = 0;
+        root.leaves(2, records - 3, &mut |leaf, first, count| {
+            let expected = delivered(2 + visited);
+            assert_eq!((format!("{:?}", leaf.outcome()), first, count), (format!("{:?}", Some(&expected)), 0, 1));
+            visited += 1;
+        });
+        assert_eq!(visited, i64::from(records) - 3);
+        drop((root, last));
     }
 }

@@ -13,6 +13,8 @@ literal! {
         Timeout = "timeout",
         /// `close` did not wait for it.
         Closed = "closed",
+        /// The application called `purge` before it was sent.
+        Purged = "purged",
         /// Its transaction was aborted.
         Aborted = "aborted",
         /// It was never buffered: one of many, so that `send` did not raise.

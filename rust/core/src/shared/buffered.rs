@@ -13,7 +13,7 @@ pub struct Oldest {
     pub topic: Arc<str>,
     /// Its partition.
     pub partition: i32,
-    /// ms since its first record was buffered.
+    /// ms since its first record that has not failed was buffered.
     pub age_ms: u64,
     /// How often it was sent.
     pub attempts: u32,
@@ -69,7 +69,7 @@ impl TopicTable {
     /// Records that are buffered or in flight.
     pub fn unresolved_records(&self) -> u64 {
         let mut records = 0;
-        self.visit(|_, inner| records += inner.unresolved().map(|batch| u64::from(batch.count())).sum::<u64>());
+        self.visit(|_, inner| records += inner.unresolved().map(|batch| u64::from(batch.live())).sum::<u64>());
         records
     }
 
@@ -91,20 +91,21 @@ impl TopicTable {
     pub fn oldest(&self, now_us: u64) -> Option<Oldest> {
         let mut oldest: Option<(u64, Oldest)> = None;
         self.visit(|lane, inner| {
-            let Some(batch) = inner.unresolved().min_by_key(|batch| batch.created_us()) else { return };
-            if oldest.as_ref().is_some_and(|(created_us, _)| *created_us <= batch.created_us()) {
+            let by_age = inner.unresolved().map(|batch| (batch.oldest_us(now_us), batch));
+            let Some((since_us, batch)) = by_age.min_by_key(|(since_us, _)| *since_us) else { return };
+            if oldest.as_ref().is_some_and(|(oldest_us, _)| *oldest_us <= since_us) {
                 return;
             }
             let found = Oldest {
                 topic: Arc::clone(&lane.topic),
                 partition: lane.partition,
-                age_ms: now_us.saturating_sub(batch.created_us()) / 1000,
+                age_ms: now_us.saturating_sub(since_us) / 1000,
                 attempts: batch.attempts(),
                 broker: if batch.attempts() > 0 { batch.broker() } else { inner.leader() },
                 code: batch.last().code,
                 message: batch.last().message.clone(),
             };
-            oldest = Some((batch.created_us(), found));
+            oldest = Some((since_us, found));
         });
         oldest.map(|(_, found)| found)
     }

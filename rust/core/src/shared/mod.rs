@@ -11,6 +11,8 @@ mod encoding;
 mod failures;
 mod hurry;
 mod mailbox;
+mod purge;
+mod resolving;
 mod topics;
 
 use std::sync::{Arc, Weak};

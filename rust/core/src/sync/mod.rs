@@ -232,6 +232,10 @@ impl<T> OnceLock<T> {
         // No other thread runs between the two: a model switches threads only at calls into loom.
         if self.is_set.swap(true, atomic::Ordering::AcqRel) { Err(value) } else { self.value.set(value) }
     }
+
+    pub fn take(&mut self) -> Option<T> {
+        self.value.take()
+    }
 }
 
 #[cfg(feature = "models")]

@@ -200,6 +200,12 @@ impl Engine {
         })
     }
 
+    /// Fail the records of `topic` (None: of all) that were never sent; returns how many they were.
+    #[pyo3(signature = (topic = None))]
+    fn purge(&self, py: Python<'_>, topic: Option<&str>) -> u64 {
+        py.detach(|| self.core.shared.purge(topic))
+    }
+
     /// Records that are buffered or in flight.
     fn unresolved_records(&self) -> u64 {
         self.core.shared.topics.unresolved_records()

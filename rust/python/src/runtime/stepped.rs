@@ -3,6 +3,7 @@
 //! Everything else is the engine of a producer. The caller provides the network and the time; see
 //! `penstock_core::io::memory_net`.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
@@ -150,6 +151,11 @@ impl SteppedEngine {
         self.socket(connection, |socket| socket.incoming.extend(bytes))?;
         held(&self.engine).on_socket(connection, true, false);
         Ok(())
+    }
+
+    /// How many Produce requests each ready connection may have unanswered at present.
+    fn windows(&self) -> HashMap<u64, usize> {
+        held(&self.engine).windows().collect()
     }
 
     /// The calls of the next resolved batch with callbacks, without waiting: empty if there is none.

@@ -1,5 +1,6 @@
 //! An open batch: records are encoded into it as they arrive.
 
+use std::borrow::Cow;
 use std::io;
 
 use super::chunks::Chunks;
@@ -228,6 +229,11 @@ impl BatchBuilder {
         // Here, so that the I/O thread need not.
         sealed.body().crc();
         Ok((sealed, self.records))
+    }
+
+    /// The records so far, encoded.
+    pub(super) fn bytes(&self) -> Cow<'_, [u8]> {
+        self.records.joined()
     }
 
     /// Consumes the batch and returns its memory.

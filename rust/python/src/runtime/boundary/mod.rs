@@ -124,7 +124,7 @@ messages! {
 messages! {
     events: Event, "an event";
     ConnectionOpened { connection_id }
-    ConnectionClosed { connection_id, reason, expected, requested }
+    ConnectionClosed { connection_id, reason, expected, requested, worked }
     FrameReceived { connection_id, correlation_id, frame }
     ConnectionWanted { broker_id }
     TopicWanted { name, partition }
@@ -145,7 +145,7 @@ all_structs! {
     PartitionLeader { leader, leader_epoch, local }
     Renumber { producer_id, epoch, first_sequence }
     BatchReport {
-        batch_id, base_sequence, record_count, attempts, fate, error_code, error_message, expired, base_offset,
+        batch_id, base_sequence, record_count, attempts, fate, error_code, error_message, lost, expired, base_offset,
         current_leader, current_leader_epoch
     }
     LaneReport {
