@@ -143,7 +143,7 @@ bench: $(BUILT) ## every row against other clients; ROWS=100B,keyed picks, FRESH
 bench-quick: $(BUILT) ## the same with fewer and shorter runs, under 9 minutes
 	$(BIN)/python -m bench --quick
 
-bench-network: $(BUILT) ## the rows with distance: clients behind a link (root, /dev/net/tun, ip); ROWS=, FRESH=1, QUICK=1
+bench-network: $(BUILT) ## rows with distance (clients behind a link: root, /dev/net/tun, ip) and with faults; ROWS=, QUICK=1
 	$(BIN)/python -m bench --network $(if $(QUICK),--quick)
 
 bench-instructions: $(BUILT) ## instructions per message (valgrind), held against bench/instructions.json

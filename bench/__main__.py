@@ -1,6 +1,6 @@
 """Runs the rows against real peers and prints the results: `python -m bench` (`make bench`), `--quick` (`make bench-quick`).
 
-`--network` (`make bench-network`) runs the rows with distance instead.
+`--network` (`make bench-network`) runs the rows with distance and with faults instead.
 
 A row that was measured for this code on this machine is not run again: an interrupted benchmark continues.
 """
@@ -27,15 +27,15 @@ from bench.rows import ROWS
 from bench.runs import run_row
 from bench.surroundings import CODE, HERE, ROOT, commit, machine, missing_tools
 
-HERE_ROWS = [*ROWS, *DEFAULT_ROWS, *FAULT_ROWS]
-KNOWN = {row.name: row for row in [*HERE_ROWS, *NETWORK_ROWS]}
+HERE_ROWS, FAR_ROWS = [*ROWS, *DEFAULT_ROWS], [*NETWORK_ROWS, *FAULT_ROWS]
+KNOWN = {row.name: row for row in [*HERE_ROWS, *FAR_ROWS]}
 
 
 def main() -> None:
     arguments = _arguments()
     signal.signal(signal.SIGTERM, _interrupt)  # so that Kafka, link and the running contestant end, too
     chosen = [KNOWN[name] for name in arguments.rows] or [
-        row for row in (NETWORK_ROWS if arguments.network else HERE_ROWS) if not (arguments.quick and row.only_full)
+        row for row in (FAR_ROWS if arguments.network else HERE_ROWS) if not (arguments.quick and row.only_full)
     ]
     name = (
         ("network-quick" if arguments.quick else "network")
@@ -104,7 +104,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="smaller counts, fewer rounds: all rows in under 9 minutes"
     )
-    parser.add_argument("--network", action="store_true", help="the rows with distance (needs root, /dev/net/tun, ip)")
+    parser.add_argument(
+        "--network",
+        action="store_true",
+        help="the rows with distance (they need root, /dev/net/tun, ip) and with faults",
+    )
     parser.add_argument(
         "--rows", default=os.environ.get("ROWS", ""), help=f"comma-separated; default all: {', '.join(KNOWN)}"
     )

@@ -39,6 +39,9 @@ def _outage(name: str, title: str, at_most_ms: float, outages: Outages) -> Row:
         },
         partitions=3,
         outages=outages,
+        # A hundred of them are one run's sample.
+        pairs=1,
+        quick_pairs=1,
         only_full=True,
     )
 

@@ -162,8 +162,8 @@ _RULES: Final = (
             f"{f.round_trip_ms or 0:.1f} ms of which are the distance"
         ),
         lambda f: (
-            f"larger batches (now {_kb(f.batch_bytes)}): let them grow, raise batch.size, buffer.memory or the topic's "
-            "max.message.bytes; more partitions on more brokers"
+            f"larger batches (now {_kb(f.batch_bytes)}): raise penstock.batch.growth.max.bytes or batch.size, buffer.memory, "
+            "the topic's max.message.bytes; more partitions on more brokers"
         ),
     ),
     _Rule(
