@@ -206,7 +206,9 @@ fn expected_request(version: i16, ids: (Option<&str>, Option<&str>), topics: &[P
             w.put(partition.index.to_be_bytes());
             w.len(61 + partition.body.bytes().len());
             w.put(partition.header);
-            w.put(&partition.body.bytes());
+            for piece in partition.body.chunks().iter() {
+                w.put(piece);
+            }
             w.tags(None);
         }
         w.tags(None);

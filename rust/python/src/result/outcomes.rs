@@ -70,7 +70,7 @@ impl Outcomes {
 
     /// Whether every record is delivered or has failed.
     pub fn is_done(&self) -> bool {
-        self.placed.batches.iter().all(|batch| batch.is_resolved())
+        self.placed.batches.iter().all(Completion::is_resolved)
     }
 
     /// The batches that hold some of the records.
