@@ -234,12 +234,12 @@ fn serve(rig: &mut Rig, mut requests: Vec<Vec<Seen>>, limit: usize, expected: &m
             rig.resume(&report, |at| if too_large(at) { Decision::Split } else { Decision::Retry }, None);
         }
         rig.pass(MS);
-        requests.extend(by_request(rig.seen(1)));
+        requests.extend(by_request(&rig.seen(1)));
     }
     refused
 }
 
-fn by_request(seen: Vec<Seen>) -> Vec<Vec<Seen>> {
+fn by_request(seen: &[Seen]) -> Vec<Vec<Seen>> {
     seen.chunk_by(|one, other| one.correlation == other.correlation).map(<[Seen]>::to_vec).collect()
 }
 
