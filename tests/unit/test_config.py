@@ -253,6 +253,9 @@ class TestOwnSettings:
         assert config(batch_size=1).settings.penstock_batch_growth_max_bytes == 1_000_000
         assert config({"penstock.batch.growth.max.bytes": " 65536 "})["penstock.batch.growth.max.bytes"] == 65_536
         assert "at least 0" in refusal(penstock_batch_growth_max_bytes=-1)
+        assert config().settings.penstock_batch_linger_bytes == 262_144
+        assert config(batch_size=16_384).settings.penstock_batch_linger_bytes == 0, "a given size is sent at once"
+        assert config(batch_size=16_384, penstock_batch_linger_bytes=7).settings.penstock_batch_linger_bytes == 7
         assert "32 bits" in refusal(penstock_batch_growth_max_bytes=2**31)
 
 

@@ -59,6 +59,8 @@ pub struct SendRules {
     pub max_in_flight: usize,
     /// linger.ms
     pub linger_us: u64,
+    /// penstock.batch.linger.bytes: while two batches of a lane are in flight, an open one of fewer bytes goes on lingering
+    pub linger_bytes: usize,
     /// delivery.timeout.ms
     pub delivery_timeout_us: u64,
 }
@@ -114,10 +116,13 @@ impl Config {
             "incremental" => Allocation::Incremental,
             _ => return Err(source.refused("buffer_memory_allocation_strategy", &strategy)),
         };
+        let growth_max_bytes: usize = source.number("penstock_batch_growth_max_bytes")?;
         let rules = SendRules {
             idempotent: source.flag("enable_idempotence")?,
             max_in_flight,
             linger_us: source.micros("linger_ms")?,
+            // A batch that may not grow has nothing to linger for.
+            linger_bytes: if growth_max_bytes > 0 { source.number("penstock_batch_linger_bytes")? } else { 0 },
             delivery_timeout_us: source.micros("delivery_timeout_ms")?,
         };
         let partitioning = PartitionRules {
@@ -138,7 +143,7 @@ impl Config {
             compression,
             partitioning,
             batch_size,
-            growth_max_bytes: source.number("penstock_batch_growth_max_bytes")?,
+            growth_max_bytes,
             buffer_memory: source.number("buffer_memory")?,
             allocation,
             max_request_size: source.number("max_request_size")?,

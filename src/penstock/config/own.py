@@ -28,6 +28,12 @@ _OWN: Final = (
         " costs no throughput. Never below batch.size; bounded also by max.request.size and by what the topic accepts."
         " 0: no growth, batches as in Java; batch.size=0 also means no growth.",
     ),
+    _Own(
+        Setting("penstock.batch.linger.bytes", "INT", "LOW", 262_144, Range(0, 2**31 - 1)),
+        "While two batches of a partition are under way, the next one goes on lingering (linger.ms) beyond batch.size until"
+        " it has this many bytes: fewer, larger requests cost the client and the broker less. 0: a batch of batch.size is"
+        " sent at once; so is it if batch.size is given and this is not, or without growth.",
+    ),
 )
 
 
@@ -35,6 +41,7 @@ class OwnOptions(TypedDict, total=False):
     """Our own settings as keyword options."""
 
     penstock_batch_growth_max_bytes: int
+    penstock_batch_linger_bytes: int
 
 
 OWN_SETTINGS: Final = tuple(own.setting for own in _OWN)

@@ -68,6 +68,8 @@ def bootstrap_addresses(values: Mapping[str, Any]) -> tuple[tuple[str, int], ...
 def apply_rules(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     """Adjust `values` as Java does; `given` are those that the user gave. Raises `ConfigError` if they contradict."""
     _rule_backoff(values, given)
+    if "batch.size" in given and "penstock.batch.linger.bytes" not in given:
+        values["penstock.batch.linger.bytes"] = 0  # it is the size that is worth sending at once
     _rule_idempotence(values, given)
     _rule_delivery_timeout(values, given)
     _rule_strings_in_requests(values)

@@ -51,6 +51,7 @@ class ProducerSettings(NamedTuple):
     partitioner_ignore_keys: bool
     partitioner_rack_aware: bool
     penstock_batch_growth_max_bytes: int
+    penstock_batch_linger_bytes: int
     receive_buffer_bytes: int
     reconnect_backoff_max_ms: int
     reconnect_backoff_ms: int

@@ -77,6 +77,7 @@ _SUPPORT: Final = {
     "partitioner.ignore.keys": _WORKING,
     "partitioner.rack.aware": _WORKING,
     "penstock.batch.growth.max.bytes": Support("working", "Penstock's own; 0: batches as in Java"),
+    "penstock.batch.linger.bytes": Support("working", "Penstock's own; 0 if batch.size is given and this is not"),
     "receive.buffer.bytes": _KERNEL,
     "reconnect.backoff.max.ms": Support("working", "reconnect.backoff.ms if only that is given, as in Java"),
     "reconnect.backoff.ms": _WORKING,

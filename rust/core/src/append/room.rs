@@ -167,7 +167,7 @@ impl Shared {
     fn note_growth(&self, lane: &Arc<Lane>, inner: &mut LaneInner) {
         inner.note_size();
         lane.publish_load(inner);
-        if !self.config.grows() || inner.codec_may_take_last() {
+        if !self.config.grows() || inner.codec_may_take_last(&self.config.rules) {
             self.encoding.encode_last(lane, inner);
         }
     }

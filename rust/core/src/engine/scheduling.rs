@@ -168,7 +168,7 @@ impl<T: Transport> Engine<T> {
                 too_large.push(lane);
                 continue;
             };
-            if shared.config.grows() && inner.codec_may_take_last() {
+            if shared.config.grows() && inner.codec_may_take_last(rules) {
                 shared.encoding.encode_last(&lane, &mut inner);
             }
             lane.publish_load(&inner);

@@ -198,13 +198,6 @@ impl LaneInner {
         }
     }
 
-    /// Whether a codec worker is to have the last batch although it could grow: it is worth sending, and at most one batch
-    /// is ahead of it, so that the lane would soon have nothing to send.
-    pub fn codec_may_take_last(&mut self) -> bool {
-        self.queue.len() <= 2
-            && self.open_batch().is_some_and(|builder| builder.is_compressed() && builder.is_worth_sending())
-    }
-
     /// The batch that goes next.
     pub fn head(&mut self) -> Option<&mut LaneBatch> {
         self.queue.front_mut()

@@ -4,6 +4,7 @@ use crate::config::SendRules;
 use crate::lane::LaneInner;
 use crate::lane::content::Content;
 use crate::lane::state::LaneState;
+use crate::wire::record_batch::BatchBuilder;
 
 /// Whether and what a lane can send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,22 @@ impl LaneInner {
         held_up.then_some(self.used.leader)
     }
 
+    /// Whether an open batch that is worth sending may linger for more records: two batches on the way keep the broker
+    /// and the link busy, and fewer, larger requests cost everybody less.
+    fn goes_on_lingering(&self, builder: &BatchBuilder, rules: &SendRules) -> bool {
+        self.in_flight.len() >= 2 && !builder.is_closed() && builder.size() < rules.linger_bytes
+    }
+
+    /// Whether a codec worker is to have the last batch although it could grow: it is worth sending, and at most one batch
+    /// is ahead of it, so that the lane would soon have nothing to send.
+    pub fn codec_may_take_last(&self, rules: &SendRules) -> bool {
+        let Some(last) = self.queue.back().filter(|last| last.attempts == 0 && self.queue.len() <= 2) else {
+            return false;
+        };
+        let Content::Open(builder) = &last.content else { return false };
+        builder.is_compressed() && builder.is_worth_sending() && !self.goes_on_lingering(builder, rules)
+    }
+
     fn readiness(&self, rules: &SendRules, now_us: u64, hurry: bool) -> Readiness {
         let mut not_before = match self.state {
             LaneState::Flowing => 0,
@@ -114,7 +131,7 @@ impl LaneInner {
         let closed = self.queue.len() > 1
             || head.attempts > 0
             || match &head.content {
-                Content::Open(builder) => builder.is_worth_sending(),
+                Content::Open(builder) => builder.is_worth_sending() && !self.goes_on_lingering(builder, rules),
                 _ => true,
             };
         if !closed && !hurry {
@@ -146,6 +163,38 @@ mod tests {
         assert_eq!(inner.readiness(&RULES, 5_000, false), Readiness::Ready);
         inner.push(batch(2, 1));
         assert_eq!(inner.readiness(&RULES, 0, false), Readiness::Ready);
+    }
+
+    #[test]
+    fn behind_two_batches_on_the_way_a_batch_goes_on_lingering() {
+        let lane = lane();
+        let mut inner = lane.inner.lock();
+        let rules = SendRules { linger_bytes: 300, ..RULES };
+        let worth = |id, records| {
+            let mut batch = batch(id, records);
+            let buffered = batch.builder().unwrap();
+            *buffered = BatchBuilder::with_worth(Vec::new(), 10_000, 100);
+            for _ in 0..records {
+                buffered.append(1, None, Some(b"0123456789"), &[]);
+            }
+            batch
+        };
+        for id in 1..=3 {
+            inner.push(worth(id, 5));
+            assert_eq!(inner.readiness(&rules, 0, false), Readiness::Ready, "batch.size, and {} on the way", id - 1);
+            inner.take(Some(ME), &rules, usize::MAX, 0, id).unwrap();
+            if id == 1 {
+                let first = inner.answered(1).unwrap();
+                inner.acknowledge(&first);
+            }
+        }
+        inner.push(worth(4, 5));
+        assert_eq!(inner.readiness(&rules, 0, false), Readiness::At(5_000));
+        assert_eq!(inner.readiness(&rules, 5_000, false), Readiness::Ready);
+        assert_eq!(inner.readiness(&rules, 0, true), Readiness::Ready, "a flush");
+        assert_eq!(inner.readiness(&RULES, 0, false), Readiness::Ready, "batch.size was given");
+        inner.close_open_batch();
+        assert_eq!(inner.readiness(&rules, 0, false), Readiness::Ready, "closed");
     }
 
     #[test]

@@ -9,8 +9,13 @@ use crate::lane::identity::Identity;
 use crate::outcome::Completion;
 use crate::wire::record_batch::BatchBuilder;
 
-pub(super) const RULES: SendRules =
-    SendRules { idempotent: true, max_in_flight: 5, linger_us: 5_000, delivery_timeout_us: 120_000_000 };
+pub(super) const RULES: SendRules = SendRules {
+    idempotent: true,
+    max_in_flight: 5,
+    linger_us: 5_000,
+    linger_bytes: 0,
+    delivery_timeout_us: 120_000_000,
+};
 pub(super) const ME: Identity = Identity { producer_id: 9, epoch: 0 };
 
 /// Led by broker 1.

@@ -57,7 +57,13 @@ pub fn config() -> Config {
     Config {
         client_id: "test".into(),
         acks: -1,
-        rules: SendRules { idempotent: true, max_in_flight: 5, linger_us: 5 * MS, delivery_timeout_us: 120_000 * MS },
+        rules: SendRules {
+            idempotent: true,
+            max_in_flight: 5,
+            linger_us: 5 * MS,
+            linger_bytes: 0,
+            delivery_timeout_us: 120_000 * MS,
+        },
         compression: Compression::default(),
         partitioning: PartitionRules {
             ignore_keys: false,

@@ -128,6 +128,11 @@ impl BatchBuilder {
         self.closed || (self.count > 0 && self.size() >= self.worth)
     }
 
+    /// Whether it takes no more records.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Whether its size has passed a multiple of its worth since the last [`note`](Self::note_size).
     #[inline]
     pub fn has_grown(&self) -> bool {
