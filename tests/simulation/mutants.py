@@ -227,7 +227,7 @@ MUTANTS: Final = (
         LANE + "readiness.rs",
         "if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.moved()) {",
         "if self.in_flight.len() >= limit {",
-        225,
+        16,
     ),
     Mutant(
         "adopt-at-once",
