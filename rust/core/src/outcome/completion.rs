@@ -3,7 +3,6 @@
 //! A record's future is (completion, index). A thousand futures of one batch are resolved by one store and one wake-up,
 //! so a future per record costs little.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,9 +15,6 @@ use crate::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 /// exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallbackToken(pub usize);
-
-/// All records of a batch.
-const ALL: Range<u32> = 0..u32::MAX;
 
 /// The outcome of a batch.
 #[derive(Debug)]
@@ -239,49 +235,25 @@ impl Completion {
         visit(at, first, end - first);
     }
 
-    /// The completions of these records, splits followed, in order, until `done`: the one that it accepts. Which records is
-    /// asked only if the batch was split.
-    fn find(
-        self: &Arc<Self>,
-        records: &dyn Fn() -> Range<u32>,
-        done: &mut dyn FnMut(&Arc<Self>) -> bool,
-    ) -> Option<Arc<Self>> {
-        if done(self) {
-            return Some(Arc::clone(self));
-        }
-        if !matches!(self.outcome.get(), Some(Outcome::Split(_))) {
-            return None;
-        }
-        let (mut at, Range { mut start, mut end }) = (self, records());
-        while let Some(Outcome::Split(children)) = at.outcome.get() {
-            let ((begin, last), others) = children.split_last()?;
-            for (place, (from, child)) in others.iter().enumerate() {
-                let (first, until) = (start.max(*from), end.min(children[place + 1].0));
-                if first < until
-                    && let Some(found) = child.find(&|| first - from..until - from, done)
-                {
-                    return Some(found);
-                }
-            }
-            if end <= *begin {
-                return None;
-            }
-            (at, start, end) = (last, start.max(*begin) - begin, end - begin);
+    /// The completions of each record, splits followed, in order, until `done`: the one that it accepts.
+    fn find(self: &Arc<Self>, done: &mut dyn FnMut(&Arc<Self>) -> bool) -> Option<Arc<Self>> {
+        let mut at = self;
+        loop {
             if done(at) {
                 return Some(Arc::clone(at));
             }
+            let Some(Outcome::Split(children)) = at.outcome.get() else { return None };
+            let ((_, last), others) = children.split_last()?;
+            if let Some(found) = others.iter().find_map(|(_, child)| child.find(done)) {
+                return Some(found);
+            }
+            at = last;
         }
-        None
     }
 
     /// The first completion under this one that is unresolved, itself or a child of its split.
     pub fn first_unresolved(self: &Arc<Self>) -> Option<Arc<Self>> {
-        self.first_unresolved_of(|| ALL)
-    }
-
-    /// The same among those of some records.
-    pub fn first_unresolved_of(self: &Arc<Self>, records: impl Fn() -> Range<u32>) -> Option<Arc<Self>> {
-        self.find(&records, &mut |completion| completion.outcome.get().is_none())
+        self.find(&mut |completion| completion.outcome.get().is_none())
     }
 
     /// Whether every record is resolved, split children included.
@@ -315,12 +287,7 @@ impl Completion {
 
     /// Wait until every record is resolved, split children included, at most until `deadline`. True when they are.
     pub fn wait_all(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
-        self.wait_for(|| ALL, deadline)
-    }
-
-    /// The same for some records.
-    pub fn wait_for(self: &Arc<Self>, records: impl Fn() -> Range<u32>, deadline: Option<Instant>) -> bool {
-        self.find(&records, &mut |completion| !completion.wait_self(deadline)).is_none()
+        self.find(&mut |completion| !completion.wait_self(deadline)).is_none()
     }
 
     fn wait_self(&self, deadline: Option<Instant>) -> bool {
@@ -399,30 +366,6 @@ mod tests {
         assert_eq!(left.resolve(delivered(6)), Some(vec![(1, CallbackToken(11))]));
         assert!(parent.wait_all(None));
         assert_eq!(parent.add_callback(0, CallbackToken(1), true), Err(CallbackToken(1)));
-    }
-
-    #[test]
-    fn some_records_of_a_batch_end_without_the_others() {
-        let root = Completion::new("t".into(), 0);
-        assert!(root.first_unresolved_of(|| unreachable!("it is not split")).is_some());
-        let parts: Vec<_> = (0..3).map(|_| Completion::new("t".into(), 0)).collect();
-        root.resolve_split((0..).step_by(10).zip(parts.iter().cloned()).collect());
-        let unresolved = |records: Range<u32>| {
-            let found = root.first_unresolved_of(|| records.clone());
-            assert_eq!(root.wait_for(|| records.clone(), Some(Instant::now())), found.is_none());
-            found.and_then(|found| parts.iter().position(|part| Arc::ptr_eq(part, &found)))
-        };
-        assert_eq!(
-            (unresolved(0..1), unresolved(9..11), unresolved(12..14), unresolved(25..26)),
-            (Some(0), Some(0), Some(1), Some(2))
-        );
-        parts[1].resolve(delivered(10));
-        assert_eq!((unresolved(10..20), unresolved(10..21), unresolved(5..20)), (None, Some(2), Some(0)));
-        let (front, rest) = (Completion::new("t".into(), 0), Completion::new("t".into(), 0));
-        parts[2].resolve_split(vec![(0, Arc::clone(&front)), (4, Arc::clone(&rest))]);
-        front.resolve(delivered(20));
-        assert_eq!(unresolved(10..24), None, "what follows them does not count");
-        assert!(Arc::ptr_eq(&root.first_unresolved_of(|| 10..25).unwrap(), &rest));
     }
 
     #[test]

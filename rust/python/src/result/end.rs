@@ -12,53 +12,24 @@ use crate::result::delivery::Delivery;
 use crate::result::outcomes::Outcomes;
 use crate::runtime::waits::Awaited;
 
-/// Whose end is awaited.
-enum Those {
-    /// All records of these batches.
-    In(Vec<Arc<Completion>>),
-    /// The records of a bulk call.
-    Of(Arc<Outcomes>),
-}
-
-impl Those {
-    fn batches(&self) -> usize {
-        match self {
-            Self::In(batches) => batches.len(),
-            Self::Of(outcomes) => outcomes.batches().len(),
-        }
-    }
-
-    fn first_unresolved(&self, at: usize) -> Option<Arc<Completion>> {
-        match self {
-            Self::In(batches) => batches[at].first_unresolved(),
-            Self::Of(outcomes) => outcomes.first_unresolved(at),
-        }
-    }
-}
-
-/// A wait for the end of records, batch by batch.
+/// A wait for the end of records: those of the batches in the list, the last one first.
 pub struct EndWait {
-    those: Those,
-    /// They are resolved in the batches before this one.
-    at: usize,
+    pending: Vec<Arc<Completion>>,
     notice: Option<(LoopToken, Arc<Completion>)>,
 }
 
 impl EndWait {
-    pub fn new(batches: Vec<Arc<Completion>>) -> Self {
-        Self { those: Those::In(batches), at: 0, notice: None }
-    }
-
-    pub fn of(outcomes: Arc<Outcomes>) -> Self {
-        Self { those: Those::Of(outcomes), at: 0, notice: None }
+    pub fn new(mut batches: Vec<Arc<Completion>>) -> Self {
+        batches.reverse();
+        Self { pending: batches, notice: None }
     }
 
     /// Whether all are resolved; if not, `waker` is called in its loop when there may be news.
     pub fn poll(&mut self, py: Python<'_>, waker: Option<&Waker>) -> bool {
         self.forget();
-        while self.at < self.those.batches() {
-            let Some(unresolved) = self.those.first_unresolved(self.at) else {
-                self.at += 1;
+        while let Some(completion) = self.pending.last() {
+            let Some(unresolved) = completion.first_unresolved() else {
+                self.pending.pop();
                 continue;
             };
             let Some(waker) = waker else { return false };
@@ -85,13 +56,13 @@ impl EndWait {
 
 /// A blocking wait for the end of a bulk call's records.
 pub struct AllEnds<'a> {
-    of: &'a Arc<Outcomes>,
+    of: &'a Outcomes,
     end: EndWait,
 }
 
 impl<'a> AllEnds<'a> {
-    pub fn new(of: &'a Arc<Outcomes>) -> Self {
-        Self { of, end: EndWait::of(Arc::clone(of)) }
+    pub fn new(of: &'a Outcomes) -> Self {
+        Self { of, end: EndWait::new(of.batches().to_vec()) }
     }
 }
 
@@ -102,7 +73,7 @@ impl Awaited for AllEnds<'_> {
     }
 
     fn sleep(&self, until: Instant) {
-        let _all = (self.end.at..self.of.batches().len()).all(|at| self.of.wait_in(at, until));
+        let _all = self.end.pending.iter().rev().all(|batch| batch.wait_all(Some(until)));
     }
 }
 

@@ -1,8 +1,6 @@
 //! The outcomes of many records, in runs instead of a future for each: the part that the bulk results of both facades share.
 
-use std::ops::Range;
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::Arc;
 
 use penstock_core::append::{NOT_BUFFERED, Placed};
 use penstock_core::outcome::Arrivals;
@@ -35,8 +33,6 @@ pub struct Outcomes {
     errors: PyOnceLock<Py<PyDict>>,
     offsets: PyOnceLock<Py<PyAny>>,
     partitions: PyOnceLock<Py<PyAny>>,
-    /// Known once a batch was split.
-    stretches: OnceLock<Vec<Range<u32>>>,
 }
 
 impl Outcomes {
@@ -69,38 +65,12 @@ impl Outcomes {
             errors: PyOnceLock::new(),
             offsets: PyOnceLock::new(),
             partitions: PyOnceLock::new(),
-            stretches: OnceLock::new(),
         }
     }
 
     /// Whether every record is delivered or has failed.
     pub fn is_done(&self) -> bool {
-        (0..self.placed.batches.len()).all(|at| self.first_unresolved(at).is_none())
-    }
-
-    /// The first completion that is unresolved of these records in batch `at`. Others of the batch do not count: they are
-    /// of other calls.
-    pub fn first_unresolved(&self, at: usize) -> Option<Arc<Completion>> {
-        self.placed.batches[at].first_unresolved_of(|| self.stretch(at))
-    }
-
-    /// Wait for these records in batch `at`, at most until `deadline`. True when they are resolved.
-    pub fn wait_in(&self, at: usize, deadline: Instant) -> bool {
-        self.placed.batches[at].wait_for(|| self.stretch(at), Some(deadline))
-    }
-
-    /// From the first to the last of these records in batch `at`. What another call added between them is no younger than
-    /// the last.
-    fn stretch(&self, at: usize) -> Range<u32> {
-        let all = self.stretches.get_or_init(|| {
-            let mut all = vec![u32::MAX..0; self.placed.batches.len()];
-            for run in self.placed.runs.iter().filter(|run| run.batch != NOT_BUFFERED) {
-                let of = &mut all[run.batch as usize];
-                *of = of.start.min(run.first)..of.end.max(run.first + run.count);
-            }
-            all
-        });
-        all[at].clone()
+        self.placed.batches.iter().all(Completion::is_resolved)
     }
 
     /// The batches that hold some of the records.

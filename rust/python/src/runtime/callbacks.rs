@@ -161,8 +161,8 @@ pub struct Watcher {
 ///
 /// One unresolved batch carries the callback; when that one is resolved, the next one takes over.
 pub fn watch(of: &Arc<Outcomes>, mut function: Py<PyAny>, mut result: Py<PyAny>, from: usize) -> Option<Watcher> {
-    for at in from..of.batches().len() {
-        while let Some(leaf) = of.first_unresolved(at) {
+    for (at, batch) in of.batches().iter().enumerate().skip(from) {
+        while let Some(leaf) = batch.first_unresolved() {
             let token = CALLBACKS.insert(Callback::Bulk { function, result, of: Arc::clone(of), at });
             // Not as observed: the batch's first record may belong to another call.
             let Err(token) = leaf.add_callback(0, token, false) else { return None };
