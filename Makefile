@@ -22,7 +22,7 @@ QUICK := $(if $(wildcard $(BUILT)),$(BUILT),$(BUILT_DEV))
 LIMITS := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/bench-limits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-dev demo test test-rust test-python test-fast test-debug check format codegen test-packaging simulate mutants bench bench-quick bench-network bench-instructions kafka chaos recovery models fuzz soak wheel hooks clean
+.PHONY: help setup build build-dev demo test test-rust test-python test-fast test-debug check format codegen test-packaging simulate mutants bench bench-quick bench-network bench-instructions kafka chaos models fuzz soak wheel hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -177,9 +177,6 @@ kafka: ## a real Apache Kafka to play with, until Ctrl-C
 CHAOS_SECONDS ?= 300
 chaos: $(BUILT) ## break three real brokers for CHAOS_SECONDS (300) while producers send, by a plan of SEED, and judge
 	$(BIN)/python tools/chaos/chaos_run.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
-
-recovery: $(BUILT) ## how long producers take to recover from faults before a real broker, with a peer beside it
-	$(BIN)/python tools/chaos/recovery_run.py
 
 WHEEL_DIR ?= dist
 # zig comes with the headers and stubs of every glibc: the wheel runs on Linux from 2014 on, whatever this machine has.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-NOT_LEADER = 6
+NOT_LEADER, REQUEST_TIMED_OUT = 6, 7
 _REQUESTS = 20_000
 """More than any contestant makes: the plan does not end before the load does."""
 
@@ -21,8 +21,10 @@ MIX: tuple[Mapping[str, Any], ...] = (
     {"reset": "answer"},
     {"close": True},
     {"error": NOT_LEADER},
-    {"answer_delay_ms": 100},
+    {"error": REQUEST_TIMED_OUT, "after_append": True},
+    {"answer_delay_ms": 50},
 )
+"""Besides these two: the answer reset, the connection closed before the request is read on, two errors, a late answer."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ UNITS = {
     "recovery_p50_ms": ("recovery p50 ms", 1),
     "recovery_p99_ms": ("recovery p99 ms", 1),
     "delivered": ("delivered", 4),
+    "faults": ("faults met", 0),
 }
 """Figures by name: the name in a table, and the number of digits after the point."""
 
@@ -56,7 +58,8 @@ def compare(runs: Runs, line: Line) -> list[Comparison]:
     for target in line.targets:
         ours = [run[target.figure] for run in runs[line.us]]
         theirs = [run[target.figure] for run in runs[line.them]]
-        ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+        # A client with few requests may meet no fault at all.
+        ratios = [mine / other if other else math.inf for mine, other in zip(ours, theirs, strict=True)]
         ratio = statistics.median(ratios)
         met = verdict(ratio, target)
         if target.ours_at_most is not None:

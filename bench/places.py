@@ -51,6 +51,14 @@ class Place:
             self.proxy.plan.clear()
             self.proxy.plan.extend([Rule(**rule) for rule in self.faults.plan(number)])
 
+    def met(self, number: int) -> dict[str, int]:
+        """How many faults the run of round `number` has met, as a figure."""
+        if self.proxy is None or self.faults is None:
+            return {}
+        planned = self.faults.plan(number)
+        used = planned[: len(planned) - len(self.proxy.plan.pending)]
+        return {"faults": sum(len(rule) > 1 for rule in used)}
+
     def command(self, command: list[str]) -> list[str]:
         """The command that runs a contestant there."""
         return command if self.network is None else self.network.inside(*command)

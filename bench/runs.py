@@ -61,6 +61,7 @@ def run_row(row: Row, pairs: int, quick: bool, kafka: Kafka) -> dict[str, Any]:
                 places[label].prepare(number)
                 try:
                     measured = _run(commands[label], overlaid(row, label, quick), topic, places[label])
+                    measured |= places[label].met(number)
                 except NotRunError as why:
                     # Without one of its runs a contestant has no pairs: it is left out, the others continue.
                     not_run[label] = str(why)
@@ -131,6 +132,8 @@ def _brief(measured: dict[str, Any]) -> str:
     for figure in ("p50_ms", "p99_ms", "start_ms", "import_ms", "steady_rss_mib", "recovery_p50_ms", "recovery_p99_ms"):
         if figure in measured:
             shown += f", {figure} {measured[figure]:.3g}"
+    if "faults" in measured:
+        shown += f", {measured['faults']} faults in {measured['seconds']:.1f} s"
     if measured["failures"]:
-        shown += f", {measured['failures']:,} failed after {measured['seconds']:.1f} s"
+        shown += f", {measured['failures']:,} failed"
     return shown

@@ -1,6 +1,6 @@
 """Recovery from lost connections, in small: all records arrive once, with few requests, and no broker is hammered.
 
-`tools/chaos/recovery_run.py` measures how long it takes, against a real Kafka.
+`make bench-network ROWS=faults-reset,outage-restart` measures how long it takes, against a real Kafka.
 """
 
 from __future__ import annotations

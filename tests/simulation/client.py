@@ -10,11 +10,9 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
-from types import SimpleNamespace
-from typing import Any
 
 from penstock import serialization
-from penstock._native import BulkResult, DeliveryFuture, Engine, RecordMetadata, Sender, SteppedEngine
+from penstock._native import Engine, Sender, SteppedEngine
 from penstock.config import ProducerConfig, parse_bootstrap_servers
 from penstock.control import boundary
 from penstock.control.commands import Command, Event, Log, Publish, RequestTopicAges, Resolve, TopicAges
@@ -28,52 +26,14 @@ from simulation.coroutines import Application, InLoop
 from simulation.network import Network
 from simulation.oracles import Deadlines, Memory
 from simulation.plan import MAY_SPLIT_BELOW, Plan
+from simulation.records import OneOfMany, Sent, broken_callbacks, called
+from simulation.trace import brief
 from simulation.watch import Watch
 from simulation.world import MS, S, World
-from support.oracle import Reported, reported_by
+from support.oracle import Reported
 
 TICK_US = 50 * MS
 """How often the I/O thread checks deadlines."""
-
-
-class Sent:
-    """One record that was buffered."""
-
-    __slots__ = ("called", "future", "number", "partition", "sent_us", "topic")
-
-    def __init__(self, number: int, topic: str, partition: int | None, sent_us: int) -> None:
-        self.number = number
-        self.topic = topic
-        self.partition = partition
-        self.sent_us = sent_us
-        self.future: DeliveryFuture | OneOfMany | InLoop | None = None
-        self.called: list[tuple[RecordMetadata | None, KafkaError | None]] | None = None
-
-    def resolved(self) -> tuple[KafkaError | None] | None:
-        """None while it is unresolved, else its error in a tuple."""
-        return (self.future.exception(0),) if self.future is not None and self.future.done() else None
-
-    def failed(self) -> bool:
-        """Whether it was buffered and failed."""
-        return self.future is not None and self.future.done() and self.future.exception(0) is not None
-
-
-class OneOfMany:
-    """A record of a bulk result, with the methods of a future."""
-
-    def __init__(self, result: BulkResult, index: int) -> None:
-        self._result = result
-        self._index = index
-
-    def done(self) -> bool:
-        return self._result.done()
-
-    def exception(self, timeout: float | None = None) -> KafkaError | None:
-        return self._result.result(timeout).errors.get(self._index)
-
-    def result(self, timeout: float | None = None) -> Any:
-        result = self._result.result(timeout)
-        return SimpleNamespace(partition=result.partitions[self._index], offset=result.offsets[self._index])
 
 
 class Client:
@@ -221,7 +181,7 @@ class Client:
         events, self._events = self._events, []
         for event in events:
             if not isinstance(event, boundary.FrameReceived):
-                self._world.note(f"event {_brief(event)}")
+                self._world.note(f"event {brief(event)}")
         native: list[boundary.Command] = []
         for command in self._step_watched(events, self._world.now_us / 1000):
             if isinstance(command, Publish):
@@ -257,7 +217,7 @@ class Client:
         for command in native:
             if isinstance(command, boundary.FailProducer):
                 self.fatal = command.trouble.message
-            self._world.note(f"command {_brief(command)}")
+            self._world.note(f"command {brief(command)}")
         self._handing_over = False
         self._reported_by_engine(self.engine.exchange(native, 0))
         self.watch.commanded(native)
@@ -298,7 +258,7 @@ class Client:
         callback: Callable[..., None] | None = None
         if self._world.chance(self._plan.with_callback):
             record.called = []
-            callback = partial(_called, record.called)
+            callback = partial(called, record.called)
         value = b"%d " % number + b"v" * size
         if "compression.type" in self._plan.settings and number % 2:
             value = b"%d " % number + self._codec_random.randbytes(size)  # random bytes do not compress
@@ -477,55 +437,8 @@ class Client:
         unbuffered = (
             Reported((topic, None), sender_of(number), number, "not persisted") for number, topic in self.unbuffered
         )
-        return [*self.refused, *unbuffered, *(self._reported(record) for record in self.sent)]
-
-    def _reported(self, record: Sent) -> Reported:
-        future = record.future
-        assert future is not None
-        partition = record.partition
-        if partition is None and future.done():
-            error = future.exception(0)
-            partition = future.result(0).partition if error is None else error.partition
-        sender = sender_of(record.number, self._plan.tasks)
-        return reported_by((record.topic, partition), sender, record.number, future)
+        return [*self.refused, *unbuffered, *(record.reported(self._plan.tasks) for record in self.sent)]
 
     def broken_callbacks(self) -> list[str]:
         """Records whose callback did not run exactly once, or reported another result than the future."""
-        broken = []
-        for record in self.sent:
-            if record.called is None:
-                continue
-            assert record.future is not None
-            if len(record.called) != 1:
-                broken.append(f"the callback of record {record.number} ran {len(record.called)} times")
-                continue
-            (metadata, error) = record.called[0]
-            if (error is None) != (record.future.exception(0) is None) or (metadata is None) == (error is None):
-                broken.append(f"record {record.number}: its callback and its future disagree")
-        return broken
-
-
-def _called(into: list[tuple[Any, Any]], metadata: Any, error: Any) -> None:
-    into.append((metadata, error))
-
-
-def _brief(of: object) -> str:
-    """An event or command in a line; without frames and ids, since they differ from run to run."""
-    if isinstance(of, boundary.SendFrame):
-        return f"SendFrame({of.connection_id}, {of.correlation_id})"
-    if isinstance(of, boundary.SetTopic):
-        return f"SetTopic({of.name}, {of.version}, {[tuple(p)[:2] for p in of.partitions]})"
-    if isinstance(of, boundary.LanesHandedOver):
-        return "LanesHandedOver " + "; ".join(
-            f"{lane.topic}-{lane.partition} {lane.leader}/{lane.leader_epoch} id {lane.epoch} acked {lane.last_acked_sequence} "
-            + " ".join(
-                f"[{b.batch_id}: seq {b.base_sequence}+{b.record_count} try {b.attempts} {b.fate} {b.error_code}"
-                f"{' expired' if b.expired else ''}]"
-                for b in lane.batches
-            )
-            for lane in of.lanes
-        )
-    if isinstance(of, boundary.ResumeLane):
-        decisions = " ".join(f"{d.batch_id}:{d.action}" for d in of.decisions)
-        return f"ResumeLane({of.topic}-{of.partition} {decisions} renumber {of.renumber} in {of.delay_ms} ms)"
-    return repr(of)
+        return broken_callbacks(self.sent)

@@ -25,7 +25,8 @@ from simulation.plan import Plan
 from simulation.world import MS, World
 
 if TYPE_CHECKING:
-    from simulation.client import Client, Sent
+    from simulation.client import Client
+    from simulation.records import Sent
 
 CALLS_PER_SLICE = 32
 """The least of `facade.loops.Channel`: a slice lasts as long as three readings of the clock."""

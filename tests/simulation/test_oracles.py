@@ -96,7 +96,7 @@ class OneRecord:
 )
 def test_deadlines(error: KafkaError, at_us: int, early: bool) -> None:
     world = World(1)
-    deadlines = Deadlines(world, 100, tolerance_us=0)
+    deadlines = Deadlines(world, 100)
     record = OneRecord()
     deadlines.sent(record)
     deadlines.check(1)

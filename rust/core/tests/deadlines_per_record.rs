@@ -549,3 +549,17 @@ fn a_batch_that_splits_after_records_have_failed_keeps_the_order_of_things() {
     assert_eq!(callbacks(&rig).len(), 40);
     assert_eq!(rig.shared.pool.available(), 100_000);
 }
+
+#[test]
+fn the_io_thread_does_not_sleep_through_the_ticks_of_a_long_linger() {
+    let mut config = config();
+    config.rules.linger_us = 10_000 * MS;
+    let mut rig = Rig::ready(config, 1);
+    assert!(rig.shared.mailbox.prepare_sleep(u64::MAX), "nothing is buffered");
+    rig.shared.mailbox.awake();
+    // Between the engine's last pass and its sleep until some other time.
+    rig.send(0, b"v");
+    assert!(!rig.shared.mailbox.prepare_sleep(3_000 * MS), "the batch is to be noted before");
+    let wake_at_us = rig.pass(0);
+    assert!(wake_at_us <= rig.now_us + 50 * MS, "{wake_at_us}");
+}

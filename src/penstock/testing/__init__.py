@@ -5,9 +5,11 @@
   `penstock_producer` and `penstock_async_producer`, real producers on an embedded broker.
 """
 
+from penstock.testing.mock_aio import AsyncMockProducer
 from penstock.testing.mock_bulk import AsyncMockBulkResult, MockBulkResult
 from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
-from penstock.testing.mock_producer import AsyncMockProducer, MockProducer, SentRecord
+from penstock.testing.mock_producer import MockProducer
+from penstock.testing.mock_record import SentRecord
 
 __all__ = [
     "AsyncMockBulkResult",

@@ -8,15 +8,13 @@ import time
 from array import array
 from collections.abc import Callable, Generator, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from penstock._log import log_line
 from penstock._native import timeout_s
 from penstock.errors import KafkaError, bulk_error, not_buffered
 from penstock.testing.mock_future import AsyncMockDeliveryFuture, MockDeliveryFuture
-
-if TYPE_CHECKING:
-    from penstock.testing.mock_producer import SentRecord
+from penstock.testing.mock_record import SentRecord
 
 _log: Final = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,13 +13,16 @@ from bench.contestants.confluent import settings_of
 from bench.corpus import documents
 from bench.default_rows import DEFAULT_ROWS
 from bench.fault_rows import FAULT_ROWS
-from bench.faults import MIX, Faults
+from bench.faults import MIX, RESET, Faults
 from bench.figures import compare, derived, order, overlaid, verdict
 from bench.network_rows import NETWORK_ROWS
 from bench.outages import recovery_figures
+from bench.places import Place
 from bench.report import bounds
 from bench.row import IDEMPOTENT, Contestant, Line, Row, Target
 from bench.rows import ROWS
+
+from fault_rules import Plan  # isort: skip (bench.places puts its folder on the path)
 
 ALL_ROWS = [*ROWS, *DEFAULT_ROWS, *FAULT_ROWS, *NETWORK_ROWS]
 
@@ -130,6 +134,18 @@ def test_faults_are_the_same_for_a_seed_and_about_as_many_as_they_should() -> No
     assert plan == faults.plan(3) != faults.plan(4)
     assert 0.18 < sum(len(rule) > 1 for rule in plan) / len(plan) < 0.22
     assert {rule["api"] for rule in plan} == {"Produce"}
+    assert len({str(rule) for rule in plan if len(rule) > 1}) == len(MIX) == 7
+
+
+def test_the_faults_that_a_run_has_met_are_counted() -> None:
+    proxy: Any = SimpleNamespace(plan=Plan())
+    place = Place("", proxy=proxy, faults=Faults(0.5, (RESET,)))
+    place.prepare(3)
+    assert place.met(3) == {"faults": 0}
+    rules = [proxy.plan.take("Produce", 1, list) for _ in range(100)]
+    assert place.met(3) == {"faults": sum(rule is not None and bool(rule.reset) for rule in rules)}
+    assert Place("").met(3) == {}
+    assert compare({"a": [{"faults": 0}], "b": [{"faults": 0}]}, Line("a", "b", (Target("faults"),)))[0].met is None
 
 
 def test_a_recovery_is_the_time_from_the_end_of_an_outage_to_the_next_acknowledgment() -> None:

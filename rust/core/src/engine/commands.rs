@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::Engine;
 use crate::boundary::{Command, Event};
-use crate::io::connection::{RequestKind, Transport};
+use crate::io::connection::RequestKind;
+use crate::io::transport::Transport;
 use crate::shared::{TopicEntry, TopicError};
 use crate::wire::produce::Segment;
 

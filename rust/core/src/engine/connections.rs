@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::Engine;
 use crate::boundary::Event;
-use crate::io::connection::{Connection, ReadEnd, RequestKind, Stage, Transport};
+use crate::io::connection::{Connection, RequestKind, Stage};
+use crate::io::frames::ReadEnd;
+use crate::io::transport::Transport;
 
 impl<T: Transport> Engine<T> {
     pub(super) fn connect(&mut self, id: u64, broker: i32, address: SocketAddr, now_us: u64, setup_timeout_us: u64) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::boundary::{BatchDecision, Decision, Renumber};
-use crate::io::connection::Transport;
+use crate::io::transport::Transport;
 use crate::lane::batch::{IN_FLIGHT, LaneBatch, RETRY};
 use crate::lane::fate::Fate;
 use crate::lane::identity::Identity;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::Engine;
 use crate::boundary::Trouble;
 use crate::error_code::{NONE, UNKNOWN_TOPIC_ID};
-use crate::io::connection::Transport;
+use crate::io::transport::Transport;
 use crate::lane::batch::{IN_FLIGHT, LINGER, LaneBatch};
 use crate::lane::{LaneInner, TICK_US};
 use crate::outcome::{Failure, FailureKind};

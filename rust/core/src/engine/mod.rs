@@ -36,7 +36,8 @@ use std::time::Duration;
 
 use self::pace::Pace;
 use crate::boundary::{LaneReport, Trouble};
-use crate::io::connection::{Connection, Stage, Transport};
+use crate::io::connection::{Connection, Stage};
+use crate::io::transport::Transport;
 use crate::lane::identity::Identity;
 use crate::lane::sending::Outgoing;
 use crate::lane::{Lane, LaneId, TICK_US};

@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::boundary::{BatchReport, Event, LaneReport};
 use crate::error_code::NONE;
-use crate::io::connection::Transport;
+use crate::io::transport::Transport;
 use crate::lane::identity::Identity;
 use crate::lane::{Lane, LaneInner};
 

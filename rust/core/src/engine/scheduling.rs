@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Broker, Engine, Picked, Timers};
 use crate::boundary::Event;
-use crate::io::connection::Transport;
+use crate::io::transport::Transport;
 use crate::lane::readiness::NextStep;
 use crate::lane::{Lane, LaneInner};
 use crate::shared::Shared;

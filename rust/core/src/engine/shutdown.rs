@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use crate::boundary::Trouble;
 use crate::error_code::NONE;
-use crate::io::connection::Transport;
+use crate::io::transport::Transport;
 use crate::lane::batch::IN_FLIGHT;
 use crate::outcome::FailureKind;
 

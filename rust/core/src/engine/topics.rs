@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::boundary::PartitionLeader;
-use crate::io::connection::Transport;
+use crate::io::transport::Transport;
 use crate::lane::Lane;
 use crate::lane::fate::TopicId;
 use crate::shared::TopicEntry;

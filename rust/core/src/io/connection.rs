@@ -8,6 +8,8 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::io::frames::{Frames, ReadEnd};
+use crate::io::transport::Transport;
 use crate::lane::Lane;
 use crate::lane::fate::Fate;
 use crate::wire::produce::Segment;
@@ -22,23 +24,6 @@ pub enum Stage {
     /// Carries Produce.
     Ready,
 }
-
-/// Sockets, real or in memory. All calls return at once; `WouldBlock` is an answer.
-pub trait Transport {
-    /// Begin to connect.
-    fn connect(&mut self, connection: u64, address: SocketAddr) -> io::Result<()>;
-    /// Whether the connection is up; an error if it failed.
-    fn connected(&mut self, connection: u64) -> io::Result<bool>;
-    /// Write some of these.
-    fn write(&mut self, connection: u64, bytes: &[IoSlice<'_>]) -> io::Result<usize>;
-    /// Read some; 0 means that the peer closed.
-    fn read(&mut self, connection: u64, into: &mut [u8]) -> io::Result<usize>;
-    /// Close and forget.
-    fn close(&mut self, connection: u64);
-}
-
-/// Longer answers are refused (Java: `NetworkReceive` takes any; a broker's requests are bounded to this).
-pub const MAX_FRAME: usize = 100 * 1024 * 1024;
 
 /// One batch of a Produce request.
 #[derive(Debug)]
@@ -85,17 +70,6 @@ pub struct Request {
     to: u64,
 }
 
-/// Why reading stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadEnd {
-    /// The socket has no more at present.
-    Empty,
-    /// It may have more: cut frames, then read on.
-    More,
-    /// The peer closed.
-    Closed,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Connection {
@@ -132,18 +106,7 @@ pub struct Connection {
     written: u64,
     /// The socket takes no more until its next event.
     blocked: bool,
-    input: Vec<u8>,
-}
-
-/// The text for a peer that announces an impossible length. Mostly it is no broker: the port is wrong.
-fn impossible_length(head: [u8; 4]) -> String {
-    let announced = i32::from_be_bytes(head);
-    let guess = match head {
-        [0x14..=0x17, 3, ..] => "; it looks like TLS, which Penstock does not speak yet: use a PLAINTEXT listener",
-        [b'H', b'T', b'T', b'P'] => "; it looks like an HTTP server, not like a Kafka broker",
-        _ => "",
-    };
-    format!("it announced an answer of {announced} bytes, which no broker sends{guess}")
+    input: Frames,
 }
 
 /// How long a connection without answers lasts at least before it counts as one that works.
@@ -175,7 +138,7 @@ impl Connection {
             queued: 0,
             written: 0,
             blocked: false,
-            input: Vec::new(),
+            input: Frames::default(),
         }
     }
 
@@ -319,45 +282,14 @@ impl Connection {
         }
     }
 
-    /// Read what the socket holds, a megabyte at most, so that frames are cut (and impossible lengths found) between.
+    /// Read what the socket holds: see [`Frames::read`].
     pub fn read(&mut self, transport: &mut impl Transport, scratch: &mut [u8]) -> io::Result<ReadEnd> {
-        let start = self.input.len();
-        loop {
-            match transport.read(self.id, scratch) {
-                Ok(0) => return Ok(ReadEnd::Closed),
-                Ok(count) => {
-                    self.input.extend_from_slice(&scratch[..count]);
-                    // A short read of a stream socket means that it is empty for now; a later byte raises a new event.
-                    // One more call would only return `WouldBlock`.
-                    if count < scratch.len() {
-                        return Ok(ReadEnd::Empty);
-                    }
-                    if self.input.len() - start > 1 << 20 {
-                        return Ok(ReadEnd::More);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ReadEnd::Empty),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.input.read(scratch, |into| transport.read(self.id, into))
     }
 
-    /// The next whole frame, without its length. The buffer grows with what arrives, never with what is announced.
+    /// The next whole frame, without its length: see [`Frames::next_frame`].
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, String> {
-        let Some(head) = self.input.first_chunk::<4>() else { return Ok(None) };
-        let announced = i32::from_be_bytes(*head);
-        let len = usize::try_from(announced)
-            .ok()
-            .filter(|&len| (4..=MAX_FRAME).contains(&len))
-            .ok_or_else(|| impossible_length(*head))?;
-        if self.input.len() < 4 + len {
-            return Ok(None);
-        }
-        let rest = self.input.split_off(4 + len);
-        let mut frame = std::mem::replace(&mut self.input, rest);
-        frame.drain(..4);
-        Ok(Some(frame))
+        self.input.next_frame()
     }
 }
 
@@ -369,7 +301,6 @@ mod tests {
     struct Narrow {
         room: usize,
         taken: Vec<u8>,
-        input: Vec<u8>,
     }
 
     impl Transport for Narrow {
@@ -389,14 +320,8 @@ mod tests {
             }
             if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
         }
-        fn read(&mut self, _: u64, into: &mut [u8]) -> io::Result<usize> {
-            if self.input.is_empty() {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            let count = into.len().min(self.input.len());
-            into[..count].copy_from_slice(&self.input[..count]);
-            self.input.drain(..count);
-            Ok(count)
+        fn read(&mut self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
         }
         fn close(&mut self, _: u64) {}
     }
@@ -411,7 +336,7 @@ mod tests {
         for id in 0..3 {
             connection.send(id, RequestKind::Control, vec![Segment::Owned(vec![id as u8; 10])], 0, 1);
         }
-        let mut socket = Narrow { room: 15, taken: vec![], input: vec![] };
+        let mut socket = Narrow { room: 15, taken: vec![] };
         assert_eq!(connection.write(&mut socket, 0).unwrap(), 15);
         assert!(!connection.wants_write());
         let fates: Vec<_> = connection.requests.iter().map(|request| connection.fate(request)).collect();
@@ -420,22 +345,5 @@ mod tests {
         connection.unblock();
         assert_eq!(connection.write(&mut socket, 0).unwrap(), 15);
         assert_eq!(socket.taken, [[0; 10], [1; 10], [2; 10]].concat());
-    }
-
-    #[test]
-    fn frames_are_cut_from_the_stream_and_impossible_lengths_are_refused() {
-        let mut connection = connection();
-        let mut input = vec![0, 0, 0, 5, 1, 2, 3, 4, 5, 0, 0, 0, 4, 9, 9];
-        let mut socket = Narrow { room: 0, taken: vec![], input: std::mem::take(&mut input) };
-        let mut scratch = [0; 4];
-        connection.read(&mut socket, &mut scratch).unwrap();
-        assert_eq!(connection.next_frame(), Ok(Some(vec![1, 2, 3, 4, 5])));
-        assert_eq!(connection.next_frame(), Ok(None));
-        socket.input = vec![9, 9, 0xff, 0xff, 0xff, 0xff];
-        connection.read(&mut socket, &mut scratch).unwrap();
-        assert_eq!(connection.next_frame(), Ok(Some(vec![9, 9, 9, 9])));
-        assert!(connection.next_frame().is_err());
-        assert!(impossible_length([0x15, 3, 3, 0]).contains("TLS"));
-        assert!(impossible_length(*b"HTTP").contains("HTTP server"));
     }
 }

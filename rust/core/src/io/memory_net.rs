@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use crate::io::connection::Transport;
+use crate::io::transport::Transport;
 
 /// One connection's two directions, seen from the far end.
 #[derive(Debug)]

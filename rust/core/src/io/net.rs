@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::boundary::Event;
 use crate::engine::Engine;
-use crate::io::connection::Transport;
+use crate::io::transport::Transport;
 use crate::panics::panic_text;
 use crate::shared::Shared;
 

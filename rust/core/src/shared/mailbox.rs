@@ -19,6 +19,8 @@ pub struct Inbox {
     pub ready: Vec<Arc<Lane>>,
     /// Lanes that can send from a time (µs) on.
     pub timers: Vec<(u64, Arc<Lane>)>,
+    /// The I/O thread is to be awake at this time (µs), for one of those.
+    awake_us: Option<u64>,
     /// From the control plane.
     pub commands: Vec<Command>,
     /// Check every lane (flush, memory shortage, close).
@@ -31,7 +33,7 @@ impl Inbox {
         self.ready.is_empty()
             && self.commands.is_empty()
             && !self.sweep
-            && self.timers.iter().all(|(at, _)| *at >= until_us)
+            && self.awake_us.is_none_or(|at_us| at_us >= until_us)
     }
 }
 
@@ -77,10 +79,13 @@ impl Mailbox {
         self.wake(0);
     }
 
-    /// A lane can send from `at_us` on. The caller holds its lock.
-    pub(super) fn timer(&self, at_us: u64, lane: &Arc<Lane>) {
-        self.inbox.lock().timers.push((at_us, Arc::clone(lane)));
-        self.wake(at_us);
+    /// A lane can send from `at_us` on; the I/O thread is to be awake at `awake_us`. The caller holds the lane's lock.
+    pub(super) fn timer(&self, at_us: u64, awake_us: u64, lane: &Arc<Lane>) {
+        let mut inbox = self.inbox.lock();
+        inbox.timers.push((at_us, Arc::clone(lane)));
+        inbox.awake_us = Some(inbox.awake_us.map_or(awake_us, |before| before.min(awake_us)));
+        drop(inbox);
+        self.wake(awake_us);
     }
 
     /// Have the I/O thread check every lane.

@@ -22,7 +22,7 @@ use crate::codecs::{CodecOwner, Codecs};
 use crate::config::Config;
 use crate::event_loop::Notice;
 use crate::lane::readiness::NextStep;
-use crate::lane::{Lane, LaneInner};
+use crate::lane::{Lane, LaneInner, TICK_US};
 use crate::memory::{BufferPool, Waiter};
 use crate::outcome::{CallbackQueue, Completion, FailureKind};
 use crate::stats::Stats;
@@ -105,7 +105,8 @@ impl Shared {
     pub(crate) fn announce(&self, lane: &Arc<Lane>, inner: &mut LaneInner, now_us: u64) {
         match inner.schedule(&self.config.rules, now_us, self.hurry.is_on()) {
             NextStep::Queue => self.mailbox.ready(lane),
-            NextStep::Timer(at_us) => self.mailbox.timer(at_us, lane),
+            // While records wait, the ticks note how old they are, however long they linger.
+            NextStep::Timer(at_us) => self.mailbox.timer(at_us, at_us.min(now_us.saturating_add(TICK_US)), lane),
             NextStep::Encode => self.encoding.encode_head(lane, inner),
             NextStep::Nothing => {}
         }

@@ -11,7 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use peak_alloc::PeakAlloc;
 use penstock_core::boundary::{Command, Decision, Event, LaneReport};
 use penstock_core::compression::{Codec, Compression, Encoder, decompress};
-use penstock_core::io::connection::{Connection, MAX_FRAME, ReadEnd, Transport};
+use penstock_core::io::connection::Connection;
+use penstock_core::io::frames::{MAX_FRAME, ReadEnd};
+use penstock_core::io::transport::Transport;
 use penstock_core::wire::produce::{
     MAX_VERSION, MIN_VERSION, PartitionResponse, ProduceResponse, TopicRef, parse_response,
 };
