@@ -72,7 +72,7 @@ MUTANTS: Final = (
         DELIVERY,
         'if not choice.remains or batch.fate != "unknown":',
         "if True:",
-        59,
+        26,
     ),
     Mutant(
         "close-ranks-always",
@@ -88,7 +88,7 @@ MUTANTS: Final = (
         DELIVERY,
         "    first_sequence = first_remaining if first_remaining >= 0 else first_failed\n",
         '    return "as is", 0\n    first_sequence = first_remaining if first_remaining >= 0 else first_failed\n',
-        59,
+        128,
     ),
     Mutant(
         "send-what-has-expired",
@@ -96,7 +96,7 @@ MUTANTS: Final = (
         DELIVERY,
         "    if batch.expired:\n",
         "    if False:\n",
-        1,
+        4,
         temper="expiry",
     ),
     Mutant(
@@ -299,7 +299,7 @@ MUTANTS: Final = (
         LANE + "batch.rs",
         "self.arrivals.due(age_us).min(self.live())",
         "self.arrivals.due(age_us).saturating_add(1).min(self.live())",
-        -1,
+        1,
         temper="expiry",
     ),
     Mutant(
@@ -308,7 +308,7 @@ MUTANTS: Final = (
         ENGINE + "expiry.rs",
         "failure.possibly_persisted |= batch.attempts() > 0;",
         "",
-        -1,
+        4,
         temper="expiry",
     ),
     Mutant(
@@ -317,7 +317,7 @@ MUTANTS: Final = (
         LANE + "sending.rs",
         "        batch.drop_failed();\n",
         "",
-        -1,
+        2,
         temper="expiry",
     ),
     Mutant(
@@ -326,7 +326,7 @@ MUTANTS: Final = (
         LANE + "batch.rs",
         "*base_offset += i64::from(self.failed);",
         "*base_offset += 0;",
-        -1,
+        1,
         temper="expiry",
     ),
     Mutant(
@@ -385,6 +385,22 @@ MUTANTS: Final = (
         2,
     ),
     Mutant(
+        "batch-size-goes-unnoticed",
+        "a batch of batch.size leaves at once, however far it may grow",
+        "rust/core/src/append/room.rs",
+        "if filled.opened || filled.grown {\n",
+        "if filled.opened {\n",
+        test="growth",
+    ),
+    Mutant(
+        "a-refusal-teaches-nothing",
+        "batches behind one that was too large become no larger than the topic takes",
+        ENGINE + "decisions.rs",
+        "topic.learn_refused(batch.size(), inner.largest_acknowledged())",
+        "batch.size() / 2",
+        test="growth",
+    ),
+    Mutant(
         "a-grant-is-kept",
         "a waiter for memory in an event loop that is cancelled passes its grant on",
         "rust/python/src/send/memory.rs",
@@ -437,6 +453,8 @@ def mutated(mutant: Mutant, target: Path) -> Iterator[dict[str, str]]:
             for name in ("Cargo.toml", "Cargo.lock"):
                 shutil.copy(ROOT / name, work / name)
             (work / mutant.file).write_text(mutant.source())
+            # Copies keep their times: else a mutant of the other crate would be built with the last mutant of this one.
+            (work / "rust/core/src/lib.rs").touch()
             _build(work, target, tree / "src" / "penstock")
         else:
             (tree / mutant.file).write_text(mutant.source())

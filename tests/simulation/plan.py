@@ -196,13 +196,15 @@ def _link(plan: Plan) -> None:
 
 
 def _growth(plan: Plan) -> None:
-    """How far batches grow that cannot be sent, and how they are charged. Drawn separately, as the codec is."""
+    """How far batches grow that cannot be sent, when they leave, how they are charged. Drawn separately, as the codec is."""
     random = Random(f"growth {plan.seed}")
     size = max(1, plan.settings["batch.size"])
     limit = random.choice([None, 0, random.randint(2 * size, 4 * size)])
     if limit is not None:
         plan.settings["penstock.batch.growth.max.bytes"] = limit
     plan.settings["buffer.memory.allocation.strategy"] = random.choice(["full", "incremental"])
+    if linger_bytes := random.choice([0, 0, 3 * size]):  # else batch.size is worth sending, since it is given
+        plan.settings["penstock.batch.linger.bytes"] = linger_bytes
 
 
 def _asyncio(plan: Plan) -> None:
