@@ -86,7 +86,8 @@ impl Outcomes {
     /// ones of the batch may take longer.
     pub fn spans(&self) -> impl Iterator<Item = (&Arc<Completion>, Range<u32>)> {
         let spans = self.spans.get_or_init(|| {
-            let mut spans = vec![u32::MAX..0; self.placed.batches.len()];
+            let none = Range { start: u32::MAX, end: 0 };
+            let mut spans = vec![none; self.placed.batches.len()];
             for run in self.placed.runs.iter().filter(|run| run.batch != NOT_BUFFERED) {
                 let span = &mut spans[run.batch as usize];
                 *span = span.start.min(run.first)..span.end.max(run.first + run.count);
