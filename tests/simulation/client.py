@@ -18,7 +18,7 @@ from penstock.control import boundary
 from penstock.control.commands import Command, Event, Log, Publish, RequestTopicAges, Resolve, TopicAges
 from penstock.control.controller import Controller
 from penstock.control.peers import Endpoint
-from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
+from penstock.errors import KafkaError, KafkaTimeoutError, ProducerClosedError, RecordPurgedError
 from penstock.facade.assembly import Wiring
 from penstock.facade.lifecycle import Calls, one_by_one
 from simulation.cluster import sender_of
@@ -85,6 +85,7 @@ class Client:
         self._flushing = False
         self._codec_random = Random(f"codec worker {plan.seed}")
         self._jobs = 0  # batches whose codec worker is about to finish
+        self._purged = 0  # as the engine counts
         self.closed = False
 
     def start(self) -> None:
@@ -381,6 +382,17 @@ class Client:
         else:
             self._world.after(20 * MS, self._check_flush)
 
+    def purge(self, topic: str | None) -> None:
+        """The application gives up what was never sent. The I/O thread need not run for it."""
+        if self.closed:
+            return
+        self._world.note(f"the application purges {topic or 'all topics'}")
+        self._purged += self.engine.purge(topic)
+        self._take_events()
+        self._call_back()
+        if self._coroutines is not None:
+            self._coroutines.loop.poll()
+
     def close(self) -> None:
         """close(0): pending records fail, and the network keeps its bytes."""
         self._world.note("the producer is closed")
@@ -400,7 +412,11 @@ class Client:
 
     def end(self) -> list[str]:
         """The application's end; returns its broken guarantees."""
-        return [] if self._coroutines is None else self._coroutines.end()
+        if self._coroutines is not None:  # a future that was cancelled does not say what became of its record
+            return self._coroutines.end()
+        results = (record.resolved() for record in self.sent)
+        purged = sum(isinstance(result[0], RecordPurgedError) for result in results if result is not None)
+        return [] if purged == self._purged else [f"{purged} records were purged, and {self._purged} counted"]
 
     def _check_deadline(self, record: Sent) -> None:
         assert record.future is not None

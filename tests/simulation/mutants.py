@@ -145,7 +145,7 @@ MUTANTS: Final = (
         LANE + "fate.rs",
         "            UNKNOWN_TOPIC_OR_PARTITION | NOT_LEADER_OR_FOLLOWER if base_offset >= 0 => Self::Unknown,\n",
         "",
-        59,
+        0,
     ),
     Mutant(
         "an-old-topic-is-forgotten",

@@ -75,6 +75,7 @@ class Plan:
     link_bytes_per_s: float = 0  # of each connection to a broker; 0: any number
     send_buffer: int = 0  # of each such connection, in bytes
     encode_us: float = 0  # that a codec worker takes for a batch
+    purges: float = 0  # probability, per record sent, that the application purges
     bulk: bool = False
     """Records are gathered for a moment and sent with `send_many`."""
     tasks: int = 0
@@ -100,6 +101,8 @@ MAY_SPLIT_BELOW = 1_048_576
 """A topic that takes no batch of this size may refuse one, which is then split."""
 SLOW_LINKS = 0.2
 """The share of seeds whose links have a rate and a small send buffer."""
+PURGES = 0.15
+"""The share of seeds whose application purges now and then."""
 BULK_SEEDS = 100_000
 """From here on half of the seeds send in bulk; lower seeds keep their meaning."""
 ASYNCIO_SEEDS = 200_000
@@ -170,6 +173,8 @@ def draw(seed: int, *, temper: str | None = None, compression: str | None = None
     _compression(plan, compression)
     _link(plan)
     _growth(plan)
+    if Random(f"given up {seed}").random() < PURGES:
+        plan.purges = 0.02
     if seed >= ASYNCIO_SEEDS:
         _asyncio(plan)
     return plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import traceback
 from dataclasses import dataclass, field
+from random import Random
 from types import SimpleNamespace
 from unittest import mock
 
@@ -108,8 +109,9 @@ def _run_until(world: World, plan: Plan, until_us: int) -> None:
 
 
 def _load(world: World, plan: Plan, cluster: Cluster, client: Client) -> None:
-    """The application: sends until all records are out, flushes now and then."""
+    """The application: sends until all records are out, flushes and purges now and then."""
     numbers = iter(range(plan.records))
+    purging = Random(f"purge {plan.seed}")
 
     def send_next() -> None:
         number = next(numbers, None)
@@ -125,6 +127,8 @@ def _load(world: World, plan: Plan, cluster: Cluster, client: Client) -> None:
         client.send(number, topic, partition, key, world.random.choice([0, 10, 60, 200]))
         if world.chance(0.02):
             client.flush()
+        if purging.random() < plan.purges:
+            client.purge(purging.choice([None, topic]))
         delay_us = 0 if world.chance(plan.burst) else world.spread(plan.send_interval_us / (1 - plan.burst))
         world.after(delay_us, send_next)
 
