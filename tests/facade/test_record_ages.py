@@ -67,3 +67,24 @@ def test_a_young_record_has_the_time_that_an_older_one_of_its_batch_has_had(
     [(metadata, error)] = calls
     assert metadata is None
     assert is_young(error)
+
+
+@pytest.mark.parametrize("facade", FACADES)
+def test_a_bulk_result_waits_for_no_younger_records_of_its_batch(
+    new_producer: MakeProducer, topic: str, faults: Faults, facade: type
+) -> None:
+    faults.add("Produce", topic=topic, error=errors.NotEnoughReplicasError.code or 0, times=100)
+    waiting: dict[str, Any] = {"retry_backoff_ms": 60_000, "retry_backoff_max_ms": 60_000, "request_timeout_ms": 100}
+    producer: KafkaProducer[Any, Any] = new_producer(linger_ms=1_400, delivery_timeout_ms=1_500, **waiting)
+    producer.partitions_for(topic)
+    older = producer.send_many(topic, [b"one", b"two"])
+    sent = time.monotonic()
+    clock = new_producer(linger_ms=0, delivery_timeout_ms=1_000, **waiting)
+    with pytest.raises(KafkaTimeoutError):
+        clock.send(topic, b"clock").result(SOON_S)
+    newer = producer.send_many(topic, [b"three"])
+    assert len(older.errors) == 2
+    assert 1_500 <= (time.monotonic() - sent) * 1_000 <= 1_500 + TOLERANCE_MS
+    assert older.done()
+    assert not newer.done()
+    assert len(newer.errors) == 1

@@ -3,6 +3,7 @@
 //! A record's future is (completion, index). A thousand futures of one batch are resolved by one store and one wake-up,
 //! so a future per record costs little.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -251,14 +252,27 @@ impl Completion {
         }
     }
 
-    /// The first completion under this one that is unresolved, itself or a child of its split.
-    pub fn first_unresolved(self: &Arc<Self>) -> Option<Arc<Self>> {
-        self.find(&mut |completion| completion.outcome.get().is_none())
-    }
-
     /// Whether every record is resolved, split children included.
     pub fn is_resolved(self: &Arc<Self>) -> bool {
-        self.first_unresolved().is_none()
+        self.find(&mut |completion| completion.outcome.get().is_none()).is_none()
+    }
+
+    /// The first of these records that is not resolved: the completion that holds it now, and its index there. Younger
+    /// records of the same batch may take longer.
+    pub fn first_unresolved_in(self: &Arc<Self>, span: Range<u32>) -> Option<(Arc<Self>, u32)> {
+        let mut found = None;
+        self.leaves(span.start, span.end.saturating_sub(span.start), &mut |leaf, first, count| {
+            if count == 0 || found.is_some() {
+                return;
+            }
+            found = match leaf.outcome.get() {
+                None => Some((Arc::clone(leaf), first)),
+                // It was split since it was found to be none.
+                Some(Outcome::Split(_)) => leaf.first_unresolved_in(first..first.saturating_add(count)),
+                Some(_) => None,
+            };
+        });
+        found
     }
 
     /// How many of `count` failed records the application has not observed, and the index of the first of them.
@@ -380,7 +394,9 @@ mod tests {
             last = rest;
         }
         assert!(!root.is_resolved() && !root.wait_all(Some(Instant::now())));
-        assert!(Arc::ptr_eq(&root.first_unresolved().unwrap(), &last));
+        let (unresolved, index) = root.first_unresolved_in(0..records).unwrap();
+        assert!(Arc::ptr_eq(&unresolved, &last) && index == 0);
+        assert!(root.first_unresolved_in(0..records - 1).is_none(), "younger records do not count");
         last.resolve(delivered(i64::from(records) - 1));
         assert!(root.is_resolved() && root.wait_all(None));
         let mut visited = 0;

@@ -19,7 +19,7 @@ pub struct PendingEnd {
 
 impl PendingEnd {
     pub fn new(of: &Arc<Outcomes>) -> Self {
-        Self { wait: EndWait::new(of.batches().to_vec()), of: Arc::clone(of) }
+        Self { wait: EndWait::of_call(of), of: Arc::clone(of) }
     }
 }
 

@@ -29,7 +29,7 @@ impl PendingFlush {
     #[new]
     fn new(py: Python<'_>, engine: &Bound<'_, Engine>) -> Self {
         let core = Arc::clone(&engine.get().core);
-        let records = EndWait::new(py.detach(|| core.shared.begin_flush()));
+        let records = EndWait::of_batches(py.detach(|| core.shared.begin_flush()));
         Self { core, records, goal: None, notice: None, ended: false }
     }
 

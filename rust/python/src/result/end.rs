@@ -1,5 +1,6 @@
 //! Waits for the end of records: a single one, or all of a list of batches.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,31 +13,40 @@ use crate::result::delivery::Delivery;
 use crate::result::outcomes::Outcomes;
 use crate::runtime::waits::Awaited;
 
-/// A wait for the end of records: those of the batches in the list, the last one first.
+/// A wait for the end of records: some of each batch in the list, the last one first.
 pub struct EndWait {
-    pending: Vec<Arc<Completion>>,
-    notice: Option<(LoopToken, Arc<Completion>)>,
+    pending: Vec<(Arc<Completion>, Range<u32>)>,
+    /// It waits at a completion, for a record.
+    notice: Option<(LoopToken, Arc<Completion>, u32)>,
 }
 
 impl EndWait {
-    pub fn new(mut batches: Vec<Arc<Completion>>) -> Self {
-        batches.reverse();
-        Self { pending: batches, notice: None }
+    /// For all records of these batches.
+    pub fn of_batches(batches: Vec<Arc<Completion>>) -> Self {
+        let all = 0..u32::MAX;
+        Self { pending: batches.into_iter().rev().map(|batch| (batch, all.clone())).collect(), notice: None }
+    }
+
+    /// For the records of a bulk call.
+    pub fn of_call(of: &Outcomes) -> Self {
+        let mut pending: Vec<_> = of.spans().map(|(batch, span)| (Arc::clone(batch), span)).collect();
+        pending.reverse();
+        Self { pending, notice: None }
     }
 
     /// Whether all are resolved; if not, `waker` is called in its loop when there may be news.
     pub fn poll(&mut self, py: Python<'_>, waker: Option<&Waker>) -> bool {
         self.forget();
-        while let Some(completion) = self.pending.last() {
-            let Some(unresolved) = completion.first_unresolved() else {
+        while let Some((completion, span)) = self.pending.last() {
+            let Some((unresolved, index)) = completion.first_unresolved_in(span.clone()) else {
                 self.pending.pop();
                 continue;
             };
             let Some(waker) = waker else { return false };
             let notice = waker.notice(py);
             // Not as observed: a wait for the batch reads no single record.
-            if unresolved.add_notice(0, &notice, false) {
-                self.notice = Some((notice.token, unresolved));
+            if unresolved.add_notice(index, &notice, false) {
+                self.notice = Some((notice.token, unresolved, index));
                 return false;
             }
             drop(LOOP_CALLS.remove(notice.token)); // resolved in between
@@ -46,8 +56,8 @@ impl EndWait {
 
     /// Take the notice back. One that was given already wakes a waiter that has gone, which is harmless.
     pub fn forget(&mut self) {
-        if let Some((token, completion)) = self.notice.take()
-            && !completion.take_notices(0, false, |other| other == token).is_empty()
+        if let Some((token, completion, index)) = self.notice.take()
+            && !completion.take_notices(index, false, |other| other == token).is_empty()
         {
             drop(LOOP_CALLS.remove(token));
         }
@@ -62,7 +72,7 @@ pub struct AllEnds<'a> {
 
 impl<'a> AllEnds<'a> {
     pub fn new(of: &'a Outcomes) -> Self {
-        Self { of, end: EndWait::new(of.batches().to_vec()) }
+        Self { of, end: EndWait::of_call(of) }
     }
 }
 
@@ -73,7 +83,13 @@ impl Awaited for AllEnds<'_> {
     }
 
     fn sleep(&self, until: Instant) {
-        let _all = self.end.pending.iter().rev().all(|batch| batch.wait_all(Some(until)));
+        for (batch, span) in self.end.pending.iter().rev() {
+            while let Some((unresolved, index)) = batch.first_unresolved_in(span.clone()) {
+                if !unresolved.wait(index, Some(until)) {
+                    return;
+                }
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The outcomes of many records, in runs instead of a future for each: the part that the bulk results of both facades share.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use penstock_core::append::{NOT_BUFFERED, Placed};
 use penstock_core::outcome::Arrivals;
@@ -25,6 +26,8 @@ pub struct Refused {
 pub struct Outcomes {
     pub topic: String,
     placed: Placed,
+    /// By batch, once it is needed: see [`Outcomes::spans`].
+    spans: OnceLock<Vec<Range<u32>>>,
     refused: Vec<Refused>,
     /// Counts the refused ones among the failures that were not noticed.
     unbuffered: Option<Arc<Completion>>,
@@ -59,6 +62,7 @@ impl Outcomes {
         Self {
             topic: topic.to_owned(),
             placed,
+            spans: OnceLock::new(),
             refused,
             unbuffered,
             forks: forks(),
@@ -70,12 +74,27 @@ impl Outcomes {
 
     /// Whether every record is delivered or has failed.
     pub fn is_done(&self) -> bool {
-        self.placed.batches.iter().all(Completion::is_resolved)
+        let batches = &self.placed.batches;
+        // Mostly no batch is split, and no span is needed.
+        batches.iter().all(Completion::is_resolved)
+            || (batches.iter().all(|batch| batch.outcome().is_some())
+                && self.spans().all(|(batch, span)| batch.first_unresolved_in(span).is_none()))
     }
 
-    /// The batches that hold some of the records.
-    pub fn batches(&self) -> &[Arc<Completion>] {
-        &self.placed.batches
+    /// The batches that hold some of the records, and for each the records of it from the first one to the last one that
+    /// is of this call. Those of other calls between them are not younger than the last one: due no later. The younger
+    /// ones of the batch may take longer.
+    pub fn spans(&self) -> impl Iterator<Item = (&Arc<Completion>, Range<u32>)> {
+        let spans = self.spans.get_or_init(|| {
+            let none = Range { start: u32::MAX, end: 0 };
+            let mut spans = vec![none; self.placed.batches.len()];
+            for run in self.placed.runs.iter().filter(|run| run.batch != NOT_BUFFERED) {
+                let span = &mut spans[run.batch as usize];
+                *span = span.start.min(run.first)..span.end.max(run.first + run.count);
+            }
+            spans
+        });
+        self.placed.batches.iter().zip(spans.iter().cloned())
     }
 
     /// Raise in a child if records were not resolved at the fork.

@@ -161,11 +161,11 @@ pub struct Watcher {
 ///
 /// One unresolved batch carries the callback; when that one is resolved, the next one takes over.
 pub fn watch(of: &Arc<Outcomes>, mut function: Py<PyAny>, mut result: Py<PyAny>, from: usize) -> Option<Watcher> {
-    for (at, batch) in of.batches().iter().enumerate().skip(from) {
-        while let Some(leaf) = batch.first_unresolved() {
+    for (at, (batch, span)) in of.spans().enumerate().skip(from) {
+        while let Some((leaf, index)) = batch.first_unresolved_in(span.clone()) {
             let token = CALLBACKS.insert(Callback::Bulk { function, result, of: Arc::clone(of), at });
-            // Not as observed: the batch's first record may belong to another call.
-            let Err(token) = leaf.add_callback(0, token, false) else { return None };
+            // Not as observed: this record may belong to another call.
+            let Err(token) = leaf.add_callback(index, token, false) else { return None };
             let Some(Callback::Bulk { function: back, result: itself, .. }) = CALLBACKS.remove(token) else {
                 return None;
             };
