@@ -162,8 +162,8 @@ MUTANTS: Final = (
         LANE + "fate.rs",
         "if self.topic_id == topic_id || self.by_name {",
         "if self.topic_id == topic_id {",
-        276,
-        temper="everything",
+        45,
+        temper="clusters",
     ),
     Mutant(
         "open-too-early",
@@ -228,6 +228,7 @@ MUTANTS: Final = (
         "if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.moved()) {",
         "if self.in_flight.len() >= limit {",
         16,
+        temper="leaders",
     ),
     Mutant(
         "adopt-at-once",
