@@ -227,7 +227,7 @@ MUTANTS: Final = (
         LANE + "readiness.rs",
         "if self.in_flight.len() >= limit || (!self.in_flight.is_empty() && self.moved()) {",
         "if self.in_flight.len() >= limit {",
-        225,
+        16,
     ),
     Mutant(
         "adopt-at-once",
@@ -235,7 +235,7 @@ MUTANTS: Final = (
         LANE + "sending.rs",
         "if self.identity() != target && self.quiescent() {",
         "if self.identity() != target {",
-        106,
+        78,
     ),
     Mutant(
         "go-on-sending",
@@ -259,7 +259,7 @@ MUTANTS: Final = (
         "rust/core/src/io/connection.rs",
         "        if self.written >= request.to {\n            Fate::Unknown\n",
         "        if self.written >= request.to {\n            Fate::Unsent\n",
-        0,
+        7,
     ),
     Mutant(
         "merge-two-answers",
