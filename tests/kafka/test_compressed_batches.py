@@ -151,7 +151,7 @@ def test_a_topic_that_compresses_well_has_large_batches(
 ) -> None:
     """batch.size bounds the estimated compressed size of a batch, as in Java; the estimate begins at no compression."""
     topic = kafka_topic(1, config={"segment.ms": str(2**63 - 1)})
-    with producing(kafka, "zstd") as producer:
+    with producing(kafka, "zstd", **{"penstock.batch.growth.max.bytes": 0}) as producer:
         for number in range(20_000):
             producer.send(topic, text(number))
     batches = logged(kafka, topic, java)
