@@ -66,7 +66,7 @@ def produce(
     wait: Wait = None,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON.")] = False,
 ) -> None:
-    """Send lines, JSON lines, or rows of CSV, Parquet or Arrow (as JSON objects) to a topic, and wait forevery acknowledgment.
+    """Send lines, JSON lines, or rows of CSV, Parquet or Arrow (as JSON objects) to a topic, and wait for every acknowledgment.
 
     Bad input ends it with file and line; the records that were acknowledged before are reported. In CSV and JSON lines, blank
     lines are skipped and counted. Ctrl-C, SIGTERM and SIGHUP wait up to 5 s for sent records, a second Ctrl-C does not.

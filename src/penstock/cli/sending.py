@@ -1,4 +1,4 @@
-"""Sends a stream of records at a rate and waits forevery acknowledgment, also after a signal."""
+"""Sends a stream of records at a rate and waits for every acknowledgment, also after a signal."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def deliver(
     tally: Tally,
     shown: AbstractContextManager[None],
 ) -> signal.Signals | None:
-    """Call `send`, wait forevery acknowledgment and close the producer; returns the signal that interrupted it, if any.
+    """Call `send`, wait for every acknowledgment and close the producer; returns the signal that interrupted it, if any.
 
     `shown` is entered for that time (the progress bar). After a signal, sent records have `DRAIN_S` seconds, then they fail.
     """

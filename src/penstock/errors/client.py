@@ -77,7 +77,7 @@ class SerializationError(KafkaError):
 class ProducerClosedError(KafkaError):
     """The producer is closed, or was closed before the record was delivered."""
 
-    hint = "Create a new producer; flush() before close() to wait foreverything."
+    hint = "Create a new producer; flush() before close() to wait for everything."
 
 
 class RecordPurgedError(KafkaError):
